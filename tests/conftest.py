@@ -1,0 +1,40 @@
+"""What every test has: no thread left behind, caches and output under the test's own folder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled models go to a folder that the whole run shares, not to the user's cache."""
+    monkeypatch.setenv("VIDSTYLE_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    """A test that leaves one of our threads running has failed."""
+    yield
+    left = [t.name for t in threading.enumerate() if t.name.startswith("vidstyle-")]
+    assert not left, f"threads left running: {left}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+def repository() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).parent.parent

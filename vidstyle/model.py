@@ -1,0 +1,89 @@
+"""The networks of `vidstyle.networks` as a torch module: for training, and the reference of every backend."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vidstyle.networks import NORM_EPSILON, Architecture, Conv, Network
+
+
+class TransformNet(nn.Module):
+    """Paints like the painting that its style vector stands for.
+
+    ``forward`` takes float RGB in [0, 1] of shape (N, 3, H, W), H and W multiples of 4 and at least
+    8, and style vectors of shape (P,) or (N, P); it returns RGB in (0, 1) of the same shape. The
+    style vector is an argument, not a parameter: one module serves every style of a batch.
+    """
+
+    def __init__(self, shape: Architecture) -> None:
+        super().__init__()
+        self.shape = shape
+        self.convs = nn.ModuleDict(
+            {
+                conv.name.replace(".", "_"): nn.Conv2d(conv.inputs, conv.outputs, conv.kernel, conv.stride)
+                for conv in shape.convs
+            }
+        )
+
+    def forward(self, rgb: Tensor, style: Tensor) -> Tensor:
+        shape = self.shape
+        vectors = style.expand(rgb.shape[0], -1) if style.dim() == 1 else style
+        affine = dict(zip(shape.normalised, self._affine(vectors), strict=True))
+        x = functional.pixel_unshuffle(rgb, shape.unshuffle) if shape.unshuffle > 1 else rgb
+        for conv in shape.down:
+            x = functional.relu(_norm(self._conv(conv, x), affine[conv]))
+        for first, second in shape.residual:  # (N, channels, H/4, W/4)
+            y = functional.relu(_norm(self._conv(first, x), affine[first]))
+            x = x + _norm(self._conv(second, y), affine[second])
+        for conv in shape.up:
+            x = functional.relu(_norm(self._conv(conv, x), affine[conv]))
+        return torch.sigmoid(self._conv(shape.out, x).float())
+
+    def _conv(self, conv: Conv, x: Tensor) -> Tensor:
+        module = self.convs[conv.name.replace(".", "_")]
+        radius = conv.kernel // 2
+        if conv.upsample == 1:
+            padded = functional.pad(x, (radius,) * 4, mode="reflect")
+            result: Tensor = module(padded)
+            return result
+        padded = functional.pad(x, (1,) * 4, mode="reflect")
+        result = module(functional.interpolate(padded, scale_factor=conv.upsample, mode="nearest"))
+        extra = conv.upsample - radius
+        return result[..., extra : result.shape[-2] - extra, extra : result.shape[-1] - extra]
+
+    def _affine(self, vectors: Tensor) -> list[tuple[Tensor, Tensor]]:
+        sizes = [conv.outputs for conv in self.shape.normalised for _ in range(2)]
+        parts = [part[..., None, None] for part in torch.split(vectors, sizes, dim=1)]
+        return list(zip(parts[0::2], parts[1::2], strict=True))
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """A copy of the weights, as `vidstyle.networks.Network` wants them."""
+        return {name: p.detach().cpu().float().numpy().copy() for name, p in self.named_weights()}
+
+    def named_weights(self) -> list[tuple[str, nn.Parameter]]:
+        """Parameters under the names of ``shape.weight_shapes``."""
+        pairs = []
+        for conv in self.shape.convs:
+            module = self.convs[conv.name.replace(".", "_")]
+            pairs += [(f"{conv.name}.{leaf}", getattr(module, leaf)) for leaf in ("weight", "bias")]
+        return pairs
+
+    @classmethod
+    def from_network(cls, network: Network) -> TransformNet:
+        """The module with the weights of ``network``."""
+        model = cls(network.architecture)
+        with torch.no_grad():
+            for name, parameter in model.named_weights():
+                parameter.copy_(torch.from_numpy(network.weights[name]))
+        return model
+
+
+def _norm(x: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
+    """Instance norm (Ulyanov et al. 2016) with run-time scale and shift; statistics in float32."""
+    scale, shift = affine
+    normalised = functional.instance_norm(x.float(), eps=NORM_EPSILON)
+    return normalised * scale + shift

@@ -1,0 +1,90 @@
+"""Safetensors files with a format, a version, a few facts and a card; read as if they were hostile.
+
+Nothing is unpickled, no path inside a file is followed, and sizes are checked before memory is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from vidstyle.errors import BadModel
+
+MAX_FILE_BYTES = 64 << 20
+"""The largest file that is read: twenty times the largest that vidstyle writes."""
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """What `read_tensors` found."""
+
+    tensors: dict[str, NDArray[np.float32]]
+    """Every tensor, as float32."""
+    facts: dict[str, str]
+    """The strings of the header, without format, version and card."""
+    card: dict[str, object]
+    """Free facts for people: painting, painter, licence, steps, losses."""
+
+
+def read_tensors(path: Path, *, file_format: str, version: str) -> TensorFile:
+    """Read a file of ``file_format`` and ``version``; `BadModel` says what it is instead."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise BadModel(f"{path} has {size >> 20} MiB; a {file_format} file has at most {MAX_FILE_BYTES >> 20}")
+        with safe_open(path, "np") as file:
+            header = dict(file.metadata() or {})
+            if header.pop("format", None) != file_format:
+                raise BadModel(f"{path} is a safetensors file, but not a {file_format} file")
+            if (found := header.pop("version", "?")) != version:
+                raise BadModel(
+                    f"{path} has {file_format} version {found}; this vidstyle reads version {version}: "
+                    "upgrade with `pip install -U vidstyle`, or adapt the style again"
+                )
+            card = json.loads(header.pop("card", "{}"))
+            tensors = {name: _float32(path, name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
+        raise BadModel(f"{path} is not a vidstyle file, or it is damaged: {error}") from error
+    except OSError as error:
+        raise BadModel(f"cannot read {path}: {error.strerror or error}") from error
+    if not isinstance(card, dict):
+        raise BadModel(f"{path} is damaged: its card is not a JSON object")
+    return TensorFile(tensors, header, card)
+
+
+def write_tensors(
+    path: Path,
+    tensors: dict[str, NDArray[np.float16]],
+    *,
+    file_format: str,
+    version: str,
+    facts: dict[str, str],
+    card: dict[str, object],
+) -> None:
+    """Write ``tensors`` and header under a temporary name, then rename it to ``path``."""
+    header = {**facts, "format": file_format, "version": version, "card": json.dumps(card)}
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, temporary, header)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise BadModel(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _float32(path: Path, name: str, tensor: NDArray[np.generic]) -> NDArray[np.float32]:
+    if tensor.dtype not in (np.float16, np.float32):
+        raise BadModel(f"{path}: tensor {name!r} is {tensor.dtype}; only float16 and float32 are allowed")
+    values = tensor.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise BadModel(f"{path}: tensor {name!r} holds values that are not finite numbers")
+    return values
