@@ -1,7 +1,60 @@
-"""Real-time video stylization.
+"""Real-time video stylization: any video, painted like any painting.
 
->>> from vidstyle import Stylizer
+>>> from vidstyle import Stylizer, render
 >>> painted = Stylizer("starry_night")(rgb)      # uint8 (H, W, 3) in and out
+>>> render("in.mp4", "out.mp4", style="starry_night")
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vidstyle.errors import BadModel, BadOption, ImageError, MissingDependency, VideoError, VidstyleError
+from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions
+
+if TYPE_CHECKING:
+    from vidstyle.frame import Frame, FrameForm
+    from vidstyle.stylize import Progress, RenderReport, Stylizer, render, stylize_stream
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BackendOptions",
+    "BadModel",
+    "BadOption",
+    "ClipOptions",
+    "EncodeOptions",
+    "Frame",
+    "FrameForm",
+    "ImageError",
+    "LookOptions",
+    "MissingDependency",
+    "Progress",
+    "RenderReport",
+    "Stylizer",
+    "VideoError",
+    "VidstyleError",
+    "render",
+    "stylize_stream",
+]
+
+# These bring NumPy and OpenCV along, which `vidstyle --help` has no use for.
+_LAZY = {
+    "Frame": "vidstyle.frame",
+    "FrameForm": "vidstyle.frame",
+    "Progress": "vidstyle.stylize",
+    "RenderReport": "vidstyle.stylize",
+    "Stylizer": "vidstyle.stylize",
+    "render": "vidstyle.stylize",
+    "stylize_stream": "vidstyle.stylize",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,320 @@
+"""The public face: a `Stylizer` for arrays and frames, and `render` for whole videos."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidstyle import ops
+from vidstyle.errors import BadOption
+from vidstyle.frame import Frame, FrameForm, Planes
+from vidstyle.gallery import default_style_name, load_blend, network_of
+from vidstyle.options import MAX_SIDE, BackendOptions, ClipOptions, EncodeOptions, LookOptions, check_between
+from vidstyle.pipeline import Pipeline, StageSeconds
+from vidstyle.style import Style
+
+if TYPE_CHECKING:
+    from vidstyle.backends.base import Backend
+
+_FORMS_KEPT = 4
+"""Compiled programs a `Stylizer` keeps; a folder of stills of many sizes must not fill the memory."""
+_NO_TIME = Fraction(1, 1000)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A frame on its way through a `Stylizer`."""
+
+    frame: Frame
+    """The source at the size of the result."""
+    work: Frame
+    """What the network sees: the same frame, or a smaller one (`LookOptions.work_size`)."""
+
+
+class Stylizer:
+    """Paints pictures and frames in one style (or a blend).
+
+    >>> painted = Stylizer("starry_night")(rgb)
+
+    ``style`` is a shipped name, a style file, a blend such as ``"great_wave:0.7,the_scream:0.3"`` or a
+    `Style`. A graph is compiled at the first frame of each form and kept. Use it from one thread;
+    `prepare` and `compose` alone may run on other threads.
+    """
+
+    def __init__(
+        self,
+        style: str | Path | Style | None = None,
+        *,
+        look: LookOptions | None = None,
+        backend: BackendOptions | None = None,
+    ) -> None:
+        self._style = _style(style)
+        self._network = network_of(self._style)
+        self.look = look or LookOptions()
+        self._options = backend or BackendOptions()
+        self._open: OrderedDict[FrameForm, Backend] = OrderedDict()
+
+    @property
+    def style(self) -> Style:
+        """The style of the next frame. Any vector style of the same network may be set at any time."""
+        return self._style
+
+    @style.setter
+    def style(self, style: str | Path | Style) -> None:
+        chosen = _style(style)
+        if network_of(chosen).digest != self._network.digest:
+            raise BadOption(
+                f"style {chosen.name!r} runs on another network than {self._style.name!r}; make a new Stylizer for it"
+            )
+        self._style = chosen
+
+    def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The stylized picture: uint8 RGB of shape (height, width, 3), like ``rgb``; a new array."""
+        if not (isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3):
+            found = f"{rgb.dtype} of shape {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
+            raise BadOption(f"picture is {found}; a Stylizer takes a uint8 RGB array of shape (height, width, 3)")
+        form = FrameForm(height=rgb.shape[0], width=rgb.shape[1], pixels="rgb")
+        job = self.prepare(Frame((rgb,), form, 0, _NO_TIME))
+        return self.compose(job, self.submit(job)()).planes[0]
+
+    def open(self, form: FrameForm) -> Backend:
+        """The compiled program for frames of ``form`` (of the work size, if there is one).
+
+        `submit` calls it; call it yourself to have the compilation behind you, or to see what runs.
+        """
+        from vidstyle.backends import open_backend
+        from vidstyle.backends.base import Program
+        from vidstyle.graph import onnx_from_network
+
+        work_form = form.resized(self._work_size(form))
+        if work_form in self._open:
+            self._open.move_to_end(work_form)
+            return self._open[work_form]
+        network = self._network
+        program = Program(
+            network,
+            work_form,
+            lambda precision: onnx_from_network(network, work_form, precision=precision).SerializeToString(),
+        )
+        self._open[work_form] = open_backend(program, self._options)
+        if len(self._open) > _FORMS_KEPT:
+            self._open.popitem(last=False)[1].close()
+        return self._open[work_form]
+
+    def prepare(self, frame: Frame) -> Job:
+        """Make the picture that the network sees. Safe on any thread."""
+        size = self._work_size(frame.form)
+        if size == frame.form.size:
+            return Job(frame, frame)
+        return Job(frame, frame.with_planes(ops.shrink(frame.planes, frame.form, size), frame.form.resized(size)))
+
+    def submit(self, job: Job) -> Callable[[], Planes]:
+        """Start the network on a prepared frame; the function returned waits for its planes."""
+        return self.open(job.frame.form).submit(job.work.planes, self._style.vector)
+
+    def compose(self, job: Job, styled: Planes) -> Frame:
+        """The finished frame from what the network made of it. Safe on any thread."""
+        frame, form = job.frame, job.frame.form
+        if job.work is not job.frame:
+            styled = ops.enlarge(styled, job.work.planes, frame.planes, job.work.form, form)
+        if self.look.preserve_color:
+            styled = ops.keep_color(frame.planes, styled, form)
+        return frame.with_planes(ops.mix(frame.planes, styled, self.look.strength))
+
+    def _work_size(self, form: FrameForm) -> tuple[int, int]:
+        height = self.look.work_size
+        if height is None or height >= form.height:
+            return form.size
+        # A multiple of four in both directions needs no padding inside the graph.
+        rows = max(8, round(height / 4) * 4)
+        return rows, max(8, round(rows * form.width / form.height / 4) * 4)
+
+    def close(self) -> None:
+        """Free the compiled programs. Closing twice is fine."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def __enter__(self) -> Stylizer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _style(style: str | Path | Style | None) -> Style:
+    if isinstance(style, Style):
+        return style
+    return load_blend(default_style_name() if style is None else style)
+
+
+def stylize_stream(
+    stylizer: Stylizer,
+    frames: Generator[Frame, None, None],
+    write: Callable[[Frame], None],
+    *,
+    depth: int = 4,
+) -> StageSeconds:
+    """Stylize every frame of ``frames`` into ``write``, in order, on three threads.
+
+    ``frames`` runs on one thread, ``write`` on another, the network on the caller's. At most about
+    ``2 * depth`` frames are in memory beside those that the network has under way.
+    """
+    first = next(frames, None)
+    if first is None:
+        return StageSeconds()
+    backend = stylizer.open(first.form)
+
+    def prepared() -> Generator[Job, None, None]:
+        try:
+            yield stylizer.prepare(first)
+            for frame in frames:
+                yield stylizer.prepare(frame)
+        finally:
+            frames.close()
+
+    def submit(job: Job) -> Callable[[], tuple[Job, Planes]]:
+        pending = stylizer.submit(job)
+        return lambda: (job, pending())
+
+    pipeline: Pipeline[Job, tuple[Job, Planes]] = Pipeline(depth=depth, in_flight=backend.in_flight)
+    pipeline.run(prepared(), submit, lambda result: write(stylizer.compose(*result)))
+    return pipeline.seconds
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a render has come; given to ``on_progress`` after every frame."""
+
+    frames: int
+    """Frames written."""
+    total: int | None
+    """Frames expected, where the container says enough to tell."""
+    seconds_of_video: float
+    """How much video they show."""
+    seconds: float
+    """Time since the first frame went in (opening and compiling are not counted)."""
+
+
+@dataclass
+class RenderReport:
+    """What `render` did."""
+
+    output: str
+    """The file written."""
+    style: str
+    """Name of the style or blend."""
+    backend: str
+    """Library, version, precision and threads."""
+    width: int
+    """Of the output, in pixels."""
+    height: int
+    """Of the output, in pixels."""
+    frames: int = 0
+    """Frames written."""
+    lost: int = 0
+    """Frames of the input that could not be decoded."""
+    seconds_of_video: float = 0.0
+    """Duration of what was written."""
+    startup_seconds: float = 0.0
+    """Opening files and compiling the network."""
+    seconds: float = 0.0
+    """From the first frame going in to the finished file."""
+    stages: StageSeconds = field(default_factory=StageSeconds)
+    """Seconds each stage was at work; they overlap."""
+    notes: list[str] = field(default_factory=list)
+    """What the output does not keep of the input, or what was done to keep it; one sentence each."""
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, end to end, start-up excluded."""
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+
+def render(
+    source: str | Path,
+    output: str | Path,
+    style: str | Path | Style | None = None,
+    *,
+    size: tuple[int, int | None] | None = None,
+    look: LookOptions | None = None,
+    backend: BackendOptions | None = None,
+    encode: EncodeOptions | None = None,
+    clip: ClipOptions | None = None,
+    overwrite: bool = False,
+    on_start: Callable[[RenderReport], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> RenderReport:
+    """Stylize the video ``source`` into the file ``output``, with its sound, and say what was done.
+
+    ``style`` is as for `Stylizer`; None takes the first of the gallery. ``size`` is the output's
+    ``(height, width)``; with a width of None the shape is kept. ``output`` appears, whole, when all is
+    written: an error or Ctrl-C leaves nothing under that name. The callbacks are called on other
+    threads. Raises `VideoError`, `BadModel`, `BadOption` or `MissingDependency`.
+    """
+    from vidstyle.video.sink import VideoSink
+    from vidstyle.video.source import VideoSource
+
+    began = time.perf_counter()
+    encode, clip = encode or EncodeOptions(), clip or ClipOptions()
+    source, output = Path(source), Path(output)
+    with ExitStack() as stack:
+        stylizer = stack.enter_context(Stylizer(style, look=look, backend=backend))
+        pixels = "rgb" if encode.pixel_format == "yuv444p" else "i420"
+        video = stack.enter_context(VideoSource(source, pixels=pixels, clip=clip))
+        form = video.form.resized(_output_size(video.form, size))
+        sink = stack.enter_context(
+            VideoSink(
+                output, source=video.info, source_path=source, form=form, encode=encode, clip=clip, overwrite=overwrite
+            )
+        )
+        report = RenderReport(str(output), stylizer.style.name, stylizer.open(form).description, form.width, form.height)
+        report.startup_seconds = time.perf_counter() - began
+        if on_start is not None:
+            on_start(report)
+        began = time.perf_counter()
+
+        def resized() -> Generator[Frame, None, None]:
+            frames: Iterator[Frame] = video.frames()
+            if form == video.form:
+                yield from frames
+                return
+            for frame in frames:
+                yield frame.with_planes(ops.resize(frame.planes, frame.form, form.size), form)
+
+        def write(frame: Frame) -> None:
+            sink.write(frame)
+            report.frames += 1
+            report.seconds_of_video = max(report.seconds_of_video, frame.seconds - clip.start)
+            if on_progress is not None:
+                elapsed = time.perf_counter() - began
+                on_progress(Progress(report.frames, video.info.frames, report.seconds_of_video, elapsed))
+
+        report.stages = stylize_stream(stylizer, resized(), write)
+        sink.finish()
+        report.seconds = time.perf_counter() - began
+        report.lost = video.lost
+        report.notes = [*video.info.notes, *sink.notes]
+    return report
+
+
+def _output_size(form: FrameForm, size: tuple[int, int | None] | None) -> tuple[int, int]:
+    if size is None:
+        return form.size
+    height, width = size
+    if width is None:
+        width = max(2, round(height * form.width / form.height / 2) * 2)
+    check_between("output height", height, 2, MAX_SIDE)
+    check_between("output width", width, 2, MAX_SIDE)
+    return height, width
