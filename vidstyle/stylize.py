@@ -279,7 +279,9 @@ def render(
                 output, source=video.info, source_path=source, form=form, encode=encode, clip=clip, overwrite=overwrite
             )
         )
-        report = RenderReport(str(output), stylizer.style.name, stylizer.open(form).description, form.width, form.height)
+        report = RenderReport(
+            str(output), stylizer.style.name, stylizer.open(form).description, form.width, form.height
+        )
         report.startup_seconds = time.perf_counter() - began
         if on_start is not None:
             on_start(report)

@@ -1,0 +1,137 @@
+"""Imports point downwards only, and the heavy packages stay where they belong."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "vidstyle"
+
+# The longest matching prefix decides. Modules inside one line of the table may import each other.
+LEVELS = {
+    "vidstyle.errors": 0,
+    "vidstyle.options": 0,
+    "vidstyle.home": 0,
+    "vidstyle.frame": 1,
+    "vidstyle.color": 1,
+    "vidstyle.tensorfile": 1,
+    "vidstyle.networks": 1,
+    "vidstyle.style": 1,
+    "vidstyle.gallery": 1,
+    "vidstyle.model": 1,
+    "vidstyle.ops": 1,
+    "vidstyle._kernels": 1,
+    "vidstyle.training": 2,
+    "vidstyle.graph": 2,
+    "vidstyle.backends": 2,
+    "vidstyle.video": 2,
+    "vidstyle.still": 2,
+    "vidstyle.pipeline": 2,
+    "vidstyle.stylize": 3,
+    "vidstyle.sheet": 3,
+    "vidstyle.doctor": 3,
+    "vidstyle.bench": 3,
+    "vidstyle.cli": 4,
+    "vidstyle.__main__": 5,
+}
+ORDERED = (0, 1, 3)  # on these levels a module may import its siblings, as long as there is no cycle
+ALLOWED_IN = {
+    "torch": ("vidstyle.model", "vidstyle.training", "vidstyle.backends.torch"),
+    "click": ("vidstyle.cli",),
+    "rich": ("vidstyle.cli",),
+    "av": ("vidstyle.video", "vidstyle.still", "vidstyle.doctor", "vidstyle.bench"),
+    "openvino": ("vidstyle.backends.openvino",),
+    "onnxruntime": ("vidstyle.backends.onnxruntime",),
+    "onnx": ("vidstyle.graph",),
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def matches(module: str, prefix: str) -> bool:
+    return module == prefix or module.startswith(prefix + ".")
+
+
+def unit(module: str) -> str | None:
+    """The line of LEVELS that holds ``module``."""
+    found = [prefix for prefix in LEVELS if matches(module, prefix)]
+    return max(found, key=len, default=None)
+
+
+def imports(path: Path) -> set[str]:
+    """Everything that a file imports, inside functions too, but not for type checkers alone."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            base = node.module or ""
+            found |= {f"{base}.{a.name}" if f"{base}.{a.name}" in MODULES else base for a in node.names}
+    return found
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "vidstyle"])
+def test_every_module_has_a_level(module: str) -> None:
+    assert unit(module), f"{module} is in no level; add it to LEVELS"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "vidstyle"])
+def test_imports_point_downwards(module: str) -> None:
+    own = unit(module)
+    assert own
+    for imported in imports(MODULES[module]):
+        other = unit(imported)
+        if other is None or other == own:
+            continue
+        allowed = LEVELS[other] < LEVELS[own] or (LEVELS[other] == LEVELS[own] and LEVELS[own] in ORDERED)
+        assert allowed, f"{module} (level {LEVELS[own]}) imports {imported} (level {LEVELS[other]})"
+
+
+def test_no_import_cycle() -> None:
+    edges = {m: {i for i in imports(p) if i in MODULES and i != m} for m, p in MODULES.items() if m != "vidstyle"}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"import cycle: {' -> '.join((*path, module))}"
+        if module in done:
+            return
+        for other in edges.get(module, ()):
+            visit(other, (*path, module))
+        done.add(module)
+
+    for module in edges:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("package", ALLOWED_IN)
+def test_package_is_imported_only_where_it_belongs(package: str) -> None:
+    users = {m for m, path in MODULES.items() if any(matches(i, package) for i in imports(path))}
+    strays = {m for m in users if not any(matches(m, prefix) for prefix in ALLOWED_IN[package])}
+    assert not strays, f"{package} is imported by {sorted(strays)}"
+
+
+def test_only_the_command_line_prints() -> None:
+    for module, path in MODULES.items():
+        if matches(module, "vidstyle.cli"):
+            continue
+        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        names = {ast.unparse(call.func) for call in calls}
+        assert not names & {"print", "sys.exit", "exit", "quit"}, module

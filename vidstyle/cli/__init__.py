@@ -1,0 +1,72 @@
+"""The command line: words in, words out. The only place that knows click, rich and exit codes.
+
+Exit codes: 0 done, 1 failed (a sentence says why), 2 wrong usage, 130 interrupted. Every command
+imports what it needs when it runs, so that ``--help`` is instant and works without the extras.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from vidstyle import __version__
+from vidstyle.cli.adapt import adapt
+from vidstyle.cli.doctor import doctor
+from vidstyle.cli.image import image
+from vidstyle.cli.render import render
+from vidstyle.cli.styles import styles
+from vidstyle.errors import BadOption, VidstyleError
+
+
+class Commands(click.Group):
+    """A group that turns the library's errors into one sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except VidstyleError as error:
+            if ctx.params.get("debug"):
+                raise
+            failure = click.ClickException(str(error))
+            failure.exit_code = 2 if isinstance(error, BadOption) else 1
+            raise failure from error
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order in which people meet them
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vidstyle")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def vidstyle(debug: bool) -> None:
+    """Turn video into a painting, in real time, on a laptop CPU or a GPU."""
+
+
+for _command in (render, image, adapt, styles, doctor):
+    vidstyle.add_command(_command)
+
+
+def main() -> NoReturn:
+    """Entry point of the ``vidstyle`` command."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        vidstyle.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted; nothing was left half-written.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output is gone: there is nobody to tell
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    # As Ctrl-C does: unwinds through every `with`, so that temporary files go.
+    raise SystemExit(128 + number)

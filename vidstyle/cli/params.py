@@ -1,0 +1,116 @@
+"""What several commands share on the command line: parameter types and groups of options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+import click
+
+from vidstyle.options import BackendName, BackendOptions, LookOptions, Precision
+
+if TYPE_CHECKING:
+    from vidstyle.style import Style
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Size(click.ParamType[tuple[int, int | None]]):
+    """``1280x720`` as ``(720, 1280)``, ``720`` as ``(720, None)``: people write the width first."""
+
+    name = "WxH|H"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int | None]:
+        match = re.fullmatch(r"(?:(\d{1,6})[xX×])?(\d{1,6})", str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not a size; write WIDTHxHEIGHT, like 1280x720, or a height, like 720", param, ctx)
+        width, height = match.groups()
+        return int(height), int(width) if width else None
+
+
+class Seconds(click.ParamType[float]):
+    """``90``, ``1:30`` or ``0:01:30.5`` in seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?)", str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not a time; write seconds, like 12.5, or m:ss or h:mm:ss", param, ctx)
+        hours, minutes, seconds = match.groups()
+        return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
+
+
+def style_option(command: F) -> F:
+    """``--style``, ending up as the text that `vidstyle.gallery.load_blend` reads."""
+    return click.option(
+        "-s",
+        "--style",
+        metavar="NAME|FILE[:WEIGHT],...",
+        help="Shipped style, style file, or a blend such as great_wave:0.7,the_scream:0.3. "
+        "Default: the first of `vidstyle styles`.",
+    )(command)
+
+
+def look_options(command: F) -> F:
+    """``--strength``, ``--preserve-color`` and ``--work-size``; see `look_from`."""
+    for option in (
+        click.option(
+            "--work-size",
+            type=click.IntRange(16, 16384),
+            metavar="ROWS",
+            help="Stylize at this height, then upscale guided by the source: larger strokes, more speed.",
+        ),
+        click.option("--preserve-color", is_flag=True, help="Keep the source's colors, paint only its light."),
+        click.option(
+            "--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Mix with the source."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def backend_options(command: F) -> F:
+    """``--backend``, ``--precision`` and ``--threads``; see `backend_from`."""
+    for option in (
+        click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads for inference.  [default: all cores]"),
+        click.option(
+            "--precision",
+            type=click.Choice(get_args(Precision)),
+            default="auto",
+            show_default=True,
+            help="Arithmetic; auto is bf16 where the CPU has it.",
+        ),
+        click.option(
+            "--backend",
+            type=click.Choice(get_args(BackendName)),
+            default="auto",
+            show_default=True,
+            help="Inference library; one that is missing is an error.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def look_from(strength: float, preserve_color: bool, work_size: int | None) -> LookOptions:
+    """The options of `look_options` as the library takes them."""
+    return LookOptions(strength=strength, preserve_color=preserve_color, work_size=work_size)
+
+
+def backend_from(backend: BackendName, precision: Precision, threads: int | None) -> BackendOptions:
+    """The options of `backend_options` as the library takes them."""
+    return BackendOptions(backend=backend, precision=precision, threads=threads)
+
+
+def chosen_style(style: str | None) -> Style:
+    """The style asked for, or the first of the gallery, which is then named on stderr."""
+    from vidstyle.gallery import default_style_name, load_blend
+
+    if style is None:
+        style = default_style_name()
+        click.echo(f"Style: {style} (choose another with --style; `vidstyle styles` lists them)", err=True)
+    return load_blend(style)

@@ -1,0 +1,160 @@
+"""``vidstyle render``: a video file in, a painted video file out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from vidstyle.cli.params import (
+    Seconds,
+    Size,
+    backend_from,
+    backend_options,
+    chosen_style,
+    look_from,
+    look_options,
+    style_option,
+)
+from vidstyle.options import BackendName, ClipOptions, Codec, EncodeOptions, PixelFormat, Precision
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from vidstyle.stylize import Progress, RenderReport
+
+
+@click.command()
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
+@style_option
+@look_options
+@click.option("--size", type=Size(), help="Size of the output.  [default: that of the input]")
+@click.option("--start", type=Seconds(), default=0.0, help="Begin at this time: seconds, m:ss or h:mm:ss.")
+@click.option("--end", type=Seconds(), help="End at this time.")
+@click.option("--codec", type=click.Choice(get_args(Codec)), help="Video codec.  [default: by the suffix of OUT]")
+@click.option("--crf", type=click.IntRange(0, 63), help="Constant quality, smaller is better.")
+@click.option("--preset", help="Speed name of the encoder, such as veryfast or medium.")
+@click.option(
+    "--pixel-format",
+    type=click.Choice(get_args(PixelFormat)),
+    default="yuv420p",
+    show_default=True,
+    help="yuv444p keeps odd sizes and full color.",
+)
+@backend_options
+@click.option("--skip-errors", is_flag=True, help="Succeed even if some frames cannot be decoded.")
+@click.option("--overwrite", "-y", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
+@click.pass_context
+def render(
+    ctx: click.Context,
+    source: Path,
+    output: Path,
+    style: str | None,
+    strength: float,
+    preserve_color: bool,
+    work_size: int | None,
+    size: tuple[int, int | None] | None,
+    start: float,
+    end: float | None,
+    codec: Codec | None,
+    crf: int | None,
+    preset: str | None,
+    pixel_format: PixelFormat,
+    backend: BackendName,
+    precision: Precision,
+    threads: int | None,
+    skip_errors: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Stylize the video IN into OUT; sound, subtitles, timestamps and metadata are kept."""
+    from vidstyle.stylize import render as render_video
+
+    with ExitStack() as stack:
+        display = stack.enter_context(_Display())
+        report = render_video(
+            source,
+            output,
+            chosen_style(style),
+            size=size,
+            look=look_from(strength, preserve_color, work_size),
+            backend=backend_from(backend, precision, threads),
+            encode=EncodeOptions(codec=codec, crf=crf, preset=preset, pixel_format=pixel_format),
+            clip=ClipOptions(start=start, end=end, skip_errors=skip_errors),
+            overwrite=overwrite,
+            on_start=display.start,
+            on_progress=display.update,
+        )
+    for note in report.notes:
+        click.echo(f"Note: {note}", err=True)
+    if as_json:
+        facts = dataclasses.asdict(report)
+        click.echo(json.dumps({**facts, "fps": report.fps}, indent=2))
+    else:
+        click.echo(_closing_line(report))
+    if report.lost and not skip_errors:
+        click.echo(
+            f"Error: {report.lost} frames of {source} could not be decoded; {output} is written without them "
+            "(--skip-errors accepts that)",
+            err=True,
+        )
+        ctx.exit(1)
+
+
+class _Display:
+    """The progress bar on stderr: frames, fps, speed and time left; silent where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+
+    def start(self, report: RenderReport) -> None:
+        """Show what runs, and the bar."""
+        click.echo(f"Painting {report.style} at {report.width}x{report.height} on {report.backend}", err=True)
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        console = Console(stderr=True)
+        self._bar = Bar(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, rate="")
+        self._bar.start()
+
+    def update(self, progress: Progress) -> None:
+        """Move the bar; called after each frame, on another thread."""
+        if self._bar is None or self._bar.disable or progress.seconds <= 0:
+            return
+        fps = progress.frames / progress.seconds
+        speed = progress.seconds_of_video / progress.seconds
+        rate = f"{fps:.1f} fps  {speed:.2f}x real time"
+        self._bar.update(self._task, completed=progress.frames, total=progress.total, rate=rate)
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _closing_line(report: RenderReport) -> str:
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in dataclasses.asdict(report.stages).items())
+    speed = report.seconds_of_video / report.seconds if report.seconds else 0.0
+    return (
+        f"{report.output}: {report.frames} frames in {report.seconds:.1f} s ({report.fps:.1f} fps, {speed:.2f}x real "
+        f"time; start-up {report.startup_seconds:.1f} s); seconds at work: {stages}; "
+        f"not decoded {report.lost}, dropped 0"
+    )

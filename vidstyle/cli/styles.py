@@ -1,0 +1,43 @@
+"""``vidstyle styles``: the gallery as a list, as JSON or as a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the list with its cards as JSON.")
+@click.option(
+    "--sheet", "photos", type=click.Path(path_type=Path), multiple=True, help="Draw PHOTO in every style; repeatable."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture file for --sheet.")
+@click.option("--overwrite", "-y", is_flag=True, help="Replace the picture if it exists.")
+def styles(as_json: bool, photos: tuple[Path, ...], output: Path | None, overwrite: bool) -> None:
+    """List the shipped styles, or draw them on a photo."""
+    from vidstyle.gallery import load_style, style_names
+
+    if bool(photos) != (output is not None):
+        raise click.UsageError("--sheet PHOTO and -o FILE go together; give both, or neither for the list")
+    if output is not None:
+        _draw(photos, output, overwrite)
+        return
+    entries = [(name, load_style(name)) for name in style_names()]
+    if as_json:
+        facts = [{"name": n, "network": s.network_name, "kind": s.kind, "card": s.card} for n, s in entries]
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    for name, style in entries:
+        painting, painter, year = (style.card.get(key, "") for key in ("painting", "painter", "year"))
+        click.echo(f"{name:28} {style.network_name:6} {style.kind:7} {painting}, {painter}, {year}")
+
+
+def _draw(photos: tuple[Path, ...], output: Path, overwrite: bool) -> None:
+    from vidstyle.sheet import contact_sheet
+    from vidstyle.still import Still, read_still, write_still
+
+    sheet = contact_sheet([read_still(photo).rgb for photo in photos])
+    write_still(output, Still(sheet), overwrite=overwrite)
+    click.echo(f"{output}: {sheet.shape[1]}x{sheet.shape[0]}")
