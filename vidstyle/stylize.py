@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -39,6 +39,8 @@ class Job:
     """The source at the size of the result."""
     work: Frame
     """What the network sees: the same frame, or a smaller one (`LookOptions.work_size`)."""
+    vector: NDArray[np.float32]
+    """The style vector of this very frame: a style may change from one frame to the next."""
 
 
 class Stylizer:
@@ -112,15 +114,17 @@ class Stylizer:
         return self._open[work_form]
 
     def prepare(self, frame: Frame) -> Job:
-        """Make the picture that the network sees. Safe on any thread."""
-        size = self._work_size(frame.form)
-        if size == frame.form.size:
-            return Job(frame, frame)
-        return Job(frame, frame.with_planes(ops.shrink(frame.planes, frame.form, size), frame.form.resized(size)))
+        """Make the picture that the network sees, and note the style of this moment. Safe on any thread."""
+        form = frame.form
+        size = self._work_size(form)
+        work = frame
+        if size != form.size:
+            work = frame.with_planes(ops.shrink(frame.planes, form, size), form.resized(size))
+        return Job(frame, work, self._style.vector)
 
     def submit(self, job: Job) -> Callable[[], Planes]:
         """Start the network on a prepared frame; the function returned waits for its planes."""
-        return self.open(job.frame.form).submit(job.work.planes, self._style.vector)
+        return self.open(job.frame.form).submit(job.work.planes, job.vector)
 
     def compose(self, job: Job, styled: Planes) -> Frame:
         """The finished frame from what the network made of it. Safe on any thread."""
@@ -161,7 +165,7 @@ def _style(style: str | Path | Style | None) -> Style:
 
 def stylize_stream(
     stylizer: Stylizer,
-    frames: Generator[Frame, None, None],
+    frames: Iterable[Frame],
     write: Callable[[Frame], None],
     *,
     depth: int = 4,
@@ -169,8 +173,11 @@ def stylize_stream(
     """Stylize every frame of ``frames`` into ``write``, in order, on three threads.
 
     ``frames`` runs on one thread, ``write`` on another, the network on the caller's. At most about
-    ``2 * depth`` frames are in memory beside those that the network has under way.
+    ``2 * depth`` frames are in memory beside those that the network has under way. A generator is
+    closed at the end. ``stylizer.style`` may be set while ``frames`` runs: a frame gets the style that
+    was set when it was yielded. All frames have one form.
     """
+    frames = iter(frames)
     first = next(frames, None)
     if first is None:
         return StageSeconds()
@@ -182,7 +189,8 @@ def stylize_stream(
             for frame in frames:
                 yield stylizer.prepare(frame)
         finally:
-            frames.close()
+            if isinstance(frames, Generator):
+                frames.close()
 
     def submit(job: Job) -> Callable[[], tuple[Job, Planes]]:
         pending = stylizer.submit(job)
