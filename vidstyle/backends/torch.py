@@ -1,0 +1,96 @@
+"""Torch: the reference of the other backends. It knows nothing of the ONNX graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from vidstyle.backends.base import Backend, Pending, Program
+from vidstyle.color import rgb_from_yuv, yuv_from_rgb
+from vidstyle.errors import VidstyleError
+from vidstyle.frame import FrameForm, Planes
+from vidstyle.model import TransformNet
+from vidstyle.options import BackendOptions
+
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchBackend(Backend):
+    """`TransformNet` between two colour conversions, one frame at a time."""
+
+    name = "torch"
+
+    def __init__(self, program: Program, options: BackendOptions) -> None:
+        super().__init__(program)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        default = "fp16" if self._device.type == "cuda" else "fp32"
+        precision = options.precision if options.precision != "auto" else default
+        self._type = _TYPES[precision]
+        self._threads = options.threads
+        self._net = TransformNet.from_network(program.network).to(self._device, memory_format=torch.channels_last)
+        self._net.requires_grad_(False)
+        self.description = f"PyTorch {torch.__version__} {precision} on {self._device.type}"
+
+    def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
+        before = torch.get_num_threads()
+        try:
+            if self._threads is not None:
+                torch.set_num_threads(self._threads)
+            result = self._stylize(planes, style)
+        except RuntimeError as error:
+            raise VidstyleError(f"PyTorch failed on a frame: {error}") from error
+        finally:
+            torch.set_num_threads(before)
+        return lambda: result
+
+    @torch.inference_mode()
+    def _stylize(self, planes: Planes, style: NDArray[np.float32]) -> Planes:
+        form = self.program.form
+        tensors = [torch.from_numpy(np.ascontiguousarray(plane)).to(self._device).float() for plane in planes]
+        rgb = _rgb_from_planes(tensors, form)
+        height, width = self.program.network.architecture.padded_size(form.size)
+        rgb = functional.pad(rgb, (0, width - form.width, 0, height - form.height), mode="replicate")
+        rgb = rgb.contiguous(memory_format=torch.channels_last)
+        vector = torch.from_numpy(style).to(self._device)
+        with torch.autocast(self._device.type, self._type, enabled=self._type != torch.float32):
+            styled = self._net(rgb, vector)
+        results = _planes_from_rgb(styled.float() * 255, form)
+        return tuple(plane.round().clamp(0, 255).to(torch.uint8).cpu().numpy() for plane in results)
+
+    def close(self) -> None:
+        pass
+
+
+def _rgb_from_planes(planes: list[Tensor], form: FrameForm) -> Tensor:
+    """(1, 3, H, W) in [0, 1], not clipped, from planes of 0-255; each chroma sample covers 2x2 pixels."""
+    if form.pixels == "rgb":
+        return planes[0].permute(2, 0, 1)[None] / 255
+    y, u, v = planes if form.pixels == "i420" else (planes[0], *planes[1].unbind(2))
+    chroma = torch.stack([u, v]).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    yuv = torch.cat([y[None], chroma[:, : form.height, : form.width]])
+    matrix, offset = rgb_from_yuv(form.matrix, form.full_range)
+    return _transform(yuv, matrix, offset)[None] / 255
+
+
+def _planes_from_rgb(rgb: Tensor, form: FrameForm) -> list[Tensor]:
+    """The planes, as floats, of a padded (1, 3, H', W') picture of 0-255; chroma is the mean of 2x2 pixels."""
+    if form.pixels == "rgb":
+        return [rgb[0, :, : form.height, : form.width].permute(1, 2, 0)]
+    yuv = _transform(rgb[0], *yuv_from_rgb(form.matrix, form.full_range))
+    rows, columns = form.chroma_size
+    chroma = functional.avg_pool2d(yuv[1:], 2)[:, :rows, :columns]
+    y = yuv[0, : form.height, : form.width]
+    return [y, *chroma] if form.pixels == "i420" else [y, chroma.permute(1, 2, 0)]
+
+
+def _transform(picture: Tensor, matrix: NDArray[np.float64], offset: NDArray[np.float64]) -> Tensor:
+    m = torch.from_numpy(matrix).to(picture)
+    return torch.einsum("oc,chw->ohw", m, picture) + torch.from_numpy(offset).to(picture)[:, None, None]
+
+
+def open_program(program: Program, options: BackendOptions) -> Backend:
+    """Load ``program``."""
+    return TorchBackend(program, options)
