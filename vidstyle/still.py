@@ -1,0 +1,269 @@
+"""Still pictures: files and bytes to 8-bit RGB with alpha, and back."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidstyle.errors import BadOption, ImageError
+from vidstyle.header import PictureFormat, exif_orientation, png_chunks, read_header
+
+MAX_FILE_BYTES = 1 << 30
+"""The largest picture file that is read: `MAX_PIXELS` of 16-bit RGBA, uncompressed."""
+_MAX_PROFILE_BYTES = 4 << 20
+
+FORMATS: dict[str, PictureFormat] = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+    ".bmp": "bmp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+}
+"""The file endings that are read and written."""
+_KEEPS_ALPHA = ("png", "webp", "tiff")
+_KEEPS_PROFILE = ("png", "jpeg", "webp")
+
+# Strong flat colors next to each other are what a painting is made of and what halved chroma blurs.
+_QUALITY = {
+    "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 93, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
+    "webp": [cv2.IMWRITE_WEBP_QUALITY, 93],
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Still:
+    """One picture, upright."""
+
+    rgb: NDArray[np.uint8]
+    """uint8 RGB of shape (height, width, 3), 0-255, color not multiplied by alpha."""
+    alpha: NDArray[np.uint8] | None = None
+    """uint8 of shape (height, width), 0 is transparent; None where the picture has no transparency."""
+    profile: bytes | None = None
+    """ICC profile of the RGB values, passed on unchanged; None is sRGB."""
+    name: str = "picture"
+    """How messages call it."""
+    notes: tuple[str, ...] = ()
+    """What was lost on the way here; one sentence each."""
+
+    def __post_init__(self) -> None:
+        rgb, alpha = self.rgb, self.alpha
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+            raise BadOption(f"still is {rgb.dtype} of shape {rgb.shape}; it must be uint8 (height, width, 3)")
+        if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != rgb.shape[:2]):
+            raise BadOption(f"alpha is {alpha.dtype} of shape {alpha.shape}; it must be uint8 {rgb.shape[:2]}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(height, width)`` in pixels."""
+        return self.rgb.shape[0], self.rgb.shape[1]
+
+
+def read_still(path: Path) -> Still:
+    """The picture in the file ``path``; see `decode_still`."""
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder, not a picture")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ImageError(_too_long(str(path)))
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)  # a pipe or a device does not say how long it is
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    return decode_still(data, str(path))
+
+
+def decode_still(data: bytes, name: str = "picture") -> Still:
+    """The picture in a whole PNG, JPEG, WebP, BMP or TIFF file.
+
+    It comes turned upright (EXIF), 8 bits a channel, gray, palette and CMYK as RGB, the first one of
+    an animation. Raises `ImageError`, with ``name``, for everything that is no whole picture of a
+    sane size.
+    """
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(_too_long(name))
+    header = read_header(data, name)
+    profile, key, notes = None, None, []
+    if header.animated:
+        notes.append(f"{name} is animated; only its first picture is used")
+    if header.format == "png":
+        data, profile, key = _plain_png(data, name)
+    try:
+        with _quiet_opencv():
+            stored, kinds, chunks = cv2.imdecodeWithMetadata(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageError(f"{name} cannot be decoded as {header.format.upper()}: {error.err}") from error
+    if stored is None:
+        raise ImageError(f"{name} is cut short or damaged: its pixels cannot be decoded as {header.format.upper()}")
+    metadata = {int(kind): np.asarray(chunk).tobytes() for kind, chunk in zip(kinds, chunks, strict=True)}
+    if stored.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{name} holds {stored.dtype} values; save it with 8 or 16 bits a channel first")
+    cover = None if key is None or stored.ndim > 2 else np.where(stored == key, np.uint8(0), np.uint8(255))
+    if stored.dtype == np.uint16:
+        stored = cv2.convertScaleAbs(stored, alpha=255 / 65535)
+        notes.append(f"{name} has 16 bits a channel; 8 are used")
+    pixels = np.asarray(stored, np.uint8) if cover is None else np.dstack([stored, stored, stored, cover])
+    # OpenCV turns TIFF by itself, and returns no EXIF block for it.
+    pixels = _upright(pixels, exif_orientation(metadata.get(cv2.IMAGE_METADATA_EXIF, b"")))
+    rgb, alpha = _rgb_and_alpha(pixels, name)
+    profile = profile or metadata.get(cv2.IMAGE_METADATA_ICCP)
+    return Still(rgb, alpha, profile if profile and _is_rgb_profile(profile) else None, name, tuple(notes))
+
+
+def _too_long(name: str) -> str:
+    return f"{name} has more than {MAX_FILE_BYTES >> 20} MiB, which no picture that vidstyle reads needs"
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Keep OpenCV from writing about a damaged file to stderr; the caller hears it as an `ImageError`."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def _plain_png(data: bytes, name: str) -> tuple[bytes, bytes | None, int | None]:
+    """The file with nothing but pixels and orientation, its color profile, its transparent gray.
+
+    libpng prints a warning on stderr for many profiles that are in use; it does not get to see them.
+    OpenCV leaves the transparent color of a gray picture out.
+    """
+    profile, key = None, None
+    kept = [data[:8]]
+    for kind, payload in png_chunks(data, name):
+        if kind == b"iCCP":
+            method = payload.find(b"\0") + 1
+            try:
+                profile = zlib.decompressobj().decompress(payload[method + 1 :], _MAX_PROFILE_BYTES)
+            except zlib.error:
+                profile = None  # the picture is fine without
+        if kind == b"tRNS" and len(payload) == 2:
+            bits = min(data[24], 16)
+            # Gray of fewer than 8 bits is stretched to 0-255 when decoded.
+            key = int.from_bytes(payload, "big") * (255 // ((1 << bits) - 1) if bits < 8 else 1)
+        if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf"):
+            checksum = zlib.crc32(payload, zlib.crc32(kind))
+            kept += [struct.pack(">I", len(payload)), kind, payload, struct.pack(">I", checksum)]
+    return b"".join(kept), profile, key
+
+
+def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undo EXIF ``orientation``: 2 and 4 are mirrored, 3, 6 and 8 turned, 5 and 7 both."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _rgb_and_alpha(pixels: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if channels == 1:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8), None
+    if channels == 3:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8), None
+    if channels == 4:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), np.uint8), pixels[:, :, 3].copy()
+    raise ImageError(f"{name} has {channels} channels; a picture has 1, 3 or 4")
+
+
+def _is_rgb_profile(profile: bytes) -> bool:
+    """Whether an ICC profile is whole and describes RGB; a CMYK or gray one does not fit what we hand on."""
+    return len(profile) > 132 and int.from_bytes(profile[:4], "big") == len(profile) and profile[16:20] == b"RGB "
+
+
+def format_of(path: Path | str) -> PictureFormat:
+    """The format that the ending of a file's name asks for; `BadOption` lists what there is."""
+    suffix = Path(path).suffix.lower() or str(path).lower()
+    if suffix not in FORMATS:
+        raise BadOption(f"{path} is not the name of a picture that can be written; end it in {', '.join(FORMATS)}")
+    return FORMATS[suffix]
+
+
+def fit_still(still: Still, suffix: str) -> Still:
+    """``still`` as a file that ends in ``suffix`` can hold it; its notes tell what had to go."""
+    format = format_of(suffix)
+    notes = list(still.notes)
+    if still.alpha is not None and format not in _KEEPS_ALPHA:
+        if still.alpha.min() < 255:
+            notes.append(f"{format.upper()} has no transparency; {still.name} was laid on white (write PNG to keep it)")
+            cover = still.alpha[:, :, None].astype(np.uint16)
+            blended = (still.rgb * cover + 255 * (255 - cover) + 127) // 255
+            still = replace(still, rgb=blended.astype(np.uint8))
+        still = replace(still, alpha=None)
+    if still.profile is not None and format not in _KEEPS_PROFILE:
+        notes.append(f"{format.upper()} is written without a color profile; {still.name} has one that is lost")
+        still = replace(still, profile=None)
+    return replace(still, notes=tuple(notes))
+
+
+def encode_still(still: Still, suffix: str) -> bytes:
+    """The whole file, in the format of ``suffix`` (``".png"``); see `fit_still` for what it can't hold."""
+    format = format_of(suffix)
+    still = fit_still(still, suffix)
+    pixels = cv2.cvtColor(still.rgb, cv2.COLOR_RGB2BGR)
+    if still.alpha is not None:
+        pixels = np.dstack([pixels, still.alpha])
+    kinds, chunks = [], []
+    if still.profile is not None:
+        kinds, chunks = [cv2.IMAGE_METADATA_ICCP], [np.frombuffer(still.profile, np.uint8)]
+    try:
+        with _quiet_opencv():
+            done, data = cv2.imencodeWithMetadata(f".{format}", pixels, kinds, chunks, _QUALITY.get(format, []))
+    except cv2.error as error:
+        raise ImageError(f"cannot write {still.name} as {format.upper()}: {error.err}") from error
+    if not done:
+        height, width = still.size
+        raise ImageError(f"cannot write {still.name}, {width}x{height}, as {format.upper()}; try PNG")
+    return np.asarray(data).tobytes()
+
+
+def check_output(path: Path, *, source: Path | None = None, overwrite: bool = False) -> None:
+    """Raise, before any work is done, where `write_still` could not write ``path``."""
+    format_of(path)
+    try:
+        folder, there = path.parent.is_dir(), path.exists()
+        same = there and source is not None and source.exists() and path.samefile(source)
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder; give the name of a picture in it")
+    if not folder:
+        raise ImageError(f"cannot write {path}: there is no folder {path.parent}")
+    if same:
+        raise BadOption(f"{path} is both the input and the output; give the output another name")
+    if there and not overwrite:
+        raise ImageError(f"{path} exists already; give --overwrite to replace it, or another name")
+
+
+def write_still(path: Path, still: Still, *, overwrite: bool = False) -> tuple[str, ...]:
+    """Write ``still`` under a temporary name, then rename it to ``path``; returns what was lost (`Still.notes`)."""
+    check_output(path, overwrite=overwrite)
+    data = encode_still(still, path.suffix)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return fit_still(still, path.suffix).notes
