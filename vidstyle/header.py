@@ -56,7 +56,7 @@ def read_header(data: bytes, name: str) -> PictureHeader:
         found = _FOREIGN.get(data[:4]) or _FOREIGN.get(data[:3])
         if data[4:8] == b"ftyp":
             found = _FOREIGN_BRANDS.get(data[8:12], "video")
-        what = f"is a {found} file" if found else "is not a picture"
+        what = f"is {found}" if found else "is not a picture"
         raise ImageError(f"{name} {what}; vidstyle reads PNG, JPEG, WebP, BMP and TIFF pictures")
     if min(header.height, header.width) < 1:
         raise ImageError(f"{name} claims {header.width}x{header.height} pixels, which is no picture")
