@@ -85,5 +85,6 @@ class TransformNet(nn.Module):
 def _norm(x: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
     """Instance norm (Ulyanov et al. 2016) with run-time scale and shift; statistics in float32."""
     scale, shift = affine
-    normalised = functional.instance_norm(x.float(), eps=NORM_EPSILON)
+    # One group a channel is an instance norm, and torch computes it faster than `instance_norm`.
+    normalised = functional.group_norm(x.float(), x.shape[1], eps=NORM_EPSILON)
     return normalised * scale + shift

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def read_tensors(path: Path, *, file_format: str, version: str) -> TensorFile:
 
 def write_tensors(
     path: Path,
-    tensors: dict[str, NDArray[np.float16]],
+    tensors: Mapping[str, NDArray[np.floating]],
     *,
     file_format: str,
     version: str,

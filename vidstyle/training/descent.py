@@ -1,0 +1,206 @@
+"""Adam on named tensors, step by step, that can stop at any moment and continue exactly where it was.
+
+What a step sees depends on its number alone (see `Photos.batch`), so a checkpoint is the tensors,
+Adam's moments and the number of steps done.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vidstyle.errors import BadModel
+from vidstyle.tensorfile import read_tensors, write_tensors
+
+FILE_FORMAT = "vidstyle-checkpoint"
+FILE_VERSION = "1"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What `torch.optim.Adam` remembers of a parameter, besides its own count of steps."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is, after a step."""
+
+    step: int
+    """Steps done, from 1."""
+    steps: int
+    """Steps in all."""
+    losses: dict[str, float]
+    """Terms of this step's batch: content, style, variation, total."""
+    seconds: float
+    """Time spent so far, interrupted runs before included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Learning rate over a run: a linear warm-up, then half a cosine down to nothing."""
+
+    steps: int
+    """Steps in all."""
+    warm_up: int = 0
+    """Steps of the linear rise."""
+
+    def factor(self, step: int) -> float:
+        """What step number ``step`` (from 0) multiplies every learning rate with."""
+        if step < self.warm_up:
+            return (step + 1) / (self.warm_up + 1)
+        return 0.5 + 0.5 * math.cos(math.pi * (step - self.warm_up) / max(1, self.steps - self.warm_up))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Where a run is kept, and how often it is written."""
+
+    path: Path
+    """A safetensors file."""
+    every: int = 50
+    """Steps between two writes; the last step and an interruption write too."""
+    resume: bool = False
+    """Continue from ``path`` if it is there (without it an existing file is written over)."""
+
+
+class Descent:
+    """A run over ``parameters``, each with its learning rate.
+
+    ``identity`` is everything that must be the same to continue a run (options, digests); a
+    checkpoint with another identity is refused with a sentence that names the difference.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, tuple[Tensor, float]],
+        schedule: Schedule,
+        identity: Mapping[str, str | int | float],
+    ) -> None:
+        self.parameters = {name: tensor for name, (tensor, _) in parameters.items()}
+        self.schedule = schedule
+        self.identity = json.dumps(dict(identity), sort_keys=True)
+        self.step = 0
+        self.seconds = 0.0
+        self.notes: dict[str, object] = {}
+        """Facts for people that a checkpoint carries along, such as the losses before the run."""
+        self._rates = [rate for _, rate in parameters.values()]
+        groups = [{"params": [tensor], "lr": rate} for tensor, rate in parameters.values()]
+        self._adam = torch.optim.Adam(groups)
+
+    def run(
+        self,
+        loss: Callable[[int], tuple[Tensor, dict[str, float]]],
+        *,
+        checkpoint: Checkpoint | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Take the steps that are left. ``loss(step)`` gives the scalar to descend and its terms.
+
+        A parameter that a step's loss does not depend on keeps its value and its moments.
+        Interrupted, it writes the checkpoint of the last whole step and lets the interrupt pass.
+        """
+        if checkpoint and checkpoint.resume and checkpoint.path.exists():
+            self.load(checkpoint.path)
+        started = time.perf_counter() - self.seconds
+        whole = self._state()
+        try:
+            while self.step < self.schedule.steps:
+                for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
+                    group["lr"] = rate * self.schedule.factor(self.step)
+                self._adam.zero_grad(set_to_none=True)
+                total, terms = loss(self.step)
+                total.backward()  # type: ignore[no-untyped-call]
+                self._adam.step()
+                self.step += 1
+                self.seconds = time.perf_counter() - started
+                if checkpoint:
+                    # An interrupt may land inside the optimizer; what is written then is this copy.
+                    whole = self._state()
+                    if self.step % checkpoint.every == 0 or self.step == self.schedule.steps:
+                        whole.write(checkpoint.path)
+                if progress:
+                    terms = {**terms, "total": total.item()}
+                    progress(Progress(self.step, self.schedule.steps, terms, self.seconds))
+        except KeyboardInterrupt:
+            if checkpoint:
+                whole.write(checkpoint.path)
+            raise
+
+    def _state(self) -> _State:
+        tensors: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        for name, parameter in self.parameters.items():
+            tensors[name] = parameter.detach().cpu().clone()
+            if state := self._adam.state.get(parameter):
+                counts[name] = int(state["step"])
+                tensors.update({f"{name}/{moment}": state[moment].cpu().clone() for moment in MOMENTS})
+        return _State(tensors, counts, self.step, self.seconds, self.identity, dict(self.notes))
+
+    def load(self, path: Path) -> None:
+        """Take over what a checkpoint holds; `BadModel` when it belongs to another run."""
+        state = _State.read(path)
+        if state.identity != self.identity:
+            there, here = json.loads(state.identity), json.loads(self.identity)
+            names = sorted(n for n in {*there, *here} if there.get(n) != here.get(n))
+            what = ", ".join(f"{n} {there.get(n)!r} (now {here.get(n)!r})" for n in names)
+            raise BadModel(f"{path} is a checkpoint of another run: it has {what}; use the same options or remove it")
+        if not 0 <= state.step <= self.schedule.steps:
+            raise BadModel(f"{path} is damaged: it claims step {state.step} of {self.schedule.steps}")
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state.tensor(path, name, parameter))
+                if name in state.counts:
+                    self._adam.state[parameter] = {
+                        "step": torch.tensor(float(state.counts[name])),
+                        **{m: state.tensor(path, f"{name}/{m}", parameter) for m in MOMENTS},
+                    }
+        self.step, self.seconds, self.notes = state.step, state.seconds, state.notes
+
+
+@dataclass(frozen=True)
+class _State:
+    """A run between two steps, on its way to or from a file."""
+
+    tensors: dict[str, Tensor]
+    counts: dict[str, int]
+    step: int
+    seconds: float
+    identity: str
+    notes: dict[str, object]
+
+    def write(self, path: Path) -> None:
+        write_tensors(
+            path,
+            {name: tensor.numpy() for name, tensor in self.tensors.items()},
+            file_format=FILE_FORMAT,
+            version=FILE_VERSION,
+            facts={
+                "identity": self.identity,
+                "step": str(self.step),
+                "seconds": repr(self.seconds),
+                "counts": json.dumps(self.counts),
+            },
+            card=self.notes,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> _State:
+        file = read_tensors(path, file_format=FILE_FORMAT, version=FILE_VERSION)
+        try:
+            counts = {str(name): int(count) for name, count in json.loads(file.facts["counts"]).items()}
+            identity = json.dumps(dict(json.loads(file.facts["identity"])), sort_keys=True)
+            step, seconds = int(file.facts["step"]), float(file.facts["seconds"])
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise BadModel(f"{path} is a damaged checkpoint: its header does not read; remove it") from error
+        tensors = {name: torch.from_numpy(array) for name, array in file.tensors.items()}
+        return cls(tensors, counts, step, seconds, identity, file.card)
+
+    def tensor(self, path: Path, name: str, like: Tensor) -> Tensor:
+        found = self.tensors.get(name)
+        if found is None or found.shape != like.shape:
+            raise BadModel(f"{path} is a damaged checkpoint: it lacks {name!r} of shape {tuple(like.shape)}; remove it")
+        return torch.empty_like(like).copy_(found)  # the strides too, so that the sums go on in the same order

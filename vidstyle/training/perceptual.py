@@ -1,0 +1,131 @@
+"""The perceptual loss: VGG-16 features, Gram matrices and total variation.
+
+Johnson et al. 2016 (layers, feature and style reconstruction) after Gatys et al. 2015. The weights
+are those of VGG-16 by Simonyan and Zisserman 2014 (CC BY 4.0), conv1_1 to conv4_3, shipped as FP16.
+
+The two feature terms are *scale-free*: the squared error of a layer is divided by the squared norm
+of its target. So every layer counts alike, a loss of 1 is "nothing reached", 0 is "equal", and the
+weights mean the same for every painting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional
+
+from vidstyle.errors import BadModel
+
+VGG_FILE = Path(__file__).with_name("vgg16_features_fp16.safetensors")
+
+BLOCKS = (
+    ("conv1_1", "conv1_2"),
+    ("conv2_1", "conv2_2"),
+    ("conv3_1", "conv3_2", "conv3_3"),
+    ("conv4_1", "conv4_2", "conv4_3"),
+)
+"""Convolutions between poolings. The features are the ReLUs after the last one of each block:
+relu1_2, relu2_2, relu3_3 and relu4_3, with 64, 128, 256 and 512 channels."""
+CONTENT_BLOCK = 2
+"""Content is compared at relu3_3."""
+MEAN_RGB = (123.68, 116.779, 103.939)
+"""What the network was trained to have subtracted from RGB in 0-255."""
+SMALLEST_SIDE = 16
+"""A picture needs this many pixels a side to reach relu4_3 with more than a point."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The terms of one batch, each a mean over its pictures; scalars that carry gradients."""
+
+    content: Tensor
+    """Squared error of relu3_3, divided by the squared norm of the photo's."""
+    style: Tensor
+    """Squared error of the Gram matrices, divided by the squared norm of the painting's; mean of four layers."""
+    variation: Tensor
+    """Mean absolute difference of neighboring pixels, rows plus columns; values in [0, 1]."""
+
+    def figures(self) -> dict[str, float]:
+        """The terms as numbers."""
+        return {"content": self.content.item(), "style": self.style.item(), "variation": self.variation.item()}
+
+
+class Perceptual:
+    """VGG-16 up to relu4_3, and the losses on it.
+
+    Pictures are float RGB in [0, 1] of shape (N, 3, H, W). Weights, and so the features, are of
+    ``dtype`` (float32 or bfloat16) on ``device``; losses are float32.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> None:
+        self.dtype = dtype
+        self._weights = {
+            name: tensor.to(device, dtype, memory_format=torch.channels_last if tensor.dim() == 4 else None)
+            for name, tensor in _vgg_tensors().items()
+        }
+        # Subtracting the mean and multiplying by 255 stays outside the first convolution: folded into
+        # its bias it would be wrong at the zero-padded border.
+        self._mean = torch.tensor(MEAN_RGB, device=device).reshape(1, 3, 1, 1)
+
+    def features(self, rgb: Tensor, last_block: int = 3) -> list[Tensor]:
+        """relu1_2, relu2_2, relu3_3, relu4_3 (as far as ``last_block``), each (N, C, H / 2**block, W / 2**block)."""
+        x = (rgb.float() * 255.0 - self._mean).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        found: list[Tensor] = []
+        with torch.autocast(x.device.type, enabled=False):
+            for index, block in enumerate(BLOCKS[: last_block + 1]):
+                if index:
+                    x = functional.max_pool2d(x, 2)
+                for name in block:
+                    weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
+                    x = functional.relu_(functional.conv2d(x, weight, bias, padding=1))
+                found.append(x)
+        return found
+
+    @torch.no_grad()
+    def content_target(self, rgb: Tensor) -> Tensor:
+        """relu3_3 of photos."""
+        return self.features(rgb, CONTENT_BLOCK)[CONTENT_BLOCK]
+
+    @torch.no_grad()
+    def style_target(self, rgb: Tensor) -> list[Tensor]:
+        """The Gram matrices of paintings, one (N, C, C) a layer."""
+        return [gram(f) for f in self.features(rgb)]
+
+    def losses(self, painted: Tensor, content: Tensor, style: list[Tensor]) -> Losses:
+        """How far ``painted`` is from the two targets; a target of batch size 1 serves the whole batch."""
+        features = self.features(painted)
+        style_terms = [_relative_error(gram(f), target) for f, target in zip(features, style, strict=True)]
+        across, down = painted.diff(dim=-1).abs().mean(), painted.diff(dim=-2).abs().mean()
+        return Losses(
+            content=_relative_error(features[CONTENT_BLOCK].float(), content.float()),
+            style=torch.stack(style_terms).mean(),
+            variation=(across + down).float(),
+        )
+
+
+def gram(features: Tensor) -> Tensor:
+    """Inner products of the channels, divided by the number of positions: float32 (N, C, C)."""
+    flat = features.flatten(2)
+    with torch.autocast(flat.device.type, enabled=False):
+        return (flat @ flat.transpose(1, 2)).float() / flat.shape[2]
+
+
+def _relative_error(found: Tensor, target: Tensor) -> Tensor:
+    dims = tuple(range(1, target.dim()))
+    norms = target.square().mean(dims).clamp_min(1e-12)
+    return ((found - target).square().mean(dims) / norms).mean()
+
+
+@cache
+def _vgg_tensors() -> dict[str, Tensor]:
+    try:
+        tensors = load_file(VGG_FILE)
+    except (OSError, SafetensorError) as error:
+        raise BadModel(f"cannot read {VGG_FILE.name} of the installed vidstyle: {error}; install it again") from error
+    return {name: tensor.float() for name, tensor in tensors.items()}

@@ -1,0 +1,145 @@
+"""Pictures for training: paintings as tensors, photos as random crops that depend on seed and step alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidstyle.errors import BadOption, ImageError
+from vidstyle.options import MAX_SIDE
+
+PHOTOS = Path(__file__).with_name("photos")
+"""The photos that ship; CREDITS.md beside them says whose they are."""
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+MAX_PICTURE_BYTES = 256 << 20
+SMALLEST_PICTURE = 16
+"""Pixels a side below which a picture has neither strokes nor content."""
+SMALLEST_CROP = 0.6
+"""Random crops are squares of this share of a photo's shorter side, or more."""
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """The picture in ``path`` as RGB of shape (height, width, 3); EXIF orientation applied, alpha dropped.
+
+    `ImageError` names the file and what is wrong with it.
+    """
+    try:
+        if (size := path.stat().st_size) > MAX_PICTURE_BYTES:
+            raise ImageError(f"{path} has {size >> 20} MiB; a picture may have {MAX_PICTURE_BYTES >> 20} MiB")
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error as error:
+        raise ImageError(f"{path} cannot be decoded as a picture: {error}") from error
+    if bgr is None:
+        raise ImageError(f"{path} is not a picture, or it is damaged; give a JPEG, PNG, WebP, BMP or TIFF file")
+    height, width = bgr.shape[:2]
+    if min(height, width) < SMALLEST_PICTURE or max(height, width) > MAX_SIDE:
+        raise ImageError(
+            f"{path} is {width}x{height} pixels; its sides must lie between {SMALLEST_PICTURE} and {MAX_SIDE}"
+        )
+    return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
+
+
+def painting_tensor(rgb: NDArray[np.uint8], shorter_side: int) -> Tensor:
+    """A painting as float RGB in [0, 1] of shape (1, 3, H, W), scaled to a shorter side of ``shorter_side``.
+
+    Stroke size follows from it: strokes are learned as large as they are in this picture.
+    The longer side is cropped to three times the shorter one, in the middle.
+    """
+    height, width = rgb.shape[:2]
+    side = min(height, width)
+    top, left = max(0, height - 3 * side) // 2, max(0, width - 3 * side) // 2
+    rgb = rgb[top : top + 3 * side, left : left + 3 * side]
+    height, width = (round(s * shorter_side / side) for s in rgb.shape[:2])
+    return _tensor([_resize(rgb, (height, width))])
+
+
+class Photos:
+    """Content photos, kept in memory as 8-bit RGB."""
+
+    def __init__(self, pictures: Sequence[NDArray[np.uint8]]) -> None:
+        if not pictures:
+            raise BadOption("there are no content photos; give at least one")
+        self.pictures = list(pictures)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of all pixels."""
+        sha = hashlib.sha256()
+        for picture in self.pictures:
+            sha.update(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes())
+        return sha.hexdigest()
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> Photos:
+        """Every picture in ``folder`` (not below it), in the order of the file names."""
+        paths = picture_paths(folder)
+        if not paths:
+            raise ImageError(f"{folder} holds no pictures; put JPEG, PNG, WebP, BMP or TIFF files there")
+        return cls([read_picture(path) for path in paths])
+
+    @classmethod
+    def shipped(cls) -> Photos:
+        """The photos that come with vidstyle."""
+        return cls.in_folder(PHOTOS)
+
+    def batch(self, count: int, size: int, seed: Sequence[int]) -> Tensor:
+        """``count`` random square crops, some mirrored, as float RGB (count, 3, size, size) in [0, 1].
+
+        The same ``seed`` (for instance run and step) gives the same crops: nothing has to be
+        remembered to continue a run.
+        """
+        random = np.random.default_rng(list(seed))
+        crops = []
+        for index in random.integers(len(self.pictures), size=count):
+            picture = self.pictures[index]
+            shorter = min(picture.shape[:2])
+            side = max(1, round(shorter * random.uniform(SMALLEST_CROP, 1.0)))
+            top, left = (random.integers(s - side + 1) for s in picture.shape[:2])
+            crop = _resize(picture[top : top + side, left : left + side], (size, size))
+            crops.append(crop[:, ::-1] if random.random() < 0.5 else crop)
+        return _tensor(crops)
+
+    def middles(self, size: int) -> Tensor:
+        """The middle square of every photo, float RGB (photos, 3, size, size): a fixed set to measure on."""
+        crops = []
+        for picture in self.pictures:
+            height, width = picture.shape[:2]
+            side = min(height, width)
+            top, left = (height - side) // 2, (width - side) // 2
+            crops.append(_resize(picture[top : top + side, left : left + side], (size, size)))
+        return _tensor(crops)
+
+
+def picture_paths(folder: Path) -> list[Path]:
+    """The picture files in ``folder``, sorted by name; `ImageError` when it is not a folder."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise ImageError(f"cannot read the folder {folder}: {error.strerror or error}") from error
+
+
+def _resize(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    if rgb.shape[:2] == size:
+        return rgb
+    shrinks = size[0] < rgb.shape[0]
+    resized = cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return np.asarray(resized, np.uint8)
+
+
+def _tensor(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+    stacked = torch.from_numpy(np.stack(pictures))  # (N, H, W, 3): the memory of channels_last
+    return stacked.permute(0, 3, 1, 2).float() / 255.0
