@@ -1,0 +1,191 @@
+"""A contact sheet: photos, and every style's rendition of them, with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidstyle import ops
+from vidstyle.errors import BadOption
+from vidstyle.frame import FrameForm
+from vidstyle.gallery import load_blend, network_of, style_names
+from vidstyle.options import BackendOptions, LookOptions, check_between
+from vidstyle.style import Style
+from vidstyle.stylize import Stylizer
+
+RGB = NDArray[np.uint8]
+Label: TypeAlias = tuple[str, tuple[str, ...]]
+"""What ``--style`` takes, and what the card says of the painting: the first of several lines that fits is shown."""
+
+_PAPER, _INK, _GRAY = (246, 246, 244), (32, 32, 34), (112, 112, 116)
+_MARGIN, _GAP = 40, 20
+_LABEL = 52
+"""Height of the two lines of text below (one photo) or above (several) the pictures."""
+_WIDEST = 2400
+"""Pixels that a sheet is meant to stay within; more columns make smaller cells."""
+_PAINT_SIDE = 768
+"""Longest side at which the styles paint: strokes look as in a video of that size, not as in a thumbnail."""
+_TALLEST = 1.5
+"""A cell is at most this many times as high as wide; higher photos lose top and bottom."""
+
+
+def contact_sheet(
+    photos: RGB | Sequence[RGB],
+    styles: Sequence[str | Path | Style] | None = None,
+    *,
+    cell_width: int | None = None,
+    look: LookOptions | None = None,
+    backend: BackendOptions | None = None,
+) -> RGB:
+    """A sheet of every style on every photo: uint8 RGB, at most about 2400 pixels wide.
+
+    ``photos`` are uint8 RGB of shape (height, width, 3). ``styles`` are what `Stylizer` takes; None is
+    the whole gallery. One photo makes a grid that begins with the photo itself; several photos
+    make one row each, the photo first, a column a style, broken into bands where there are many.
+    Labels come from the styles' cards.
+    """
+    pictures = [photos] if isinstance(photos, np.ndarray) else list(photos)
+    if not pictures:
+        raise BadOption("a contact sheet needs at least one photo")
+    if cell_width is not None:
+        check_between("cell width", cell_width, 16, 2048)
+    chosen = [s if isinstance(s, Style) else load_blend(s) for s in (style_names() if styles is None else styles)]
+    pictures = [_for_painting(picture) for picture in pictures]
+    painted = _paint(pictures, chosen, look, backend)
+    labels = [("photo", ()), *map(_label, chosen)]
+    if len(pictures) == 1:
+        return _grid(painted[0], labels, cell_width)
+    return _table(painted, labels, cell_width)
+
+
+def _label(style: Style) -> Label:
+    painting, painter, year = (str(style.card.get(key) or "") for key in ("painting", "painter", "year"))
+    whose = ", ".join(filter(None, (painter, year)))
+    return style.name, tuple(filter(None, (", ".join(filter(None, (painting, whose))), whose)))
+
+
+def _for_painting(photo: RGB) -> RGB:
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+        raise BadOption(f"photo is {photo.dtype} of shape {photo.shape}; it must be uint8 RGB (height, width, 3)")
+    height, width = photo.shape[:2]
+    spare = max(0, height - round(width * _TALLEST))
+    photo = photo[spare // 2 : height - (spare - spare // 2)]
+    height = photo.shape[0]
+    scale = min(1.0, _PAINT_SIDE / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    form = FrameForm(height=height, width=width)
+    return ops.resize((np.ascontiguousarray(photo),), form, size)[0]
+
+
+def _paint(
+    photos: list[RGB], styles: list[Style], look: LookOptions | None, backend: BackendOptions | None
+) -> list[list[RGB]]:
+    """For each photo: the photo, then each style's rendition of it."""
+    rows = [[photo] for photo in photos]
+    with ExitStack() as stack:
+        stylizers: dict[str, Stylizer] = {}  # by network: styles of one network share compiled programs
+        for style in styles:
+            digest = network_of(style).digest
+            if digest not in stylizers:
+                stylizers[digest] = stack.enter_context(Stylizer(style, look=look, backend=backend))
+            stylizers[digest].style = style
+            for row in rows:
+                row.append(stylizers[digest](row[0]))
+    return rows
+
+
+def _grid(cells: list[RGB], labels: list[Label], width: int | None) -> RGB:
+    """One photo: as many columns as make a sheet of about 3:2 with few empty places."""
+    aspect = cells[0].shape[0] / cells[0].shape[1]
+
+    def badness(columns: int) -> float:
+        rows = -(-len(cells) // columns)
+        shape = columns / (rows * (aspect + _LABEL / 480))
+        return abs(float(np.log(shape / 1.5))) + 0.35 * (rows * columns - len(cells)) / columns
+
+    columns = min(range(1, min(len(cells), 6) + 1), key=badness)
+    width = width or _cell_width(columns)
+    height = max(1, round(width * aspect))
+    rows = -(-len(cells) // columns)
+    sheet = _blank(rows * (height + _LABEL + _GAP) - _GAP, columns, width)
+    for index, (cell, text) in enumerate(zip(cells, labels, strict=True)):
+        row, column = divmod(index, columns)
+        top, left = _MARGIN + row * (height + _LABEL + _GAP), _left(column, width)
+        _place(sheet, cell, top, left, height, width)
+        _write_label(sheet, text, top + height + 10, left, width)
+    return sheet
+
+
+def _table(cells: list[list[RGB]], labels: list[Label], width: int | None) -> RGB:
+    """Several photos: bands of columns, each beginning with the photos, a row a photo, labels on top."""
+    styles = len(labels) - 1
+    bands = max(1, -(-styles // 6))
+    per_band = -(-styles // bands)
+    columns = 1 + per_band
+    width = width or _cell_width(columns)
+    heights = [max(1, round(width * row[0].shape[0] / row[0].shape[1])) for row in cells]
+    band_height = _LABEL + sum(heights) + _GAP * (len(heights) - 1)
+    sheet = _blank(bands * (band_height + 2 * _GAP) - 2 * _GAP, columns, width)
+    for band in range(bands):
+        top = _MARGIN + band * (band_height + 2 * _GAP)
+        shown = [0, *range(1 + band * per_band, min(1 + (band + 1) * per_band, len(labels)))]
+        for column, index in enumerate(shown):
+            left = _left(column, width)
+            _write_label(sheet, labels[index], top, left, width)
+            down = top + _LABEL
+            for row, height in zip(cells, heights, strict=True):
+                _place(sheet, row[index], down, left, height, width)
+                down += height + _GAP
+    return sheet
+
+
+def _cell_width(columns: int) -> int:
+    return min(480, (_WIDEST - 2 * _MARGIN - _GAP * (columns - 1)) // columns)
+
+
+def _left(column: int, width: int) -> int:
+    return _MARGIN + column * (width + _GAP)
+
+
+def _blank(inner_height: int, columns: int, width: int) -> RGB:
+    shape = inner_height + 2 * _MARGIN, 2 * _MARGIN + columns * width + (columns - 1) * _GAP, 3
+    return np.full(shape, _PAPER, np.uint8)
+
+
+def _place(sheet: RGB, picture: RGB, top: int, left: int, height: int, width: int) -> None:
+    form = FrameForm(height=picture.shape[0], width=picture.shape[1])
+    sheet[top : top + height, left : left + width] = ops.resize((picture,), form, (height, width))[0]
+
+
+def _write_label(sheet: RGB, label: Label, top: int, left: int, width: int) -> None:
+    """Two lines in a strip of ``_LABEL`` rows, drawn at twice the size: smoother, and finer spacing."""
+    strip = np.full((2 * _LABEL, 2 * width, 3), _PAPER, np.uint8)
+    font = cv2.FontFace("sans")
+    name, facts = label
+    for lines, baseline, size, weight, color in (((name,), 16, 17, 600, _INK), (facts, 37, 13, 400, _GRAY)):
+        if text := _fitted(lines, font, 2 * size, weight, 2 * width):
+            cv2.putText(strip, text, (0, 2 * baseline), color, font, 2 * size, weight)
+    rows = min(_LABEL, sheet.shape[0] - top)
+    small = cv2.resize(strip, (width, _LABEL), interpolation=cv2.INTER_AREA)
+    sheet[top : top + rows, left : left + width] = small[:rows]
+
+
+def _fitted(lines: tuple[str, ...], font: cv2.FontFace, size: int, weight: int, width: int) -> str:
+    """The first of ``lines`` that is at most ``width`` pixels wide; else the last, cut with an ellipsis."""
+    text = ""
+    for text in lines:
+        if _text_width(text, font, size, weight) <= width:
+            return text
+    while text and _text_width(text + "…", font, size, weight) > width:
+        text = text[:-1].rstrip(" ,")
+    return text and text + "…"
+
+
+def _text_width(text: str, font: cv2.FontFace, size: int, weight: int) -> int:
+    return int(cv2.getTextSize((0, 0), text, (0, 0), font, size, weight)[2])
