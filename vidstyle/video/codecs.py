@@ -1,0 +1,108 @@
+"""Which encoder writes which codec into which container, and with what settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import av
+
+from vidstyle.errors import BadOption, VideoError
+from vidstyle.options import Codec, EncodeOptions
+
+
+@dataclass(frozen=True)
+class Container:
+    """A file format that a video is written in."""
+
+    muxer: str
+    """FFmpeg's name of it."""
+    codecs: tuple[Codec, ...]
+    """Video codecs that players expect in it; the first is the default."""
+
+
+# No AVI: it has no timestamps, so a variable frame rate could not be kept.
+CONTAINERS: dict[str, Container] = {
+    ".mp4": Container("mp4", ("h264", "hevc", "av1", "vp9")),
+    ".m4v": Container("mp4", ("h264", "hevc", "av1", "vp9")),
+    ".mov": Container("mov", ("h264", "hevc", "ffv1")),
+    ".mkv": Container("matroska", ("h264", "hevc", "av1", "vp9", "ffv1")),
+    ".webm": Container("webm", ("vp9", "av1")),
+}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One of FFmpeg's encoders, set to be fast: the network needs the processor more."""
+
+    name: str
+    """FFmpeg's name of it."""
+    crf: int | None
+    """The usual quality; None where there is no choice."""
+    max_crf: int
+    """The worst quality it takes."""
+    presets: tuple[str, ...]
+    """Its speed names."""
+    preset: str
+    """The one that is taken where the user has no wish."""
+    takes_odd_420: bool
+    """Whether 4:2:0 pictures may have an odd width or height."""
+
+    def settings(self, options: EncodeOptions) -> dict[str, str]:
+        """FFmpeg's options for ``options``. Raises `BadOption` for a crf or preset that it has not."""
+        crf = self.crf if options.crf is None else options.crf
+        if crf is not None and self.crf is not None and crf > self.max_crf:
+            raise BadOption(f"crf is {crf}; {self.name} takes 0 to {self.max_crf}")
+        preset = self.preset if options.preset is None else options.preset
+        if options.preset is not None and preset not in self.presets:
+            known = ", ".join(self.presets) or "none"
+            raise BadOption(f"preset is {preset!r}; {self.name} has {known}")
+        if self.name == "libx264":
+            return {"crf": str(crf), "preset": preset}
+        if self.name == "libx265":
+            # x265 writes its banner to stderr unless told not to.
+            return {"crf": str(crf), "preset": preset, "x265-params": "log-level=none"}
+        if self.name == "libsvtav1":
+            return {"crf": str(crf), "preset": preset}
+        if self.name == "libvpx-vp9":
+            # A bit rate of 0 makes crf the only target.
+            return {"crf": str(crf), "b": "0", "deadline": "realtime", "cpu-used": preset, "row-mt": "1"}
+        return {"level": "3", "slices": "4", "slicecrc": "1"}  # ffv1
+
+
+_X264_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow", "placebo"),
+)
+ENCODERS: dict[Codec, Encoder] = {
+    "h264": Encoder("libx264", 20, 51, _X264_PRESETS, "veryfast", takes_odd_420=False),
+    "hevc": Encoder("libx265", 24, 51, _X264_PRESETS, "superfast", takes_odd_420=False),
+    "vp9": Encoder("libvpx-vp9", 31, 63, tuple(map(str, range(10))), "7", takes_odd_420=True),
+    "av1": Encoder("libsvtav1", 32, 63, tuple(map(str, range(14))), "10", takes_odd_420=True),
+    "ffv1": Encoder("ffv1", None, 63, (), "", takes_odd_420=True),
+}
+
+
+def container_for(path: Path) -> Container:
+    """The container that the suffix of ``path`` names. Raises `BadOption` listing those there are."""
+    container = CONTAINERS.get(path.suffix.lower())
+    if container is None:
+        given = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
+        raise BadOption(f"output {path.name} {given}; it must end in one of {', '.join(CONTAINERS)}")
+    return container
+
+
+def codec_for(path: Path, options: EncodeOptions) -> Codec:
+    """The codec asked for, or the container's own. Raises `BadOption` where the container cannot hold it."""
+    container = container_for(path)
+    codec = options.codec or container.codecs[0]
+    if codec not in container.codecs:
+        fitting = ", ".join(suffix for suffix, other in CONTAINERS.items() if codec in other.codecs)
+        raise BadOption(
+            f"codec is {codec}; {path.suffix.lower()} holds {', '.join(container.codecs)} (write {codec} to {fitting})"
+        )
+    if ENCODERS[codec].name not in av.codecs_available:
+        here = ", ".join(c for c in get_args(Codec) if ENCODERS[c].name in av.codecs_available)
+        raise VideoError(f"this FFmpeg has no {ENCODERS[codec].name} to write {codec}; it can write {here}")
+    return codec

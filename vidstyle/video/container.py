@@ -1,0 +1,91 @@
+"""Opening media files that nobody vouches for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import av
+import av.error
+from av.container import InputContainer
+
+from vidstyle.errors import VideoError
+
+# Demuxers that read the named file and nothing else. Left out on purpose: playlists and everything
+# else that names other files (concat, hls, dash, sdp, imf, vobsub, image2), devices, and raw formats
+# that fit any bytes. With `protocol_whitelist` this keeps a hostile file from having others opened.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,mxf,nut,ivf,obu,av1,"
+    "h264,hevc,m4v,yuv4mpegpipe,gif,apng,dv,rm,wtv,mjpeg,"
+    "mp3,wav,flac,aac,ac3,aiff,w64,caf"  # sound alone: opened only to say so
+)
+MAX_PIXELS = 1 << 26
+"""The largest picture, 67 megapixels, that a decoder may take memory for (8K is 33)."""
+
+_STILLS = (
+    (b"\x89PNG\r\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+)
+
+
+def open_input(path: Path) -> InputContainer:
+    """The demuxer for ``path``, close it after use. Raises `VideoError` naming the file."""
+    try:
+        if path.is_dir():
+            raise VideoError(f"{path} is a folder; name a video file")
+        with path.open("rb") as file:
+            head = file.read(16)
+    except FileNotFoundError as error:
+        raise VideoError(f"there is no file {path}") from error
+    except OSError as error:
+        raise VideoError(f"cannot read {path}: {error.strerror}") from error
+    if not head:
+        raise VideoError(f"{path} is empty; name a video file")
+    still = next((name for magic, name in _STILLS if head.startswith(magic)), None)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        still = "WebP"
+    if still is not None and not _is_animated_png(path, head):
+        raise VideoError(f"{path} is a {still} picture, not a video; stylize stills with `vidstyle image`")
+    try:
+        return av.open(
+            # An absolute path never looks like a protocol ("pipe:0") or an option.
+            os.path.abspath(path),
+            options={"max_pixels": str(MAX_PIXELS)},
+            container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        if b"ftyp" in head and not _has_index(path):
+            raise VideoError(
+                f"{path} is cut off: the index at its end is missing, so no frame can be found; copy or record it again"
+            ) from error
+        raise VideoError(f"{path} is not a video that can be read, or it is damaged at the start") from error
+
+
+def _is_animated_png(path: Path, head: bytes) -> bool:
+    if not head.startswith(b"\x89PNG"):
+        return False
+    with path.open("rb") as file:
+        return b"acTL" in file.read(4096)
+
+
+def _has_index(path: Path) -> bool:
+    """Whether an MP4 or MOV file has its ``moov`` box: walks the top-level boxes, reads no content."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        position = 0
+        while position + 8 <= size:
+            file.seek(position)
+            header = file.read(16)
+            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+            if kind == b"moov":
+                return True
+            if length == 1:
+                length = int.from_bytes(header[8:16], "big")
+            if length < 8:
+                return False
+            position += length
+    return False

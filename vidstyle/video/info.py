@@ -1,0 +1,130 @@
+"""What a video file says about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from vidstyle.frame import Matrix
+
+Hdr = Literal["pq", "hlg"]
+
+# Code points of ITU-T H.273, as FFmpeg, H.264, HEVC, VP9, AV1, MP4 and Matroska all use them.
+UNSPECIFIED = 2
+MATRIX_RGB = 0
+MATRIX_BT709 = 1
+MATRIX_BT470BG = 5
+MATRIX_SMPTE170M = 6
+MATRIX_BT2020 = (9, 10)
+PRIMARIES_BT709 = 1
+PRIMARIES_BT2020 = 9
+TRANSFER_BT709 = 1
+TRANSFER_PQ = 16
+TRANSFER_HLG = 18
+RANGE_UNSPECIFIED = 0
+RANGE_LIMITED = 1
+RANGE_FULL = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColorTags:
+    """How pixel values are to be read, in the numbers of ITU-T H.273. Unspecified stays unspecified."""
+
+    primaries: int = UNSPECIFIED
+    """Color primaries; 1 is BT.709, 9 is BT.2020, 2 is unspecified."""
+    transfer: int = UNSPECIFIED
+    """Transfer characteristics; 1 is BT.709, 16 is PQ, 18 is HLG, 2 is unspecified."""
+    matrix: int = UNSPECIFIED
+    """Matrix coefficients; 0 is RGB, 1 is BT.709, 5 and 6 are BT.601, 9 is BT.2020, 2 is unspecified."""
+    range: int = RANGE_UNSPECIFIED
+    """0 is unspecified, 1 is limited (16-235), 2 is full (0-255)."""
+    chroma_location: str | None = None
+    """Where 4:2:0 chroma samples sit: left, center, topleft, top, bottomleft, bottom; None is unspecified."""
+
+    @property
+    def hdr(self) -> Hdr | None:
+        """The high-dynamic-range transfer, if it is one."""
+        return {TRANSFER_PQ: "pq", TRANSFER_HLG: "hlg"}.get(self.transfer)  # type: ignore[return-value]
+
+    @property
+    def wide(self) -> bool:
+        """Whether the colors need converting to be shown as BT.709."""
+        return self.hdr is not None or self.primaries == PRIMARIES_BT2020 or self.matrix in MATRIX_BT2020
+
+
+def guessed_matrix(matrix: int, height: int) -> Matrix:
+    """The YCbCr matrix that players take for a picture of ``height`` rows with tag ``matrix``."""
+    if matrix == MATRIX_BT709:
+        return "bt709"
+    if matrix in (MATRIX_BT470BG, MATRIX_SMPTE170M):
+        return "bt601"
+    return "bt709" if height >= 720 else "bt601"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackInfo:
+    """A track of the file other than the video."""
+
+    index: int
+    """Place in the file, from 0."""
+    kind: str
+    """audio, subtitle, data, attachment, cover or video (a second one)."""
+    codec: str
+    """Codec as FFmpeg names it, "unknown" where it has no name for it."""
+    language: str | None = None
+    """Three-letter language, where the file says one."""
+
+    @property
+    def label(self) -> str:
+        """For people: ``audio track 1 (aac)``."""
+        return f"{self.kind} track {self.index} ({self.codec})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """A video file as it is opened; the fields describe its first picture track."""
+
+    size: tuple[int, int]
+    """``(height, width)`` in pixels as shown, that is after the rotation."""
+    index: int
+    """Which track of the file it is, from 0."""
+    rate: Fraction | None
+    """Average frames a second; None where the file does not tell. Frames need not be evenly spaced."""
+    time_base: Fraction
+    """Seconds in one unit of the frames' ``pts``."""
+    start: Fraction
+    """Seconds at which the file's clock starts; ``ClipOptions`` count from here."""
+    duration: float | None
+    """Length in seconds, where the file says it."""
+    frames: int | None
+    """How many frames to expect: as declared, else rate times duration, else None."""
+    container: str
+    """Container format as FFmpeg names it."""
+    codec: str
+    """Video codec as FFmpeg names it."""
+    pixel_format: str
+    """Pixel format of the decoder as FFmpeg names it."""
+    rotation: int
+    """Degrees, clockwise, by which the stored picture is turned to be shown: 0, 90, 180 or 270."""
+    mirrored: bool
+    """Whether the stored picture is also mirrored left to right (before it is turned)."""
+    sample_aspect_ratio: Fraction | None
+    """Width of a shown pixel over its height; None where the file does not say (square)."""
+    color: ColorTags
+    """Tags of the frames as `VideoSource` hands them out, to be written back."""
+    stored_color: ColorTags
+    """Tags as they are in the file; other than ``color`` where frames are converted."""
+    interlaced: bool
+    """Whether the frames are stored as two fields (they are handed out deinterlaced)."""
+    clock_is_arbitrary: bool
+    """Broadcast formats (MPEG-TS, MPEG-PS) start at any time; their output starts at 0."""
+    tracks: tuple[TrackInfo, ...] = ()
+    """Every other track."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the user about what is converted."""
+
+    @property
+    def hdr(self) -> Hdr | None:
+        """``pq`` or ``hlg`` where the file is high dynamic range (frames are handed out as BT.709)."""
+        return self.stored_color.hdr

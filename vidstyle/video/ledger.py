@@ -1,0 +1,113 @@
+"""Which frames of a video are missing, so that none is lost in silence."""
+
+from __future__ import annotations
+
+import contextlib
+from fractions import Fraction
+from pathlib import Path
+
+import av.error
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vidstyle.video.container import open_input
+
+_ERRORS_KEPT = 5
+# Containers differ by a frame or two, and by rounding, between the length they declare and what they hold.
+_SLACK_SECONDS = 1.0
+_ONE_FRAME_A_PACKET = ("h264", "hevc", "libdav1d", "av1", "mpeg4", "ffv1", "mjpeg", "prores")
+
+
+class LossLedger:
+    """Books packets against frames."""
+
+    def __init__(self, stream: VideoStream, *, interlaced: bool) -> None:
+        self._stream = stream
+        # A packet may hold one field of two, or a picture that is never shown.
+        self._balances = stream.codec_context.name in _ONE_FRAME_A_PACKET and not interlaced
+        self._open = 0
+        self._end = Fraction(0)
+        self._last_dts: int | None = None
+        self._read_failed = False
+        self.lost = 0
+        """Frames that could not be decoded, or not in full."""
+        self.errors: list[str] = []
+        """Sentences on the first few."""
+
+    def sent(self, packet: Packet[VideoStream]) -> None:
+        """A packet goes to the decoder."""
+        if packet.dts is not None:
+            self._last_dts = packet.dts
+        if packet.size and not packet.is_discard:
+            self._open += 1
+
+    def failed(self, packet: Packet[VideoStream]) -> None:
+        """The decoder refused a packet."""
+        self._open -= 1
+        self._lose(1, f"a frame{_at(packet.pts, self._stream)} could not be decoded")
+
+    def unreadable(self, reason: str) -> None:
+        """The file could not be read on."""
+        self._read_failed = True
+        self._tell(f"the file could not be read on: {reason}")
+
+    def decoded(self, frame: VideoFrame) -> None:
+        """A frame came out."""
+        self._open -= 1
+        if frame.pts is not None:
+            self._end = max(self._end, (frame.pts + frame.duration) * (self._stream.time_base or Fraction(0)))
+        if frame.is_corrupt:
+            self._lose(1, f"the frame{_at(frame.pts, self._stream)} is damaged and was repaired by guessing")
+
+    def ended(self, path: Path, declared_end: Fraction | None, rate: Fraction | None) -> None:
+        """Nothing more comes: book what was never seen."""
+        if self._balances and self._open > 0:
+            self._lose(self._open, f"{self._open} frames gave no picture")
+        missing = self._missing(path, declared_end, rate)
+        if missing:
+            self._lose(missing, f"the file ends {missing} frames early: it is cut off")
+        elif self._read_failed:
+            self.lost += 1
+
+    def _missing(self, path: Path, declared_end: Fraction | None, rate: Fraction | None) -> int:
+        stream = self._stream
+        if stream.container.format.name.startswith("mov,") and self._last_dts is not None:
+            # The index of an MP4 lists every frame, whether or not it is there.
+            index = stream.index_entries
+            missing = 0
+            for place in range(len(index) - 1, -1, -1):
+                if index[place].timestamp <= self._last_dts:
+                    break
+                missing += 1
+            return missing
+        if declared_end is None or rate is None or declared_end - self._end <= _SLACK_SECONDS:
+            return 0
+        # A sound track that goes on is no sign of damage.
+        says_own_length = stream.duration is not None or "DURATION" in stream.metadata
+        if not says_own_length and _others_end(path, stream.index) > self._end:
+            return 0
+        return round((declared_end - self._end) * rate)
+
+    def _lose(self, count: int, sentence: str) -> None:
+        self.lost += count
+        self._tell(sentence)
+
+    def _tell(self, sentence: str) -> None:
+        if len(self.errors) < _ERRORS_KEPT:
+            self.errors.append(sentence)
+
+
+def _at(pts: int | None, stream: VideoStream) -> str:
+    return "" if pts is None or stream.time_base is None else f" at {float(pts * stream.time_base):.3f} s"
+
+
+def _others_end(path: Path, index: int) -> Fraction:
+    """Seconds at which the last packet of any other track starts, less half a second for what overlaps."""
+    end = Fraction(0)
+    with open_input(path) as container, contextlib.suppress(av.error.FFmpegError):
+        others = [s for s in container.streams if s.index != index and s.type in ("audio", "video")]
+        for packet in container.demux(*others) if others else ():
+            if packet.pts is not None:
+                end = max(end, packet.pts * packet.time_base)
+    return end - Fraction(1, 2)

@@ -1,0 +1,131 @@
+"""Between FFmpeg's frames and our planes, with as few copies as can be."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal
+
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from vidstyle.frame import Frame, FrameForm, Matrix, Planes
+from vidstyle.video.info import (
+    MATRIX_BT470BG,
+    MATRIX_BT709,
+    MATRIX_RGB,
+    MATRIX_SMPTE170M,
+    UNSPECIFIED,
+    VideoInfo,
+)
+
+_FORMATS = {"rgb": "rgb24", "i420": "yuv420p", "nv12": "nv12"}
+_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+_SWS_MATRIX: dict[Matrix, Colorspace] = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709}
+# Bilinear chroma, and the slower rounding: without it a conversion is off by up to two levels.
+_SCALER = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+class PlaneReader:
+    """Turns the decoder's frames into planes of one form: 8 bit, upright, one size.
+
+    Where the decoder's frame already is what is wanted, the planes are views into it, without a copy.
+    One reader serves one thread.
+    """
+
+    def __init__(self, info: VideoInfo, form: FrameForm) -> None:
+        self._info = info
+        self._form = form
+        turned = info.rotation in (90, 270)
+        self._stored_size = info.size[::-1] if turned else info.size
+        self._reformatter = VideoReformatter()
+
+    def read(self, frame: VideoFrame) -> Planes:
+        """The planes of ``frame``. Views keep the decoder's frame alive as long as they live."""
+        return tuple(self._upright(plane) for plane in self._planes(self._converted(frame)))
+
+    def _converted(self, frame: VideoFrame) -> VideoFrame:
+        form, name = self._form, frame.format.name
+        height, width = self._stored_size
+        if name == "yuvj420p":
+            name = "yuv420p"  # the same bytes; the range is in the form
+        same_matrix = frame.colorspace in (UNSPECIFIED, MATRIX_BT709, MATRIX_BT470BG, MATRIX_SMPTE170M)
+        if (
+            name == _FORMATS[form.pixels] == "yuv420p"
+            and same_matrix
+            and (frame.height, frame.width) == (height, width)
+        ):
+            return frame
+        color_range = ColorRange.JPEG if form.full_range else ColorRange.MPEG
+        is_rgb = frame.format.is_rgb or frame.colorspace == MATRIX_RGB or name == "pal8"
+        return self._reformatter.reformat(
+            frame,
+            width,
+            height,
+            _FORMATS[form.pixels],
+            src_colorspace=None if is_rgb or not same_matrix else _SWS_MATRIX[form.matrix],
+            src_color_range=ColorRange.JPEG if is_rgb else (frame.color_range or color_range),
+            dst_colorspace=_SWS_MATRIX[form.matrix],
+            dst_color_range=ColorRange.JPEG if form.pixels == "rgb" else color_range,
+            interpolation=_SCALER,
+            threads=1,
+        )
+
+    def _planes(self, frame: VideoFrame) -> Planes:
+        height, width = self._stored_size
+        shapes = self._form.resized((height, width)).plane_shapes
+        return tuple(plane_view(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True))
+
+    def _upright(self, plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self._info.mirrored:
+            plane = np.asarray(cv2.flip(plane, 1), np.uint8)
+        turn = _TURNS.get(self._info.rotation)
+        return plane if turn is None else np.asarray(cv2.rotate(plane, turn), np.uint8)
+
+
+class PlaneWriter:
+    """Makes the encoder's frames from planes of one form. One writer serves one thread."""
+
+    def __init__(self, form: FrameForm, pixel_format: Literal["yuv420p", "yuv444p"], size: tuple[int, int]) -> None:
+        """``size`` is what the codec can hold: ``form.size``, or one row or column less."""
+        self._form = form
+        self._pixel_format = pixel_format
+        self._size = size
+        self._reformatter = VideoReformatter()
+
+    def write(self, frame: Frame, pts: int, time_base: Fraction) -> VideoFrame:
+        """A frame for the encoder: one copy of each plane, and a conversion if the formats differ."""
+        form = self._form
+        height, width = self._size
+        made = VideoFrame(width, height, _FORMATS[form.pixels])
+        for plane, target, shape in zip(frame.planes, made.planes, form.resized(self._size).plane_shapes, strict=True):
+            np.copyto(plane_view(target, shape), plane[: shape[0], : shape[1]])
+        if made.format.name != self._pixel_format:
+            color_range = ColorRange.JPEG if form.full_range else ColorRange.MPEG
+            is_rgb = form.pixels == "rgb"
+            made = self._reformatter.reformat(
+                made,
+                format=self._pixel_format,
+                src_colorspace=None if is_rgb else _SWS_MATRIX[form.matrix],
+                src_color_range=ColorRange.JPEG if is_rgb else color_range,
+                dst_colorspace=_SWS_MATRIX[form.matrix],
+                dst_color_range=color_range,
+                interpolation=_SCALER,
+                threads=1,
+            )
+        made.pts = pts
+        made.time_base = time_base
+        made.duration = frame.duration
+        return made
+
+
+def plane_view(plane: VideoPlane, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A uint8 array of ``shape`` over FFmpeg's memory, padding left out; it keeps the frame alive."""
+    stride = abs(plane.line_size)
+    strides = (plane.line_size, *((shape[2], 1) if len(shape) == 3 else (1,)))
+    # Rows of a frame stored bottom up have a negative stride and begin at the far end.
+    offset = (shape[0] - 1) * stride if plane.line_size < 0 else 0
+    return np.ndarray(shape, np.uint8, buffer=memoryview(plane), offset=offset, strides=strides)

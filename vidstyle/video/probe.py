@@ -1,0 +1,187 @@
+"""From a file to its `VideoInfo`."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+import av.logging
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import SideData
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vidstyle.errors import VideoError
+from vidstyle.options import MAX_SIDE
+from vidstyle.video.container import MAX_PIXELS, open_input
+from vidstyle.video.info import (
+    RANGE_FULL,
+    RANGE_LIMITED,
+    RANGE_UNSPECIFIED,
+    UNSPECIFIED,
+    ColorTags,
+    TrackInfo,
+    VideoInfo,
+)
+
+_CHROMA_LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
+_BROADCAST = ("mpegts", "mpeg")
+_INTERLACED_ORDERS = (2, 3, 4, 5)  # AVFieldOrder: TT, BB, TB, BT
+
+
+def probe(path: Path) -> VideoInfo:
+    """Open ``path``, decode its first picture and close it again. Raises `VideoError`."""
+    with open_input(path) as container:
+        stream = video_stream(container, path)
+        frame = _first_frame(container, stream, path)
+        return _info(container, stream, frame)
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The picture track: the first video track that is not cover art and is no larger than is safe."""
+    pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not pictures:
+        kinds = "sound but no picture" if container.streams.audio else "no video track"
+        raise VideoError(f"{path} has {kinds}; name a file with a video track")
+    # A file may mark one of several as the default; else it is the first.
+    stream = next((s for s in pictures if s.disposition & Disposition.default), pictures[0])
+    if stream.codec_context is None:
+        raise VideoError(f"{path} has a video track in a codec that FFmpeg cannot decode")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise VideoError(
+            f"{path} is {width}x{height}; at most {MAX_SIDE} pixels a side and {MAX_PIXELS} in all are accepted"
+        )
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    return stream
+
+
+def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> VideoFrame:
+    stream.codec_context.thread_type = "NONE"
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                raise VideoError(f"{path} holds no frame that can be decoded")
+            for frame in packet.decode():
+                return frame
+        except av.error.FFmpegError:
+            continue  # the source counts what cannot be decoded; here any picture will do
+
+
+def _info(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
+    context = stream.codec_context
+    rotation, mirrored = _orientation(frame)
+    height, width = frame.height, frame.width
+    aspect = stream.sample_aspect_ratio
+    if rotation in (90, 270):
+        height, width = width, height
+        aspect = 1 / aspect if aspect else None
+    stored = _color_tags(container, stream, frame)
+    time_base = stream.time_base or Fraction(1, 90000)
+    start = Fraction(container.start_time or 0, av.time_base)
+    rate = stream.average_rate or stream.guessed_rate
+    duration = _duration(container, stream)
+    frames = stream.frames or (round(duration * rate) if duration and rate else None)
+    interlaced = frame.interlaced_frame or context.field_order in _INTERLACED_ORDERS
+    color = stored
+    if rotation or mirrored:
+        # A turned grid of chroma samples has no name, except where it is symmetric.
+        kept = stored.chroma_location if stored.chroma_location == "center" else None
+        color = replace(color, chroma_location=kept)
+    notes = []
+    if interlaced:
+        notes.append("the video is interlaced: it is deinterlaced (bwdif), at the same frame rate")
+    return VideoInfo(
+        size=(height, width),
+        index=stream.index,
+        rate=rate,
+        time_base=time_base,
+        start=start,
+        duration=duration,
+        frames=frames,
+        container=container.format.name,
+        codec=context.name,
+        pixel_format=frame.format.name,
+        rotation=rotation,
+        mirrored=mirrored,
+        sample_aspect_ratio=aspect,
+        color=color,
+        stored_color=stored,
+        interlaced=interlaced,
+        clock_is_arbitrary=container.format.name in _BROADCAST,
+        tracks=tuple(_track(s) for s in container.streams if s.index != stream.index),
+        notes=tuple(notes),
+    )
+
+
+def _orientation(frame: VideoFrame) -> tuple[int, bool]:
+    """``(degrees clockwise, mirrored)`` of the display matrix, rounded to quarter turns."""
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(side_data, SideData):
+        return 0, False
+    a, b, _, c, d = np.frombuffer(memoryview(side_data), np.int32)[:5].astype(float)
+    mirrored = a * d - b * c < 0
+    if mirrored:  # the matrix mirrors x first, then turns
+        a, b = -a, -b
+    return round(math.degrees(math.atan2(b, a)) / 90) * 90 % 360, mirrored
+
+
+def _color_tags(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> ColorTags:
+    # The decoder knows what the bitstream says, the context what the container says.
+    context = stream.codec_context
+    color_range = frame.color_range or context.color_range
+    if frame.format.name.startswith("yuvj"):  # the old name of full range
+        color_range = RANGE_FULL
+    return ColorTags(
+        primaries=_specified(frame.color_primaries, context.color_primaries),
+        transfer=_specified(frame.color_trc, context.color_trc),
+        matrix=_specified(frame.colorspace, context.colorspace),
+        range=color_range if color_range in (RANGE_LIMITED, RANGE_FULL) else RANGE_UNSPECIFIED,
+        chroma_location=_chroma_location(container, stream),
+    )
+
+
+def _specified(*codes: int) -> int:
+    return next((int(code) for code in codes if code != UNSPECIFIED), UNSPECIFIED)
+
+
+def _chroma_location(container: InputContainer, stream: VideoStream) -> str | None:
+    """Where chroma samples sit. PyAV has no attribute for it; FFmpeg's description of the file does."""
+    level = av.logging.get_level()
+    av.logging.set_libav_level(av.logging.VERBOSE)
+    av.logging.set_level(av.logging.VERBOSE)
+    try:
+        lines = container.dumps_format().splitlines()  # type: ignore[attr-defined]
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_libav_level(av.logging.INFO)
+    line = next((line for line in lines if line.strip().startswith(f"Stream #0:{stream.index}")), "")
+    words = {word for part in re.findall(r"\(([^()]*)\)", line) for word in part.split(", ")}
+    return next((location for location in _CHROMA_LOCATIONS if location in words), None)
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    # Matroska has the length of each track in a tag: "00:00:05.000000000".
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if match:
+        return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+    return container.duration / av.time_base if container.duration else None
+
+
+def _track(stream: Stream) -> TrackInfo:
+    kind: str = stream.type
+    if kind == "video" and stream.disposition & Disposition.attached_pic:
+        kind = "cover"
+    name = stream.codec_context.name if stream.codec_context is not None else stream.name
+    return TrackInfo(index=stream.index, kind=kind, codec=name or "unknown", language=stream.language)

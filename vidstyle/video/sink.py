@@ -1,0 +1,250 @@
+"""Frames into a video file, with everything else of the source beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import av
+import av.error
+from av.codec.context import Flags as CodecFlags
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from vidstyle.errors import BadOption, VideoError
+from vidstyle.frame import Frame, FrameForm
+from vidstyle.options import ClipOptions, EncodeOptions
+from vidstyle.video.codecs import ENCODERS, codec_for, container_for
+from vidstyle.video.info import (
+    MATRIX_BT709,
+    MATRIX_SMPTE170M,
+    RANGE_FULL,
+    RANGE_LIMITED,
+    ColorTags,
+    VideoInfo,
+    guessed_matrix,
+)
+from vidstyle.video.planes import PlaneWriter
+from vidstyle.video.span import Span
+from vidstyle.video.tracks import TrackCopier
+
+
+class VideoSink:
+    """A video file to write frames to, with the sound, subtitles, chapters and metadata of the source.
+
+    It writes under another name in the same folder; `finish` gives the file its name, `abort` removes
+    it. As a context manager it finishes, or aborts if there was an exception. Use it from one thread.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        source: VideoInfo,
+        source_path: Path | None,
+        form: FrameForm,
+        encode: EncodeOptions | None = None,
+        clip: ClipOptions | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Open ``path`` for frames of ``form``.
+
+        ``source`` gives the times, colors and shape; the other tracks are copied from ``source_path``,
+        if there is one. Raises `BadOption` for what cannot be asked, `VideoError` for what cannot be
+        written.
+        """
+        encode, clip = encode or EncodeOptions(), clip or ClipOptions()
+        self.path = path
+        self.notes: list[str] = []
+        """What the output does not keep of the source, or what was done to keep it; a sentence each."""
+        container = container_for(path)
+        codec = codec_for(path, encode)
+        self._encoder = ENCODERS[codec]
+        settings = self._encoder.settings(encode)
+        _check_place(path, source_path, overwrite)
+        self._form = form
+        self._size = self._codec_size(encode)
+        self._writer = PlaneWriter(form, encode.pixel_format, self._size)
+        self._time_base = source.time_base
+        span = Span.of(source, clip)
+        self._shift = int(span.shift / source.time_base)
+        self._last_pts: int | None = None
+        self._closed = False
+        self._part = path.parent / f".{path.name[:80]}.{secrets.token_hex(4)}.part"
+        try:
+            # Made here, so that a missing folder is told before the network is compiled; and so that it
+            # has the permissions that any new file of the user has.
+            os.close(os.open(self._part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        self._tracks: TrackCopier | None = None
+        self._file: OutputContainer = av.open(
+            os.path.abspath(self._part), "w", format=container.muxer, container_options=_MUXER.get(container.muxer)
+        )
+        try:
+            if source_path is not None:
+                self._tracks = TrackCopier(source_path, self._file, container.muxer, span)
+            self._stream = self._open_streams(source, codec, encode, settings)
+            if self._tracks is not None:
+                self.notes.extend(self._tracks.notes)
+        except BaseException:
+            self.abort()
+            raise
+
+    def write(self, frame: Frame) -> None:
+        """Encode ``frame``, shown at its own ``pts`` (less the clip's start). Raises `VideoError`."""
+        pts = frame.pts - self._shift
+        if self._last_pts is not None and pts <= self._last_pts:
+            # Two frames at one time: no container can hold that.
+            pts = self._last_pts + 1
+            self._note("some frames have the same time as the one before: they are shown one tick later")
+        self._last_pts = pts
+        made = self._writer.write(frame, pts, self._time_base)
+        try:
+            self._mux(self._stream.encode(made))
+        except av.error.FFmpegError as error:
+            raise self._cannot_write(error) from error
+
+    def finish(self) -> None:
+        """Write what is still under way and give the file its name. Raises `VideoError`."""
+        if self._closed:
+            return
+        try:
+            self._mux(self._stream.encode(None))
+            if self._tracks is not None:
+                self._tracks.copy_until(None)
+            self._file.close()
+            os.replace(self._part, self.path)
+        except (av.error.FFmpegError, OSError) as error:
+            self.abort()
+            raise self._cannot_write(error) from error
+        self._closed = True
+        if self._tracks is not None:
+            self._tracks.close()
+
+    def abort(self) -> None:
+        """Give up: nothing is left of the file. Calling it twice is fine, and after `finish` it does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        # First the name, then the file: closing it would write the index and, for MP4, move all of it
+        # to the front, which takes long and is for nothing.
+        with contextlib.suppress(OSError):
+            self._part.unlink()
+        if self._tracks is not None:
+            self._tracks.close()
+        with contextlib.suppress(av.error.FFmpegError, OSError):
+            self._file.close()
+        self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> VideoSink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.abort()
+
+    def _codec_size(self, encode: EncodeOptions) -> tuple[int, int]:
+        height, width = self._form.size
+        if encode.pixel_format == "yuv444p" or self._encoder.takes_odd_420:
+            return height, width
+        even = (height // 2 * 2, width // 2 * 2)
+        if 0 in even:
+            raise BadOption(f"picture is {width}x{height}; {self._encoder.name} needs at least 2x2 pixels")
+        lost = [what for what, a, b in (("row", height, even[0]), ("column", width, even[1])) if a != b]
+        if lost:
+            self.notes.append(
+                f"{self._encoder.name} needs even sides for 4:2:0: the last {' and the last '.join(lost)} of "
+                f"{width}x{height} {'is' if len(lost) == 1 else 'are'} left out (AV1, VP9 and yuv444p keep odd sizes)"
+            )
+        return even
+
+    def _open_streams(
+        self, source: VideoInfo, codec: str, encode: EncodeOptions, settings: dict[str, str]
+    ) -> VideoStream:
+        tracks = self._tracks
+        if tracks is not None:
+            tracks.copy_metadata()
+            tracks.add_tracks(range(source.index))
+        color = _written_tags(source.color, self._form, self._size[0])
+        if color.chroma_location is not None and encode.pixel_format == "yuv420p":
+            settings["chroma_sample_location"] = color.chroma_location
+        stream: VideoStream = self._file.add_stream(  # type: ignore[assignment]
+            self._encoder.name, rate=source.rate or 25, options=settings
+        )
+        stream.time_base = self._time_base
+        context = stream.codec_context
+        context.time_base = self._time_base
+        context.height, context.width = self._size
+        context.pix_fmt = encode.pixel_format
+        context.flags |= CodecFlags.frame_duration
+        context.color_range = color.range
+        context.colorspace = color.matrix
+        context.color_primaries = color.primaries
+        context.color_trc = color.transfer
+        if source.sample_aspect_ratio is not None:
+            context.sample_aspect_ratio = source.sample_aspect_ratio
+        if codec == "hevc" and self._file.format.name in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # the name by which Apple's players know it
+        if tracks is not None:
+            tags, disposition = tracks.video_tags(source.index)
+            stream.metadata.update(tags)
+            stream.disposition = disposition
+            tracks.add_tracks(range(source.index + 1, tracks.count))
+        return stream
+
+    def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
+        for packet in packets:
+            if self._tracks is not None and packet.dts is not None:
+                self._tracks.copy_until(packet.dts * packet.time_base + self._shift * self._time_base)
+            self._file.mux_one(packet)
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def _cannot_write(self, error: BaseException) -> VideoError:
+        number = getattr(error, "errno", None)
+        if number == errno.ENOSPC:
+            return VideoError(f"no space is left to write {self.path}; free some, or write to another disk")
+        if number == errno.EFBIG:
+            return VideoError(f"{self.path} would become larger than this system or disk allows a file to be")
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return VideoError(f"cannot write {self.path}: its folder is not writable; name another folder")
+        return VideoError(f"cannot write {self.path}: {getattr(error, 'strerror', None) or error}")
+
+
+_MUXER = {"mp4": {"movflags": "faststart"}, "mov": {"movflags": "faststart"}}
+"""The index goes to the front, so that players can begin before they have the whole file."""
+
+
+def _check_place(path: Path, source_path: Path | None, overwrite: bool) -> None:
+    if not path.parent.is_dir():
+        raise VideoError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise VideoError(f"cannot write {path}: it is a folder; name a file")
+    if not path.exists():
+        return
+    if source_path is not None and source_path.exists() and path.samefile(source_path):
+        raise BadOption(f"output {path} is the input itself; name another output file")
+    if not overwrite:
+        raise BadOption(f"output {path} exists; name another file, or overwrite it with --overwrite")
+
+
+def _written_tags(color: ColorTags, form: FrameForm, height: int) -> ColorTags:
+    """What the output says: as the source, but explicit where players would guess the frames wrong."""
+    matrix, color_range = color.matrix, color.range
+    if guessed_matrix(matrix, height) != form.matrix:
+        matrix = MATRIX_BT709 if form.matrix == "bt709" else MATRIX_SMPTE170M
+    if (color_range == RANGE_FULL) != form.full_range:
+        color_range = RANGE_FULL if form.full_range else RANGE_LIMITED
+    return replace(color, matrix=matrix, range=color_range)

@@ -1,0 +1,189 @@
+"""Frames of a video file, upright, in one form, each with its time."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Generator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import av.error
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vidstyle.errors import VideoError
+from vidstyle.frame import Frame, FrameForm
+from vidstyle.options import ClipOptions
+from vidstyle.video.container import open_input
+from vidstyle.video.deinterlace import Deinterlacer
+from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix
+from vidstyle.video.ledger import LossLedger
+from vidstyle.video.planes import PlaneReader
+from vidstyle.video.probe import probe, video_stream
+from vidstyle.video.span import Span, exact_seconds
+
+_READ_ERRORS_ALLOWED = 100
+_INDEXED = ("mov,", "matroska,")
+"""Containers whose index says where key frames are; others are read from the beginning."""
+
+
+class VideoSource:
+    """A video file to read frames from.
+
+    Use it from one thread. It is a context manager; closing twice is fine. A frame that cannot be
+    decoded is not the end: it is counted in ``lost`` and reading goes on.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        pixels: Literal["i420", "rgb"] = "i420",
+        clip: ClipOptions | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Open ``path`` and decode its first picture. Raises `VideoError` naming the file.
+
+        ``threads`` is how many threads the decoder may use; None lets it choose.
+        """
+        self.path = path
+        self.info: VideoInfo = probe(path)
+        """What the file says about itself."""
+        height, width = self.info.size
+        color = self.info.color
+        self.form = FrameForm(
+            height=height,
+            width=width,
+            pixels=pixels,
+            matrix=guessed_matrix(color.matrix, height),
+            full_range=color.range == RANGE_FULL,
+        )
+        """Form of every frame."""
+        self._ledger: LossLedger | None = None
+        self._clip = clip or ClipOptions()
+        self._threads = threads
+        self._reading: Generator[Frame, None, None] | None = None
+        self._closed = False
+
+    @property
+    def lost(self) -> int:
+        """Frames so far that could not be decoded, or not in full; final when `frames` has ended."""
+        return self._ledger.lost if self._ledger else 0
+
+    @property
+    def errors(self) -> list[str]:
+        """Sentences on the first few of them."""
+        return self._ledger.errors if self._ledger else []
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """Every frame of the clip, in the order of showing, from the beginning at each call.
+
+        ``pts`` is as in the file. Planes may be views into the decoder's memory: they stay valid as
+        long as they are referenced, and are not to be written to.
+        """
+        if self._closed:
+            raise VideoError(f"{self.path} is closed; open it again")
+        self._reading = self._frames()
+        return self._reading
+
+    def close(self) -> None:
+        """Stop reading and close the file. Closing twice is fine."""
+        self._closed = True
+        if self._reading is not None:
+            with contextlib.suppress(ValueError):  # it runs on another thread, which closes it
+                self._reading.close()
+            self._reading = None
+
+    def __enter__(self) -> VideoSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        info = self.info
+        span = Span.of(info, self._clip)
+        reader = PlaneReader(info, self.form)
+        clock = _Clock(info)
+        with open_input(self.path) as container:
+            stream = video_stream(container, self.path)
+            if self._threads is not None:
+                stream.codec_context.thread_count = self._threads
+            stream.codec_context.thread_type = "NONE" if self._threads == 1 else "AUTO"
+            if span.begin is not None and info.container.startswith(_INDEXED):
+                # Where there is no usable index, reading from the beginning is the fallback.
+                with contextlib.suppress(av.error.FFmpegError):
+                    container.seek(math.floor(span.begin / info.time_base), stream=stream)
+            ledger = self._ledger = LossLedger(stream, interlaced=info.interlaced)
+            for decoded in self._progressive(container, stream, ledger, span):
+                pts = clock.pts(decoded)
+                seconds = pts * info.time_base
+                if span.is_over(seconds):
+                    return
+                if span.holds(seconds):
+                    yield Frame(reader.read(decoded), self.form, pts, info.time_base, decoded.duration)
+            declared = None if info.duration is None else info.start + exact_seconds(info.duration)
+            ledger.ended(self.path, declared, info.rate)
+
+    def _progressive(
+        self, container: InputContainer, stream: VideoStream, ledger: LossLedger, span: Span
+    ) -> Generator[VideoFrame, None, None]:
+        deinterlacer = Deinterlacer(stream, every_frame=False) if self.info.interlaced else None
+        for frame in self._decoded(container, stream, ledger, span):
+            if deinterlacer is None:
+                yield frame
+            else:
+                yield from deinterlacer.frames(frame)
+        if deinterlacer is not None:
+            yield from deinterlacer.frames(None)
+
+    def _decoded(
+        self, container: InputContainer, stream: VideoStream, ledger: LossLedger, span: Span
+    ) -> Generator[VideoFrame, None, None]:
+        read_errors = 0
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError as error:
+                # A demuxer often finds its way again behind a damaged place.
+                ledger.unreadable(error.strerror or type(error).__name__)
+                read_errors += 1
+                if read_errors > _READ_ERRORS_ALLOWED:
+                    return
+                packets = container.demux(stream)
+                continue
+            if packet is None:
+                return
+            wanted = packet.pts is None or span.holds(packet.pts * packet.time_base)
+            if wanted:
+                ledger.sent(packet)
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                if wanted:
+                    ledger.failed(packet)
+                continue
+            for frame in frames:
+                if frame.pts is None or span.holds(frame.pts * self.info.time_base):
+                    ledger.decoded(frame)
+                yield frame
+
+
+class _Clock:
+    """Gives a time to frames that have none: raw streams, and AVI with packed frames."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._step = max(1, round(1 / ((info.rate or Fraction(25)) * info.time_base)))
+        self._next = 0
+
+    def pts(self, frame: VideoFrame) -> int:
+        pts = self._next if frame.pts is None else frame.pts
+        self._next = pts + (frame.duration or self._step)
+        return pts
