@@ -19,15 +19,14 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadModel
+from vidstyle.options import NetworkName
 from vidstyle.tensorfile import read_tensors, write_tensors
 
-NetworkName = Literal["paper", "fast"]
 Weights = dict[str, NDArray[np.float32]]
 
 NORM_EPSILON = 1e-5

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from vidstyle.errors import BadOption
 
+NetworkName = Literal["fast", "paper"]
 BackendName = Literal["auto", "openvino", "onnxruntime", "torch"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Codec = Literal["h264", "hevc", "vp9", "av1", "ffv1"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -279,7 +279,7 @@ def render(
     source, output = Path(source), Path(output)
     with ExitStack() as stack:
         stylizer = stack.enter_context(Stylizer(style, look=look, backend=backend))
-        pixels = "rgb" if encode.pixel_format == "yuv444p" else "i420"
+        pixels: Literal["i420", "rgb"] = "rgb" if encode.pixel_format == "yuv444p" else "i420"
         video = stack.enter_context(VideoSource(source, pixels=pixels, clip=clip))
         form = video.form.resized(_output_size(video.form, size))
         sink = stack.enter_context(

@@ -22,6 +22,14 @@ from vidstyle.cli.styles import styles
 from vidstyle.errors import BadOption, VidstyleError
 
 
+class Failure(click.ClickException):
+    """An error of the library, in click's clothes: wrong options exit like wrong usage."""
+
+    def __init__(self, error: VidstyleError) -> None:
+        super().__init__(str(error))
+        self.exit_code = 2 if isinstance(error, BadOption) else 1  # type: ignore[misc]
+
+
 class Commands(click.Group):
     """A group that turns the library's errors into one sentence and an exit code."""
 
@@ -31,9 +39,7 @@ class Commands(click.Group):
         except VidstyleError as error:
             if ctx.params.get("debug"):
                 raise
-            failure = click.ClickException(str(error))
-            failure.exit_code = 2 if isinstance(error, BadOption) else 1
-            raise failure from error
+            raise Failure(error) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order in which people meet them

@@ -21,9 +21,7 @@ class Size(click.ParamType[tuple[int, int | None]]):
 
     name = "WxH|H"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int | None]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int | None]:
         match = re.fullmatch(r"(?:(\d{1,6})[xX×])?(\d{1,6})", str(value).strip())
         if match is None:
             self.fail(f"{value!r} is not a size; write WIDTHxHEIGHT, like 1280x720, or a height, like 720", param, ctx)
@@ -76,7 +74,7 @@ def look_options(command: F) -> F:
 def backend_options(command: F) -> F:
     """``--backend``, ``--precision`` and ``--threads``; see `backend_from`."""
     for option in (
-        click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads for inference.  [default: all cores]"),
+        click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all cores]"),
         click.option(
             "--precision",
             type=click.Choice(get_args(Precision)),

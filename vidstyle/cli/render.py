@@ -23,8 +23,6 @@ from vidstyle.cli.params import (
 from vidstyle.options import BackendName, ClipOptions, Codec, EncodeOptions, PixelFormat, Precision
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
     from vidstyle.stylize import Progress, RenderReport
 
 
@@ -77,7 +75,7 @@ def render(
     from vidstyle.stylize import render as render_video
 
     with ExitStack() as stack:
-        display = stack.enter_context(_Display())
+        display = _Display(stack)
         report = render_video(
             source,
             output,
@@ -108,46 +106,23 @@ def render(
 
 
 class _Display:
-    """The progress bar on stderr: frames, fps, speed and time left; silent where there is no terminal."""
+    """What runs, and then the bar: frames, fps, speed and time left."""
 
-    def __init__(self) -> None:
-        self._bar: Bar | None = None
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
 
     def start(self, report: RenderReport) -> None:
-        """Show what runs, and the bar."""
-        click.echo(f"Painting {report.style} at {report.width}x{report.height} on {report.backend}", err=True)
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+        """Say what runs and show the bar, once everything is open and compiled."""
+        from vidstyle.cli.bar import Bar
 
-        console = Console(stderr=True)
-        self._bar = Bar(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=None, rate="")
-        self._bar.start()
+        click.echo(f"Painting {report.style} at {report.width}x{report.height} on {report.backend}", err=True)
+        self._bar = self._stack.enter_context(Bar())
 
     def update(self, progress: Progress) -> None:
         """Move the bar; called after each frame, on another thread."""
-        if self._bar is None or self._bar.disable or progress.seconds <= 0:
-            return
-        fps = progress.frames / progress.seconds
-        speed = progress.seconds_of_video / progress.seconds
-        rate = f"{fps:.1f} fps  {speed:.2f}x real time"
-        self._bar.update(self._task, completed=progress.frames, total=progress.total, rate=rate)
-
-    def __enter__(self) -> _Display:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        fps = progress.frames / max(progress.seconds, 1e-6)
+        speed = progress.seconds_of_video / max(progress.seconds, 1e-6)
+        self._bar.update(progress.frames, progress.total, f"{fps:.1f} fps  {speed:.2f}x real time")
 
 
 def _closing_line(report: RenderReport) -> str:

@@ -1,0 +1,37 @@
+"""The progress bar that every long command shows."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Bar:
+    """A bar on stderr with a line of figures beside it; silent where there is no terminal.
+
+    A context manager. `update` may be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=None, figures="")
+
+    def update(self, done: int, total: int | None, figures: str) -> None:
+        """Show that ``done`` of ``total`` are done (None: nobody knows how many there are)."""
+        self._progress.update(self._task, completed=done, total=total, figures=figures)
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
