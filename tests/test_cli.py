@@ -1,0 +1,304 @@
+"""The command line: exit codes, sentences, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import pytest
+from click.testing import CliRunner, Result
+from media import Audio, make_video, picture
+
+from vidstyle.cli import vidstyle
+from vidstyle.gallery import style_names
+from vidstyle.still import Still, read_still, write_still
+
+STYLE = style_names()[0]
+
+
+def run(*arguments: object, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(vidstyle, [str(a) for a in arguments], input=stdin)
+
+
+def assert_sentence(result: Result, exit_code: int, *words: str) -> None:
+    """One sentence on stderr that holds ``words``, no traceback."""
+    assert result.exit_code == exit_code, result.output
+    assert "Traceback" not in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    for word in words:
+        assert word in result.stderr, result.stderr
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    return make_video(tmp_path / "in.mp4", size=(64, 96), frames=12, audio=[Audio()])
+
+
+def test_render_says_what_it_did(video: Path, tmp_path: Path) -> None:
+    result = run("render", video, tmp_path / "out.mp4", "--style", STYLE)
+    assert result.exit_code == 0, result.output
+    for words in ("12 frames", "fps", "x real time", "decode", "infer", "encode", "dropped 0"):
+        assert words in result.stdout
+    assert (tmp_path / "out.mp4").exists()
+
+
+def test_render_without_a_style_names_the_one_it_takes(video: Path, tmp_path: Path) -> None:
+    result = run("render", video, tmp_path / "out.mp4")
+    assert result.exit_code == 0
+    assert f"Style: {STYLE}" in result.stderr
+
+
+def test_render_json_is_only_json(video: Path, tmp_path: Path) -> None:
+    result = run("render", video, tmp_path / "out.mp4", "-s", STYLE, "--json", "--work-size", 32)
+    facts = json.loads(result.stdout)
+    assert facts["frames"] == 12
+    assert facts["stages"].keys() == {"decode", "infer", "encode"}
+
+
+def test_every_render_option_reaches_the_picture(video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mkv"
+    blend = ",".join(f"{name}:{weight}" for name, weight in zip(style_names(), (0.7, 0.3), strict=False))
+    options = ["--style", blend, "--strength", 0.5, "--preserve-color", "--size", "48x32", "--start", "0:00.1"]
+    options += ["--end", 0.4, "--codec", "hevc", "--crf", 30, "--preset", "ultrafast", "--threads", 1]
+    options += ["--backend", "onnxruntime", "--precision", "fp32", "--overwrite", "--skip-errors"]
+    out.write_text("old")
+    result = run("render", video, out, *options)
+    assert result.exit_code == 0, result.output
+    with av.open(str(out)) as file:
+        stream = file.streams.video[0]
+        assert (stream.codec_context.name, stream.width, stream.height) == ("hevc", 48, 32)
+        assert len(list(file.decode(stream))) == 7  # the frames at 0.12 to 0.36 s
+
+
+def cut(path: Path, source: Path, share: float) -> Path:
+    data = source.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def audio_only(path: Path) -> Path:
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("aac", rate=44100)
+        frame = av.AudioFrame(format="fltp", layout="mono", samples=1024)
+        frame.sample_rate = 44100
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def text(path: Path) -> Path:
+    path.write_text("not a video at all\n" * 100)
+    return path
+
+
+BAD_INPUTS = {
+    "missing": (lambda d: d / "nowhere.mp4", ["nowhere.mp4"]),
+    "folder": (lambda d: d, []),
+    "text": (lambda d: text(d / "notes.mp4"), ["notes.mp4"]),
+    "empty": (lambda d: cut(d / "empty.mp4", d / "in.mp4", 0), ["empty.mp4"]),
+    "truncated": (lambda d: cut(d / "cut.mp4", d / "in.mp4", 0.5), ["cut.mp4"]),
+    "audio only": (lambda d: audio_only(d / "sound.m4a"), ["sound.m4a"]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_INPUTS)
+def test_bad_video_is_a_sentence_that_names_it(kind: str, video: Path, tmp_path: Path) -> None:
+    make, words = BAD_INPUTS[kind]
+    result = run("render", make(tmp_path), tmp_path / "out.mp4", "-s", STYLE)
+    assert_sentence(result, 1, "Error: ", *words)
+    assert not (tmp_path / "out.mp4").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def corrupt_style(folder: Path) -> Path:
+    path = folder / "broken.safetensors"
+    path.write_bytes(os.urandom(4096))
+    return path
+
+
+BAD_OPTIONS = {
+    "unknown style": (["-s", "wheat_feild"], 2, ["wheat_feild", "did you mean"]),
+    "weights sum to 0": (["-s", f"{STYLE}:0"], 2, ["above 0"]),
+    "negative weight": (["-s", f"{STYLE}:-1"], 2, ["0 or more"]),
+    "style file missing": (["-s", "mine.safetensors"], 1, ["mine.safetensors"]),
+    "strength": (["--strength", "2"], 2, ["strength"]),
+    "size": (["--size", "wide"], 2, ["1280x720"]),
+    "no such size": (["--size", "0x0"], 2, ["between"]),
+    "end before start": (["--start", "2", "--end", "1"], 2, ["later than start"]),
+    "time": (["--start", "soon"], 2, ["m:ss"]),
+    "backend": (["--backend", "abacus"], 2, ["abacus"]),
+    "codec": (["--codec", "theora"], 2, ["theora"]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_OPTIONS)
+def test_bad_option_is_a_sentence_that_says_what_is_allowed(kind: str, video: Path, tmp_path: Path) -> None:
+    options, code, words = BAD_OPTIONS[kind]
+    assert_sentence(run("render", video, tmp_path / "out.mp4", *options), code, *words)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_corrupt_style_file_is_a_sentence(video: Path, tmp_path: Path) -> None:
+    assert_sentence(run("render", video, tmp_path / "out.mp4", "-s", corrupt_style(tmp_path)), 1, "broken.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "words"),
+    [("nowhere/out.mp4", 1, "no folder"), ("in.mp4", 2, "input"), ("out.xyz", 2, ".xyz"), ("out", 2, "out")],
+)
+def test_bad_output_is_a_sentence(output: str, code: int, words: str, video: Path, tmp_path: Path) -> None:
+    before = video.read_bytes()
+    assert_sentence(run("render", video, tmp_path / output, "-s", STYLE, "--overwrite"), code, words)
+    assert video.read_bytes() == before
+
+
+def test_lost_frames_are_told_and_fail_unless_skipped(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mkv", size=(64, 96), frames=60)
+    damaged = cut(tmp_path / "cut.mkv", source, 0.6)
+    result = run("render", damaged, tmp_path / "out.mp4", "-s", STYLE)
+    assert_sentence(result, 1, "could not be decoded", "--skip-errors")
+    assert (tmp_path / "out.mp4").exists()
+    result = run("render", damaged, tmp_path / "out2.mp4", "-s", STYLE, "--skip-errors")
+    assert result.exit_code == 0, result.output
+    assert "not decoded 0" not in result.stdout
+
+
+def test_no_space_is_a_sentence_and_leaves_nothing(video: Path, tmp_path: Path) -> None:
+    # A limit on the size of files stands for a full disk: the system refuses the write the same way.
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))\n"
+        "from vidstyle.cli import main\nmain()\n"
+    )
+    command = [sys.executable, "-c", code, "render", str(video), str(tmp_path / "out.mp4"), "-s", STYLE]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "out.mp4" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_render_ends_within_a_second_and_leaves_nothing(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    source = make_video(tmp_path / "in.mp4", size=(360, 640), frames=600, options={"preset": "ultrafast"})
+    command = [sys.executable, "-m", "vidstyle", "render", str(source), str(tmp_path / "out.mp4"), "-s", STYLE]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "Painting" in process.stderr.readline()
+    time.sleep(0.5)
+    process.send_signal(number)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=20)
+    assert time.monotonic() - began < 1.5  # the second promised, and half for a busy machine
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    write_still(tmp_path / "photo.png", Still(picture((60, 80), 0)))
+    return tmp_path / "photo.png"
+
+
+def test_image_paints_a_still(photo: Path, tmp_path: Path) -> None:
+    result = run("image", photo, tmp_path / "out.jpg", "-s", STYLE)
+    assert result.exit_code == 0, result.output
+    assert read_still(tmp_path / "out.jpg").size == (60, 80)
+
+
+def test_image_reads_stdin_and_writes_stdout(photo: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vidstyle", "image", "-", "-", "-s", STYLE, "--format", "jpg"]
+    done = subprocess.run(command, input=photo.read_bytes(), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "piped.jpg").write_bytes(done.stdout)
+    assert read_still(tmp_path / "piped.jpg").size == (60, 80)
+
+
+def test_image_paints_a_folder_and_tells_what_it_could_not_read(photo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    write_still(folder / "good.png", Still(picture((40, 40), 1)))
+    (folder / "bad.png").write_bytes(b"no picture")
+    result = run("image", folder, tmp_path / "painted", "-s", STYLE)
+    assert_sentence(result, 1, "bad.png")
+    assert [p.name for p in (tmp_path / "painted").iterdir()] == ["good.png"]
+
+
+def test_styles_lists_the_gallery() -> None:
+    names = [line.split()[0] for line in run("styles").stdout.splitlines()]
+    assert names == style_names()
+    facts = json.loads(run("styles", "--json").stdout)
+    assert [fact["name"] for fact in facts] == names
+    assert all(fact["card"]["painter"] for fact in facts)
+
+
+def test_styles_draws_a_sheet(photo: Path, tmp_path: Path) -> None:
+    result = run("styles", "--sheet", photo, "-o", tmp_path / "sheet.png")
+    assert result.exit_code == 0, result.output
+    assert read_still(tmp_path / "sheet.png").rgb.std() > 10
+    assert_sentence(run("styles", "--sheet", photo), 2, "-o")
+
+
+def test_doctor_tells_about_this_machine() -> None:
+    assert "openvino" in run("doctor").stdout
+    json.loads(run("doctor", "--json").stdout)
+
+
+def test_adapt_makes_a_style_that_renders(photo: Path, video: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.safetensors"
+    result = run("adapt", photo, "-o", mine, "--steps", 2, "--crop", 64, "--style-size", 64, "--painter", "Me")
+    assert result.exit_code == 0, result.output
+    assert "style loss" in result.stdout
+    assert run("render", video, tmp_path / "out.mp4", "-s", mine).exit_code == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "mine.safetensors", "out.mp4", "photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["-o", "mine.pt"], 2, ".safetensors"),
+        (["-o", "nowhere/mine.safetensors"], 2, "folder"),
+        (["-o", "mine.safetensors", "--full", "--from-scratch"], 2, "choose one"),
+        (["-o", "mine.safetensors", "--resume"], 2, "no checkpoint"),
+        (["-o", "mine.safetensors", "--network", "paper"], 1, "paper"),
+    ],
+)
+def test_bad_adapt_is_a_sentence(
+    options: list[str], code: int, words: str, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_sentence(run("adapt", photo, *options), code, words)
+
+
+def test_without_torch_adapt_names_the_command(photo: Path, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None\nfrom vidstyle.cli import main\nmain()"
+    command = [sys.executable, "-c", code, "adapt", str(photo), "-o", str(tmp_path / "mine.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'vidstyle[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_torch_a_video_renders(video: Path, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None\nfrom vidstyle.cli import main\nmain()"
+    command = [sys.executable, "-c", code, "render", str(video), str(tmp_path / "out.mp4"), "-s", STYLE]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    result = run("--debug", "render", tmp_path / "nowhere.mp4", tmp_path / "out.mp4", "-s", STYLE)
+    assert result.exit_code == 1
+    assert type(result.exception).__name__ == "VideoError"

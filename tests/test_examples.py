@@ -1,0 +1,80 @@
+"""The examples and the README's commands do what they say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from media import make_video, picture
+
+from vidstyle.still import Still, write_still
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = {
+    "render_clip.py": ["bunny_blend.mp4"],
+    "stylize_array.py": ["painted.png"],
+    "blend_over_time.py": ["crossfade.mp4"],
+    "adapt_painting.py": ["mine.safetensors", "in_my_style.png"],
+    "own_source_and_sink.py": [],
+}
+ARGUMENTS = {"adapt_painting.py": ["2"]}  # steps: enough to see that it works
+
+
+def test_every_example_is_tested_and_short() -> None:
+    scripts = {path.name: path for path in (ROOT / "examples").glob("*.py")}
+    assert scripts.keys() == EXAMPLES.keys()
+    assert all(len(path.read_text().splitlines()) <= 45 for path in scripts.values())
+
+
+@pytest.mark.parametrize("script", EXAMPLES)
+def test_example_runs_as_it_is(script: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / script), *ARGUMENTS.get(script, [])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(EXAMPLES[script])
+    assert all(path.stat().st_size > 1000 for path in tmp_path.iterdir())
+
+
+def readme_commands() -> list[str]:
+    """The commands of the README's section on use, without their comments."""
+    use = (ROOT / "README.md").read_text().split("## Use it")[1]
+    block = re.search(r"```sh\n(.*?)```", use, re.DOTALL)
+    assert block
+    return [line.split("#")[0].strip() for line in block[1].splitlines()]
+
+
+def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
+    make_video(tmp_path / "in.mp4", size=(48, 64), frames=5)
+    make_video(tmp_path / "hd.mp4", size=(540, 960), frames=3)
+    for name in ("photo.jpg", "painting.jpg"):
+        write_still(tmp_path / name, Still(picture((96, 128), 3)))
+    commands = readme_commands()
+    assert len(commands) >= 6
+    for command in commands:
+        program, *arguments = command.split()
+        assert program == "vidstyle"
+        if arguments[0] == "adapt":
+            arguments += ["--steps", "1"]
+        (tmp_path / "out.mp4").unlink(missing_ok=True)
+        done = subprocess.run([sys.executable, "-m", program, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+@pytest.mark.parametrize("marker", ["demo", "test"])
+def test_readme_has_the_command_that_ci_runs(marker: str) -> None:
+    block = re.search(rf"<!-- {marker} -->\n```sh\n(.+)\n```", (ROOT / "README.md").read_text())
+    assert block
+    assert block[1].startswith("python3 -m venv .venv && .venv/bin/pip install")
+
+
+def test_example_clip_is_small_and_has_sound() -> None:
+    import av
+
+    clip = ROOT / "examples" / "bunny.mp4"
+    assert clip.stat().st_size < 2_000_000
+    with av.open(str(clip)) as file:
+        assert file.streams.audio
+        assert 5 <= (file.duration or 0) / 1e6 <= 10
