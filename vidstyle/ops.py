@@ -6,6 +6,10 @@ strides. All are safe to call from several threads at once.
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+from typing import Literal
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +19,27 @@ from vidstyle.errors import BadOption
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.options import check_between
 
+try:
+    from vidstyle import _kernels
+except ImportError:  # no compiler at installation: the twins below serve
+    _kernels = None  # type: ignore[assignment]
+
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
+GuideKind = Literal["plain", "half", "rgb"]
+Slopes = tuple[float, float]
 
 RADIUS = 2
-"""The local models of `enlarge` look at boxes of 2 * RADIUS + 1 low-size pixels."""
+"""The models of `enlarge` look at boxes of 2 * RADIUS + 1 low-size pixels; the kernel is written for 2."""
 EPSILON = 40.0
-"""Added to the luma's variance (levels squared): flatter places take nothing from the source."""
-MAX_GAIN = 1.0
-"""Bound of the models' slope: source detail is never amplified."""
+"""Added to the luma's variance (levels squared): flatter places, and noise, take nothing from the source."""
+LIGHT_SLOPES: Slopes = (0.0, 1.5)
+"""Bounds of the models' slope for luma, R, G and B. Where a style turns light into dark, source
+detail would show inverted, as ringing: a slope below 0 is 0, and the stroke is enlarged as it is."""
+CHROMA_SLOPES: Slopes = (-1.0, 1.0)
+"""Bounds for Cb and Cr, which rise or fall with luma by nature."""
+
+_log = logging.getLogger(__name__)
 
 
 def shrink(planes: Planes, form: FrameForm, size: tuple[int, int]) -> Planes:
@@ -74,17 +90,15 @@ def enlarge(styled: Planes, small_source: Planes, source: Planes, small_form: Fr
         raise BadOption(f"cannot enlarge {small_form} to {form}; they may differ in size only")
     if small_form.size == form.size:
         return styled
+    result = tuple(np.empty(shape, np.uint8) for shape in form.plane_shapes)
+    small_luma, luma = _even_rows(small_source[0]), _even_rows(source[0])
+    guided = _guided_twin if kernels_in_use() is None else _guided_kernel
     if form.pixels == "rgb":
-        weights = yuv_from_rgb("bt601", True)[0][:1]
-        small_luma, luma = (np.asarray(cv2.transform(p[0], weights), np.uint8) for p in (small_source, source))
-        return (_guided(styled[0], small_luma, luma),)
-    small_half, half = (
-        _resized(p[0], f.chroma_size, cv2.INTER_AREA) for p, f in ((small_source, small_form), (source, form))
-    )
-    return (
-        _guided(styled[0], small_source[0], source[0]),
-        *(_guided(plane, small_half, half) for plane in styled[1:]),
-    )
+        guided(_channels(styled), small_luma, luma, _channels(result), "rgb", LIGHT_SLOPES)
+    else:
+        guided(styled[:1], small_luma, luma, result[:1], "plain", LIGHT_SLOPES)
+        guided(_channels(styled[1:]), small_luma, luma, _channels(result[1:]), "half", CHROMA_SLOPES)
+    return result
 
 
 def mix(source: Planes, styled: Planes, strength: float) -> Planes:
@@ -137,22 +151,70 @@ def _resized(plane: U8, size: tuple[int, int], interpolation: int) -> U8:
     return np.asarray(cv2.resize(plane, size[::-1], interpolation=interpolation), np.uint8)
 
 
-def _guided(styled: U8, small_guide: U8, guide: U8) -> U8:
-    small = styled.astype(np.float32)
-    luma = small_guide.astype(np.float32)
-    mean, variance = _mean(luma), _mean(luma * luma)
-    variance -= mean * mean
-    if small.ndim == 3:
-        luma, mean, variance, guide = luma[..., None], mean[..., None], variance[..., None], guide[..., None]
-    a = (_mean(small * luma) - _mean(small) * mean) / (variance + EPSILON)
-    np.clip(a, -MAX_GAIN, MAX_GAIN, out=a)
-    b = small - a * luma
-    size = guide.shape[1::-1]
-    full = cv2.resize(a, size).reshape(*guide.shape[:2], *small.shape[2:]) * guide
-    full += cv2.resize(b, size).reshape(full.shape)
-    return np.asarray(np.clip(np.rint(full), 0, 255), np.uint8)
+@cache
+def kernels_in_use() -> str | None:
+    """The instruction set that the compiled kernels use here; None where NumPy and OpenCV serve instead."""
+    if _kernels is None:
+        _log.warning(
+            "vidstyle was installed without its compiled kernels: --work-size is slower; "
+            "install it again where there is a C++ compiler"
+        )
+        return None
+    return _kernels.levels()[-1]
 
 
-def _mean(x: F32) -> F32:
-    side = 2 * RADIUS + 1
-    return np.asarray(cv2.blur(x, (side, side), borderType=cv2.BORDER_REPLICATE), np.float32)
+def _channels(planes: Planes) -> Planes:
+    """Every channel as a 2-D view."""
+    return tuple(p if p.ndim == 2 else p[..., c] for p in planes for c in range(1 if p.ndim == 2 else p.shape[2]))
+
+
+def _even_rows(plane: U8) -> U8:
+    """``plane``, copied unless its pixels lie side by side within a row."""
+    side_by_side = plane.strides[1:] == ((1,) if plane.ndim == 2 else (plane.shape[2], 1))
+    return plane if side_by_side else np.ascontiguousarray(plane)
+
+
+def _guided_kernel(
+    styled: Planes,
+    small_guide: U8,
+    guide: U8,
+    out: Planes,
+    kind: GuideKind,
+    slopes: Slopes,
+    level: str | None = None,
+) -> None:
+    _kernels.enlarge(styled, small_guide, guide, out, kind, EPSILON, *slopes, level)
+
+
+def _guided_twin(styled: Planes, small_guide: U8, guide: U8, out: Planes, kind: GuideKind, slopes: Slopes) -> None:
+    """What ``kernels/enlarge.h`` does, with NumPy and OpenCV."""
+    small, full = _luma(small_guide, kind).astype(np.float32), _luma(guide, kind)
+    area = (2 * RADIUS + 1) ** 2
+    sum_l = _box_sums(small)
+    variance = (area * _box_sums(small * small) - sum_l * sum_l).astype(np.float32) + np.float32(EPSILON * area * area)
+    for channel, result in zip(styled, out, strict=True):
+        values = channel.astype(np.float32)
+        covariance = area * _box_sums(small * values) - sum_l * _box_sums(values)
+        a: F32 = np.clip(covariance.astype(np.float32) / variance, *slopes)
+        enlarged = _cubic(a, full.shape) * full + _cubic(values - a * small, full.shape)
+        np.clip(np.rint(enlarged), 0, 255, out=result, casting="unsafe")
+
+
+def _luma(guide: U8, kind: GuideKind) -> U8:
+    if kind == "plain":
+        return guide
+    if kind == "rgb":  # BT.601 in 1/256
+        weighted = guide.astype(np.int32) @ np.array([77, 150, 29], np.int32)
+        return ((weighted + 128) >> 8).astype(np.uint8)
+    padded = np.pad(guide, [(0, side % 2) for side in guide.shape], mode="edge").astype(np.uint16)
+    sums = padded[::2, ::2] + padded[::2, 1::2] + padded[1::2, ::2] + padded[1::2, 1::2]
+    return ((sums + 2) >> 2).astype(np.uint8)
+
+
+def _box_sums(x: F32) -> NDArray[np.int32]:
+    side = 2 * RADIUS + 1  # sums of 25 products of bytes are exact in float32
+    return np.asarray(cv2.boxFilter(x, -1, (side, side), normalize=False, borderType=cv2.BORDER_REPLICATE), np.int32)
+
+
+def _cubic(x: F32, shape: tuple[int, ...]) -> F32:
+    return np.asarray(cv2.resize(x, shape[::-1], interpolation=cv2.INTER_CUBIC), np.float32)

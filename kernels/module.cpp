@@ -1,0 +1,206 @@
+// vidstyle._kernels: the kernels as functions on buffers. Arguments are checked here, once, so that no
+// call from Python can reach outside a buffer; the work runs without the GIL, on the caller's thread.
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "enlarge.h"
+#include "rows.h"
+
+namespace {
+
+using vidstyle::Channel;
+using vidstyle::Fit;
+using vidstyle::Guide;
+using vidstyle::GuideKind;
+using vidstyle::Rows;
+using vidstyle::Source;
+using vidstyle::Target;
+
+constexpr Py_ssize_t kMaxSide = 1 << 20;
+constexpr Py_ssize_t kMaxChannels = 4;
+
+// A Python exception is set.
+struct Raised {};
+
+[[noreturn]] void raise(PyObject* type, const std::string& message) {
+  PyErr_SetString(type, message.c_str());
+  throw Raised{};
+}
+
+// A strided buffer of bytes, held as long as this lives.
+class Buffer {
+ public:
+  Buffer(PyObject* object, bool writable, int dimensions, const char* what) {
+    const int flags = PyBUF_STRIDES | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(object, &view_, flags) != 0) throw Raised{};
+    std::string wrong;
+    if (view_.itemsize != 1 || (view_.format != nullptr && std::strcmp(view_.format, "B") != 0))
+      wrong = "uint8";
+    else if (view_.ndim != dimensions)
+      wrong = "of " + std::to_string(dimensions) + " dimensions";
+    else if (dimensions == 3 && (view_.shape[2] != 3 || view_.strides[2] != 1 || view_.strides[1] != 3))
+      wrong = "interleaved RGB";
+    for (int i = 0; wrong.empty() && i < dimensions; ++i) {
+      if (view_.shape[i] < 1 || view_.shape[i] > kMaxSide) wrong = "at least 1 and at most 1048576 pixels long and wide";
+    }
+    if (wrong.empty()) return;
+    PyBuffer_Release(&view_);
+    raise(PyExc_ValueError, std::string(what) + " must be " + wrong);
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { PyBuffer_Release(&view_); }
+
+  template <class Byte>
+  Channel<Byte> channel() const {
+    return {static_cast<Byte*>(view_.buf), static_cast<int>(view_.shape[0]), static_cast<int>(view_.shape[1]),
+            view_.strides[0], view_.strides[1]};
+  }
+
+ private:
+  Py_buffer view_{};
+};
+
+using Buffers = std::vector<std::unique_ptr<Buffer>>;
+
+template <class Byte>
+std::vector<Channel<Byte>> channels(PyObject* sequence, bool writable, const char* what, Buffers& held) {
+  if (!PyTuple_Check(sequence) || PyTuple_GET_SIZE(sequence) < 1 || PyTuple_GET_SIZE(sequence) > kMaxChannels)
+    raise(PyExc_TypeError, std::string(what) + " must be a tuple of 1 to 4 arrays");
+  std::vector<Channel<Byte>> result;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(sequence); ++i) {
+    held.push_back(std::make_unique<Buffer>(PyTuple_GET_ITEM(sequence, i), writable, 2, what));
+    result.push_back(held.back()->channel<Byte>());
+  }
+  return result;
+}
+
+GuideKind guide_kind(const std::string& name) {
+  if (name == "plain") return GuideKind::plain;
+  if (name == "half") return GuideKind::half;
+  if (name == "rgb") return GuideKind::rgb;
+  raise(PyExc_ValueError, "kind must be plain, half or rgb");
+}
+
+Rows rows_of_level(const char* level) {
+  static const std::vector<Rows> runnable = vidstyle::runnable_rows();
+  if (level == nullptr) return runnable.back();
+  for (const Rows& rows : runnable) {
+    if (std::strcmp(rows.name, level) == 0) return rows;
+  }
+  raise(PyExc_ValueError, "level must be one that levels() gives");
+}
+
+// The GIL is away while this lives.
+class Unlocked {
+ public:
+  Unlocked() : state_(PyEval_SaveThread()) {}
+  Unlocked(const Unlocked&) = delete;
+  Unlocked& operator=(const Unlocked&) = delete;
+  ~Unlocked() { PyEval_RestoreThread(state_); }
+
+ private:
+  PyThreadState* state_;
+};
+
+template <class Byte>
+void check_size(const std::vector<Channel<Byte>>& planes, const Guide& guide, const char* what) {
+  for (const auto& plane : planes) {
+    if (plane.height != guide.height() || plane.width != guide.width())
+      raise(PyExc_ValueError, std::string(what) + " must be as large as its guide");
+  }
+}
+
+void enlarge_checked(PyObject* args, PyObject* kwargs) {
+  static const char* names[] = {"styled", "small_guide", "guide", "out",  "kind",
+                                "epsilon", "low",        "high",  "level", nullptr};
+  PyObject *styled_object, *small_object, *guide_object, *out_object;
+  const char *kind_name, *level = nullptr;
+  double epsilon, low, high;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOsddd|z", const_cast<char**>(names), &styled_object,
+                                   &small_object, &guide_object, &out_object, &kind_name, &epsilon, &low,
+                                   &high, &level))
+    throw Raised{};
+  if (!(epsilon > 0 && epsilon <= 1e6)) raise(PyExc_ValueError, "epsilon must be above 0 and at most 1000000");
+  if (!(std::fabs(low) <= 100 && std::fabs(high) <= 100 && low <= high))
+    raise(PyExc_ValueError, "low and high must lie between -100 and 100, low first");
+  const Fit fit{static_cast<float>(epsilon), static_cast<float>(low), static_cast<float>(high)};
+  const GuideKind kind = guide_kind(kind_name);
+  const Rows rows = rows_of_level(level);
+
+  Buffers held;
+  const int dimensions = kind == GuideKind::rgb ? 3 : 2;
+  const auto styled = channels<const std::uint8_t>(styled_object, false, "styled", held);
+  const auto out = channels<std::uint8_t>(out_object, true, "out", held);
+  const Buffer small_buffer(small_object, false, dimensions, "small_guide");
+  const Buffer guide_buffer(guide_object, false, dimensions, "guide");
+  const auto small_source = small_buffer.channel<const std::uint8_t>();
+  const auto source = guide_buffer.channel<const std::uint8_t>();
+  if (kind != GuideKind::rgb && (small_source.step != 1 || source.step != 1))
+    raise(PyExc_ValueError, "guides must be contiguous within a row");
+  if (styled.size() != out.size()) raise(PyExc_ValueError, "styled and out must hold the same number of arrays");
+  const Guide small_guide(small_source, kind, rows), guide(source, kind, rows);
+  check_size(styled, small_guide, "styled");
+  check_size(out, guide, "out");
+  const Unlocked unlocked;
+  vidstyle::enlarge(styled, small_guide, guide, out, fit, rows);
+}
+
+// Runs `work` and turns what it throws into Python exceptions; None where it throws nothing.
+template <class Work>
+PyObject* guarded(Work work) {
+  try {
+    work();
+    Py_RETURN_NONE;
+  } catch (const Raised&) {
+    return nullptr;
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+    return nullptr;
+  }
+}
+
+PyObject* enlarge(PyObject*, PyObject* args, PyObject* kwargs) {
+  return guarded([&] { enlarge_checked(args, kwargs); });
+}
+
+PyObject* levels(PyObject*, PyObject*) {
+  const std::vector<Rows> runnable = vidstyle::runnable_rows();
+  PyObject* result = PyTuple_New(static_cast<Py_ssize_t>(runnable.size()));
+  if (result == nullptr) return nullptr;
+  for (size_t i = 0; i < runnable.size(); ++i) {
+    PyObject* name = PyUnicode_FromString(runnable[i].name);
+    if (name == nullptr) {
+      Py_DECREF(result);
+      return nullptr;
+    }
+    PyTuple_SET_ITEM(result, static_cast<Py_ssize_t>(i), name);
+  }
+  return result;
+}
+
+PyMethodDef methods[] = {
+    {"enlarge", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(enlarge)), METH_VARARGS | METH_KEYWORDS,
+     "enlarge(styled, small_guide, guide, out, kind, epsilon, low, high, level=None)\n--\n\n"
+     "Write into the arrays `out` the arrays `styled`, enlarged under a guide; see vidstyle.ops.enlarge."},
+    {"levels", levels, METH_NOARGS,
+     "levels()\n--\n\nInstruction sets that this processor can run, the one that is used last."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef definition = {PyModuleDef_HEAD_INIT, "vidstyle._kernels", "Kernels on 8-bit planes.", 0, methods,
+                          nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__kernels(void) { return PyModuleDef_Init(&definition); }
