@@ -39,6 +39,8 @@ def read_tensors(path: Path, *, file_format: str, version: str) -> TensorFile:
     """Read a file of ``file_format`` and ``version``; `BadModel` says what it is instead."""
     try:
         size = path.stat().st_size
+        if not path.is_file():
+            raise BadModel(f"{path} is a folder or a device, not a {file_format} file")
         if size > MAX_FILE_BYTES:
             raise BadModel(f"{path} has {size >> 20} MiB; a {file_format} file has at most {MAX_FILE_BYTES >> 20}")
         with safe_open(path, "np") as file:
@@ -51,11 +53,13 @@ def read_tensors(path: Path, *, file_format: str, version: str) -> TensorFile:
                     "upgrade with `pip install -U vidstyle`, or adapt the style again"
                 )
             card = json.loads(header.pop("card", "{}"))
-            tensors = {name: _float32(path, name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
-        raise BadModel(f"{path} is not a vidstyle file, or it is damaged: {error}") from error
+            tensors = {name: _float32(path, name, file) for name in file.keys()}  # noqa: SIM118
+    except BadModel:
+        raise
     except OSError as error:
         raise BadModel(f"cannot read {path}: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise BadModel(f"{path} is not a vidstyle file, or it is damaged: {error}") from error
     if not isinstance(card, dict):
         raise BadModel(f"{path} is damaged: its card is not a JSON object")
     return TensorFile(tensors, header, card)
@@ -82,10 +86,11 @@ def write_tensors(
         temporary.unlink(missing_ok=True)
 
 
-def _float32(path: Path, name: str, tensor: NDArray[np.generic]) -> NDArray[np.float32]:
-    if tensor.dtype not in (np.float16, np.float32):
-        raise BadModel(f"{path}: tensor {name!r} is {tensor.dtype}; only float16 and float32 are allowed")
-    values = tensor.astype(np.float32)
+def _float32(path: Path, name: str, file: safe_open) -> NDArray[np.float32]:
+    stored = file.get_slice(name).get_dtype()  # type: ignore[no-untyped-call]
+    if stored not in ("F16", "F32"):  # asked before NumPy is, which does not know every type of the format
+        raise BadModel(f"{path}: tensor {name!r} is {stored}; only F16 and F32 are allowed")
+    values = np.asarray(file.get_tensor(name), np.float32)  # type: ignore[no-untyped-call]
     if not np.isfinite(values).all():
         raise BadModel(f"{path}: tensor {name!r} holds values that are not finite numbers")
     return values

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.model import TransformNet
-from vidstyle.networks import Network, NetworkName, architecture
-from vidstyle.options import check_between, check_choice
+from vidstyle.networks import Network, architecture
+from vidstyle.options import NetworkName, check_between, check_choice
 from vidstyle.style import Style
 from vidstyle.training.arithmetic import Arithmetic, arithmetic, torch_threads
 from vidstyle.training.descent import Checkpoint, Descent, Progress, Schedule
@@ -38,7 +38,7 @@ class AdaptOptions:
     """What moves: the style vector, every weight, or every weight from random ones."""
     steps: int = 150
     """Gradient steps. 150 are enough for a vector; ``scratch`` wants thousands."""
-    vector_rate: float = 2e-2
+    vector_rate: float = 3e-2
     """Adam's learning rate for the style vector, at its highest."""
     weight_rate: float = 1e-3
     """Adam's learning rate for the convolutions, at its highest; unused in mode ``vector``."""
@@ -50,7 +50,7 @@ class AdaptOptions:
     """Shorter side of the painting in pixels: the larger, the larger are the strokes learned."""
     content_weight: float = 1.0
     """Weight of the content term, see `Losses`."""
-    style_weight: float = 3.0
+    style_weight: float = 5.0
     """Weight of the style term: the larger, the more painting and the less photo."""
     variation_weight: float = 0.02
     """Weight of total variation; calms single pixels."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidstyle.errors import BadOption, ImageError
-from vidstyle.options import MAX_SIDE
+from vidstyle.header import read_header
 
 PHOTOS = Path(__file__).with_name("photos")
 """The photos that ship; CREDITS.md beside them says whose they are."""
@@ -33,23 +33,22 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     """
     try:
         if (size := path.stat().st_size) > MAX_PICTURE_BYTES:
-            raise ImageError(f"{path} has {size >> 20} MiB; a picture may have {MAX_PICTURE_BYTES >> 20} MiB")
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
+            raise ImageError(f"{path} has {size >> 20} MiB; a picture to learn from may have {MAX_PICTURE_BYTES >> 20}")
+        data = path.read_bytes()
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    read_header(data, str(path))  # refuses what is no picture, or an enormous one, before any pixel is decoded
     try:
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise ImageError(f"{path} cannot be decoded as a picture: {error}") from error
+        raise ImageError(f"{path} cannot be decoded as a picture: {error.err}") from error
     if bgr is None:
-        raise ImageError(f"{path} is not a picture, or it is damaged; give a JPEG, PNG, WebP, BMP or TIFF file")
+        raise ImageError(f"{path} is cut short or damaged: its pixels cannot be decoded")
     height, width = bgr.shape[:2]
-    if min(height, width) < SMALLEST_PICTURE or max(height, width) > MAX_SIDE:
-        raise ImageError(
-            f"{path} is {width}x{height} pixels; its sides must lie between {SMALLEST_PICTURE} and {MAX_SIDE}"
-        )
+    if min(height, width) < SMALLEST_PICTURE:
+        raise ImageError(f"{path} is {width}x{height} pixels; it needs at least {SMALLEST_PICTURE} on each side")
     return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
 
 

@@ -1,0 +1,114 @@
+"""Adapt the shipped styles again, for the shared network as it is now.
+
+    python scripts/build_gallery.py PAINTINGS [--only NAME ...] [--steps N] [--network FILE]
+
+PAINTINGS is a folder with the pictures named in `GALLERY`; they are public domain and easy to find,
+and are not in this repository. Every style is written beside its network in vidstyle/gallery, with a
+card and a thumbnail. With --network, FILE first becomes the shared network.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from vidstyle.gallery import FOLDER, NETWORK_FILE
+from vidstyle.model import TransformNet
+from vidstyle.networks import Network
+from vidstyle.style import Style
+from vidstyle.training.adapt import AdaptOptions, adapt
+from vidstyle.training.pictures import PHOTOS, painting_tensor, read_picture
+
+THUMBNAIL_PHOTO = PHOTOS / "china.jpg"
+THUMBNAIL_SIZE = (192, 256)  # height, width
+
+
+@dataclass(frozen=True)
+class Painting:
+    """One line of the gallery."""
+
+    name: str
+    file: str
+    title: str
+    painter: str
+    year: str
+    licence: str = "public domain"
+
+    def card(self) -> dict[str, object]:
+        return {"painting": self.title, "painter": self.painter, "year": self.year, "licence": self.licence}
+
+
+MET, CHICAGO = "public domain (The Met, CC0)", "public domain (Art Institute of Chicago, CC0)"
+GALLERY = (
+    Painting("composition_vii", "composition_vii.jpg", "Composition VII", "Wassily Kandinsky", "1913"),
+    Painting("great_wave", "great_wave.jpg", "The Great Wave off Kanagawa", "Katsushika Hokusai", "c. 1831"),
+    Painting("starry_night", "starry_night.jpg", "The Starry Night", "Vincent van Gogh", "1889"),
+    Painting("the_kiss", "the_kiss.jpg", "The Kiss", "Gustav Klimt", "1907-08"),
+    Painting("the_scream", "the_scream.jpg", "The Scream", "Edvard Munch", "1893"),
+    Painting(
+        "two_sisters",
+        "two_sisters_on_the_terrace.jpg",
+        "Two Sisters (On the Terrace)",
+        "Pierre-Auguste Renoir",
+        "1881",
+        CHICAGO,
+    ),
+    Painting("water_lilies", "water_lilies.jpg", "Water Lilies", "Claude Monet", "1906"),
+    Painting(
+        "wheat_field",
+        "wheat_field_with_cypresses.jpg",
+        "Wheat Field with Cypresses",
+        "Vincent van Gogh",
+        "1889",
+        MET,
+    ),
+)
+
+
+def write_thumbnail(style: Style, network: Network, path: Path) -> None:
+    """The shipped photo in ``style``, as a small JPEG."""
+    height, width = THUMBNAIL_SIZE
+    photo = painting_tensor(read_picture(THUMBNAIL_PHOTO), 288)  # painted larger, so that strokes survive the shrinking
+    photo = photo[..., :288, (photo.shape[-1] - 384) // 2 :][..., :384]
+    with torch.no_grad():
+        painted = TransformNet.from_network(network)(photo, torch.from_numpy(style.vector))
+    rgb = np.asarray((painted[0].permute(1, 2, 0) * 255).round().numpy(), np.uint8)
+    small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(path), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+
+
+def build(paintings: Path, names: Iterable[str], options: AdaptOptions, network_name: str = "fast") -> None:
+    folder = FOLDER / network_name
+    network = Network.load(folder / NETWORK_FILE)
+    for painting in GALLERY:
+        if painting.name not in names:
+            continue
+        style = adapt(paintings / painting.file, network, name=painting.name, options=options, card=painting.card())
+        style.save(folder / f"{painting.name}.safetensors")
+        write_thumbnail(style, network, folder / f"{painting.name}.jpg")
+        print(painting.name, style.card["losses"], f"{style.card['seconds']} s", flush=True)
+
+
+def main() -> None:
+    known = [painting.name for painting in GALLERY]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paintings", type=Path)
+    parser.add_argument("--only", nargs="+", choices=known, default=known, metavar="NAME")
+    parser.add_argument("--steps", type=int, default=AdaptOptions().steps)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--network", type=Path, help="a network file that replaces the shared one")
+    arguments = parser.parse_args()
+    if arguments.network:
+        network = FOLDER / "fast" / NETWORK_FILE
+        network.write_bytes(arguments.network.read_bytes())
+    build(arguments.paintings, arguments.only, AdaptOptions(steps=arguments.steps, threads=arguments.threads))
+
+
+if __name__ == "__main__":
+    main()
