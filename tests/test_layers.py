@@ -15,6 +15,8 @@ LEVELS = {
     "vidstyle.options": 0,
     "vidstyle.home": 0,
     "vidstyle.frame": 1,
+    "vidstyle.gpu": 1,
+    "vidstyle.machine": 1,
     "vidstyle.header": 1,
     "vidstyle.color": 1,
     "vidstyle.tensorfile": 1,

@@ -1,0 +1,159 @@
+"""The doctor says what is true, in plain data, whatever is broken."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from conftest import repository
+
+import vidstyle
+from vidstyle.backends import backend_report
+from vidstyle.doctor import Report, examine
+from vidstyle.gallery import style_names
+from vidstyle.options import Codec
+from vidstyle.video.codecs import ENCODERS
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return examine()
+
+
+def examined_without(*modules: str, path: Path | None = None) -> dict[str, Any]:
+    """The report of a process in which ``modules`` cannot be imported, and where ``path`` is looked in first."""
+    program = (
+        "import sys, json, dataclasses\n"
+        f"for name in {modules!r}: sys.modules[name] = None\n"
+        "from vidstyle.doctor import examine\n"
+        "report = examine()\n"
+        "loaded = [n for n in ('torch', 'openvino', 'onnxruntime') if sys.modules.get(n)]\n"
+        "print(json.dumps({**dataclasses.asdict(report), 'loaded': loaded, 'sections': report.sections()}))\n"
+    )
+    paths = [str(p) for p in (path, repository()) if p]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def test_the_report_is_whole_and_goes_into_json(report: Report) -> None:
+    assert report.problems == []
+    facts = json.loads(json.dumps(dataclasses.asdict(report)))
+    assert set(facts) == {field.name for field in dataclasses.fields(Report)}
+    assert facts["vidstyle"] == vidstyle.__version__
+    assert facts["python"].endswith(".".join(map(str, sys.version_info[:3])))
+    assert facts["system"] and facts["cache"]
+
+
+def test_the_sections_have_no_empty_lines(report: Report) -> None:
+    sections = report.sections()
+    assert [title for title, _ in sections][:4] == ["System", "Processor", "GPU", "Backends"]
+    assert all(line.strip() and "\n" not in line for _, lines in sections for line in lines)
+    assert all(lines for _, lines in sections)
+
+
+def test_the_processor_is_the_system_s(report: Report) -> None:
+    assert report.cpu is not None and report.memory is not None
+    assert 1 <= report.cpu.usable_cores <= report.cpu.cores == os.cpu_count()
+    if sys.platform == "linux":
+        flags = Path("/proc/cpuinfo").read_text().split()
+        if "avx2" in report.cpu.features:
+            assert report.cpu.features["avx2"] == ("avx2" in flags)
+            assert report.cpu.features["bf16"] == ("avx512_bf16" in flags)
+        assert report.memory.total and report.memory.available
+        assert 1 << 28 < report.memory.available <= report.memory.total
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")
+def test_cores_that_this_process_may_not_use_are_not_counted() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        cpu = examine().cpu
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert cpu is not None and cpu.usable_cores == 1
+
+
+def test_backends_are_those_that_the_product_sees(report: Report) -> None:
+    assert [(b.name, b.version, b.install) for b in report.backends] == [
+        (s.name, s.version, s.install) for s in backend_report()
+    ]
+
+
+def test_auto_names_what_ran(report: Report) -> None:
+    assert report.auto is not None
+    assert report.auto.name == next(b.name for b in report.backends if b.version)
+    assert any(precision in report.auto.description for precision in ("fp32", "bf16", "fp16"))
+
+
+def test_there_is_an_encoder_for_every_codec(report: Report) -> None:
+    assert report.codecs is not None
+    assert {e.codec for e in report.codecs.encoders} == set(Codec.__args__) == set(ENCODERS)  # type: ignore[attr-defined]
+    assert all(e.works == (e.encoder in av.codecs_available) for e in report.codecs.encoders)
+    assert all(e.encoder in av.codecs_available for e in report.codecs.hardware_encoders)
+
+
+def test_versions_networks_and_styles_are_those_installed(report: Report) -> None:
+    assert report.packages["av"] == av.__version__
+    assert report.styles == style_names()
+    assert report.networks and all(len(digest) == 12 for digest in report.networks.values())
+
+
+def test_the_cache_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDSTYLE_HOME", str(tmp_path))
+    examine()  # whatever it compiles is cached now
+    before = examine()
+    (tmp_path / "openvino" / "deep").mkdir(parents=True)
+    (tmp_path / "openvino" / "deep" / "blob").write_bytes(bytes(12345))
+    after = examine()
+    assert after.cache == str(tmp_path)
+    assert after.cache_bytes == before.cache_bytes + 12345
+
+
+def test_a_healthy_examination_loads_no_torch_and_is_quick() -> None:
+    facts = examined_without()
+    assert facts["problems"] == []
+    assert "torch" not in facts["loaded"]
+    assert facts["seconds"] < 10  # about one second; a busy machine gets room
+
+
+def test_a_missing_backend_is_told_with_its_command() -> None:
+    facts = examined_without("openvino", "torch")
+    versions = {backend["name"]: backend["version"] for backend in facts["backends"]}
+    assert versions["openvino"] is None and versions["torch"] is None
+    assert facts["auto"]["name"] == "onnxruntime" and "ONNX Runtime" in facts["auto"]["description"]
+    commands = {missing["what"].split()[0]: missing["command"] for missing in facts["missing"]}
+    assert commands["openvino"] == "pip install openvino"
+    assert commands["torch"] == "pip install 'vidstyle[train]'"
+    lines = dict(facts["sections"])
+    assert any("pip install openvino" in line for line in lines["Missing"])
+
+
+def test_no_backend_at_all_is_told() -> None:
+    facts = examined_without("openvino", "onnxruntime", "torch")
+    assert facts["auto"]["name"] is None and "pip install openvino" in facts["auto"]["description"]
+
+
+def test_a_broken_library_is_told_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "openvino").mkdir()
+    (tmp_path / "openvino" / "__init__.py").write_text("raise ImportError('libtbb.so.12: cannot open shared object')")
+    facts = examined_without(path=tmp_path)
+    assert facts["auto"]["name"] is None
+    assert "openvino does not work" in facts["auto"]["description"] and "libtbb.so.12" in facts["auto"]["description"]
+
+
+@pytest.mark.parametrize("module", ["av", "cv2", "numpy", "onnx"])
+def test_a_broken_installation_still_gets_a_report(module: str) -> None:
+    facts = examined_without(module)
+    assert facts["cpu"] and facts["packages"]["numpy"]
+    told = [*facts["problems"], facts["auto"]["description"] if facts["auto"] else ""]
+    assert any(module in sentence for sentence in told)

@@ -1,0 +1,384 @@
+"""What this machine and this installation can do, found out by trying, as plain data."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from vidstyle import __version__
+from vidstyle.home import cache_folder
+from vidstyle.machine import Cpu, Graphics, Memory, find_cpu, find_graphics, find_memory, system_name
+
+# Nothing above may fail: a broken package is what the doctor is asked about. Everything else is
+# imported where it is examined.
+
+T = TypeVar("T")
+
+_CORE = ("numpy", "av", "opencv-python", "openvino", "onnx", "safetensors", "click", "rich")
+_OPTIONAL = ("onnxruntime", "torch")
+_HARDWARE = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
+"""Endings of FFmpeg's hardware encoders that take frames from memory."""
+
+
+@dataclass(frozen=True)
+class BackendFact:
+    """One inference library."""
+
+    name: str
+    """As on the command line."""
+    version: str | None
+    """None where it is not installed."""
+    install: str
+    """The command that installs it."""
+
+
+@dataclass(frozen=True)
+class AutoFact:
+    """What ``--backend auto`` takes, as tried on a small frame."""
+
+    name: str | None
+    """The backend; None where none works."""
+    description: str
+    """Library, version, precision, threads; or why it does not work."""
+
+
+@dataclass(frozen=True)
+class EncoderFact:
+    """A video encoder."""
+
+    codec: str
+    """As on the command line."""
+    encoder: str
+    """FFmpeg's name of it."""
+    works: bool
+    """Software: it is in this FFmpeg. Hardware: it is, and it opens on this machine."""
+
+
+@dataclass(frozen=True)
+class Codecs:
+    """What PyAV's FFmpeg can do."""
+
+    ffmpeg: str
+    """Its version."""
+    encoders: list[EncoderFact]
+    """One for each ``--codec``."""
+    hardware_encoders: list[EncoderFact]
+    """Those that this FFmpeg was built with (vidstyle does not use them by itself)."""
+    hardware_decoders: list[str]
+    """Kinds of device that decode H.264 here."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that could be here, and how to get it."""
+
+    what: str
+    """What it is, and what it is for."""
+    command: str
+    """The command that brings it."""
+
+
+@dataclass
+class Report:
+    """Everything that `examine` found. Made of plain data: `dataclasses.asdict` of it goes into JSON."""
+
+    vidstyle: str = __version__
+    """Version of vidstyle."""
+    python: str = ""
+    """Implementation and version."""
+    system: str = ""
+    """Operating system."""
+    cpu: Cpu | None = None
+    """The processor."""
+    memory: Memory | None = None
+    """Main memory."""
+    gpu: Graphics | None = None
+    """Graphics processors."""
+    backends: list[BackendFact] = field(default_factory=list)
+    """The one that ``auto`` prefers first."""
+    auto: AutoFact | None = None
+    """What ``auto`` really takes."""
+    kernels: str | None = None
+    """Instruction set of the compiled kernels; None where NumPy and OpenCV serve instead."""
+    codecs: Codecs | None = None
+    """Encoders and decoders."""
+    packages: dict[str, str | None] = field(default_factory=dict)
+    """Versions of what vidstyle uses; None where it is not installed."""
+    cache: str = ""
+    """Folder of the compiled models."""
+    cache_bytes: int = 0
+    """What is in it."""
+    networks: dict[str, str] = field(default_factory=dict)
+    """The shipped networks and the beginning of their digests."""
+    styles: list[str] = field(default_factory=list)
+    """The shipped styles."""
+    missing: list[Missing] = field(default_factory=list)
+    """What is not installed."""
+    problems: list[str] = field(default_factory=list)
+    """What could not be examined, one sentence each."""
+    seconds: float = 0.0
+    """How long the examination took."""
+
+    def sections(self) -> list[tuple[str, list[str]]]:
+        """Titles with their lines, for people."""
+        cache = f"cache: {self.cache} ({_size(self.cache_bytes)})"
+        networks = ", ".join(f"{name} ({digest})" for name, digest in self.networks.items())
+        kernels = f"kernels: {f'compiled, {self.kernels}' if self.kernels else 'NumPy and OpenCV instead'}"
+        packages = [
+            ", ".join(f"{name} {self.packages[name] or 'missing'}" for name in names if name in self.packages)
+            for names in (_CORE, _OPTIONAL)
+        ]
+        parts = [
+            ("System", [f"vidstyle {self.vidstyle}, {self.python}", self.system]),
+            ("Processor", [*_cpu_lines(self.cpu), *_memory_lines(self.memory)]),
+            ("GPU", _gpu_lines(self.gpu)),
+            ("Backends", [*_backend_lines(self.backends), *_auto_lines(self.auto), kernels]),
+            ("Video", _codec_lines(self.codecs)),
+            ("Packages", [line for line in packages if line]),
+            ("Gallery", [f"networks: {networks or 'none'}", f"styles: {', '.join(self.styles) or 'none'}", cache]),
+            ("Missing", [f"{missing.what}: {missing.command}" for missing in self.missing]),
+            ("Problems", self.problems),
+        ]
+        return [(title, lines) for title, lines in parts if lines]
+
+
+def examine() -> Report:
+    """Examine machine and installation. Never raises: what fails is in `Report.problems`.
+
+    The best backend is opened and runs a small frame, hardware encoders are opened: what the report
+    says works did work. Nothing is downloaded, and torch is imported only where no other backend is there.
+    """
+    began = time.perf_counter()
+    report = Report()
+
+    def look(what: str, found: Callable[[], T], otherwise: T) -> T:
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # OpenCV prints where NumPy is missing
+                return found()
+        except Exception as error:  # whatever it is, the rest of the report is still wanted
+            report.problems.append(f"cannot examine the {what}: {type(error).__name__}: {error}")
+            return otherwise
+
+    report.python = look("Python", lambda: f"{platform.python_implementation()} {platform.python_version()}", "")
+    report.system = look("system", system_name, "")
+    report.cpu = look("processor", find_cpu, None)
+    report.memory = look("memory", find_memory, None)
+    report.gpu = look("GPU", find_graphics, None)
+    report.backends = look("backends", _backends, [])
+    report.auto = look("automatic choice of a backend", lambda: _auto(report.backends), None)
+    report.kernels = look("compiled kernels", _kernels, None)
+    report.codecs = look("codecs", _codecs, None)
+    report.packages = look("packages", _packages, {})
+    report.cache = look("cache", lambda: str(cache_folder("")), "")
+    report.cache_bytes = look("cache", lambda: _bytes_in(cache_folder("")), 0)
+    report.networks = look("networks", _networks, {})
+    report.styles = look("styles", _styles, [])
+    report.missing = _missing(report)
+    report.seconds = time.perf_counter() - began
+    return report
+
+
+def _backends() -> list[BackendFact]:
+    from vidstyle.backends import backend_report
+
+    return [BackendFact(status.name, status.version, status.install) for status in backend_report()]
+
+
+def _auto(backends: list[BackendFact]) -> AutoFact:
+    import numpy as np
+
+    from vidstyle.backends import open_backend
+    from vidstyle.backends.base import Program
+    from vidstyle.frame import FrameForm
+    from vidstyle.gallery import DEFAULT_NETWORK, shared_network
+    from vidstyle.graph import onnx_from_network
+
+    network, form = shared_network(DEFAULT_NETWORK), FrameForm(height=16, width=16)
+    program = Program(
+        network, form, lambda precision: onnx_from_network(network, form, precision=precision).SerializeToString()
+    )
+    frame, style = np.zeros((16, 16, 3), np.uint8), np.ones(network.architecture.style_size, np.float32)
+    try:
+        with open_backend(program) as backend:
+            backend.run((frame,), style)
+            return AutoFact(backend.name, backend.description)
+    except Exception as error:  # a library that is installed and broken is what people come with
+        first = next((backend.name for backend in backends if backend.version is not None), "no backend")
+        return AutoFact(None, f"{first} does not work: {error}")
+
+
+def _kernels() -> str | None:
+    from vidstyle.ops import kernels_in_use
+
+    return kernels_in_use()
+
+
+def _codecs() -> Codecs:
+    import av
+
+    from vidstyle.video.codecs import ENCODERS
+
+    encoders = [EncoderFact(codec, e.name, e.name in av.codecs_available) for codec, e in ENCODERS.items()]
+    hardware = [
+        EncoderFact(codec, name, _encoder_opens(name))
+        for codec in ("h264", "hevc", "av1")
+        for ending in _HARDWARE
+        if (name := f"{codec}_{ending}") in av.codecs_available
+    ]
+    return Codecs(str(av.ffmpeg_version_info), encoders, hardware, _hardware_decoders())
+
+
+def _encoder_opens(name: str) -> bool:
+    from fractions import Fraction
+
+    import av
+
+    try:
+        context = av.CodecContext.create(name, "w")
+        assert isinstance(context, av.VideoCodecContext)
+        context.width, context.height, context.time_base = 640, 360, Fraction(1, 25)
+        formats = [form.name for form in av.Codec(name, "w").video_formats or ()]
+        context.pix_fmt = "yuv420p" if "yuv420p" in formats else "nv12"
+        context.open()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _hardware_decoders() -> list[str]:
+    import av
+    from av.codec.hwaccel import HWAccel, hwdevices_available
+
+    found = []
+    for device in hwdevices_available():
+        try:
+            HWAccel(device).create(av.Codec("h264", "r"))
+        except (av.FFmpegError, NotImplementedError):
+            continue
+        found.append(device)
+    return found
+
+
+def _packages() -> dict[str, str | None]:
+    return {name: _version(name) for name in (*_CORE, *_OPTIONAL)}
+
+
+def _version(name: str) -> str | None:
+    # The same OpenCV and ONNX Runtime come under several names.
+    names = {
+        "opencv-python": (name, f"{name}-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
+        "onnxruntime": (name, f"{name}-gpu", f"{name}-directml", f"{name}-openvino"),
+    }
+    for distribution in names.get(name, (name,)):
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:  # another process cleans up
+            continue
+    return total
+
+
+def _networks() -> dict[str, str]:
+    from vidstyle.gallery import FOLDER, NETWORK_FILE, shared_network
+    from vidstyle.networks import ARCHITECTURES
+
+    return {name: shared_network(name).digest[:12] for name in ARCHITECTURES if (FOLDER / name / NETWORK_FILE).exists()}
+
+
+def _styles() -> list[str]:
+    from vidstyle.gallery import style_names
+
+    return style_names()
+
+
+def _missing(report: Report) -> list[Missing]:
+    missing = []
+    for backend in report.backends:
+        if backend.version is None:
+            what = "training and adapting, and the torch backend" if backend.name == "torch" else "backend"
+            missing.append(Missing(f"{backend.name} ({what})", backend.install))
+    known = {backend.name for backend in report.backends}
+    for name, version in report.packages.items():
+        if version is None and name not in known:
+            missing.append(Missing(f"{name} (vidstyle needs it)", f"pip install {name}"))
+    if report.kernels is None:
+        command = "pip install --force-reinstall --no-deps vidstyle"
+        missing.append(Missing("compiled kernels (a faster --work-size; they need a C++ compiler)", command))
+    for encoder in report.codecs.encoders if report.codecs else ():
+        if not encoder.works:
+            missing.append(Missing(f"{encoder.encoder} (writes {encoder.codec})", "pip install --force-reinstall av"))
+    return missing
+
+
+def _size(count: int) -> str:
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def _cpu_lines(cpu: Cpu | None) -> list[str]:
+    if cpu is None:
+        return []
+    marks = {True: "yes", False: "no", None: "?"}
+    limit = "" if cpu.quota is None else f", limited to the time of {cpu.quota:g}"
+    return [
+        f"{cpu.model} ({cpu.architecture})",
+        f"{cpu.usable_cores} of {cpu.cores} cores usable{limit}",
+        "  ".join(f"{feature}: {marks[there]}" for feature, there in cpu.features.items()),
+    ]
+
+
+def _memory_lines(memory: Memory | None) -> list[str]:
+    if memory is None or memory.total is None:
+        return []
+    free = "" if memory.available is None else f", {_size(memory.available)} available"
+    return [f"{_size(memory.total)} of memory{free}"]
+
+
+def _gpu_lines(gpu: Graphics | None) -> list[str]:
+    if gpu is None:
+        return []
+    driver = gpu.nvidia
+    if driver is None:
+        return [gpu.trouble or "no NVIDIA driver", *gpu.others]
+    return [
+        f"NVIDIA driver {driver.version}, CUDA {driver.cuda}",
+        *(f"{g.name}, {_size(g.memory_bytes)}, compute capability {g.compute_capability}" for g in driver.gpus),
+        *gpu.others,
+    ]
+
+
+def _backend_lines(backends: list[BackendFact]) -> list[str]:
+    return [f"{b.name:12} {b.version or 'not installed'}" for b in backends]
+
+
+def _auto_lines(auto: AutoFact | None) -> list[str]:
+    return [] if auto is None else [f"auto: {auto.description}"]
+
+
+def _codec_lines(codecs: Codecs | None) -> list[str]:
+    if codecs is None:
+        return []
+    lines = [f"FFmpeg {codecs.ffmpeg}"]
+    lines += [f"{e.codec:5} {e.encoder}{'' if e.works else ': not in this FFmpeg'}" for e in codecs.encoders]
+    opened = [e.encoder for e in codecs.hardware_encoders if e.works]
+    lines.append(f"hardware encoders that open here: {', '.join(opened) or 'none'}")
+    lines.append(f"hardware decoders that open here: {', '.join(codecs.hardware_decoders) or 'none'}")
+    return lines

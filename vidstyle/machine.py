@@ -1,0 +1,164 @@
+"""The machine as its system describes it: processor, memory, graphics."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidstyle.gpu import GpuDriver, nvidia_driver
+
+_FEATURES = {
+    "x86": {
+        "avx2": ("avx2",),
+        "avx512": ("avx512f",),
+        "vnni": ("avx512_vnni", "avx_vnni"),
+        "bf16": ("avx512_bf16",),
+        "amx": ("amx_bf16",),
+    },
+    "arm": {"neon": ("asimd", "neon"), "dotprod": ("asimddp",), "bf16": ("bf16",), "i8mm": ("i8mm",), "sve": ("sve",)},
+}
+"""Feature: the flags in /proc/cpuinfo, any of which means that it is there."""
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processor, and how much of it this process may use."""
+
+    model: str
+    """As it calls itself."""
+    architecture: str
+    """``x86_64``, ``aarch64`` ..."""
+    features: dict[str, bool | None]
+    """Instructions that make the network faster; None where the system does not say."""
+    cores: int
+    """Logical cores of the machine."""
+    usable_cores: int
+    """Those that this process may run on (affinity)."""
+    quota: float | None
+    """Cores' worth of time that its control group gets; None without a limit."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Main memory, in bytes; None where the system does not say."""
+
+    total: int | None
+    """Of the machine, or of this process' control group where that is less."""
+    available: int | None
+    """What can be taken without swapping, as the machine sees it."""
+
+
+@dataclass(frozen=True)
+class Graphics:
+    """Graphics processors."""
+
+    nvidia: GpuDriver | None
+    """The NVIDIA driver and its GPUs; None without a driver, or where it does not answer."""
+    trouble: str | None
+    """Why the NVIDIA driver does not answer."""
+    others: list[str]
+    """Make and device of the others."""
+
+
+def system_name() -> str:
+    """The operating system and its version."""
+    machine = f"{platform.system()} {platform.release()}"
+    if platform.system() != "Linux":
+        return machine
+    try:
+        return f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {machine}"
+    except (OSError, KeyError):
+        return machine
+
+
+def find_cpu() -> Cpu:
+    """The processor of this machine."""
+    model, flags = _cpuinfo()
+    architecture = platform.machine()
+    family = "x86" if architecture.lower() in ("x86_64", "amd64", "i686") else "arm"
+    features: dict[str, bool | None] = {
+        feature: None if flags is None else any(name in flags for name in names)
+        for feature, names in _FEATURES[family].items()
+    }
+    return Cpu(
+        model or platform.processor() or architecture,
+        architecture,
+        features,
+        os.cpu_count() or 1,
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        _quota(),
+    )
+
+
+def _cpuinfo() -> tuple[str, set[str] | None]:
+    """Model and flags as Linux says them; elsewhere an empty string and None."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return "", None
+    facts: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip().lower(), value.strip())  # the first core speaks for all
+    flags = facts.get("flags", facts.get("features"))
+    return facts.get("model name", ""), None if flags is None else set(flags.split())
+
+
+def _control_group(file: str) -> str | None:
+    """Text of a file of this process' control group (version 2), or of the container's root."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    for folder in (Path("/sys/fs/cgroup") / own.lstrip("/"), Path("/sys/fs/cgroup")):
+        try:
+            return (folder / file).read_text().strip()
+        except OSError:
+            continue
+    return None
+
+
+def _quota() -> float | None:
+    time_and_period = (_control_group("cpu.max") or "max").split()
+    if time_and_period[0] == "max":
+        return None
+    return int(time_and_period[0]) / int(time_and_period[1])
+
+
+def find_memory() -> Memory:
+    """The memory of this machine."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+        return Memory(None if pages is None else pages * os.sysconf("SC_PAGE_SIZE"), None)
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    total, available = kib["MemTotal"] << 10, kib["MemAvailable"] << 10
+    limit = _control_group("memory.max")
+    if limit is not None and limit != "max":
+        total, available = min(total, int(limit)), min(available, int(limit))
+    return Memory(total, available)
+
+
+def find_graphics() -> Graphics:
+    """The NVIDIA driver with its GPUs, and Intel's and AMD's render devices."""
+    try:
+        return Graphics(nvidia_driver(), None, _other_gpus())
+    except OSError as error:
+        return Graphics(None, str(error), _other_gpus())
+
+
+def _other_gpus() -> list[str]:
+    makes = {"0x8086": "Intel", "0x1002": "AMD"}
+    found = []
+    for node in sorted(Path("/dev/dri").glob("renderD*")):
+        try:
+            vendor = (Path("/sys/class/drm") / node.name / "device/vendor").read_text().strip()
+        except OSError:
+            continue
+        if vendor in makes:
+            found.append(f"{makes[vendor]} graphics ({node})")
+    return found
