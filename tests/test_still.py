@@ -342,7 +342,7 @@ def test_missing_files_folders_and_names_are_sentences(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="cannot write .*: File name too long"):
         write_still(tmp_path / ("n" * 300 + ".png"), still)
     for name in ("a.gif", "a", ".hidden", "a.png.txt"):
-        with pytest.raises(BadOption, match=r"is not the name of a picture.* \.png, \.jpg"):
+        with pytest.raises(BadOption, match=r"does not end like a picture .*; use one of \.png, \.jpg"):
             write_still(tmp_path / name, still)
     (tmp_path / "link.png").symlink_to(tmp_path / "there.png")
     for output in ("there.png", "link.png"):

@@ -194,7 +194,7 @@ def format_of(path: Path | str) -> PictureFormat:
     """The format that the ending of a file's name asks for; `BadOption` lists what there is."""
     suffix = Path(path).suffix.lower() or str(path).lower()
     if suffix not in FORMATS:
-        raise BadOption(f"{path} is not the name of a picture that can be written; end it in {', '.join(FORMATS)}")
+        raise BadOption(f"{path} does not end like a picture that can be written; use one of {', '.join(FORMATS)}")
     return FORMATS[suffix]
 
 
