@@ -10,7 +10,7 @@ is a channel at a quarter (or half) of the size, the *phases* of the picture.
 * Colour: the first convolution is linear and an instance norm follows it, so the colour matrix and
   the 1/255 are folded into its weights and every offset is dropped.
 * Nearest upsampling before a convolution: a convolution of the low-size picture that makes the phases
-  of the large one (see `_fold`), borders included.
+  of the large one (see `_phases` and `_transposed`), borders included.
 
 Chroma of 4:2:0 frames: a chroma sample stands for its 2x2 luma pixels (nearest) on the way in; on the
 way out it is the mean of the four, that is, centre siting as in JPEG and MPEG-1. Colours outside of
@@ -19,7 +19,8 @@ the RGB cube are not clipped on the way in.
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -52,9 +53,7 @@ def onnx_from_network(
     With an ``identity`` body the network is left out: what remains is the colour conversion.
     """
     writer = _Writer(precision)
-    style = writer.input("style", TensorProto.FLOAT, (1, network.architecture.style_size))
-    graph = _Network(writer, network, form, style)
-    graph.write(body)
+    _Network(writer, network, form).write(body)
     facts = {
         "vidstyle.network": network.architecture.name,
         "vidstyle.digest": network.digest,
@@ -87,12 +86,18 @@ class _Writer:
         self._outputs.append(helper.make_tensor_value_info(name, kind, shape))
         self._nodes.append(helper.make_node("Cast", [value], [name], name=f"Cast_{name}", to=kind))
 
-    def node(self, op: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
-        """Append one node; the name of its (first) result."""
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Append one node; the name of its result."""
         name = f"{op}_{len(self._nodes)}"
-        names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
-        self._nodes.append(helper.make_node(op, list(inputs), names, name=name, **attributes))
-        return names[0]
+        self._nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def split(self, x: str, sizes: str, count: int) -> list[str]:
+        """Append a split along the channels; the names of the ``count`` parts."""
+        name = f"Split_{len(self._nodes)}"
+        names = [f"{name}_{i}" for i in range(count)]
+        self._nodes.append(helper.make_node("Split", [x, sizes], names, name=name, axis=1))
+        return names
 
     def floats(self, values: Floats | NDArray[np.float32], *, exact: bool = False) -> str:
         """A constant in the precision of the graph, or in float32."""
@@ -122,21 +127,33 @@ class _Writer:
         return model
 
 
+@dataclass(frozen=True)
+class _Affine:
+    """The style of one norm: values of shape (1, channels, 1, 1)."""
+
+    scale: str
+    shift: str
+    low: str
+    """min(shift, 0)"""
+    floor: str
+    """-max(shift, 0)"""
+
+
 class _Network:
     """The parts of one graph: pixels to phases, the convolutions, phases to pixels."""
 
-    def __init__(self, writer: _Writer, network: Network, form: FrameForm, style: str) -> None:
+    def __init__(self, writer: _Writer, network: Network, form: FrameForm) -> None:
         self.w = writer
         self.network = network
         self.shape = network.architecture
         self.form = form
-        self.style = style
         self.padded = self.shape.padded_size(form.size)
-        self._channels: dict[tuple[str, str], int] = {}
+        self.style = writer.input("style", TensorProto.FLOAT, (1, self.shape.style_size))
         self.cell = 4 if self.shape.unshuffle == 4 else 2
         """Side of the cells whose pixels are channels."""
 
     def write(self, body: Body) -> None:
+        self.centered = body == "network"
         phases = self._phases_from_planes()
         to_rgb, offset = self._rgb_from_phases()
         if body == "identity":
@@ -168,8 +185,13 @@ class _Network:
         return w.node("Concat", y, *chroma, axis=1)
 
     def _float_input(self, name: str, shape: tuple[int, ...]) -> str:
-        plane = self.w.input(name, TensorProto.UINT8, shape)
-        return self.w.node("Cast", plane, to=self.w.float)
+        w = self.w
+        x = w.node("Cast", w.input(name, TensorProto.UINT8, shape), to=w.float)
+        if not self.centered:
+            return x
+        rows = 2 if shape[1] == 1 else 1
+        mean = w.node("Round", w.node("ReduceMean", x, w.integers(rows, rows + 1), keepdims=1))
+        return w.node("Sub", x, mean)
 
     def _pad_edge(self, x: str, axis: int, size: tuple[int, int], padded: tuple[int, int]) -> str:
         """Repeat the last row and column; rows are on ``axis`` of four."""
@@ -199,84 +221,86 @@ class _Network:
 
     # The convolutions
 
-    def _convolutions(self, x: str, to_rgb: Floats) -> str:
+    def _convolutions(self, phases: str, to_rgb: Floats) -> str:
+        """RGB phases in [0, 1] from pixel phases.
+
+        A tensor that goes into a normalised convolution may be off by a constant per channel: with
+        reflection padding the convolution keeps it a constant, and the norm removes it. Each is made so
+        that a flat frame is exactly zero from the first convolution on. Otherwise the norm, which
+        multiplies by 316 where the variance is 0, would blow up the rounding errors of flat regions.
+        """
         w, shape = self.w, self.shape
-        affine = self._affine()
-        if shape.unshuffle == 4:
-            stem = shape.down[0]
-            weight = np.einsum("oikl,ij->ojkl", self._weight(stem), to_rgb)
-            x = self._norm(w.node("Conv", self._pad(x, 1, "reflect"), w.floats(weight)), affine[stem], relu=True)
+        styles = self._styles()
+        if shape.unshuffle == self.cell:
+            weight = np.einsum("ocuv,cp->opuv", self._weight(shape.down[0]), to_rgb)
+            x = self._pad(phases, 1)
         else:
-            x = w.node("Conv", x, w.floats(to_rgb[:, :, None, None]))
-            x = w.node("DepthToSpace", x, blocksize=2, mode="CRD")
-            for conv in shape.down:
-                x = self._pad(x, conv.kernel // 2, "reflect")
-                x = w.node("Conv", x, w.floats(self._weight(conv)), strides=[conv.stride] * 2)
-                x = self._norm(x, affine[conv], relu=True)
-        for first, second in shape.residual:
-            y = self._norm(
-                w.node("Conv", self._pad(x, 1, "reflect"), w.floats(self._weight(first))), affine[first], relu=True
-            )
-            y = self._norm(
-                w.node("Conv", self._pad(y, 1, "reflect"), w.floats(self._weight(second))), affine[second], relu=False
-            )
-            x = w.node("Add", x, y)
-        for conv in shape.up:
-            x = w.node("Conv", self._pad(x, 1, "reflect"), w.floats(_fold(self._weight(conv), conv, 1)))
-            x = w.node("DepthToSpace", x, blocksize=2, mode="CRD")
-            x = self._norm(x, affine[conv], relu=True)
-        out = shape.out
-        bias = np.asarray(self.network.weights[f"{out.name}.bias"], np.float64)
-        if out.upsample == 2:
+            rgb = w.node("Conv", phases, w.floats(to_rgb[:, :, None, None]))
+            x = self._pad(w.node("DepthToSpace", rgb, blocksize=self.cell, mode="CRD"), shape.down[0].kernel // 2)
+            weight = self._weight(shape.down[0])
+        # The input of a convolution is padded right after the norm, the cheapest place in OpenVINO.
+        following = [conv.kernel // 2 for conv in shape.down[1:]] + [1]
+        for conv, radius in zip(shape.down, following, strict=True):
             x = w.node(
-                "Conv",
-                self._pad(x, 1, "reflect"),
-                w.floats(_fold(self._weight(out), out, 1)),
-                w.floats(np.repeat(bias, 4)),
+                "Conv", x, w.floats(weight if conv is shape.down[0] else self._weight(conv)), strides=[conv.stride] * 2
             )
-            x = w.node("Sigmoid", x)
-            x = w.node("DepthToSpace", x, blocksize=2, mode="CRD")
-        else:
-            x = w.node("Conv", self._pad(x, out.kernel // 2, "reflect"), w.floats(self._weight(out)), w.floats(bias))
-            x = w.node("Sigmoid", x)
-        rows, columns = self.padded[0] // self.cell, self.padded[1] // self.cell
-        x = w.node("Reshape", x, w.integers(1, 3, rows, self.cell, columns, self.cell))
-        x = w.node("Transpose", x, perm=[0, 1, 3, 5, 2, 4])
-        return w.node("Reshape", x, w.integers(1, 3 * self.cell**2, rows, columns))
+            x = self._centered_relu(self._norm(x, conv.outputs, radius), styles[conv])
+        for first, second in shape.residual:
+            y = w.node("Conv", x, w.floats(self._weight(first)))
+            y = self._centered_relu(self._norm(y, first.outputs, 1), styles[first])
+            y = self._norm(w.node("Conv", y, w.floats(self._weight(second))), second.outputs, 1)
+            x = w.node("Add", x, w.node("Mul", y, styles[second].scale))
+        out = shape.out
+        for conv in shape.up:
+            x = w.node("ConvTranspose", x, w.floats(_transposed(self._weight(conv))), strides=[2, 2], pads=[3, 3, 3, 3])
+            if conv is not shape.up[-1]:
+                x = self._centered_relu(self._norm(x, conv.outputs, 1), styles[conv])
+        x = self._norm(x, conv.outputs, 1 if out.upsample == 2 else out.kernel // 2)
+        x = w.node("Relu", w.node("Add", w.node("Mul", x, styles[conv].scale), styles[conv].shift))
+        bias = np.repeat(np.asarray(self.network.weights[f"{out.name}.bias"], np.float64), self.cell**2)
+        weight = _phases(self._weight(out), out, self.cell)
+        x = w.node("Conv", x, w.floats(weight), w.floats(bias), strides=[self.cell // out.upsample] * 2)
+        return w.node("Sigmoid", x)
 
     def _weight(self, conv: Conv) -> Floats:
         return np.asarray(self.network.weights[f"{conv.name}.weight"], np.float64)
 
-    def _affine(self) -> dict[Conv, tuple[str, str]]:
-        sizes = [conv.outputs for conv in self.shape.normalised for _ in range(2)]
-        first = self.w.node("Split", self.style, self.w.integers(*sizes), outputs=len(sizes), axis=1)
-        stem = first.rpartition(".")[0]
-        parts = [self.w.node("Reshape", f"{stem}.{i}", self.w.integers(1, size, 1, 1)) for i, size in enumerate(sizes)]
-        pairs = list(zip(parts[0::2], parts[1::2], strict=True))
-        self._channels = dict(zip(pairs, sizes[::2], strict=True))
-        return dict(zip(self.shape.normalised, pairs, strict=True))
+    def _styles(self) -> dict[Conv, _Affine]:
+        w = self.w
+        sizes = w.integers(*(conv.outputs for conv in self.shape.normalised for _ in range(2)))
+        style = w.node("Reshape", self.style, w.integers(1, -1, 1, 1))
+        if w.float != TensorProto.FLOAT:
+            style = w.node("Cast", style, to=w.float)
+        zero = w.floats(np.zeros(()))
+        count = 2 * len(self.shape.normalised)
+        parts = [
+            w.split(vector, sizes, count)
+            for vector in (style, w.node("Min", style, zero), w.node("Neg", w.node("Max", style, zero)))
+        ]
+        return {
+            conv: _Affine(parts[0][2 * i], parts[0][2 * i + 1], parts[1][2 * i + 1], parts[2][2 * i + 1])
+            for i, conv in enumerate(self.shape.normalised)
+        }
 
-    def _norm(self, x: str, affine: tuple[str, str], *, relu: bool) -> str:
-        """Instance norm with run-time scale and shift, statistics in float32."""
+    def _norm(self, x: str, channels: int, radius: int) -> str:
+        """Zero mean and unit variance per channel, then reflection padding by ``radius``."""
         w = self.w
         half = w.float != TensorProto.FLOAT
         if half:
             x = w.node("Cast", x, to=TensorProto.FLOAT)
-        channels = self._channels[affine]
-        x = w.node(
-            "InstanceNormalization",
-            x,
-            w.floats(np.ones(channels), exact=True),
-            w.floats(np.zeros(channels), exact=True),
-            epsilon=NORM_EPSILON,
-        )
-        x = w.node("Add", w.node("Mul", x, affine[0]), affine[1])
+        one, zero = (w.floats(np.full(channels, value), exact=True) for value in (1.0, 0.0))
+        x = w.node("InstanceNormalization", x, one, zero, epsilon=NORM_EPSILON)
         if half:
             x = w.node("Cast", x, to=w.float)
-        return w.node("Relu", x) if relu else x
+        return self._pad(x, radius)
 
-    def _pad(self, x: str, radius: int, mode: str) -> str:
-        return self.w.node("Pad", x, self.w.integers(0, 0, radius, radius, 0, 0, radius, radius), mode=mode)
+    def _centered_relu(self, x: str, style: _Affine) -> str:
+        """relu(x * scale + shift) - relu(shift)."""
+        w = self.w
+        return w.node("Max", w.node("Add", w.node("Mul", x, style.scale), style.low), style.floor)
+
+    def _pad(self, x: str, radius: int) -> str:
+        return self.w.node("Pad", x, self.w.integers(0, 0, radius, radius, 0, 0, radius, radius), mode="reflect")
 
     # Phases to pixels
 
@@ -285,7 +309,7 @@ class _Network:
         w, form, cell = self.w, self.form, self.cell
         count = cell * cell
         if form.pixels == "rgb":
-            x = self._to_levels(w.node("Mul", x, w.floats(np.float64(255.0))))
+            x = self._to_levels(w.node("Mul", x, w.floats(np.full((), 255.0))))
             self._interleaved_output("frame_out", x, 3, cell, self.padded, form.size)
             return
         m, offset = yuv_from_rgb(form.matrix, form.full_range)
@@ -293,23 +317,20 @@ class _Network:
         matrix = np.vstack([np.kron(m[:1], np.eye(count)), np.kron(m[1:2], mean), np.kron(m[2:], mean)]) * 255.0
         bias = np.repeat(offset, [count, count // 4, count // 4])
         x = self._to_levels(w.node("Conv", x, w.floats(matrix[:, :, None, None]), w.floats(bias)))
-        if form.pixels == "nv12":
-            sizes = w.integers(count, count // 2)
-            y = w.node("Split", x, sizes, outputs=2, axis=1)
-        else:
-            y = w.node("Split", x, w.integers(count, count // 4, count // 4), outputs=3, axis=1)
-        stem = y.rpartition(".")[0]
-        self._plane_output("y_out", y, cell, form.size)
         half = (self.padded[0] // 2, self.padded[1] // 2)
         if form.pixels == "nv12":
-            self._interleaved_output("uv_out", f"{stem}.1", 2, cell // 2, half, form.chroma_size)
-        else:
-            self._plane_output("u_out", f"{stem}.1", cell // 2, form.chroma_size)
-            self._plane_output("v_out", f"{stem}.2", cell // 2, form.chroma_size)
+            y, uv = w.split(x, w.integers(count, count // 2), 2)
+            self._plane_output("y_out", y, cell, form.size)
+            self._interleaved_output("uv_out", uv, 2, cell // 2, half, form.chroma_size)
+            return
+        y, u, v = w.split(x, w.integers(count, count // 4, count // 4), 3)
+        self._plane_output("y_out", y, cell, form.size)
+        self._plane_output("u_out", u, cell // 2, form.chroma_size)
+        self._plane_output("v_out", v, cell // 2, form.chroma_size)
 
     def _to_levels(self, x: str) -> str:
         w = self.w
-        return w.node("Clip", w.node("Round", x), w.floats(np.float64(0.0)), w.floats(np.float64(255.0)))
+        return w.node("Clip", w.node("Round", x), w.floats(np.zeros(())), w.floats(np.full((), 255.0)))
 
     def _plane_output(self, name: str, x: str, cell: int, size: tuple[int, int]) -> None:
         if cell > 1:
@@ -334,17 +355,32 @@ def _chroma_spread(cell: int) -> Floats:
     return np.kron(once, once)
 
 
-def _fold(weight: Floats, conv: Conv, cells: int) -> Floats:
-    """The convolution that makes the 2x2 phases of ``conv`` after a nearest upsampling by two.
+def _transposed(weight: Floats) -> Floats:
+    """A 3x3 convolution of a picture upsampled by two (nearest), as a transposed convolution of step two.
 
-    Row a of a phase sees, with tap t, row floor((a + t - radius) / 2) of the picture before the
-    upsampling: -1, 0 or 1. Outputs are ordered (channel, phase row, phase column).
+    Row 2m of the result sees rows m-1 (tap 0) and m (taps 1, 2), row 2m+1 sees m (taps 0, 1) and m+1
+    (tap 2): half the multiplications. The result has three rows and columns too many on each side when
+    the picture was padded by one. Weights IOHW.
+    """
+    place = np.zeros((4, 3))
+    for phase in range(2):
+        for tap in range(3):
+            place[phase + 1 - 2 * ((phase + tap - 1) // 2), tap] = 1
+    return np.asarray(np.einsum("ut,vs,oits->iouv", place, place, weight))
+
+
+def _phases(weight: Floats, conv: Conv, cell: int) -> Floats:
+    """``conv`` (after its upsampling, if any) so that it makes the pixels of ``cell`` x ``cell`` as channels.
+
+    Its step is ``cell / upsample``. Tap t of phase row a falls on row (a + t - radius) / upsample, rounded
+    down, of the picture before the upsampling. Outputs are ordered (channel, phase row, phase column).
     """
     outputs, inputs, kernel, _ = weight.shape
-    radius = kernel // 2
-    place = np.zeros((2, 3, kernel))
-    for phase in range(2):
+    radius, up = kernel // 2, conv.upsample
+    margin = radius if up == 1 else 1
+    place = np.zeros((cell, (cell - 1 + radius) // up + margin + 1, kernel))
+    for phase in range(cell):
         for tap in range(kernel):
-            place[phase, (phase + tap - radius) // 2 + 1, tap] = 1
-    folded = np.einsum("aut,bvs,oits->oabiuv", place, place, weight)
-    return folded.reshape(outputs * 4, inputs, 3, 3)
+            place[phase, (phase + tap - radius) // up + margin, tap] = 1
+    folded = np.einsum("aut,bvs,oits->oabiuv", place, place, weight, optimize=True)
+    return np.asarray(folded).reshape(outputs * cell * cell, inputs, *place.shape[1:2] * 2)

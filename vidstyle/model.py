@@ -33,14 +33,20 @@ class TransformNet(nn.Module):
         shape = self.shape
         vectors = style.expand(rgb.shape[0], -1) if style.dim() == 1 else style
         affine = dict(zip(shape.normalised, self._affine(vectors), strict=True))
-        x = functional.pixel_unshuffle(rgb, shape.unshuffle) if shape.unshuffle > 1 else rgb
+        # What goes into a normalised convolution may be off by a constant per channel: reflection padding
+        # keeps it a constant, and the norm removes it. It is made to be zero where the frame is flat;
+        # otherwise the norm multiplies the rounding errors of a flat frame by 316, layer after layer.
+        x = rgb - rgb.mean((2, 3), keepdim=True)
+        x = functional.pixel_unshuffle(x, shape.unshuffle) if shape.unshuffle > 1 else x
         for conv in shape.down:
-            x = functional.relu(_norm(self._conv(conv, x), affine[conv]))
+            x = _centered_relu(self._conv(conv, x), affine[conv])
         for first, second in shape.residual:  # (N, channels, H/4, W/4)
-            y = functional.relu(_norm(self._conv(first, x), affine[first]))
-            x = x + _norm(self._conv(second, y), affine[second])
-        for conv in shape.up:
-            x = functional.relu(_norm(self._conv(conv, x), affine[conv]))
+            y = _centered_relu(self._conv(first, x), affine[first])
+            x = x + _norm(self._conv(second, y)) * affine[second][0]
+        for conv in shape.up[:-1]:
+            x = _centered_relu(self._conv(conv, x), affine[conv])
+        scale, shift = affine[shape.up[-1]]
+        x = functional.relu(_norm(self._conv(shape.up[-1], x)) * scale + shift)
         return torch.sigmoid(self._conv(shape.out, x).float())
 
     def _conv(self, conv: Conv, x: Tensor) -> Tensor:
@@ -82,9 +88,13 @@ class TransformNet(nn.Module):
         return model
 
 
-def _norm(x: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
-    """Instance norm (Ulyanov et al. 2016) with run-time scale and shift; statistics in float32."""
-    scale, shift = affine
+def _norm(x: Tensor) -> Tensor:
+    """Zero mean and unit variance per picture and channel (Ulyanov et al. 2016), in float32."""
     # One group a channel is an instance norm, and torch computes it faster than `instance_norm`.
-    normalised = functional.group_norm(x.float(), x.shape[1], eps=NORM_EPSILON)
-    return normalised * scale + shift
+    return functional.group_norm(x.float(), x.shape[1], eps=NORM_EPSILON)
+
+
+def _centered_relu(x: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
+    """``relu(norm(x) * scale + shift)``, less ``relu(shift)``, the value where x is flat."""
+    scale, shift = affine
+    return functional.relu(_norm(x) * scale + shift) - functional.relu(shift)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -41,7 +42,10 @@ class OnnxRuntimeBackend(Backend):
         self.description = f"ONNX Runtime {ort.__version__} {precision} on {provider}, {threads} threads"
 
     def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
-        arrays = [np.ascontiguousarray(style, np.float32), *(np.ascontiguousarray(plane) for plane in planes)]
+        arrays: list[NDArray[Any]] = [
+            np.ascontiguousarray(style, np.float32),
+            *(np.ascontiguousarray(plane) for plane in planes),
+        ]
         feed = {name: array.reshape(shape) for (name, shape), array in zip(self._inputs, arrays, strict=True)}
         future = self._pool.submit(self._session.run, None, feed)
 

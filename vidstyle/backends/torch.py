@@ -30,7 +30,8 @@ class TorchBackend(Backend):
         precision = options.precision if options.precision != "auto" else default
         self._type = _TYPES[precision]
         self._threads = options.threads
-        self._net = TransformNet.from_network(program.network).to(self._device, memory_format=torch.channels_last)
+        self._net = TransformNet.from_network(program.network).to(self._device)
+        self._net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack it
         self._net.requires_grad_(False)
         self.description = f"PyTorch {torch.__version__} {precision} on {self._device.type}"
 
