@@ -46,7 +46,7 @@ class Buffer {
       wrong = "uint8";
     else if (view_.ndim != dimensions)
       wrong = "of " + std::to_string(dimensions) + " dimensions";
-    else if (dimensions == 3 && (view_.shape[2] != 3 || view_.strides[2] != 1 || view_.strides[1] != 3))
+    else if (dimensions == 3 && (view_.shape[2] != 3 || view_.strides[2] != 1 || step() != 3))
       wrong = "interleaved RGB";
     for (int i = 0; wrong.empty() && i < dimensions; ++i) {
       if (view_.shape[i] < 1 || view_.shape[i] > kMaxSide) wrong = "at least 1 and at most 1048576 pixels long and wide";
@@ -62,10 +62,13 @@ class Buffer {
   template <class Byte>
   Channel<Byte> channel() const {
     return {static_cast<Byte*>(view_.buf), static_cast<int>(view_.shape[0]), static_cast<int>(view_.shape[1]),
-            view_.strides[0], view_.strides[1]};
+            view_.strides[0], step()};
   }
 
  private:
+  // The stride of an axis of length 1 says nothing, and NumPy leaves anything there.
+  Py_ssize_t step() const { return view_.shape[1] > 1 ? view_.strides[1] : view_.ndim == 3 ? view_.shape[2] : 1; }
+
   Py_buffer view_{};
 };
 

@@ -1,0 +1,464 @@
+"""The pixel work around the network: every kernel equals its twin, and the twins do what they say."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, get_args
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vidstyle import ops
+from vidstyle.errors import BadOption
+from vidstyle.frame import FrameForm, Pixels, Planes
+
+U8 = NDArray[np.uint8]
+
+needs_kernels = pytest.mark.skipif(ops._kernels is None, reason="the kernels are not compiled")
+LEVELS = ops._kernels.levels() if ops._kernels is not None else ()
+ALL_PIXELS = pytest.mark.parametrize("pixels", get_args(Pixels))
+SIZES = pytest.mark.parametrize(
+    ("small", "full"),
+    [
+        ((36, 64), (108, 192)),
+        ((24, 40), (73, 119)),
+        ((8, 8), (1, 1)),
+        ((1, 1), (2, 3)),
+        ((2, 3), (5, 16)),
+        ((8, 33), (9, 34)),
+        ((20, 12), (7, 90)),
+        ((3, 5), (200, 7)),
+    ],
+)
+
+
+def picture(form: FrameForm, seed: int = 0) -> Planes:
+    """Noise over blobs over ramps: flat places, edges and extremes."""
+    chance = np.random.default_rng(seed)
+    planes = []
+    for shape in form.plane_shapes:
+        ramp = np.linspace(0, 255, int(np.prod(shape))).reshape(shape)
+        blobs = cv2.GaussianBlur(chance.normal(0, 400, (*shape[:2], int(np.prod(shape[2:])))), (0, 0), 2)
+        noise = chance.normal(0, 20, shape) * (chance.random(shape) < 0.3)
+        planes.append(np.clip(ramp + blobs.reshape(shape) + noise, 0, 255).astype(np.uint8))
+    return tuple(planes)
+
+
+def in_padded_rows(plane: U8) -> U8:
+    room = np.zeros((plane.shape[0], plane.shape[1] + 13, *plane.shape[2:]), np.uint8)
+    room[:, 5 : 5 + plane.shape[1]] = plane
+    return room[:, 5 : 5 + plane.shape[1]]
+
+
+def upside_down(plane: U8) -> U8:
+    return plane[::-1].copy()[::-1]
+
+
+def every_other_column(plane: U8) -> U8:
+    return plane.repeat(2, axis=1)[:, ::2]
+
+
+def column_major(plane: U8) -> U8:
+    return np.asfortranarray(plane)
+
+
+def twin(monkeypatch: pytest.MonkeyPatch, work: Callable[[], Planes]) -> Planes:
+    """What ``work`` gives without the compiled kernels."""
+    with monkeypatch.context() as patch:
+        patch.setattr(ops, "_guided_kernel", ops._guided_twin)
+        return work()
+
+
+def furthest(found: Planes, expected: Planes) -> int:
+    assert [p.shape for p in found] == [p.shape for p in expected]
+    return max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(found, expected, strict=True))
+
+
+# --- enlarge ---
+
+
+@needs_kernels
+@pytest.mark.parametrize("level", LEVELS)
+@ALL_PIXELS
+@SIZES
+def test_kernel_equals_its_twin(
+    monkeypatch: pytest.MonkeyPatch, pixels: Pixels, small: tuple[int, int], full: tuple[int, int], level: str
+) -> None:
+    form = FrameForm(height=full[0], width=full[1], pixels=pixels)
+    work = form.resized(small)
+    source = picture(form)
+    shrunk, styled = ops.shrink(source, form, small), picture(work, seed=1)
+    run = ops._guided_kernel
+    monkeypatch.setattr(ops, "_guided_kernel", lambda *args: run(*args, level=level))
+
+    def enlarged() -> Planes:
+        return ops.enlarge(styled, shrunk, source, work, form)
+
+    found = enlarged()
+    assert tuple(p.shape for p in found) == form.plane_shapes
+    assert furthest(found, twin(monkeypatch, enlarged)) <= 1
+
+
+@ALL_PIXELS
+@pytest.mark.parametrize("strided", [in_padded_rows, upside_down, every_other_column, column_major])
+def test_strides_make_no_difference(pixels: Pixels, strided: Callable[[U8], U8]) -> None:
+    form = FrameForm(height=31, width=45, pixels=pixels)
+    work = form.resized((12, 20))
+    source, styled = picture(form), picture(work, seed=1)
+    shrunk = ops.shrink(source, form, work.size)
+
+    def lay(planes: Planes) -> Planes:
+        return tuple(strided(p) for p in planes)
+
+    assert furthest(lay(source), source) == 0
+    for found, expected in [
+        (ops.shrink(lay(source), form, work.size), shrunk),
+        (
+            ops.enlarge(lay(styled), lay(shrunk), lay(source), work, form),
+            ops.enlarge(styled, shrunk, source, work, form),
+        ),
+        (ops.resize(lay(source), form, (20, 77)), ops.resize(source, form, (20, 77))),
+        (ops.mix(lay(source), lay(source[:1] + source[1:]), 0.4), ops.mix(source, source, 0.4)),
+        (ops.keep_color(lay(source), lay(picture(form, 2)), form), ops.keep_color(source, picture(form, 2), form)),
+    ]:
+        assert furthest(found, expected) == 0
+
+
+@ALL_PIXELS
+def test_enlarging_to_the_same_size_gives_the_planes_back(pixels: Pixels) -> None:
+    form = FrameForm(height=9, width=14, pixels=pixels)
+    styled = picture(form, 1)
+    assert ops.enlarge(styled, picture(form), picture(form), form, form) is styled
+
+
+@ALL_PIXELS
+def test_strokes_stay_where_luma_says_nothing(pixels: Pixels) -> None:
+    """Where the source is made of flat blocks of 3x3, the middle of each block is the styled pixel."""
+    work = FrameForm(height=20, width=28, pixels=pixels)
+    form = work.resized((60, 84))
+    shrunk, styled = picture(work), picture(work, 1)
+    source = tuple(np.repeat(np.repeat(p, 3, axis=0), 3, axis=1) for p in shrunk)
+    found = ops.enlarge(styled, shrunk, source, work, form)
+    light = 1 if pixels != "rgb" else None  # chroma is guided by 2x2 means, which are not flat blocks
+    assert furthest(tuple(p[1::3, 1::3] for p in found[:light]), styled[:light]) <= 1
+
+
+def test_edges_come_from_the_full_size_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A style that scales luma is followed over an edge that no low-size pixel border meets."""
+    full = np.full((96, 120), 40, np.uint8)
+    cv2.line(full, (10, 0), (101, 95), 220, 7)
+    form = FrameForm(height=96, width=120, pixels="i420")
+    work = form.resized((32, 40))
+    grey = np.full((48, 60), 128, np.uint8)
+    source = (full, grey, grey)
+    shrunk = ops.shrink(source, form, work.size)
+
+    def style(luma: U8) -> U8:
+        return (0.8 * luma + 30).astype(np.uint8)
+
+    styled = (style(shrunk[0]), *shrunk[1:])
+    for found in (
+        ops.enlarge(styled, shrunk, source, work, form)[0],
+        twin(monkeypatch, lambda: ops.enlarge(styled, shrunk, source, work, form))[0],
+    ):
+        plain = cv2.resize(styled[0], (120, 96), interpolation=cv2.INTER_CUBIC)
+        wanted = style(full).astype(float)
+        assert np.abs(found - wanted).mean() < 0.1 * np.abs(plain - wanted).mean()
+
+
+def test_light_turned_to_dark_does_not_ring() -> None:
+    """Where the slope would be negative, luma is enlarged as it is: nothing of the source shows."""
+    form = FrameForm(height=90, width=90, pixels="rgb")
+    work = form.resized((30, 30))
+    source = (np.repeat(picture(form)[0][..., :1], 3, axis=2),)
+    shrunk = ops.shrink(source, form, work.size)
+    styled = (255 - shrunk[0],)
+    found = ops.enlarge(styled, shrunk, source, work, form)
+    assert furthest(found, (np.asarray(cv2.resize(styled[0], (90, 90), interpolation=cv2.INTER_CUBIC)),)) <= 1
+
+
+@ALL_PIXELS
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_flat_stays_flat(pixels: Pixels, value: int) -> None:
+    form = FrameForm(height=37, width=51, pixels=pixels)
+    work = form.resized((16, 24))
+    flat = tuple(np.full(shape, value, np.uint8) for shape in form.plane_shapes)
+    small = ops.shrink(flat, form, work.size)
+    for found in (
+        ops.enlarge(small, small, flat, work, form),
+        ops.enlarge(small, ops.shrink(picture(form), form, work.size), picture(form), work, form),
+        ops.resize(flat, form, (80, 20)),
+        ops.mix(flat, flat, 0.3),
+        ops.keep_color(flat, flat, form),
+    ):
+        assert all((plane == value).all() for plane in found)
+
+
+def test_without_kernels_the_twin_serves_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    form = FrameForm(height=30, width=44, pixels="i420")
+    work = form.resized((12, 16))
+    source, styled = picture(form), picture(work, 1)
+    shrunk = ops.shrink(source, form, work.size)
+    with_kernels = ops.enlarge(styled, shrunk, source, work, form)
+    monkeypatch.setattr(ops, "_kernels", None)
+    ops.kernels_in_use.cache_clear()
+    try:
+        with caplog.at_level(logging.INFO):
+            for _ in range(3):
+                assert furthest(ops.enlarge(styled, shrunk, source, work, form), with_kernels) <= 1
+        assert ops.kernels_in_use() is None
+    finally:
+        ops.kernels_in_use.cache_clear()
+    assert len(caplog.records) == 1
+
+
+def test_threads_do_not_meet() -> None:
+    form = FrameForm(height=270, width=480, pixels="i420")
+    work = form.resized((90, 160))
+    jobs = [(picture(form, seed), picture(work, seed + 50)) for seed in range(8)]
+
+    def enlarged(job: tuple[Planes, Planes]) -> Planes:
+        return ops.enlarge(job[1], ops.shrink(job[0], form, work.size), job[0], work, form)
+
+    alone = [enlarged(job) for job in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        for found, expected in zip(pool.map(enlarged, jobs * 4), alone * 4, strict=True):
+            assert furthest(found, expected) == 0
+
+
+# --- shrink and resize ---
+
+
+def test_a_shrunk_pixel_is_the_mean_of_its_area() -> None:
+    form = FrameForm(height=30, width=48, pixels="rgb")
+    source = picture(form)
+    means = source[0].reshape(10, 3, 16, 3, 3).mean(axis=(1, 3))
+    assert np.abs(ops.shrink(source, form, (10, 16))[0] - means).max() <= 0.51
+
+
+@ALL_PIXELS
+@pytest.mark.parametrize("size", [(1, 1), (7, 7), (15, 44), (31, 90), (62, 20), (200, 300)])
+def test_resize_gives_every_plane_its_size(pixels: Pixels, size: tuple[int, int]) -> None:
+    form = FrameForm(height=31, width=45, pixels=pixels)
+    for resized in (ops.resize, ops.shrink):
+        found = resized(picture(form), form, size)
+        assert tuple(p.shape for p in found) == form.resized(size).plane_shapes
+        assert all(p.dtype == np.uint8 for p in found)
+
+
+@ALL_PIXELS
+def test_the_same_size_costs_nothing(pixels: Pixels) -> None:
+    form = FrameForm(height=31, width=45, pixels=pixels)
+    planes = picture(form)
+    assert ops.shrink(planes, form, form.size) is planes
+    assert ops.resize(planes, form, form.size) is planes
+
+
+def test_resize_there_and_back_keeps_the_picture() -> None:
+    form = FrameForm(height=60, width=80, pixels="i420")
+    planes = tuple(cv2.GaussianBlur(p, (0, 0), 1.5) for p in picture(form))
+    back = ops.resize(ops.resize(planes, form, (120, 160)), form.resized((120, 160)), form.size)
+    assert furthest(back, planes) <= 4
+
+
+# --- mix and keep_color ---
+
+
+@ALL_PIXELS
+def test_mix_is_exact_at_its_ends_and_linear_between(pixels: Pixels) -> None:
+    form = FrameForm(height=21, width=33, pixels=pixels)
+    source, styled = picture(form), picture(form, 1)
+    assert ops.mix(source, styled, 0) is source
+    assert ops.mix(source, styled, 1.0) is styled
+    for found, a, b in zip(ops.mix(source, styled, 0.25), source, styled, strict=True):
+        assert np.abs(found - (0.75 * a + 0.25 * b)).max() <= 0.51
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan"), float("inf")])
+def test_mix_refuses_what_is_no_proportion(strength: float) -> None:
+    planes = picture(FrameForm(height=4, width=4))
+    with pytest.raises(BadOption, match="strength"):
+        ops.mix(planes, planes, strength)
+
+
+def test_mix_refuses_different_pictures() -> None:
+    with pytest.raises(BadOption, match="same form"):
+        ops.mix(picture(FrameForm(height=4, width=4)), picture(FrameForm(height=4, width=5)), 0.5)
+
+
+@pytest.mark.parametrize("pixels", ["i420", "nv12"])
+def test_keep_color_takes_luma_alone(pixels: Pixels) -> None:
+    form = FrameForm(height=11, width=14, pixels=pixels)
+    source, styled = picture(form), picture(form, 1)
+    found = ops.keep_color(source, styled, form)
+    assert found[0] is styled[0]
+    assert all(a is b for a, b in zip(found[1:], source[1:], strict=True))
+
+
+def test_keep_color_of_rgb_has_the_styled_luma_and_the_source_chroma() -> None:
+    form = FrameForm(height=40, width=50)
+    source, styled = (tuple(p // 3 + 80 for p in picture(form, seed)) for seed in (0, 1))  # nothing to clip
+    found = ops.keep_color(source, styled, form)[0]
+    ycc, luma, chroma = (cv2.cvtColor(p, cv2.COLOR_RGB2YCrCb).astype(int) for p in (found, styled[0], source[0]))
+    assert np.abs(ycc[..., 0] - luma[..., 0]).max() <= 2
+    assert np.abs(ycc[..., 1:] - chroma[..., 1:]).max() <= 2
+    assert (ops.keep_color(source, source, form)[0] == source[0]).all()
+
+
+# --- bad arguments ---
+
+FORM = FrameForm(height=8, width=12, pixels="i420")
+
+
+@pytest.mark.parametrize(
+    "planes",
+    [
+        (),
+        picture(FORM)[:2],
+        picture(FORM.resized((8, 10))),
+        picture(FrameForm(height=8, width=12, pixels="nv12")),
+        tuple(p.astype(np.float32) for p in picture(FORM)),
+        tuple(p.astype(np.int8) for p in picture(FORM)),
+    ],
+)
+def test_planes_of_another_form_are_refused(planes: Any) -> None:
+    good, small = picture(FORM), FORM.resized((4, 6))
+    for call in (
+        lambda: ops.shrink(planes, FORM, (4, 6)),
+        lambda: ops.resize(planes, FORM, (4, 6)),
+        lambda: ops.keep_color(good, planes, FORM),
+        lambda: ops.keep_color(planes, good, FORM),
+        lambda: ops.enlarge(picture(small), picture(small), planes, small, FORM),
+        lambda: ops.enlarge(planes, good, picture(FORM.resized((9, 13))), FORM, FORM.resized((9, 13))),
+        lambda: ops.enlarge(good, planes, picture(FORM.resized((9, 13))), FORM, FORM.resized((9, 13))),
+    ):
+        with pytest.raises(BadOption, match="planes are"):
+            call()
+
+
+def test_enlarge_refuses_forms_that_differ_in_more_than_size() -> None:
+    other = FrameForm(height=16, width=24, pixels="nv12")
+    with pytest.raises(BadOption, match="size only"):
+        ops.enlarge(picture(FORM), picture(FORM), picture(other), FORM, other)
+
+
+def test_sizes_out_of_bounds_are_refused() -> None:
+    for size in ((0, 4), (4, -1), (1 << 20, 4)):
+        with pytest.raises(BadOption):
+            ops.resize(picture(FORM), FORM, size)
+        with pytest.raises(BadOption):
+            ops.shrink(picture(FORM), FORM, size)
+
+
+def bad_calls() -> Iterator[tuple[str, list[Any]]]:
+    def call(**changed: Any) -> list[Any]:
+        arguments = {
+            "styled": (np.zeros((4, 6), np.uint8),),
+            "small_guide": np.zeros((4, 6), np.uint8),
+            "guide": np.zeros((8, 12), np.uint8),
+            "out": (np.zeros((8, 12), np.uint8),),
+            "kind": "plain",
+            "epsilon": 40.0,
+            "low": 0.0,
+            "high": 1.0,
+            "level": None,
+        }
+        return list({**arguments, **changed}.values())
+
+    def zeros(*shape: int, dtype: Any = np.uint8) -> Any:
+        return np.zeros(shape, dtype)
+
+    read_only = zeros(8, 12)
+    read_only.flags.writeable = False
+    yield "no channel", call(styled=(), out=())
+    yield "a list", call(styled=[zeros(4, 6)])
+    yield "five channels", call(styled=(zeros(4, 6),) * 5, out=(zeros(8, 12),) * 5)
+    yield "one channel in, two out", call(out=(zeros(8, 12),) * 2)
+    yield "styled too small", call(styled=(zeros(4, 5),))
+    yield "styled too flat", call(styled=(zeros(3, 6),))
+    yield "out too small", call(out=(zeros(8, 11),))
+    yield "out too flat", call(out=(zeros(7, 12),))
+    yield "out read-only", call(out=(read_only,))
+    yield "out of floats", call(out=(zeros(8, 12, dtype=np.float32),))
+    yield "out signed", call(out=(zeros(8, 12, dtype=np.int8),))
+    yield "guide of words", call(guide=zeros(8, 12, dtype=np.uint16))
+    yield "guide of one dimension", call(guide=zeros(96))
+    yield "guide of three dimensions", call(guide=zeros(8, 12, 3))
+    yield "guide not an array", call(guide="guide")
+    yield "guide None", call(guide=None)
+    yield "guide in columns", call(guide=np.asfortranarray(zeros(8, 12)))
+    yield "small guide with gaps", call(small_guide=zeros(4, 12)[:, ::2])
+    yield "empty", call(styled=(zeros(0, 6),), small_guide=zeros(0, 6))
+    yield "empty out", call(guide=zeros(8, 0), out=(zeros(8, 0),))
+    yield "half of another size", call(kind="half")
+    yield "rgb of planes", call(kind="rgb")
+    yield "rgb of four", call(kind="rgb", guide=zeros(8, 12, 4), small_guide=zeros(4, 6, 3))
+    yield "rgb with gaps", call(kind="rgb", guide=zeros(8, 12, 6)[..., ::2], small_guide=zeros(4, 6, 3))
+    yield "unknown kind", call(kind="luma")
+    yield "kind None", call(kind=None)
+    yield "kind with a zero", call(kind="plain\0")
+    yield "epsilon 0", call(epsilon=0.0)
+    yield "epsilon negative", call(epsilon=-1.0)
+    yield "epsilon nan", call(epsilon=float("nan"))
+    yield "low above high", call(low=1.0, high=0.5)
+    yield "low nan", call(low=float("nan"))
+    yield "high infinite", call(high=float("inf"))
+    yield "unknown level", call(level="mmx")
+    yield "too few arguments", call()[:5]
+
+
+@needs_kernels
+@pytest.mark.parametrize("arguments", [pytest.param(a, id=name) for name, a in bad_calls()])
+def test_kernel_refuses(arguments: list[Any]) -> None:
+    with pytest.raises((TypeError, ValueError, BufferError)):
+        ops._kernels.enlarge(*arguments)
+
+
+@needs_kernels
+def test_no_argument_crashes_the_kernel() -> None:
+    """Thousands of calls with shapes, layouts and numbers at random: a result or an exception."""
+    chance = random.Random(5)
+    pool = np.zeros(1 << 16, np.uint8)
+    accepted = 0
+
+    def array(dimensions: int) -> Any:
+        shape = [chance.choice([0, 1, 2, 3, 5, 8, 9, 17, 31]) for _ in range(2)] + [3] * (dimensions - 2)
+        plane = pool[: int(np.prod(shape))].reshape(shape)
+        layout = chance.randrange(8)
+        if layout == 0:
+            plane = plane[::-1]
+        elif layout == 1:
+            plane = plane[:, ::-1]
+        elif layout == 2:
+            plane = plane[1:, 1:]
+        elif layout == 3:
+            plane = plane[::2, ::2]
+        elif layout == 4:
+            plane = np.broadcast_to(plane[:1], plane.shape)
+        return plane
+
+    for _ in range(5000):
+        kind = chance.choice(["plain", "half", "rgb"])
+        dimensions = 3 if kind == "rgb" else 2
+        small, guide = array(dimensions), array(dimensions)
+        if chance.random() < 0.7:  # sizes that fit
+            share = 2 if kind == "half" else 1
+            small_size, size = ([-(-side // share) for side in g.shape[:2]] for g in (small, guide))
+            count = chance.randrange(5)
+            styled = tuple(np.zeros((small_size[0], small_size[1] * 2), np.uint8)[:, ::2] for _ in range(count))
+            out = tuple(np.zeros((size[0], size[1] * 3), np.uint8)[:, ::3] for _ in range(count))
+        else:
+            styled, out = ((array(2),) * chance.randrange(3) for _ in range(2))
+        try:
+            ops._kernels.enlarge(styled, small, guide, out, kind, chance.choice([40.0, 1e-6, 1e6]), -1.0, 1.5)
+            accepted += 1
+        except (TypeError, ValueError, BufferError):
+            pass
+    assert 500 < accepted < 4500
