@@ -169,7 +169,7 @@ def _write_label(sheet: RGB, label: Label, top: int, left: int, width: int) -> N
     font = cv2.FontFace("sans")
     name, facts = label
     for lines, baseline, size, weight, color in (((name,), 16, 17, 600, _INK), (facts, 37, 13, 400, _GRAY)):
-        if text := _fitted(lines, font, 2 * size, weight, 2 * width):
+        if text := _fitted(lines, font, 2 * size, weight, 2 * width - _GAP):
             cv2.putText(strip, text, (0, 2 * baseline), color, font, 2 * size, weight)
     rows = min(_LABEL, sheet.shape[0] - top)
     small = cv2.resize(strip, (width, _LABEL), interpolation=cv2.INTER_AREA)
