@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
+
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
 
 from vidstyle.frame import Matrix
 
@@ -16,7 +19,9 @@ MATRIX_RGB = 0
 MATRIX_BT709 = 1
 MATRIX_BT470BG = 5
 MATRIX_SMPTE170M = 6
-MATRIX_BT2020 = (9, 10)
+MATRIX_FCC = 4
+MATRIX_SMPTE240M = 7
+MATRIX_BT2020 = 9
 PRIMARIES_BT709 = 1
 PRIMARIES_BT2020 = 9
 TRANSFER_BT709 = 1
@@ -50,7 +55,7 @@ class ColorTags:
     @property
     def wide(self) -> bool:
         """Whether the colors need converting to be shown as BT.709."""
-        return self.hdr is not None or self.primaries == PRIMARIES_BT2020 or self.matrix in MATRIX_BT2020
+        return self.hdr is not None or self.primaries == PRIMARIES_BT2020 or self.matrix == MATRIX_BT2020
 
 
 def guessed_matrix(matrix: int, height: int) -> Matrix:
@@ -60,6 +65,11 @@ def guessed_matrix(matrix: int, height: int) -> Matrix:
     if matrix in (MATRIX_BT470BG, MATRIX_SMPTE170M):
         return "bt601"
     return "bt709" if height >= 720 else "bt601"
+
+
+def is_rgb(frame: VideoFrame) -> bool:
+    """Whether the pixels of ``frame`` are red, green and blue, or a palette of such."""
+    return frame.format.is_rgb or frame.format.has_palette or frame.colorspace == MATRIX_RGB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +89,15 @@ class TrackInfo:
     def label(self) -> str:
         """For people: ``audio track 1 (aac)``."""
         return f"{self.kind} track {self.index} ({self.codec})"
+
+
+def track_info(stream: Stream) -> TrackInfo:
+    """What PyAV's ``stream`` is."""
+    kind: str = stream.type
+    if kind == "video" and stream.disposition & Disposition.attached_pic:
+        kind = "cover"
+    name = stream.codec_context.name if stream.codec_context is not None else stream.name
+    return TrackInfo(index=stream.index, kind=kind, codec=name or "unknown", language=stream.language)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +138,8 @@ class VideoInfo:
     """Whether the frames are stored as two fields (they are handed out deinterlaced)."""
     clock_is_arbitrary: bool
     """Broadcast formats (MPEG-TS, MPEG-PS) start at any time; their output starts at 0."""
+    tags: dict[str, str] = field(default_factory=dict, hash=False)
+    """Title, date and so on, as the file has them."""
     tracks: tuple[TrackInfo, ...] = ()
     """Every other track."""
     notes: tuple[str, ...] = ()

@@ -16,10 +16,10 @@ from vidstyle.frame import Frame, FrameForm, Matrix, Planes
 from vidstyle.video.info import (
     MATRIX_BT470BG,
     MATRIX_BT709,
-    MATRIX_RGB,
     MATRIX_SMPTE170M,
     UNSPECIFIED,
     VideoInfo,
+    is_rgb,
 )
 
 _FORMATS = {"rgb": "rgb24", "i420": "yuv420p", "nv12": "nv12"}
@@ -50,6 +50,9 @@ class PlaneReader:
     def _converted(self, frame: VideoFrame) -> VideoFrame:
         form, name = self._form, frame.format.name
         height, width = self._stored_size
+        if name == "gray":
+            # FFmpeg's scaler takes every gray picture for full range; the planes are at hand anyway.
+            frame, name = _with_neutral_chroma(frame), "yuv420p"
         if name == "yuvj420p":
             name = "yuv420p"  # the same bytes; the range is in the form
         same_matrix = frame.colorspace in (UNSPECIFIED, MATRIX_BT709, MATRIX_BT470BG, MATRIX_SMPTE170M)
@@ -60,14 +63,13 @@ class PlaneReader:
         ):
             return frame
         color_range = ColorRange.JPEG if form.full_range else ColorRange.MPEG
-        is_rgb = frame.format.is_rgb or frame.colorspace == MATRIX_RGB or name == "pal8"
         return self._reformatter.reformat(
             frame,
             width,
             height,
             _FORMATS[form.pixels],
-            src_colorspace=None if is_rgb or not same_matrix else _SWS_MATRIX[form.matrix],
-            src_color_range=ColorRange.JPEG if is_rgb else (frame.color_range or color_range),
+            src_colorspace=None if is_rgb(frame) or not same_matrix else _SWS_MATRIX[form.matrix],
+            src_color_range=ColorRange.JPEG if is_rgb(frame) else (frame.color_range or color_range),
             dst_colorspace=_SWS_MATRIX[form.matrix],
             dst_color_range=ColorRange.JPEG if form.pixels == "rgb" else color_range,
             interpolation=_SCALER,
@@ -105,12 +107,12 @@ class PlaneWriter:
             np.copyto(plane_view(target, shape), plane[: shape[0], : shape[1]])
         if made.format.name != self._pixel_format:
             color_range = ColorRange.JPEG if form.full_range else ColorRange.MPEG
-            is_rgb = form.pixels == "rgb"
+            from_rgb = form.pixels == "rgb"
             made = self._reformatter.reformat(
                 made,
                 format=self._pixel_format,
-                src_colorspace=None if is_rgb else _SWS_MATRIX[form.matrix],
-                src_color_range=ColorRange.JPEG if is_rgb else color_range,
+                src_colorspace=None if from_rgb else _SWS_MATRIX[form.matrix],
+                src_color_range=ColorRange.JPEG if from_rgb else color_range,
                 dst_colorspace=_SWS_MATRIX[form.matrix],
                 dst_color_range=color_range,
                 interpolation=_SCALER,
@@ -120,6 +122,16 @@ class PlaneWriter:
         made.time_base = time_base
         made.duration = frame.duration
         return made
+
+
+def _with_neutral_chroma(gray: VideoFrame) -> VideoFrame:
+    made = VideoFrame(gray.width, gray.height, "yuv420p")
+    luma, *chroma = made.planes
+    np.copyto(plane_view(luma, (gray.height, gray.width)), plane_view(gray.planes[0], (gray.height, gray.width)))
+    for plane in chroma:
+        plane_view(plane, (plane.height, plane.width)).fill(128)
+    made.color_range = gray.color_range
+    return made
 
 
 def plane_view(plane: VideoPlane, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ import av.logging
 import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import SideData
-from av.stream import Disposition, Stream
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -22,17 +22,35 @@ from vidstyle.errors import VideoError
 from vidstyle.options import MAX_SIDE
 from vidstyle.video.container import MAX_PIXELS, open_input
 from vidstyle.video.info import (
+    MATRIX_BT470BG,
+    MATRIX_BT709,
+    MATRIX_BT2020,
+    MATRIX_FCC,
+    MATRIX_RGB,
+    MATRIX_SMPTE170M,
+    MATRIX_SMPTE240M,
+    PRIMARIES_BT709,
     RANGE_FULL,
     RANGE_LIMITED,
     RANGE_UNSPECIFIED,
+    TRANSFER_BT709,
     UNSPECIFIED,
     ColorTags,
-    TrackInfo,
     VideoInfo,
+    guessed_matrix,
+    is_rgb,
+    track_info,
 )
 
 _CHROMA_LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
 _BROADCAST = ("mpegts", "mpeg")
+_READABLE_MATRICES = (
+    *(UNSPECIFIED, MATRIX_RGB, MATRIX_BT709, MATRIX_FCC, MATRIX_BT470BG, MATRIX_SMPTE170M, MATRIX_SMPTE240M),
+    MATRIX_BT2020,
+)
+_CONVERTED_MATRICES = (MATRIX_RGB, MATRIX_FCC, MATRIX_SMPTE240M)
+# Without a range tag, gray is full range in what stills are made with, limited in what video is made with.
+_LIMITED_GRAY = ("h264", "hevc", "vp9", "libdav1d", "av1", "mpeg2video")
 _INTERLACED_ORDERS = (2, 3, 4, 5)  # AVFieldOrder: TT, BB, TB, BT
 
 
@@ -41,7 +59,7 @@ def probe(path: Path) -> VideoInfo:
     with open_input(path) as container:
         stream = video_stream(container, path)
         frame = _first_frame(container, stream, path)
-        return _info(container, stream, frame)
+        return _info(path, container, stream, frame)
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -77,7 +95,7 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> 
             continue  # the source counts what cannot be decoded; here any picture will do
 
 
-def _info(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
+def _info(path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
     context = stream.codec_context
     rotation, mirrored = _orientation(frame)
     height, width = frame.height, frame.width
@@ -87,17 +105,30 @@ def _info(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> 
         aspect = 1 / aspect if aspect else None
     stored = _color_tags(container, stream, frame)
     time_base = stream.time_base or Fraction(1, 90000)
-    start = Fraction(container.start_time or 0, av.time_base)
+    start = Fraction(max(0, container.start_time or 0), av.time_base)  # sound may be primed before 0
     rate = stream.average_rate or stream.guessed_rate
     duration = _duration(container, stream)
     frames = stream.frames or (round(duration * rate) if duration and rate else None)
     interlaced = frame.interlaced_frame or context.field_order in _INTERLACED_ORDERS
+    notes = []
     color = stored
+    if stored.wide:
+        color = ColorTags(primaries=PRIMARIES_BT709, transfer=TRANSFER_BT709, matrix=MATRIX_BT709, range=RANGE_LIMITED)
+        kind = {"pq": "HDR (PQ)", "hlg": "HDR (HLG)", None: "in BT.2020 colors"}[stored.hdr]
+        notes.append(f"the video is {kind}: it is converted to standard range and BT.709 colors")
+    elif stored.matrix not in _READABLE_MATRICES:
+        raise VideoError(
+            f"{path} stores its colors in a way (matrix {stored.matrix} of ITU-T H.273) that cannot be read; "
+            "convert it first, for example with `ffmpeg -i IN -vf libplacebo=colorspace=bt709:format=yuv420p OUT`"
+        )
+    elif stored.matrix in _CONVERTED_MATRICES or is_rgb(frame):
+        # Encoders and graphs know two matrices; the others become the one that players expect.
+        matrix = MATRIX_BT709 if guessed_matrix(UNSPECIFIED, frame.height) == "bt709" else MATRIX_SMPTE170M
+        color = replace(stored, matrix=matrix, range=RANGE_LIMITED)
     if rotation or mirrored:
         # A turned grid of chroma samples has no name, except where it is symmetric.
         kept = stored.chroma_location if stored.chroma_location == "center" else None
         color = replace(color, chroma_location=kept)
-    notes = []
     if interlaced:
         notes.append("the video is interlaced: it is deinterlaced (bwdif), at the same frame rate")
     return VideoInfo(
@@ -118,7 +149,8 @@ def _info(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> 
         stored_color=stored,
         interlaced=interlaced,
         clock_is_arbitrary=container.format.name in _BROADCAST,
-        tracks=tuple(_track(s) for s in container.streams if s.index != stream.index),
+        tags=dict(container.metadata),
+        tracks=tuple(track_info(s) for s in container.streams if s.index != stream.index),
         notes=tuple(notes),
     )
 
@@ -140,6 +172,8 @@ def _color_tags(container: InputContainer, stream: VideoStream, frame: VideoFram
     context = stream.codec_context
     color_range = frame.color_range or context.color_range
     if frame.format.name.startswith("yuvj"):  # the old name of full range
+        color_range = RANGE_FULL
+    if frame.format.name == "gray" and not color_range and context.name not in _LIMITED_GRAY:
         color_range = RANGE_FULL
     return ColorTags(
         primaries=_specified(frame.color_primaries, context.color_primaries),
@@ -177,11 +211,3 @@ def _duration(container: InputContainer, stream: VideoStream) -> float | None:
     if match:
         return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
     return container.duration / av.time_base if container.duration else None
-
-
-def _track(stream: Stream) -> TrackInfo:
-    kind: str = stream.type
-    if kind == "video" and stream.disposition & Disposition.attached_pic:
-        kind = "cover"
-    name = stream.codec_context.name if stream.codec_context is not None else stream.name
-    return TrackInfo(index=stream.index, kind=kind, codec=name or "unknown", language=stream.language)

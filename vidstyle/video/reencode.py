@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import cast
 
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.subtitles.stream import SubtitleStream
+from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
+# FFmpeg's subtitle encoders take ASS events, and want to know the styles that these name.
+_ASS_HEADER = b"""[Script Info]
+ScriptType: v4.00+
+PlayResX: 384
+PlayResY: 288
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
+StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+_MILLISECOND = Fraction(1, 1000)
 _BIT_RATE_A_CHANNEL = {"aac": 96_000, "libopus": 64_000}
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-_MAX_CHANNELS = 8
+# Layouts that both AAC and Opus take, by the number of channels; the resampler mixes others into them.
+_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 
 
 class AudioReencoder:
@@ -22,13 +39,11 @@ class AudioReencoder:
         rate = source.codec_context.sample_rate
         if encoder == "libopus" or rate not in _AAC_RATES:
             rate = 48000
-        self.stream: AudioStream = output.add_stream(encoder, rate=rate)  # type: ignore[assignment]
+        self.stream = cast(AudioStream, output.add_stream(encoder, rate=rate))
         """The track in the output."""
-        layout = source.codec_context.layout
-        channels = layout.nb_channels
-        standard = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-        self.stream.codec_context.layout = standard[min(channels, _MAX_CHANNELS)]
-        self.stream.codec_context.bit_rate = _BIT_RATE_A_CHANNEL[encoder] * min(channels, _MAX_CHANNELS)
+        channels = min(source.codec_context.channels, len(_LAYOUTS))
+        self.stream.codec_context.layout = _LAYOUTS[channels - 1]
+        self.stream.codec_context.bit_rate = _BIT_RATE_A_CHANNEL[encoder] * channels
         self.stream.codec_context.time_base = Fraction(1, rate)
 
     def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
@@ -46,3 +61,41 @@ class AudioReencoder:
         for frame in self._source.codec_context.decode(None):
             made.extend(self.stream.encode(frame))
         return [*made, *self.stream.encode(None)]
+
+
+class SubtitleReencoder:
+    """Turns the packets of one text subtitle track into another text format, bold and italics kept."""
+
+    def __init__(self, source: SubtitleStream, output: OutputContainer, encoder: str) -> None:
+        self._source = source
+        self.stream = cast(SubtitleStream, output.add_stream(encoder))
+        """The track in the output."""
+        self.stream.time_base = _MILLISECOND
+        context = self.stream.codec_context
+        context.time_base = _MILLISECOND
+        # ASS has styles of its own, the others FFmpeg's default.
+        header = source.codec_context.extradata if source.codec_context.name in ("ass", "ssa") else None
+        context.subtitle_header = header or _ASS_HEADER
+
+    def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
+        """Packets for the output, made of one packet of the source shown ``shift`` seconds earlier."""
+        decoded = self._source.codec_context.decode2(packet)
+        events = [rect.ass for rect in decoded or () if isinstance(rect, AssSubtitle)]
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if not events or stamp is None:
+            return []  # MP4 fills pauses with empty packets
+        begin = round((stamp * packet.time_base - shift) / _MILLISECOND)
+        duration = round((packet.duration or 0) * packet.time_base / _MILLISECOND)
+        made: list[Packet[Stream]] = []
+        for event in events:
+            encoded = self.stream.codec_context.encode_subtitle(SubtitleSet.create(event, 0, duration))
+            encoded.stream = self.stream
+            encoded.time_base = _MILLISECOND
+            encoded.pts = encoded.dts = begin
+            encoded.duration = duration
+            made.append(encoded)
+        return made
+
+    def flush(self) -> list[Packet[Stream]]:
+        """Nothing is held back."""
+        return []

@@ -31,6 +31,7 @@ from vidstyle.video.info import (
 )
 from vidstyle.video.planes import PlaneWriter
 from vidstyle.video.span import Span
+from vidstyle.video.tags import file_tags, needs_free_tags, track_tags
 from vidstyle.video.tracks import TrackCopier
 
 
@@ -83,10 +84,15 @@ class VideoSink:
         except OSError as error:
             raise self._cannot_write(error) from error
         self._tracks: TrackCopier | None = None
+        tags = file_tags(source.tags) if source_path is not None else {}
         self._file: OutputContainer = av.open(
-            os.path.abspath(self._part), "w", format=container.muxer, container_options=_MUXER.get(container.muxer)
+            os.path.abspath(self._part),
+            "w",
+            format=container.muxer,
+            container_options=_muxer_options(container.muxer, tags),
         )
         try:
+            self._file.metadata.update(tags)
             if source_path is not None:
                 self._tracks = TrackCopier(source_path, self._file, container.muxer, span)
             self._stream = self._open_streams(source, codec, encode, settings)
@@ -117,7 +123,7 @@ class VideoSink:
         try:
             self._mux(self._stream.encode(None))
             if self._tracks is not None:
-                self._tracks.copy_until(None)
+                self._tracks.finish()
             self._file.close()
             os.replace(self._part, self.path)
         except (av.error.FFmpegError, OSError) as error:
@@ -173,7 +179,7 @@ class VideoSink:
     ) -> VideoStream:
         tracks = self._tracks
         if tracks is not None:
-            tracks.copy_metadata()
+            tracks.add_chapters()
             tracks.add_tracks(range(source.index))
         color = _written_tags(source.color, self._form, self._size[0])
         if color.chroma_location is not None and encode.pixel_format == "yuv420p":
@@ -196,16 +202,16 @@ class VideoSink:
         if codec == "hevc" and self._file.format.name in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # the name by which Apple's players know it
         if tracks is not None:
-            tags, disposition = tracks.video_tags(source.index)
-            stream.metadata.update(tags)
-            stream.disposition = disposition
+            old = tracks.stream(source.index)
+            stream.metadata.update(track_tags(old))
+            stream.disposition = old.disposition
             tracks.add_tracks(range(source.index + 1, tracks.count))
         return stream
 
     def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
         for packet in packets:
             if self._tracks is not None and packet.dts is not None:
-                self._tracks.copy_until(packet.dts * packet.time_base + self._shift * self._time_base)
+                self._tracks.copy_until(packet.dts * packet.time_base)
             self._file.mux_one(packet)
 
     def _note(self, sentence: str) -> None:
@@ -223,8 +229,13 @@ class VideoSink:
         return VideoError(f"cannot write {self.path}: {getattr(error, 'strerror', None) or error}")
 
 
-_MUXER = {"mp4": {"movflags": "faststart"}, "mov": {"movflags": "faststart"}}
-"""The index goes to the front, so that players can begin before they have the whole file."""
+def _muxer_options(muxer: str, tags: dict[str, str]) -> dict[str, str]:
+    if muxer not in ("mp4", "mov"):
+        # A first sound packet may lie before 0, to start the decoder; without this option the muxer would
+        # move everything, the pictures too, to a later time.
+        return {"avoid_negative_ts": "disabled"}
+    # The index goes to the front, so that players can begin before they have the whole file.
+    return {"movflags": "faststart+use_metadata_tags" if needs_free_tags(tags) else "faststart"}
 
 
 def _check_place(path: Path, source_path: Path | None, overwrite: bool) -> None:

@@ -24,6 +24,7 @@ from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix
 from vidstyle.video.ledger import LossLedger
 from vidstyle.video.planes import PlaneReader
 from vidstyle.video.probe import probe, video_stream
+from vidstyle.video.sdr import SdrConverter
 from vidstyle.video.span import Span, exact_seconds
 
 _READ_ERRORS_ALLOWED = 100
@@ -54,12 +55,13 @@ class VideoSource:
         self.info: VideoInfo = probe(path)
         """What the file says about itself."""
         height, width = self.info.size
+        stored_height = width if self.info.rotation in (90, 270) else height
         color = self.info.color
         self.form = FrameForm(
             height=height,
             width=width,
             pixels=pixels,
-            matrix=guessed_matrix(color.matrix, height),
+            matrix=guessed_matrix(color.matrix, stored_height),
             full_range=color.range == RANGE_FULL,
         )
         """Form of every frame."""
@@ -121,13 +123,15 @@ class VideoSource:
                 with contextlib.suppress(av.error.FFmpegError):
                     container.seek(math.floor(span.begin / info.time_base), stream=stream)
             ledger = self._ledger = LossLedger(stream, interlaced=info.interlaced)
+            sdr = SdrConverter(info) if info.stored_color.wide else None
             for decoded in self._progressive(container, stream, ledger, span):
                 pts = clock.pts(decoded)
                 seconds = pts * info.time_base
                 if span.is_over(seconds):
                     return
                 if span.holds(seconds):
-                    yield Frame(reader.read(decoded), self.form, pts, info.time_base, decoded.duration)
+                    planes = reader.read(decoded if sdr is None else sdr.convert(decoded))
+                    yield Frame(planes, self.form, pts, info.time_base, decoded.duration)
             declared = None if info.duration is None else info.start + exact_seconds(info.duration)
             ledger.ended(self.path, declared, info.rate)
 

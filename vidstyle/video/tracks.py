@@ -1,4 +1,4 @@
-"""Everything of the source but its pictures: sound, subtitles, covers, chapters, metadata."""
+"""Everything of the source but its pictures: sound, subtitles, covers, attachments, chapters, metadata."""
 
 from __future__ import annotations
 
@@ -6,22 +6,69 @@ import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol, cast
 
 import av.error
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import AttachmentStream, Discard, Disposition, Stream
+from av.subtitles.stream import SubtitleStream
 
 from vidstyle.video.container import open_input
+from vidstyle.video.info import TrackInfo, track_info
+from vidstyle.video.reencode import AudioReencoder, SubtitleReencoder
 from vidstyle.video.span import Span
+from vidstyle.video.tags import lost_track_tags, track_tags
 
-# What the muxer writes by itself, or what was true of the old file only.
-_STALE_GLOBAL = {"major_brand", "minor_version", "compatible_brands", "encoder"}
-_STALE_STREAM = {"encoder", "rotate", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "BPS"}
+# The muxer's own table says it can hold these, but writing the header fails, or is "experimental".
+_REFUSED = {"mp4": {"truehd", "mlp"}, "mov": {"truehd", "mlp", "opus", "libopus", "flac", "vp9", "av1", "libdav1d"}}
+_AUDIO_ENCODER = {"mp4": "aac", "mov": "aac", "matroska": "aac", "webm": "libopus"}
+_SUBTITLE_ENCODER = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
+_BITMAP_SUBTITLES = ("pgssub", "dvdsub", "dvbsub", "xsub", "dvb_teletext", "libzvbi_teletextdec")
+_COVER_TYPES = {"png": "image/png", "mjpeg": "image/jpeg"}
+_PRIMING_SECONDS = 0.1
+_SUFFIX = {"mp4": "MP4", "mov": "MOV", "matroska": "Matroska", "webm": "WebM"}
+
+
+class Carrier(Protocol):
+    """Takes the packets of one track into the output."""
+
+    @property
+    def stream(self) -> Stream:
+        """The track in the output."""
+
+    def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
+        """Packets for the output, shown ``shift`` seconds earlier than ``packet``."""
+
+    def flush(self) -> list[Packet[Stream]]:
+        """The last packets."""
+
+
+class Copy:
+    """Takes packets over as they are."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
+        ticks = round(shift / packet.time_base)
+        if ticks:
+            packet.pts = None if packet.pts is None else packet.pts - ticks
+            packet.dts = None if packet.dts is None else packet.dts - ticks
+        packet.stream = self.stream
+        return [packet]
+
+    def flush(self) -> list[Packet[Stream]]:
+        return []
 
 
 class TrackCopier:
-    """Reads the source a second time and copies its other tracks into the output, in step with the video."""
+    """Reads the source a second time and takes its other tracks into the output, in step with the video.
+
+    Make the output's tracks with `add_tracks`, in the order of the source, before the first packet is
+    written; then call `copy_until` as the video proceeds, and `finish` at its end.
+    """
 
     def __init__(self, path: Path, output: OutputContainer, muxer: str, span: Span) -> None:
         self.notes: list[str] = []
@@ -30,42 +77,141 @@ class TrackCopier:
         self._muxer = muxer
         self._span = span
         self._input = open_input(path)
-        self._copies: dict[int, Stream] = {}
+        self._holds = output.supported_codecs - _REFUSED.get(muxer, set())
+        self._carriers: dict[int, Carrier] = {}
+        self._last_dts: dict[int, Fraction] = {}
+        self._broken: dict[int, int] = {}
         self._packets: Iterator[Packet[Stream]] | None = None
         self._next: Packet[Stream] | None = None
 
-    def add_tracks(self, indexes: range) -> None:
-        """Make output tracks for those of the source's that have these indexes."""
-        for stream in self._input.streams:
-            if stream.index in indexes:
-                self._add(stream)
-
     @property
     def count(self) -> int:
-        """How many tracks the source has, with the video."""
+        """How many tracks the source has, the video included."""
         return len(self._input.streams)
 
-    def _add(self, stream: Stream) -> None:
-        if stream.type != "audio":
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The source's own tags."""
+        return self._input.metadata
+
+    def stream(self, index: int) -> Stream:
+        """A track of the source."""
+        return self._input.streams[index]
+
+    def add_tracks(self, indexes: range) -> None:
+        """Make tracks in the output for those of the source's that have these indexes."""
+        for stream in self._input.streams:
+            if stream.index in indexes:
+                self._add(stream, track_info(stream))
+
+    def add_chapters(self) -> None:
+        """Give the output the source's chapters, those of the clip."""
+        kept = []
+        for chapter in self._input.chapters():
+            base = chapter["time_base"] or Fraction(1)
+            begin, end = chapter["start"] * base, chapter["end"] * base
+            if self._span.end is not None:
+                end = min(end, self._span.end)
+            begin, end = max(begin, self._span.begin or begin) - self._span.shift, end - self._span.shift
+            if begin < end:
+                chapter["start"], chapter["end"] = round(begin / base), round(end / base)
+                kept.append(chapter)
+        self._output.set_chapters(kept)
+
+    def copy_until(self, seconds: Fraction) -> None:
+        """Copy what comes before ``seconds`` of the output's clock."""
+        self._copy(seconds + self._span.shift)
+
+    def finish(self) -> None:
+        """Copy all that is left."""
+        self._copy(None)
+        for carrier in self._carriers.values():
+            self._mux(carrier, carrier.flush())
+        for index, count in self._broken.items():
+            label = track_info(self._input.streams[index]).label
+            self.notes.append(f"{count} packets of {label} were damaged and are left out")
+
+    def close(self) -> None:
+        """Close the source. Closing twice is fine."""
+        with contextlib.suppress(av.error.FFmpegError):
+            self._input.close()
+
+    def _add(self, stream: Stream, info: TrackInfo) -> None:
+        carrier: Carrier | None = None
+        name = _SUFFIX[self._muxer]
+        if info.kind == "audio":
+            carrier = self._audio(cast(AudioStream, stream), info)
+        elif info.kind == "subtitle":
+            carrier = self._subtitle(cast(SubtitleStream, stream), info)
+        elif info.kind == "cover":
+            carrier = self._cover(stream, info)
+        elif info.kind == "attachment":
+            self._attachment(cast(AttachmentStream, stream), info)
+        elif info.kind == "video":
+            self.notes.append(f"{info.label} is a second picture track: it is left out")
+        elif not self._is_written_otherwise(stream):
+            self.notes.append(f"{info.label} cannot be written to {name}: it is left out")
+        if carrier is None:
             return
-        copy = self._output.add_stream_from_template(stream)
-        copy.metadata.update(stream_metadata(stream))
-        copy.disposition = stream.disposition
-        self._copies[stream.index] = copy
+        carrier.stream.metadata.update(track_tags(stream))
+        carrier.stream.disposition = stream.disposition
+        self._carriers[stream.index] = carrier
+        lost = lost_track_tags(stream, self._muxer)
+        if lost:
+            self.notes.append(f"{name} has no place for the tags {', '.join(lost)} of {info.label}")
 
-    def copy_metadata(self) -> None:
-        """Give the output the source's title and so on, and its chapters."""
-        tags = {key: value for key, value in self._input.metadata.items() if key not in _STALE_GLOBAL}
-        self._output.metadata.update(tags)
-        self._output.set_chapters(self._input.chapters())
+    def _audio(self, stream: AudioStream, info: TrackInfo) -> Carrier | None:
+        if stream.codec_context is None:
+            self.notes.append(f"{info.label} is in a codec that FFmpeg does not know: it is left out")
+            return None
+        if info.codec in self._holds:
+            return Copy(self._output.add_stream_from_template(stream))
+        encoder = _AUDIO_ENCODER[self._muxer]
+        new = encoder.removeprefix("lib")
+        self.notes.append(
+            f"{info.label} is converted to {new}, because {_SUFFIX[self._muxer]} cannot hold {info.codec}"
+        )
+        return AudioReencoder(stream, self._output, encoder)
 
-    def video_tags(self, index: int) -> tuple[dict[str, str], Disposition]:
-        """Metadata and dispositions of the video track, for its successor."""
-        stream = self._input.streams[index]
-        return stream_metadata(stream), stream.disposition
+    def _subtitle(self, stream: SubtitleStream, info: TrackInfo) -> Carrier | None:
+        name = _SUFFIX[self._muxer]
+        if stream.codec_context is not None and info.codec in self._holds:
+            return Copy(self._output.add_stream_from_template(stream))
+        if stream.codec_context is None or info.codec in _BITMAP_SUBTITLES:
+            self.notes.append(f"{info.label} cannot be written to {name}: it is left out; write to .mkv to keep it")
+            return None
+        encoder = _SUBTITLE_ENCODER[self._muxer]
+        self.notes.append(f"{info.label} is converted to {encoder}, because {name} cannot hold {info.codec}")
+        return SubtitleReencoder(stream, self._output, encoder)
 
-    def copy_until(self, seconds: Fraction | None) -> None:
-        """Copy what comes before ``seconds`` of the source's clock; None: all that is left."""
+    def _cover(self, stream: Stream, info: TrackInfo) -> Carrier | None:
+        mime = _COVER_TYPES.get(info.codec)
+        if self._muxer in ("mp4", "mov") and mime is not None:
+            return Copy(self._output.add_stream_from_template(stream, opaque=True))
+        if self._muxer == "matroska" and mime is not None:
+            # In Matroska a cover is an attached file.
+            packet = next((p for p in self._input.demux(stream) if p.size), None)
+            self._input.seek(0)
+            if packet is not None:
+                self._output.add_attachment(f"cover.{mime.removeprefix('image/')}", mime, bytes(packet))
+                return None
+        self.notes.append(f"{info.label} cannot be written to {_SUFFIX[self._muxer]}: the cover is left out")
+        return None
+
+    def _attachment(self, stream: AttachmentStream, info: TrackInfo) -> None:
+        if self._muxer == "matroska":
+            mimetype = stream.mimetype or "application/octet-stream"
+            self._output.add_attachment(stream.name or f"attachment{stream.index}", mimetype, stream.data)
+        else:
+            name = f" {stream.name!r}" if stream.name else ""
+            self.notes.append(f"attached file{name} cannot be written to {_SUFFIX[self._muxer]}: it is left out")
+
+    def _is_written_otherwise(self, stream: Stream) -> bool:
+        """QuickTime keeps chapter titles and the time code in tracks; the muxer makes them anew."""
+        chapter_titles = stream.discard == Discard.all and bool(self._input.chapters())
+        return chapter_titles or "timecode" in stream.metadata
+
+    def _copy(self, seconds: Fraction | None) -> None:
         if self._packets is None:
             self._packets = self._wanted()
             self._next = next(self._packets, None)
@@ -73,36 +219,49 @@ class TrackCopier:
             packet = self._next
             if seconds is not None and _seconds(packet) > seconds:
                 return
-            self._write(packet)
+            carrier = self._carriers[packet.stream.index]
+            try:
+                made = carrier.feed(packet, self._span.shift)
+            except av.error.InvalidDataError:
+                index = packet.stream.index
+                self._broken[index] = self._broken.get(index, 0) + 1
+                made = []
+            self._mux(carrier, made)
             self._next = next(self._packets, None)
 
     def _wanted(self) -> Iterator[Packet[Stream]]:
-        if not self._copies:
+        if not self._carriers:
             return
-        for packet in self._input.demux([self._input.streams[index] for index in self._copies]):
-            if packet.dts is None:
-                continue  # the end-of-stream markers
-            if self._span.holds(_seconds(packet)):
+        packets = self._input.demux([self._input.streams[index] for index in self._carriers])
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError:
+                return  # the video is cut off at the same place, and says so
+            if packet is None:
+                return
+            if not packet.size:
+                continue  # the marker of a track's end
+            cover = packet.stream.disposition & Disposition.attached_pic
+            if cover or (self._span.holds(_seconds(packet)) and not self._is_hidden(packet)):
                 yield packet
 
-    def _write(self, packet: Packet[Stream]) -> None:
-        copy = self._copies[packet.stream.index]
-        shift = round(self._span.shift / packet.time_base)
-        if shift:
-            packet.pts = None if packet.pts is None else packet.pts - shift
-            packet.dts = None if packet.dts is None else packet.dts - shift
-        packet.stream = copy
-        self._output.mux_one(packet)
+    def _is_hidden(self, packet: Packet[Stream]) -> bool:
+        # An MP4 can mark its first packets as not to be shown; Matroska cannot, and would play them. The
+        # last tenth of a second stays: a decoder needs it to start up, and it lies before time 0.
+        return packet.is_discard and self._muxer not in ("mp4", "mov") and _seconds(packet) < -_PRIMING_SECONDS
 
-    def close(self) -> None:
-        """Close the source. Closing twice is fine."""
-        with contextlib.suppress(av.error.FFmpegError):
-            self._input.close()
-
-
-def stream_metadata(stream: Stream) -> dict[str, str]:
-    """A track's tags, without those that describe the old file."""
-    return {k: v for k, v in stream.metadata.items() if k not in _STALE_STREAM and not k.startswith("_STATISTICS")}
+    def _mux(self, carrier: Carrier, packets: list[Packet[Stream]]) -> None:
+        for packet in packets:
+            if packet.dts is not None:
+                # Muxers refuse a packet that is not later than the one before; broken files have them.
+                index = carrier.stream.index
+                last = self._last_dts.get(index)
+                if last is not None and packet.dts * packet.time_base <= last:
+                    packet.dts = int(last / packet.time_base) + 1
+                    packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
+                self._last_dts[index] = packet.dts * packet.time_base
+            self._output.mux_one(packet)
 
 
 def _seconds(packet: Packet[Stream]) -> Fraction:

@@ -1,0 +1,96 @@
+"""HDR and BT.2020 frames in, BT.709 frames out."""
+
+from __future__ import annotations
+
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from av.filter import Graph
+from av.sidedata.sidedata import SideData
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from vidstyle.video.info import (
+    MATRIX_BT470BG,
+    MATRIX_BT709,
+    MATRIX_SMPTE170M,
+    PRIMARIES_BT709,
+    RANGE_FULL,
+    RANGE_LIMITED,
+    TRANSFER_BT709,
+    VideoInfo,
+)
+from vidstyle.video.tonemap import DEFAULT_PEAK, lookup_table
+
+_SCALE_FLAGS = "bilinear+accurate_rnd+full_chroma_inp"
+
+_MATRICES = {MATRIX_BT709: "bt709", MATRIX_BT470BG: "bt470bg", MATRIX_SMPTE170M: "smpte170m"}
+
+
+def peak_luminance(frame: VideoFrame) -> float:
+    """cd/m2 of the brightest highlights, as the file says (MaxCLL, else the mastering display)."""
+    light = frame.side_data.get("CONTENT_LIGHT_LEVEL")
+    if isinstance(light, SideData) and (brightest := int(np.frombuffer(memoryview(light), np.uint32)[0])):
+        return float(np.clip(brightest, 100, 10000))
+    display = frame.side_data.get("MASTERING_DISPLAY_METADATA")
+    if isinstance(display, SideData):
+        # Ten fractions: three primaries and the white point (x, y), least and greatest luminance; two flags.
+        numbers = np.frombuffer(memoryview(display), np.int32)
+        if numbers[21] and numbers[19]:
+            return float(np.clip(numbers[18] / numbers[19], 100, 10000))
+    return DEFAULT_PEAK
+
+
+class SdrConverter:
+    """Turns the frames of one HDR or BT.2020 stream into 8-bit 4:2:0 BT.709, limited range."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._info = info
+        self._graph: Graph | None = None
+        self._made_for: tuple[int, int, str] | None = None
+
+    def convert(self, frame: VideoFrame) -> VideoFrame:
+        """``frame`` as a standard display should show it; its time stays."""
+        kind = (frame.width, frame.height, frame.format.name)
+        if self._graph is None or kind != self._made_for:
+            self._graph, self._made_for = self._made(frame), kind
+        self._graph.vpush(frame)
+        made = self._graph.vpull()
+        made.colorspace, made.color_range = MATRIX_BT709, RANGE_LIMITED
+        made.color_primaries, made.color_trc = PRIMARIES_BT709, TRANSFER_BT709
+        return made
+
+    def _made(self, frame: VideoFrame) -> Graph:
+        is_full = self._info.stored_color.range == RANGE_FULL
+        is_rgb = frame.format.is_rgb
+        matrix = _MATRICES.get(self._info.stored_color.matrix, "bt2020nc")
+        base = frame.time_base or Fraction(1, 90000)
+        source = (
+            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={base}"
+            f":colorspace={'gbr' if is_rgb else matrix}:range={'pc' if is_full or is_rgb else 'tv'}"
+        )
+        table = lookup_table(self._info.hdr, peak_luminance(frame))
+        graph = Graph()
+        graph.threads = 1
+        with tempfile.TemporaryDirectory() as folder:
+            cube = Path(folder) / "bt709.cube"  # FFmpeg takes the table as a file, and reads it at once
+            cube.write_text(_cube_text(table))
+            nodes = [
+                graph.add("buffer", source),
+                graph.add("scale", f"flags={_SCALE_FLAGS}:out_range=pc"),
+                graph.add("format", "gbrp10le"),
+                graph.add("lut3d", file=str(cube), interp="tetrahedral"),
+                graph.add("scale", f"flags={_SCALE_FLAGS}:out_color_matrix=bt709:out_range=tv"),
+                graph.add("format", "yuv420p"),
+                graph.add("buffersink"),
+            ]
+            graph.link_nodes(*nodes).configure()
+        return graph
+
+
+def _cube_text(table: NDArray[np.float64]) -> str:
+    rows = table.transpose(2, 1, 0, 3).reshape(-1, 3)  # red runs fastest in the file
+    lines = (f"{r:.6f} {g:.6f} {b:.6f}" for r, g, b in rows)
+    return f"LUT_3D_SIZE {table.shape[0]}\n" + "\n".join(lines) + "\n"

@@ -1,0 +1,50 @@
+"""Titles, languages and other tags, on their way from one container to another."""
+
+from __future__ import annotations
+
+import re
+
+from av.stream import Stream
+
+# What the muxer writes by itself, or what was true of the old file only.
+_STALE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}
+_STALE_TRACK = re.compile(
+    r"encoder|rotate|vendor_id|DURATION|(BPS|NUMBER_OF_(FRAMES|BYTES)|DURATION|_STATISTICS_\w+)(-\w+)?"
+)
+# Tags for which MP4's usual (iTunes) form has a place.
+_MP4_FILE = {
+    *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping"),
+    *("lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "episode_sort"),
+    *("season_number", "media_type", "hd_video", "gapless_playback", "compilation", "track", "disc", "tmpo"),
+    "creation_time",
+}
+_MP4_TRACK = {"language", "title", "handler_name", "creation_time", "timecode"}
+
+
+def file_tags(tags: dict[str, str]) -> dict[str, str]:
+    """The tags of a file, without those that describe the old one or say the same twice."""
+    kept = {key: value for key, value in tags.items() if key not in _STALE_FILE}
+    # MP4 tags are read twice if they have a language: "copyright" and "copyright-eng".
+    return {key: value for key, value in kept.items() if kept.get(_without_language(key)) != value}
+
+
+def track_tags(stream: Stream) -> dict[str, str]:
+    """The tags of a track, without those that describe the old file."""
+    return {key: value for key, value in stream.metadata.items() if not _STALE_TRACK.fullmatch(key)}
+
+
+def needs_free_tags(tags: dict[str, str]) -> bool:
+    """Whether MP4 must store tags in QuickTime's free form, so that none is lost. Fewer players show it."""
+    return not set(tags) <= _MP4_FILE
+
+
+def lost_track_tags(stream: Stream, muxer: str) -> list[str]:
+    """Tags of a track for which the container has no place."""
+    if muxer not in ("mp4", "mov"):
+        return []
+    return sorted(set(track_tags(stream)) - _MP4_TRACK)
+
+
+def _without_language(key: str) -> str:
+    base, dash, language = key.rpartition("-")
+    return base if dash and len(language) == 3 else ""
