@@ -71,6 +71,17 @@ def test_writing_replaces_the_old_file_in_one_go(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="file modes are a POSIX matter")
+def test_a_written_file_can_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    before = os.umask(0o022)
+    try:
+        write(path, t=np.zeros(1, np.float32))
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [

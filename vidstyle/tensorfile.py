@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from vidstyle.errors import BadModel
 
@@ -78,7 +78,8 @@ def write_tensors(
     header = {**facts, "format": file_format, "version": version, "card": json.dumps(card)}
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, temporary, header)
+        # `save_file` would make a file that only its owner can read, whatever the umask says.
+        temporary.write_bytes(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, header))
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         raise BadModel(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error

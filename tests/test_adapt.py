@@ -1,0 +1,390 @@
+"""Adaptation: it learns, it repeats itself to the bit, it can be interrupted, it refuses nonsense."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from vidstyle.errors import BadModel, BadOption, ImageError
+from vidstyle.gallery import network_of, shared_network
+from vidstyle.networks import FAST, Network
+from vidstyle.style import Style
+from vidstyle.training import adapt as module
+from vidstyle.training.adapt import AdaptOptions, adapt
+from vidstyle.training.arithmetic import arithmetic
+from vidstyle.training.descent import Checkpoint, Progress, Schedule
+from vidstyle.training.pictures import PHOTOS, Photos, read_picture
+
+MODES = ("vector", "full", "scratch")
+
+
+@pytest.fixture(scope="module")
+def painting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Broad diagonal strokes of three colors."""
+    rows, columns = np.mgrid[0:80, 0:96]
+    colors = np.array([[30, 60, 160], [230, 200, 60], [240, 240, 230]], np.uint8)
+    rgb = colors[((rows + columns) // 7 + rows // 23) % 3]
+    path = tmp_path_factory.mktemp("paintings") / "strokes.png"
+    cv2.imwrite(str(path), rgb[..., ::-1])
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos() -> Photos:
+    random = np.random.default_rng(0)
+    small = random.integers(0, 256, (3, 6, 8, 3)).astype(np.uint8)
+    return Photos([cv2.resize(p, (96, 72), interpolation=cv2.INTER_CUBIC) for p in small])
+
+
+def tiny(mode: str = "vector", **changes: Any) -> AdaptOptions:
+    return dataclasses.replace(
+        AdaptOptions(
+            mode=mode,  # type: ignore[arg-type]
+            steps=4,
+            batch=1,
+            size=32,
+            style_size=48,
+            arithmetic="fp32",
+            threads=1,
+        ),
+        **changes,
+    )
+
+
+def same(a: Style, b: Style) -> bool:
+    weights = a.network.weights if a.network else {}
+    others = b.network.weights if b.network else {}
+    return (
+        np.array_equal(a.vector, b.vector)
+        and weights.keys() == others.keys()
+        and all(np.array_equal(weights[name], others[name]) for name in weights)
+    )
+
+
+def run(painting: Path, options: AdaptOptions, **arguments: Any) -> Style:
+    start = "fast" if options.mode == "scratch" else shared_network("fast")
+    return adapt(painting, start, options=options, **arguments)
+
+
+# What a run makes
+
+
+def test_a_few_steps_on_the_vector_bring_the_painting_nearer(painting: Path) -> None:
+    seen: list[Progress] = []
+    options = tiny(steps=15, size=64, style_size=64, vector_rate=5e-2)
+    style = adapt(painting, shared_network("fast"), options=options, progress=seen.append)
+    losses: Any = style.card["losses"]
+    assert losses["after"]["style"] < losses["before"]["style"] - 0.02
+    assert [p.step for p in seen] == list(range(1, 16)) and {p.steps for p in seen} == {15}
+    assert set(seen[0].losses) == {"content", "style", "variation", "total"}
+    assert 0 < seen[0].seconds <= seen[-1].seconds
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_mode_makes_its_kind_and_survives_its_file(
+    mode: str, painting: Path, photos: Photos, tmp_path: Path
+) -> None:
+    style = run(painting, tiny(mode), photos=photos, name="mine", card={"painter": "me"})
+    assert style.kind == ("vector" if mode == "vector" else "full")
+    assert (style.name, style.network_name) == ("mine", "fast")
+    assert style.card["painter"] == "me" and style.card["mode"] == mode and style.card["steps"] == 4
+    moved = network_of(style).digest != shared_network("fast").digest
+    assert moved == (mode != "vector")
+    style.save(tmp_path / "mine.safetensors")
+    loaded = Style.load(tmp_path / "mine.safetensors")
+    assert loaded.card == style.card and loaded.network_digest == style.network_digest
+    np.testing.assert_allclose(loaded.vector, style.vector, rtol=1e-3, atol=1e-6)
+
+
+def test_every_number_moves_in_full_and_only_the_vector_in_vector(painting: Path, photos: Photos) -> None:
+    start = shared_network("fast")
+    vector, full = run(painting, tiny(), photos=photos), run(painting, tiny("full"), photos=photos)
+    # A flat channel of a picture this small has no variation that its scale could act on.
+    assert vector.network is None and np.mean(vector.vector != start.start) > 0.6
+    assert full.network is not None
+    for name, weight in full.network.weights.items():
+        # A bias before an instance norm has no effect, so no gradient but rounding.
+        if name.endswith("weight"):
+            assert np.mean(weight != start.weights[name]) > 0.9, name
+
+
+def test_scratch_learns_a_network_of_its_own(painting: Path) -> None:
+    options = tiny("scratch", steps=20, weight_rate=3e-3)
+    losses: Any = adapt(painting, "fast", options=options).card["losses"]
+    assert losses["after"]["style"] < losses["before"]["style"]
+
+
+def test_the_name_is_the_stem_of_the_painting(painting: Path, photos: Photos) -> None:
+    assert run(painting, tiny(steps=1), photos=photos).name == "strokes"
+
+
+# Repeating and continuing
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_same_seed_gives_the_same_style_and_another_another(mode: str, painting: Path, photos: Photos) -> None:
+    first = run(painting, tiny(mode, steps=2), photos=photos)
+    torch.manual_seed(99)  # the state of the process has no say
+    again = run(painting, tiny(mode, steps=2), photos=photos)
+    other = run(painting, tiny(mode, steps=2, seed=1), photos=photos)
+    assert same(first, again)
+    assert not same(first, other)
+
+
+def test_random_weights_leave_the_generator_of_the_process_alone(painting: Path, photos: Photos) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    run(painting, tiny("scratch", steps=1), photos=photos)
+    assert torch.rand(1) == expected
+
+
+class Stop:
+    """Interrupts a run after some steps, as Ctrl-C does."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def __call__(self, at: Progress) -> None:
+        if at.step == self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("numbers", ["fp32", "bf16"])
+def test_an_interrupted_run_continues_to_the_same_bits(
+    mode: str, numbers: str, painting: Path, photos: Photos, tmp_path: Path
+) -> None:
+    options = tiny(mode, arithmetic=numbers)
+    whole = run(painting, options, photos=photos)
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        run(painting, options, photos=photos, checkpoint=Checkpoint(path=path), progress=Stop(after=3))
+    seen: list[Progress] = []
+    resumed = run(painting, options, photos=photos, checkpoint=Checkpoint(path=path, resume=True), progress=seen.append)
+    assert [p.step for p in seen] == [4]
+    assert same(whole, resumed)
+    assert resumed.card["losses"] == whole.card["losses"]
+
+
+def test_an_interrupt_inside_the_optimizer_costs_only_that_step(
+    painting: Path, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(painting, tiny("full"), photos=photos)
+    step, calls = torch.optim.Adam.step, 0
+
+    def interrupted(self: torch.optim.Adam) -> None:
+        nonlocal calls
+        calls += 1
+        step(self)
+        if calls == 3:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "run.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(painting, tiny("full"), photos=photos, checkpoint=Checkpoint(path=path))
+    seen: list[Progress] = []
+    resumed = run(
+        painting, tiny("full"), photos=photos, checkpoint=Checkpoint(path=path, resume=True), progress=seen.append
+    )
+    assert seen[0].step == 3
+    assert same(whole, resumed)
+
+
+def test_a_checkpoint_is_written_every_so_many_steps_and_at_the_end(
+    painting: Path, photos: Photos, tmp_path: Path
+) -> None:
+    path, written = tmp_path / "run.safetensors", {}
+
+    def look(at: Progress) -> None:
+        written[at.step] = path.stat().st_mtime_ns if path.exists() else 0
+
+    run(painting, tiny(steps=5), photos=photos, checkpoint=Checkpoint(path=path, every=2), progress=look)
+    assert written[1] == 0 < written[2] == written[3] < written[4] < written[5]
+
+
+def test_a_finished_run_resumes_to_itself(painting: Path, photos: Photos, tmp_path: Path) -> None:
+    kept = Checkpoint(path=tmp_path / "run.safetensors", resume=True)
+    first = run(painting, tiny(), photos=photos, checkpoint=kept)
+    seen: list[Progress] = []
+    assert same(first, run(painting, tiny(), photos=photos, checkpoint=kept, progress=seen.append))
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"seed": 7}, r"seed 0 \(now 7\)"),
+        ({"steps": 9}, r"steps 4 \(now 9\)"),
+        ({"mode": "full"}, r"mode 'vector' \(now 'full'\)"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(
+    changes: dict[str, Any], sentence: str, painting: Path, photos: Photos, tmp_path: Path
+) -> None:
+    kept = Checkpoint(path=tmp_path / "run.safetensors", resume=True)
+    run(painting, tiny(), photos=photos, checkpoint=kept)
+    with pytest.raises(BadModel, match=sentence):
+        run(painting, tiny(**changes), photos=photos, checkpoint=kept)
+
+
+def test_a_damaged_checkpoint_is_refused(painting: Path, photos: Photos, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    kept = Checkpoint(path=path, resume=True)
+    path.write_bytes(b"\x80\x04 a pickle, say")
+    with pytest.raises(BadModel, match="not a vidstyle file"):
+        run(painting, tiny(), photos=photos, checkpoint=kept)
+    shared_network("fast").save(path)
+    with pytest.raises(BadModel, match="not a vidstyle-checkpoint file"):
+        run(painting, tiny(), photos=photos, checkpoint=kept)
+
+
+def test_without_resume_a_run_begins_anew(painting: Path, photos: Photos, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    path.write_bytes(b"something else")
+    seen: list[Progress] = []
+    run(painting, tiny(steps=1), photos=photos, checkpoint=Checkpoint(path=path), progress=seen.append)
+    assert [p.step for p in seen] == [1]
+
+
+def test_the_learning_rate_rises_and_then_falls_to_nothing() -> None:
+    factors = [Schedule(steps=100, warm_up=10).factor(step) for step in range(100)]
+    assert factors[:10] == sorted(factors[:10]) and factors[10:] == sorted(factors[10:], reverse=True)
+    assert max(factors) == 1 and factors[0] < 0.1 and 0 < factors[-1] < 0.001
+
+
+# What is refused
+
+
+def test_trained_weights_are_needed_but_for_scratch(painting: Path) -> None:
+    with pytest.raises(BadOption, match="give a network, not the name 'fast'"):
+        adapt(painting, "fast", options=tiny())
+
+
+def test_a_style_of_other_weights_is_refused_with_the_mending_command(painting: Path, photos: Photos) -> None:
+    shared = shared_network("fast")
+    other = Network(FAST, {name: w * 1.5 for name, w in shared.weights.items()}, shared.start)
+    style = adapt(painting, other, options=tiny(steps=1), photos=photos)
+    with pytest.raises(BadModel, match=r"another version of the 'fast' network .*`vidstyle adapt PAINTING"):
+        network_of(style)
+
+
+def test_numbers_that_run_away_are_a_sentence(painting: Path, photos: Photos) -> None:
+    shared = shared_network("fast")
+    start = Network(FAST, shared.weights, np.full_like(shared.start, np.inf))
+    with pytest.raises(BadModel, match="diverged"):
+        adapt(painting, start, options=tiny(steps=1), photos=photos)
+
+
+def jpeg(height: int, width: int) -> bytes:
+    return cv2.imencode(".jpg", np.full((height, width, 3), 90, np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"not a picture at all", "is not a picture"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xff\xff\0\0\xff\xff\x08\x02\0\0\0", "65535x65535"),
+        (jpeg(1, 1), "is 1x1 pixels; it needs at least 16"),
+        (jpeg(8, 300), "is 300x8 pixels; it needs at least 16"),
+        (jpeg(64, 64)[:40], "cut short or damaged"),
+    ],
+)
+def test_what_is_no_painting_is_a_sentence(data: bytes, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "painting.jpg"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=sentence) as caught:
+        adapt(path, shared_network("fast"), options=tiny())
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_painting_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot read .*none.jpg: No such file"):
+        adapt(tmp_path / "none.jpg", shared_network("fast"), options=tiny())
+    with pytest.raises(ImageError, match="cannot read .*: Is a directory"):
+        adapt(tmp_path, shared_network("fast"), options=tiny())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"mode": "magic"}, "mode is 'magic'; it must be one of vector, full, scratch"),
+        ({"steps": 0}, "steps is 0; it must lie between 1"),
+        ({"size": 30}, "size is 30; it must lie between 32"),
+        ({"size": 130}, "size is 130; it must be a multiple of 4"),
+        ({"style_size": 4096}, "style size is 4096"),
+        ({"vector_rate": 0}, "vector rate is 0"),
+        ({"style_weight": float("nan")}, "style weight is nan"),
+        ({"batch": 1000}, "batch is 1000"),
+        ({"arithmetic": "fp8"}, "arithmetic is 'fp8'"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
+def test_options_are_checked_when_made(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadOption, match=sentence):
+        AdaptOptions(**changes)
+
+
+def test_a_missing_gpu_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadOption, match="use --device cpu"):
+        arithmetic("auto", "cuda")
+    assert arithmetic("fp32", "auto") == ("cpu", torch.float32)
+    assert arithmetic("bf16", "cpu") == ("cpu", torch.bfloat16)
+
+
+def test_threads_are_put_back(painting: Path, photos: Photos) -> None:
+    before = torch.get_num_threads()
+    run(painting, tiny(steps=1, threads=1), photos=photos)
+    assert torch.get_num_threads() == before
+
+
+# Photos
+
+
+def test_the_shipped_photos_are_few_small_and_credited() -> None:
+    credits = (PHOTOS / "CREDITS.md").read_text()
+    pictures = sorted(PHOTOS.glob("*.jpg"))
+    assert len(pictures) >= 6
+    for path in pictures:
+        assert f"| {path.name} |" in credits
+        assert path.stat().st_size < 100_000
+        assert min(read_picture(path).shape[:2]) >= 256
+    assert len(Photos.shipped().pictures) == len(pictures)
+
+
+def test_crops_depend_on_the_seed_alone(photos: Photos) -> None:
+    first, again, other = photos.batch(3, 32, (0, 5)), photos.batch(3, 32, (0, 5)), photos.batch(3, 32, (0, 6))
+    assert first.shape == (3, 3, 32, 32) and first.min() >= 0 and first.max() <= 1
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_crops_keep_color_and_orientation() -> None:
+    rgb = np.zeros((64, 64, 3), np.uint8)
+    rgb[:16, :, 0] = 255  # red above
+    middle = Photos([rgb]).middles(32)[0]
+    assert middle[0, :7].min() > 0.9 and middle[0, 10:].max() < 0.1 and middle[1:].max() == 0
+
+
+def test_no_photos_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="holds no pictures"):
+        Photos.in_folder(tmp_path)
+    with pytest.raises(ImageError, match="cannot read the folder"):
+        Photos.in_folder(tmp_path / "none")
+    with pytest.raises(BadOption, match="no content photos"):
+        Photos([])
+
+
+def test_an_extreme_panorama_becomes_a_painting_of_bounded_size() -> None:
+    tensor = module.painting_tensor(np.zeros((20, 2000, 3), np.uint8), 64)
+    assert tensor.shape == (1, 3, 64, 192)

@@ -1,0 +1,113 @@
+"""The perceptual loss: which layers, which scale, where the gradient goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vidstyle.errors import BadModel
+from vidstyle.training import perceptual as module
+from vidstyle.training.perceptual import BLOCKS, MEAN_RGB, VGG_FILE, Perceptual, gram
+
+
+@pytest.fixture(scope="module")
+def vgg() -> Perceptual:
+    return Perceptual()
+
+
+def picture(seed: int, count: int = 1, height: int = 48, width: int = 64) -> torch.Tensor:
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_shipped_weights_are_vgg16_to_conv4_3() -> None:
+    shapes = {name: tuple(t.shape) for name, t in module._vgg_tensors().items()}
+    channels = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512)
+    names = [name for block in BLOCKS for name in block]
+    expected = {}
+    for name, inputs, outputs in zip(names, channels, channels[1:], strict=False):
+        expected |= {f"{name}.weight": (outputs, inputs, 3, 3), f"{name}.bias": (outputs,)}
+    assert shapes == expected
+    assert VGG_FILE.stat().st_size < 16 << 20
+
+
+def test_features_are_the_last_relu_of_each_block(vgg: Perceptual) -> None:
+    features = vgg.features(picture(0, 2))
+    assert [tuple(f.shape) for f in features] == [(2, 64, 48, 64), (2, 128, 24, 32), (2, 256, 12, 16), (2, 512, 6, 8)]
+    assert all((f >= 0).all() and (f > 0).any() for f in features)
+
+
+def test_the_first_convolution_sees_rgb_minus_the_mean(vgg: Perceptual) -> None:
+    rgb = picture(1, height=16, width=16)
+    weights = {name: t.double().numpy() for name, t in module._vgg_tensors().items()}
+    x = rgb[0].double().numpy() * 255 - np.array(MEAN_RGB).reshape(3, 1, 1)
+    for name in BLOCKS[0]:
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+        sums = np.einsum("oikl,ihwkl->ohw", weights[f"{name}.weight"], windows, optimize=True)
+        x = np.maximum(sums + weights[f"{name}.bias"][:, None, None], 0)
+    torch.testing.assert_close(vgg.features(rgb, 0)[0][0], torch.from_numpy(x).float(), rtol=1e-4, atol=1e-2)
+
+
+def test_gram_is_the_mean_product_of_channels() -> None:
+    features = torch.tensor([[[[1.0, 2.0]], [[3.0, 5.0]]]])  # two channels, two positions
+    assert gram(features).tolist() == [[[2.5, 6.5], [6.5, 17.0]]]
+
+
+def test_a_picture_has_no_distance_from_itself(vgg: Perceptual) -> None:
+    rgb = picture(2)
+    losses = vgg.losses(rgb, vgg.content_target(rgb), vgg.style_target(rgb))
+    assert losses.content.item() == pytest.approx(0, abs=1e-6)
+    assert losses.style.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_terms_are_relative_to_their_target(vgg: Perceptual) -> None:
+    """Nothing at all has distance 1 from every target, whatever its scale."""
+    content, style = vgg.content_target(picture(3)), vgg.style_target(picture(4))
+    nothing = torch.zeros(1)
+    assert module._relative_error(nothing.expand_as(content), content * 1000).item() == pytest.approx(1)
+    assert all(module._relative_error(nothing.expand_as(g), g / 1000).item() == pytest.approx(1) for g in style)
+
+
+def test_a_batch_is_the_mean_of_its_pictures_and_one_target_serves_all(vgg: Perceptual) -> None:
+    painted, photo, style = picture(5, 2), picture(6, 2), vgg.style_target(picture(7))
+    both = vgg.losses(painted, vgg.content_target(photo), style).figures()
+    each = [vgg.losses(painted[i : i + 1], vgg.content_target(photo[i : i + 1]), style).figures() for i in (0, 1)]
+    assert both == {term: pytest.approx((each[0][term] + each[1][term]) / 2, rel=1e-4) for term in both}
+
+
+def test_variation_is_the_mean_step_between_neighbors(vgg: Perceptual) -> None:
+    columns = torch.tensor([0.0, 1.0]).repeat(16).expand(1, 3, 32, 32)
+    losses = vgg.losses(columns, vgg.content_target(columns), vgg.style_target(columns))
+    assert losses.variation.item() == pytest.approx(1)
+
+
+def test_the_gradient_reaches_the_picture_and_descends(vgg: Perceptual) -> None:
+    rgb = picture(8).requires_grad_()
+    content, style = vgg.content_target(picture(9)), vgg.style_target(picture(10))
+    assert not content.requires_grad and not any(g.requires_grad for g in style)
+    before = vgg.losses(rgb, content, style)
+    (slope,) = torch.autograd.grad(before.content + before.style, rgb)
+    assert slope.abs().min() > 0  # every pixel counts, the border too
+    after = vgg.losses(rgb.detach() - 0.01 * slope / slope.abs().max(), content, style)
+    assert after.content + after.style < before.content + before.style
+
+
+def test_bf16_agrees_with_fp32(vgg: Perceptual) -> None:
+    half = Perceptual(torch.bfloat16)
+    painted, photo, painting = picture(11), picture(12), picture(13)
+    exact = vgg.losses(painted, vgg.content_target(photo), vgg.style_target(painting)).figures()
+    rough = half.losses(painted, half.content_target(photo), half.style_target(painting)).figures()
+    assert rough == {term: pytest.approx(value, rel=0.03) for term, value in exact.items()}
+
+
+def test_missing_weights_are_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "VGG_FILE", tmp_path / "gone.safetensors")
+    module._vgg_tensors.cache_clear()
+    try:
+        with pytest.raises(BadModel, match="cannot read gone.safetensors .* install it again"):
+            Perceptual()
+    finally:
+        module._vgg_tensors.cache_clear()
