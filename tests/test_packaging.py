@@ -1,0 +1,112 @@
+"""The wheel holds the package, all of it, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+COMPILER = next(
+    (path for name in (os.environ.get("CXX", "c++"), "g++", "clang++") if (path := shutil.which(name))), None
+)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what a build reads, so that it leaves nothing in the repository."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("vidstyle", "kernels"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.pyd"))
+    return folder
+
+
+def built(kind: str, checkout: Path, folder: Path, **environment: str) -> Path:
+    """The file that the build backend makes, as pip would ask for it, without the network."""
+    code = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(folder)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=checkout,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built("wheel", checkout, tmp_path_factory.mktemp("wheel"))
+
+
+def names_in(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_the_wheel_installs_vidstyle_only(wheel: Path) -> None:
+    tops = {name.split("/")[0] for name in names_in(wheel)}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"vidstyle"}
+    assert len(tops) == 2
+
+
+def test_the_wheel_holds_every_file_of_the_package(wheel: Path, checkout: Path) -> None:
+    files = {path.relative_to(checkout).as_posix() for path in (checkout / "vidstyle").rglob("*") if path.is_file()}
+    missing = files - names_in(wheel)
+    assert not missing
+    assert {"vidstyle/py.typed", "vidstyle/_kernels.pyi", "vidstyle/gallery/fast/network.safetensors"} <= files
+    assert "vidstyle/training/vgg16_features_fp16.safetensors" in files
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
+def test_the_wheel_holds_the_kernels_and_not_their_sources(wheel: Path) -> None:
+    names = names_in(wheel)
+    assert [name for name in names if name.startswith("vidstyle/_kernels.") and name.endswith((".so", ".pyd"))]
+    assert not [name for name in names if name.endswith((".cpp", ".h", ".inl", ".cu"))]
+
+
+def test_the_wheel_works_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = (
+        "import vidstyle; from vidstyle import ops; from vidstyle.gallery import load_style, style_names;"
+        "print(vidstyle.__file__, ops.kernels_in_use(), [load_style(name).kind for name in style_names()])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(tmp_path))
+    assert COMPILER is None or " None " not in done.stdout
+
+
+def test_without_a_compiler_it_installs_all_the_same(checkout: Path, tmp_path: Path) -> None:
+    nothing = str(tmp_path / "no-compiler")
+    for leftover in ("build", "vidstyle.egg-info"):
+        shutil.rmtree(checkout / leftover, ignore_errors=True)
+    names = names_in(built("wheel", checkout, tmp_path, CC=nothing, CXX=nothing))
+    assert "vidstyle/ops.py" in names
+    assert not [name for name in names if name.startswith("vidstyle/_kernels.") and not name.endswith(".pyi")]
+
+
+def test_the_source_archive_can_be_compiled(checkout: Path, tmp_path: Path) -> None:
+    with tarfile.open(built("sdist", checkout, tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    sources = {path.relative_to(checkout).as_posix() for path in (checkout / "kernels").iterdir()}
+    assert sources <= names
+    assert {"setup.py", "pyproject.toml", "vidstyle/ops.py", "vidstyle/gallery/fast/network.safetensors"} <= names
