@@ -161,7 +161,7 @@ def _orientation(frame: VideoFrame) -> tuple[int, bool]:
     if not isinstance(side_data, SideData):
         return 0, False
     a, b, _, c, d = np.frombuffer(memoryview(side_data), np.int32)[:5].astype(float)
-    mirrored = a * d - b * c < 0
+    mirrored = bool(a * d - b * c < 0)
     if mirrored:  # the matrix mirrors x first, then turns
         a, b = -a, -b
     return round(math.degrees(math.atan2(b, a)) / 90) * 90 % 360, mirrored

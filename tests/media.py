@@ -1,0 +1,319 @@
+"""Small video files, made with real codecs, for every test that needs one."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.subtitles.subtitle import SubtitleSet
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A sound track: a tone that starts at 0."""
+
+    codec: str = "aac"
+    layout: str = "stereo"
+    rate: int = 48000
+    seconds: float | None = None
+    language: str = "eng"
+    title: str | None = None
+
+
+@dataclass(frozen=True)
+class Subtitle:
+    """A subtitle track: ``(start, end, text)`` in seconds."""
+
+    codec: str = "srt"
+    lines: tuple[tuple[float, float, str], ...] = ((0.1, 0.4, "first"), (0.5, 0.8, "second"))
+    language: str = "eng"
+    title: str | None = None
+
+
+def picture(size: tuple[int, int], index: int) -> NDArray[np.uint8]:
+    """RGB (height, width, 3): colored ramps with a bright square that moves; each index differs."""
+    height, width = size
+    y, x = np.mgrid[0:height, 0:width]
+    rgb = np.stack(
+        [40 + 150 * x // max(width, 1), 40 + 150 * y // max(height, 1), (x + y + 6 * index) % 160 + 40], axis=-1
+    )
+    side = max(2, min(height, width) // 4)
+    left, top = (5 * index) % max(1, width - side), (3 * index) % max(1, height - side)
+    rgb[top : top + side, left : left + side] = (230, 220, 200)
+    return rgb.astype(np.uint8)
+
+
+def make_video(
+    path: Path,
+    *,
+    size: tuple[int, int] = (48, 64),
+    rate: int | Fraction = 25,
+    frames: int = 10,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    pts: Sequence[int] | None = None,
+    time_base: Fraction | None = None,
+    audio: Sequence[Audio] = (),
+    subtitles: Sequence[Subtitle] = (),
+    chapters: Sequence[tuple[float, float, str]] = (),
+    metadata: dict[str, str] | None = None,
+    video_metadata: dict[str, str] | None = None,
+    rotation: int = 0,
+    mirrored: bool = False,
+    sample_aspect_ratio: Fraction | None = None,
+    color: dict[str, int] | None = None,
+    options: dict[str, str] | None = None,
+    container: str | None = None,
+    cover: bytes | None = None,
+    attachment: tuple[str, str, bytes] | None = None,
+    pictures: Sequence[NDArray[np.uint8]] | None = None,
+    last_duration: int | None = None,
+    container_options: dict[str, str] | None = None,
+) -> Path:
+    """Write a video and return its path.
+
+    ``size`` is ``(height, width)`` as stored. ``pts`` are the times of the frames in ``time_base``, for
+    variable rates. ``rotation`` is degrees clockwise for showing. ``color`` takes the attributes
+    color_primaries, color_trc, colorspace, color_range, by number.
+    """
+    rate = Fraction(rate)
+    base = time_base or 1 / rate
+    times = list(pts) if pts is not None else [round(i / rate / base) for i in range(frames)]
+    height, width = size
+    with av.open(str(path), "w", format=container, container_options=container_options) as output:
+        output.metadata.update(metadata or {})
+        settings = {"preset": "ultrafast", "crf": "18"} if codec == "libx264" else {}
+        stream: Any = output.add_stream(codec, rate=rate, options={**settings, **(options or {})})
+        stream.time_base = base
+        context = stream.codec_context
+        context.time_base, context.height, context.width, context.pix_fmt = base, height, width, pixel_format
+        context.flags |= av.codec.context.Flags.frame_duration
+        for name, value in (color or {}).items():
+            setattr(context, name, value)
+        if sample_aspect_ratio:
+            context.sample_aspect_ratio = sample_aspect_ratio
+        if rotation or mirrored:
+            stream.set_display_rotation(-rotation, hflip=mirrored)
+        stream.metadata.update(video_metadata or {})
+        length = times[-1] * base + 1 / rate
+        tones = [_Tone(output, track, float(length)) for track in audio]
+        texts = [_Text(output, track) for track in subtitles]
+        covers = [_Cover(output, cover)] if cover else []
+        if attachment:
+            output.add_attachment(*attachment)
+        if chapters:
+            output.set_chapters(
+                [
+                    {
+                        "id": i,
+                        "start": round(a * 1000),
+                        "end": round(b * 1000),
+                        "time_base": Fraction(1, 1000),
+                        "metadata": {"title": title},
+                    }
+                    for i, (a, b, title) in enumerate(chapters)
+                ]
+            )
+        for maker in (*covers, *texts):
+            maker.write()
+        for index, time in enumerate(times):
+            rgb = picture(size, index) if pictures is None else pictures[index]
+            frame = _encodable(rgb, pixel_format, color or {})
+            frame.pts, frame.time_base = time, base
+            after = times[index + 1] - time if index + 1 < len(times) else last_duration
+            frame.duration = after or round(1 / rate / base)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+        for tone in tones:
+            tone.write()
+    return path
+
+
+class _Tone:
+    """A sound track of a sine, the channels at different pitches."""
+
+    def __init__(self, output: Any, track: Audio, seconds: float) -> None:
+        self._output = output
+        self._stream = output.add_stream(track.codec, rate=track.rate)
+        self._stream.codec_context.layout = track.layout
+        _label(self._stream, track.language, track.title)
+        self._samples = round((track.seconds or seconds) * track.rate)
+        self._rate, self._layout = track.rate, track.layout
+
+    def write(self) -> None:
+        channels = av.AudioLayout(self._layout).nb_channels
+        time = np.arange(self._samples) / self._rate
+        waves = np.stack([0.2 * np.sin(2 * np.pi * (300 + 100 * c) * time) for c in range(channels)])
+        frame = av.AudioFrame.from_ndarray(waves.astype(np.float32), format="fltp", layout=self._layout)
+        frame.rate, frame.pts, frame.time_base = self._rate, 0, Fraction(1, self._rate)
+        self._output.mux(self._stream.encode(frame))
+        self._output.mux(self._stream.encode(None))
+
+
+class _Text:
+    """A subtitle track."""
+
+    def __init__(self, output: Any, track: Subtitle) -> None:
+        self._output, self._track = output, track
+        self._stream = output.add_stream(track.codec)
+        self._stream.codec_context.subtitle_header = _ASS_HEADER
+        self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, 1000)
+        _label(self._stream, track.language, track.title)
+
+    def write(self) -> None:
+        for number, (begin, end, text) in enumerate(self._track.lines):
+            event = f"{number},0,Default,,0,0,0,,{text}".encode()
+            made = SubtitleSet.create(event, 0, round(1000 * (end - begin)))
+            packet = self._stream.codec_context.encode_subtitle(made)
+            packet.stream, packet.time_base = self._stream, Fraction(1, 1000)
+            packet.pts = packet.dts = round(1000 * begin)
+            packet.duration = round(1000 * (end - begin))
+            self._output.mux(packet)
+
+
+class _Cover:
+    """A cover picture, PNG."""
+
+    def __init__(self, output: Any, png: bytes) -> None:
+        self._output, self._png = output, png
+        self._stream = output.add_stream("png", rate=1)
+        context = self._stream.codec_context
+        context.width = context.height = 16
+        context.pix_fmt = "rgb24"
+        self._stream.disposition = Disposition.attached_pic
+
+    def write(self) -> None:
+        packet = av.Packet(self._png)
+        packet.stream, packet.pts, packet.dts, packet.time_base = self._stream, 0, 0, Fraction(1, 1)
+        packet.is_keyframe = True
+        self._output.mux(packet)
+
+
+_ASS_HEADER = b"""[Script Info]
+ScriptType: v4.00+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize
+Style: Default,Arial,16
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+
+
+def _label(stream: Any, language: str, title: str | None) -> None:
+    stream.metadata["language"] = language
+    if title:
+        stream.metadata["title"] = title
+
+
+def _encodable(rgb: NDArray[np.uint8], pixel_format: str, color: dict[str, int]) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(rgb, "rgb24")
+    if pixel_format == "pal8":
+        return frame.reformat(format="rgb8").reformat(format="pal8")
+    matrix = {1: "ITU709", 9: "BT2020"}.get(color.get("colorspace", 2), "ITU601")
+    full = color.get("color_range") == 2
+    made = frame.reformat(
+        format=pixel_format, dst_colorspace=matrix, src_color_range=2, dst_color_range=2 if full else 1, threads=1
+    )
+    for name, attribute in (("colorspace", "colorspace"), ("color_range", "color_range")):
+        if name in color:
+            setattr(made, attribute, color[name])
+    return made
+
+
+def png_cover() -> bytes:
+    """A PNG picture of 16x16."""
+    with av.open(io.BytesIO(), "w", format="image2pipe") as output:
+        stream: Any = output.add_stream("png", rate=1)
+        stream.width = stream.height = 16
+        stream.pix_fmt = "rgb24"
+        packets = stream.encode(av.VideoFrame.from_ndarray(picture((16, 16), 0), "rgb24")) + stream.encode(None)
+        return b"".join(bytes(packet) for packet in packets)
+
+
+@dataclass
+class Contents:
+    """What is in a media file: everything that a copy should keep."""
+
+    pts: list[Fraction]
+    """Seconds at which the frames are shown."""
+    durations: list[Fraction]
+    """Seconds for which they are, as far as the container says."""
+    packets: dict[int, list[tuple[Fraction, bytes]]]
+    """By track: time and bytes of each packet that is not of the first video track."""
+    codecs: list[str]
+    """Codec of each track."""
+    kinds: list[str]
+    """audio, video, subtitle, data or attachment, by track."""
+    tags: list[dict[str, str]]
+    """Metadata by track."""
+    dispositions: list[int]
+    """By track."""
+    metadata: dict[str, str]
+    """Of the file."""
+    chapters: list[tuple[float, float, str]]
+    """Begin, end, title."""
+
+
+def read_contents(path: Path) -> Contents:
+    """Everything in the file at ``path``."""
+    with av.open(str(path)) as file:
+        video = next(s for s in file.streams.video if not s.disposition & Disposition.attached_pic)
+        streams = list(file.streams)
+        contents = Contents(
+            pts=[],
+            durations=[],
+            packets={s.index: [] for s in streams if s is not video},
+            codecs=[s.codec_context.name if s.codec_context else "none" for s in streams],
+            kinds=[s.type for s in streams],
+            tags=[dict(s.metadata) for s in streams],
+            dispositions=[int(s.disposition) for s in streams],
+            metadata=dict(file.metadata),
+            chapters=[
+                (
+                    float(c["start"] * c["time_base"]),
+                    float(c["end"] * c["time_base"]),
+                    c["metadata"].get("title", ""),
+                )
+                for c in file.chapters()
+            ],
+        )
+        for packet in file.demux():
+            if packet.stream is video:
+                for frame in packet.decode():
+                    contents.pts.append(frame.pts * frame.time_base)
+                    contents.durations.append(frame.duration * frame.time_base)
+            elif packet.size:
+                contents.packets[packet.stream.index].append((packet.pts * packet.time_base, bytes(packet)))
+    return contents
+
+
+def read_rgb(path: Path) -> list[NDArray[np.uint8]]:
+    """The frames of a video as RGB, by the file's own tags (BT.709 from 720 lines on, else BT.601)."""
+    pictures = []
+    with av.open(str(path)) as file:
+        for frame in file.decode(video=0):
+            tagged = {1: "ITU709", 5: "ITU601", 6: "ITU601"}.get(int(frame.colorspace))
+            matrix = tagged or ("ITU709" if frame.height >= 720 else "ITU601")
+            rgb = frame.reformat(
+                format="rgb24",
+                src_colorspace=matrix,
+                src_color_range=frame.color_range or 1,
+                dst_color_range=2,
+                threads=1,
+            )
+            pictures.append(rgb.to_ndarray())
+    return pictures
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio in dB."""
+    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
