@@ -50,17 +50,21 @@ def open_backend(program: Program, options: BackendOptions | None = None) -> Bac
     options = options or BackendOptions()
     if options.backend != "auto":
         return _open(options.backend, program, options)
-    for status in backend_report():
-        if status.version is not None:
-            return _open(status.name, program, options)
-    raise MissingDependency("no inference library is installed; pip install openvino")
+    missing = []
+    for name in _preference():
+        try:
+            return _open(name, program, options)
+        except MissingDependency as error:
+            missing.append(str(error))
+    raise MissingDependency(f"no inference library works here: {'; '.join(missing)}")
 
 
 def _open(name: str, program: Program, options: BackendOptions) -> Backend:
     try:
         module = importlib.import_module(f"vidstyle.backends.{name}")
     except ImportError as error:
-        raise MissingDependency(f"backend {name!r} is not usable ({error}); {_PACKAGES[name][2]}") from error
+        install = _PACKAGES[name][2]
+        raise MissingDependency(f"backend {name!r} cannot be loaded: {error}; install it with: {install}") from error
     backend: Backend = module.open_program(program, options)
     return backend
 
