@@ -54,12 +54,27 @@ def image(
 
 
 def _one(stylizer: Stylizer, source: Path, output: Path, suffix: str, overwrite: bool) -> None:
-    from vidstyle.still import check_output, decode_still, encode_still, fit_still, read_still, write_still
+    from vidstyle.still import (
+        MAX_FILE_BYTES,
+        check_output,
+        decode_still,
+        encode_still,
+        fit_still,
+        format_of,
+        read_still,
+        write_still,
+    )
     from vidstyle.stylize_still import stylize_still
 
-    if output != PIPE:
+    # What cannot be written is told before anything is painted.
+    if output == PIPE:
+        format_of(suffix)
+    else:
         check_output(output, source=None if source == PIPE else source, overwrite=overwrite)
-    still = decode_still(sys.stdin.buffer.read(), "standard input") if source == PIPE else read_still(source)
+    if source == PIPE:
+        still = decode_still(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "standard input")
+    else:
+        still = read_still(source)
     painted = stylize_still(stylizer, still)
     if output != PIPE:
         notes = write_still(output, painted, overwrite=overwrite)
