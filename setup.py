@@ -13,8 +13,10 @@ class BuildKernels(build_ext):
         if self.compiler.compiler_type == "msvc":
             flags = ["/std:c++17", "/O2"]
         else:
-            # The last two let float loops become vector instructions; nothing here reads errno or traps.
-            flags = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
+            # The last three let loops become vector instructions: Python's own flags hold -fwrapv, under
+            # which an index may wrap around, and nothing here reads errno or traps.
+            flags = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden"]
+            flags += ["-fno-wrapv", "-fno-math-errno", "-fno-trapping-math"]
         for extension in self.extensions:
             extension.extra_compile_args = flags
         super().build_extensions()
