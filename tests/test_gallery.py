@@ -1,0 +1,164 @@
+"""The gallery: everything that ships is complete, small, credited and found by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vidstyle import gallery
+from vidstyle.errors import BadModel, BadOption
+from vidstyle.gallery import (
+    FOLDER,
+    default_style_name,
+    load_blend,
+    load_style,
+    network_of,
+    shared_network,
+    style_names,
+    thumbnail,
+)
+from vidstyle.networks import FAST, Network
+from vidstyle.style import Style
+
+NAMES = style_names()
+VECTORS = [name for name in NAMES if "/" not in name]
+
+
+def test_there_are_at_least_six_styles_that_blend_and_a_default() -> None:
+    assert len(VECTORS) >= 6
+    assert all(load_style(name).kind == "vector" for name in VECTORS)
+    assert default_style_name() in VECTORS
+    assert NAMES[: len(VECTORS)] == VECTORS == sorted(VECTORS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_style_fits_its_network_and_says_where_it_comes_from(name: str) -> None:
+    style = load_style(name)
+    network = network_of(style)
+    assert style.vector.shape == (network.architecture.style_size,)
+    assert network.digest == style.network_digest
+    assert name == (style.name if style.network_name == "fast" else f"{style.network_name}/{style.name}")
+    for fact in ("painting", "painter", "year", "licence", "mode"):
+        assert isinstance(style.card[fact], str) and style.card[fact]
+    assert str(style.card["licence"]).startswith("public domain")
+    assert isinstance(style.card["steps"], int) and style.card["steps"] > 0
+    losses = style.card["losses"]
+    assert isinstance(losses, dict)
+    assert losses["after"]["style"] < 0.7 * losses["before"]["style"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_thumbnail_is_small_and_shows_the_style(name: str) -> None:
+    path = thumbnail(name)
+    assert path is not None and path.stat().st_size < 40_000
+    picture = cv2.imread(str(path))
+    assert picture is not None and picture.shape == (192, 256, 3)
+    assert picture.std() > 10
+
+
+def test_no_two_styles_look_alike() -> None:
+    pictures = {name: cv2.imread(str(thumbnail(name))).astype(np.float32) for name in VECTORS}
+    for a in VECTORS:
+        for b in VECTORS:
+            assert a == b or np.abs(pictures[a] - pictures[b]).mean() > 8, (a, b)
+
+
+def test_every_file_of_the_gallery_belongs_to_a_style() -> None:
+    expected = {FOLDER / "fast" / "network.safetensors"}
+    for name in NAMES:
+        network, _, stem = name.rpartition("/")
+        expected |= {FOLDER / (network or "fast") / f"{stem}{suffix}" for suffix in (".safetensors", ".jpg")}
+    found = {path for folder in ("fast", "paper") for path in (FOLDER / folder).iterdir() if path.name[0] != "."}
+    assert found == expected
+
+
+def test_the_shared_network_says_how_it_was_trained() -> None:
+    from vidstyle.networks import FILE_FORMAT, FILE_VERSION
+    from vidstyle.tensorfile import read_tensors
+
+    file = read_tensors(FOLDER / "fast" / "network.safetensors", file_format=FILE_FORMAT, version=FILE_VERSION)
+    assert {"origin", "recipe", "data", "losses", "perceptual", "licence"} <= file.card.keys()
+
+
+# Finding
+
+
+def test_a_near_name_is_suggested() -> None:
+    with pytest.raises(
+        BadOption, match=r"no style called 'stary_nigth'; did you mean 'starry_night'\? .*vidstyle styles"
+    ):
+        load_style("stary_nigth")
+    with pytest.raises(BadOption, match="no style called 'qqqqq'; `vidstyle styles`"):
+        load_style("qqqqq")
+
+
+def test_a_path_is_a_style_too(tmp_path: Path) -> None:
+    style = load_style(NAMES[0])
+    path = tmp_path / "mine, too:1.safetensors"
+    style.save(path)
+    assert load_style(path).name == "mine, too:1"
+    assert load_blend(path).name == load_blend(str(path)).name == "mine, too:1"
+
+
+def test_a_missing_file_is_a_sentence() -> None:
+    with pytest.raises(BadModel, match="cannot read .*none.safetensors: No such file"):
+        load_style("none.safetensors")
+
+
+def test_names_do_not_reach_outside_the_gallery() -> None:
+    for name in ("../fast/starry_night", "fast/../starry_night", "network", "fast/network"):
+        with pytest.raises(BadOption, match="no style called"):
+            load_style(name)
+
+
+def test_a_blend_of_names_is_a_style() -> None:
+    a, b = VECTORS[:2]
+    mixed = load_blend(f"{a}:1,{b}:3")
+    expected = 0.25 * load_style(a).vector + 0.75 * load_style(b).vector
+    np.testing.assert_allclose(mixed.vector, expected, atol=1e-6)
+    assert network_of(mixed) is shared_network("fast")
+
+
+# Networks
+
+
+def test_a_style_for_other_weights_is_refused_with_the_mending_command() -> None:
+    shared = shared_network("fast")
+    other = Network(FAST, {name: weight * 2 for name, weight in shared.weights.items()}, shared.start)
+    style = Style("mine", other.start, "fast", other.digest)
+    sentence = (
+        f"{other.digest[:12]}; this vidstyle ships {shared.digest[:12]}.*`vidstyle adapt PAINTING -o mine.safetensors`"
+    )
+    with pytest.raises(BadModel, match=sentence):
+        network_of(style)
+
+
+def test_a_network_that_does_not_ship_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "FOLDER", tmp_path)
+    shared_network.cache_clear()
+    try:
+        with pytest.raises(BadModel, match="no shared network 'paper'"):
+            shared_network("paper")
+    finally:
+        shared_network.cache_clear()
+
+
+def test_the_gallery_needs_no_torch_and_training_says_what_it_needs() -> None:
+    program = """
+import sys
+sys.modules["torch"] = None  # what an import finds where torch is not installed
+import vidstyle.gallery as gallery
+gallery.network_of(gallery.load_style(gallery.default_style_name()))
+try:
+    import vidstyle.training.adapt
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("MissingDependency adapting and training need PyTorch")
+    assert "pip install 'vidstyle[train]'" in done.stdout
