@@ -31,7 +31,7 @@ Slopes = tuple[float, float]
 
 RADIUS = 2
 """The models of `enlarge` look at boxes of 2 * RADIUS + 1 low-size pixels; the kernel is written for 2."""
-EPSILON = 40.0
+EPSILON = 20.0
 """Added to the luma's variance (levels squared): flatter places, and noise, take nothing from the source."""
 LIGHT_SLOPES: Slopes = (0.0, 1.5)
 """Bounds of the models' slope for luma, R, G and B. Where a style turns light into dark, source
@@ -131,7 +131,7 @@ def keep_color(source: Planes, styled: Planes, form: FrameForm) -> Planes:
     if form.pixels != "rgb":
         return (styled[0], *source[1:])
     # R, G and B are luma plus a function of chroma: new luma with old chroma adds the difference.
-    difference = cv2.subtract(styled[0], source[0], dtype=cv2.CV_32F)
+    difference = cv2.subtract(styled[0], source[0], dtype=cv2.CV_16S)
     luma = cv2.transform(difference, np.repeat(yuv_from_rgb("bt601", True)[0][:1], 3, axis=0))
     return (np.asarray(cv2.add(source[0], luma, dtype=cv2.CV_8U), np.uint8),)
 
