@@ -151,7 +151,8 @@ class _Tone:
     def write(self) -> None:
         channels = av.AudioLayout(self._layout).nb_channels
         time = np.arange(self._samples) / self._rate
-        waves = np.stack([0.2 * np.sin(2 * np.pi * (300 + 100 * c) * time) for c in range(channels)])
+        noise = np.random.default_rng(0).normal(0, 0.02, (channels, self._samples))  # no two packets are equal
+        waves = noise + np.stack([0.2 * np.sin(2 * np.pi * (300 + 100 * c) * time) for c in range(channels)])
         frame = av.AudioFrame.from_ndarray(waves.astype(np.float32), format="fltp", layout=self._layout)
         frame.rate, frame.pts, frame.time_base = self._rate, 0, Fraction(1, self._rate)
         self._output.mux(self._stream.encode(frame))

@@ -26,7 +26,7 @@ class Container:
 CONTAINERS: dict[str, Container] = {
     ".mp4": Container("mp4", ("h264", "hevc", "av1", "vp9")),
     ".m4v": Container("mp4", ("h264", "hevc", "av1", "vp9")),
-    ".mov": Container("mov", ("h264", "hevc", "ffv1")),
+    ".mov": Container("mov", ("h264", "hevc")),
     ".mkv": Container("matroska", ("h264", "hevc", "av1", "vp9", "ffv1")),
     ".webm": Container("webm", ("vp9", "av1")),
 }
@@ -58,11 +58,13 @@ class Encoder:
         if options.preset is not None and preset not in self.presets:
             known = ", ".join(self.presets) or "none"
             raise BadOption(f"preset is {preset!r}; {self.name} has {known}")
+        # No B frames: with them MP4 states wrong lengths where frames are unevenly spaced. At the fast
+        # presets they cost a fifth of the time and save nothing.
         if self.name == "libx264":
-            return {"crf": str(crf), "preset": preset}
+            return {"crf": str(crf), "preset": preset, "bf": "0"}
         if self.name == "libx265":
             # x265 writes its banner to stderr unless told not to.
-            return {"crf": str(crf), "preset": preset, "x265-params": "log-level=none"}
+            return {"crf": str(crf), "preset": preset, "x265-params": "log-level=none:bframes=0"}
         if self.name == "libsvtav1":
             return {"crf": str(crf), "preset": preset}
         if self.name == "libvpx-vp9":
@@ -78,7 +80,7 @@ _X264_PRESETS = (
 ENCODERS: dict[Codec, Encoder] = {
     "h264": Encoder("libx264", 20, 51, _X264_PRESETS, "veryfast", takes_odd_420=False),
     "hevc": Encoder("libx265", 24, 51, _X264_PRESETS, "superfast", takes_odd_420=False),
-    "vp9": Encoder("libvpx-vp9", 31, 63, tuple(map(str, range(10))), "7", takes_odd_420=True),
+    "vp9": Encoder("libvpx-vp9", 31, 63, tuple(map(str, range(9))), "7", takes_odd_420=True),
     "av1": Encoder("libsvtav1", 32, 63, tuple(map(str, range(14))), "10", takes_odd_420=True),
     "ffv1": Encoder("ffv1", None, 63, (), "", takes_odd_420=True),
 }

@@ -82,6 +82,8 @@ class TrackInfo:
     """audio, subtitle, data, attachment, cover or video (a second one)."""
     codec: str
     """Codec as FFmpeg names it, "unknown" where it has no name for it."""
+    time_base: Fraction | None = None
+    """Seconds in one unit of the track's times."""
     language: str | None = None
     """Three-letter language, where the file says one."""
 
@@ -97,7 +99,13 @@ def track_info(stream: Stream) -> TrackInfo:
     if kind == "video" and stream.disposition & Disposition.attached_pic:
         kind = "cover"
     name = stream.codec_context.name if stream.codec_context is not None else stream.name
-    return TrackInfo(index=stream.index, kind=kind, codec=name or "unknown", language=stream.language)
+    return TrackInfo(
+        index=stream.index,
+        kind=kind,
+        codec=name or "unknown",
+        time_base=stream.time_base,
+        language=stream.metadata.get("language"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

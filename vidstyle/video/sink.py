@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import secrets
 from dataclasses import replace
@@ -89,7 +90,7 @@ class VideoSink:
             os.path.abspath(self._part),
             "w",
             format=container.muxer,
-            container_options=_muxer_options(container.muxer, tags),
+            container_options=_muxer_options(container.muxer, source, tags),
         )
         try:
             self._file.metadata.update(tags)
@@ -206,6 +207,14 @@ class VideoSink:
             stream.metadata.update(track_tags(old))
             stream.disposition = old.disposition
             tracks.add_tracks(range(source.index + 1, tracks.count))
+        try:
+            context.open()
+        except av.error.FFmpegError as error:
+            height, width = self._size
+            raise VideoError(
+                f"{self._encoder.name} cannot encode {width}x{height} {encode.pixel_format}: {error.strerror}; "
+                "choose another codec, size or crf"
+            ) from error
         return stream
 
     def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
@@ -229,13 +238,23 @@ class VideoSink:
         return VideoError(f"cannot write {self.path}: {getattr(error, 'strerror', None) or error}")
 
 
-def _muxer_options(muxer: str, tags: dict[str, str]) -> dict[str, str]:
+_FINEST_TIMESCALE = 10_000_000
+
+
+def _muxer_options(muxer: str, source: VideoInfo, tags: dict[str, str]) -> dict[str, str]:
     if muxer not in ("mp4", "mov"):
         # A first sound packet may lie before 0, to start the decoder; without this option the muxer would
         # move everything, the pictures too, to a later time.
         return {"avoid_negative_ts": "disabled"}
     # The index goes to the front, so that players can begin before they have the whole file.
-    return {"movflags": "faststart+use_metadata_tags" if needs_free_tags(tags) else "faststart"}
+    flags = "faststart+use_metadata_tags" if needs_free_tags(tags) else "faststart"
+    # The unit in which MP4 says when a track begins; FFmpeg's own, a millisecond, is too coarse to be exact.
+    bases = [source.time_base, *(t.time_base for t in source.tracks if t.kind == "audio" and t.time_base)]
+    exact = math.lcm(*(base.denominator for base in bases))
+    return {
+        "movflags": flags,
+        "movie_timescale": str(exact if exact <= _FINEST_TIMESCALE else source.time_base.denominator),
+    }
 
 
 def _check_place(path: Path, source_path: Path | None, overwrite: bool) -> None:

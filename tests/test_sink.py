@@ -1,0 +1,413 @@
+"""Writing: the file that was asked for, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import textwrap
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from media import Audio, make_video, psnr, read_contents, read_rgb
+
+from vidstyle.errors import BadOption, VideoError
+from vidstyle.frame import Frame, FrameForm
+from vidstyle.options import ClipOptions, EncodeOptions
+from vidstyle.video.sink import VideoSink
+from vidstyle.video.source import VideoSource
+
+VFR = (0, 40, 60, 61, 200, 333, 1000)
+
+
+def copy(
+    source: Path,
+    output: Path,
+    *,
+    encode: EncodeOptions | None = None,
+    clip: ClipOptions | None = None,
+    pixels: Any = "i420",
+    overwrite: bool = False,
+    tracks: bool = True,
+) -> list[str]:
+    """Pass a video through; the sink's notes."""
+    with (
+        VideoSource(source, pixels=pixels, clip=clip) as video,
+        VideoSink(
+            output,
+            source=video.info,
+            source_path=source if tracks else None,
+            form=video.form,
+            encode=encode,
+            clip=clip,
+            overwrite=overwrite,
+        ) as sink,
+    ):
+        for frame in video.frames():
+            sink.write(frame)
+        return sink.notes
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_video(tmp_path / "in.mp4")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".mkv", ".webm"])
+def test_every_container_keeps_the_pictures_and_their_times(tmp_path: Path, clip: Path, suffix: str) -> None:
+    output = tmp_path / f"out{suffix}"
+    copy(clip, output)
+    assert read_contents(output).pts == [Fraction(i, 25) for i in range(10)]
+    assert min(psnr(a, b) for a, b in zip(read_rgb(clip), read_rgb(output), strict=True)) > 30
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "decoder"),
+    [
+        (".mp4", "h264", "h264"),
+        (".mp4", "hevc", "hevc"),
+        (".mov", "hevc", "hevc"),
+        (".mp4", "av1", "libdav1d"),
+        (".mp4", "vp9", "vp9"),
+        (".mkv", "ffv1", "ffv1"),
+        (".mkv", "av1", "libdav1d"),
+        (".webm", "av1", "libdav1d"),
+        (".webm", "vp9", "vp9"),
+    ],
+)
+def test_every_codec_keeps_variable_frame_rate(tmp_path: Path, suffix: str, codec: Any, decoder: str) -> None:
+    source = make_video(tmp_path / "in.mkv", pts=VFR, time_base=Fraction(1, 1000), size=(64, 96))
+    output = tmp_path / f"out{suffix}"
+    copy(source, output, encode=EncodeOptions(codec=codec))
+    contents = read_contents(output)
+    assert contents.codecs[0] == decoder
+    assert contents.pts == [Fraction(t, 1000) for t in VFR]
+    assert min(psnr(a, b) for a, b in zip(read_rgb(source), read_rgb(output), strict=True)) > 28
+
+
+@pytest.mark.parametrize(
+    "time_base", [Fraction(1, 600), Fraction(1, 90000), Fraction(1001, 30000), Fraction(1, 1000000)]
+)
+def test_mp4_keeps_times_in_any_time_base(tmp_path: Path, time_base: Fraction) -> None:
+    ticks = [0, 1, 3, 4, 9, 10, 30]
+    source = make_video(tmp_path / "in.mp4", pts=ticks, time_base=time_base, options={"bf": "3", "b-pyramid": "normal"})
+    output = tmp_path / "out.mp4"
+    copy(source, output)
+    assert read_contents(output).pts == read_contents(source).pts == [t * time_base for t in ticks]
+
+
+def test_the_last_frame_is_shown_as_long_as_before(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", pts=VFR, time_base=Fraction(1, 1000), last_duration=700)
+    output = tmp_path / "out.mp4"
+    copy(source, output)
+    with av.open(str(source)) as before, av.open(str(output)) as after:
+        old, new = before.streams.video[0], after.streams.video[0]
+        assert old.duration * old.time_base == new.duration * new.time_base == Fraction(1700, 1000)
+    assert read_contents(output).durations[-1] == Fraction(7, 10)
+
+
+@pytest.mark.parametrize("first", [7, 250])
+def test_a_late_first_frame_stays_late(tmp_path: Path, first: int) -> None:
+    times = [first, first + 40, first + 90]
+    source = make_video(tmp_path / "in.mkv", pts=times, time_base=Fraction(1, 1000), audio=[Audio()])
+    for suffix in (".mp4", ".mkv"):
+        output = tmp_path / f"out{suffix}"
+        copy(source, output)
+        assert read_contents(output).pts == read_contents(source).pts == [Fraction(t, 1000) for t in times]
+
+
+def test_frames_at_one_time_are_moved_by_a_tick_and_said(tmp_path: Path, clip: Path) -> None:
+    with VideoSource(clip) as video:
+        frames = list(video.frames())
+        output = tmp_path / "out.mp4"
+        with VideoSink(output, source=video.info, source_path=None, form=video.form) as sink:
+            for frame, pts in zip(frames, [0, 512, 512, 300, 2048], strict=False):
+                sink.write(Frame(frame.planes, frame.form, pts, frame.time_base, frame.duration))
+        assert len(sink.notes) == 1
+        assert "one tick later" in sink.notes[0]
+    assert read_contents(output).pts == [Fraction(t, 12800) for t in (0, 512, 513, 514, 2048)]
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.4, None), (0.4, 0.8), (0, 0.5)])
+def test_a_clip_starts_at_zero_with_its_sound(tmp_path: Path, start: float, end: float | None) -> None:
+    source = make_video(tmp_path / "in.mp4", frames=50, audio=[Audio()])
+    output = tmp_path / "out.mp4"
+    copy(source, output, clip=ClipOptions(start=start, end=end))
+    before, after = read_contents(source), read_contents(output)
+    inside = [t for t in before.pts if t >= Fraction(str(start)) and (end is None or t < Fraction(str(end)))]
+    assert after.pts == [t - (inside[0] if start else 0) for t in inside]
+    kept = [(t, data) for t, data in before.packets[1] if data in {d for _, d in after.packets[1]}]
+    assert [data for _, data in kept] == [data for _, data in after.packets[1]]
+    shift = {round((old - new) * 48000) for (old, _), (new, _) in zip(kept, after.packets[1], strict=True)}
+    assert shift == {round(Fraction(str(start)) * 48000)}
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_the_index_is_at_the_front(tmp_path: Path, clip: Path, suffix: str) -> None:
+    output = tmp_path / f"out{suffix}"
+    copy(clip, output)
+    data = output.read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "encode"),
+    [
+        (".webm", EncodeOptions()),
+        (".mkv", EncodeOptions(codec="av1")),
+        (".mkv", EncodeOptions(codec="ffv1")),
+        (".mp4", EncodeOptions(pixel_format="yuv444p")),
+    ],
+)
+def test_an_odd_size_is_kept_where_the_codec_can(tmp_path: Path, suffix: str, encode: EncodeOptions) -> None:
+    source = make_video(tmp_path / "in.mkv", size=(65, 97), codec="ffv1", frames=3)
+    output = tmp_path / f"out{suffix}"
+    notes = copy(source, output, encode=encode, pixels="rgb" if encode.pixel_format == "yuv444p" else "i420")
+    assert notes == []
+    assert read_rgb(output)[0].shape == (65, 97, 3)
+    assert psnr(read_rgb(source)[0], read_rgb(output)[0]) > 28
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_an_odd_size_loses_a_row_and_a_column_and_says_so(tmp_path: Path, codec: Any) -> None:
+    source = make_video(tmp_path / "in.mkv", size=(65, 97), codec="ffv1", frames=3)
+    output = tmp_path / "out.mp4"
+    (note,) = copy(source, output, encode=EncodeOptions(codec=codec))
+    assert "last row and the last column of 97x65 are left out" in note
+    assert read_rgb(output)[0].shape == (64, 96, 3)
+    assert psnr(read_rgb(source)[0][:64, :96], read_rgb(output)[0]) > 28
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "vp9", "av1", "ffv1"])
+def test_crf_and_preset_reach_the_encoder(tmp_path: Path, codec: Any) -> None:
+    source = make_video(tmp_path / "in.mp4", size=(128, 192), frames=6)
+    presets = {"h264": "medium", "hevc": "ultrafast", "vp9": "8", "av1": "12", "ffv1": None}
+    sizes = []
+    for crf in (10, 45):
+        output = tmp_path / f"{crf}.mkv"
+        copy(source, output, encode=EncodeOptions(codec=codec, crf=crf, preset=presets[codec]))
+        sizes.append(output.stat().st_size)
+    assert sizes[0] == sizes[1] if codec == "ffv1" else sizes[0] > 1.3 * sizes[1]
+
+
+def test_rgb_frames_are_written_in_the_sources_colors(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", color={"colorspace": 1}, options={"crf": "1"})
+    output = tmp_path / "out.mp4"
+    copy(source, output, pixels="rgb", encode=EncodeOptions(crf=1))
+    assert min(psnr(a, b) for a, b in zip(read_rgb(source), read_rgb(output), strict=True)) > 36
+
+
+def test_frames_of_nv12_are_written(tmp_path: Path, clip: Path) -> None:
+    with VideoSource(clip) as video:
+        frames = list(video.frames())
+        form = FrameForm(height=48, width=64, pixels="nv12", matrix="bt601")
+        with VideoSink(tmp_path / "out.mp4", source=video.info, source_path=None, form=form) as sink:
+            for frame in frames:
+                y, u, v = frame.planes
+                sink.write(frame.with_planes((y, np.stack([u, v], axis=-1)), form))
+    assert psnr(read_rgb(clip)[0], read_rgb(tmp_path / "out.mp4")[0]) > 30
+
+
+def test_another_size_than_the_sources_is_written(tmp_path: Path, clip: Path) -> None:
+    with VideoSource(clip) as video:
+        form = video.form.resized((24, 32))
+        with VideoSink(tmp_path / "out.mp4", source=video.info, source_path=clip, form=form) as sink:
+            for frame in video.frames():
+                sink.write(frame.with_planes(tuple(plane[::2, ::2] for plane in frame.planes), form))
+    assert read_rgb(tmp_path / "out.mp4")[0].shape == (24, 32, 3)
+
+
+# What goes wrong
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.name.endswith(".part"))
+
+
+def test_nothing_is_under_the_final_name_before_the_end(tmp_path: Path, clip: Path) -> None:
+    output = tmp_path / "out.mp4"
+    with VideoSource(clip) as video, VideoSink(output, source=video.info, source_path=clip, form=video.form) as sink:
+        for frame in video.frames():
+            sink.write(frame)
+            assert not output.exists()
+            assert len(leftovers(tmp_path)) == 1
+    assert output.exists()
+    assert leftovers(tmp_path) == []
+    sink.abort()
+    sink.finish()
+    assert output.exists()
+
+
+def test_an_error_leaves_no_file(tmp_path: Path, clip: Path) -> None:
+    output = tmp_path / "out.mp4"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        VideoSource(clip) as video,
+        VideoSink(output, source=video.info, source_path=clip, form=video.form) as sink,
+    ):
+        for number, frame in enumerate(video.frames()):
+            sink.write(frame)
+            if number == 5:
+                raise KeyboardInterrupt
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4"]
+
+
+def test_aborting_an_overwrite_keeps_the_old_file(tmp_path: Path, clip: Path) -> None:
+    output = tmp_path / "out.mp4"
+    output.write_bytes(b"precious")
+    with VideoSource(clip) as video:
+        sink = VideoSink(output, source=video.info, source_path=clip, form=video.form, overwrite=True)
+        sink.write(next(video.frames()))
+        sink.abort()
+        sink.abort()
+    assert output.read_bytes() == b"precious"
+    assert leftovers(tmp_path) == []
+
+
+def test_an_existing_output_is_kept_unless_overwriting_is_asked_for(tmp_path: Path, clip: Path) -> None:
+    output = tmp_path / "out.mp4"
+    output.write_bytes(b"precious")
+    with pytest.raises(BadOption, match="out.mp4 exists; .*--overwrite"):
+        copy(clip, output)
+    assert output.read_bytes() == b"precious"
+    copy(clip, output, overwrite=True)
+    assert len(read_contents(output).pts) == 10
+
+
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path, clip: Path) -> None:
+    copy(clip, tmp_path / "out.mp4")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "out.mp4").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("link", ["same", "symbolic", "hard", "dots"])
+def test_the_input_is_never_the_output(tmp_path: Path, clip: Path, link: str) -> None:
+    output = tmp_path / "link.mp4"
+    if link == "same":
+        output = clip
+    elif link == "symbolic":
+        output.symlink_to(clip)
+    elif link == "hard":
+        os.link(clip, output)
+    else:
+        (tmp_path / "sub").mkdir()
+        output = tmp_path / "sub" / ".." / "in.mp4"
+    before = clip.read_bytes()
+    with pytest.raises(BadOption, match="is the input itself"):
+        copy(clip, output, overwrite=True)
+    assert clip.read_bytes() == before
+
+
+def test_a_missing_folder_is_said(tmp_path: Path, clip: Path) -> None:
+    with pytest.raises(VideoError, match="there is no folder .*nowhere"):
+        copy(clip, tmp_path / "nowhere" / "out.mp4")
+
+
+def test_a_folder_is_no_output(tmp_path: Path, clip: Path) -> None:
+    (tmp_path / "out.mp4").mkdir()
+    with pytest.raises(VideoError, match="it is a folder"):
+        copy(clip, tmp_path / "out.mp4", overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["out", "out.avi", "out.txt", "out.gif", ".mp4"])
+def test_an_unknown_suffix_names_those_there_are(tmp_path: Path, clip: Path, name: str) -> None:
+    with pytest.raises(BadOption, match=r"\.mp4, \.m4v, \.mov, \.mkv, \.webm"):
+        copy(clip, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "encode", "sentence"),
+    [
+        ("o.webm", EncodeOptions(codec="h264"), r"codec is h264; \.webm holds vp9, av1 \(write h264 to \.mp4"),
+        (
+            "o.mp4",
+            EncodeOptions(codec="ffv1"),
+            r"codec is ffv1; \.mp4 holds h264, hevc, av1, vp9 \(write ffv1 to \.mkv",
+        ),
+        ("o.mp4", EncodeOptions(crf=60), "crf is 60; libx264 takes 0 to 51"),
+        ("o.mp4", EncodeOptions(preset="warp"), "preset is 'warp'; libx264 has ultrafast"),
+        ("o.webm", EncodeOptions(preset="fast"), "preset is 'fast'; libvpx-vp9 has 0, 1"),
+        ("o.mkv", EncodeOptions(codec="ffv1", preset="fast"), "preset is 'fast'; ffv1 has none"),
+    ],
+)
+def test_what_an_encoder_cannot_do_is_a_sentence(
+    tmp_path: Path, clip: Path, name: str, encode: EncodeOptions, sentence: str
+) -> None:
+    with pytest.raises(BadOption, match=sentence):
+        copy(clip, tmp_path / name, encode=encode)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_folder_is_said(tmp_path: Path, clip: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    with pytest.raises(VideoError, match="its folder is not writable"):
+        copy(clip, folder / "out.mp4")
+
+
+def test_an_unwritable_folder_is_said_to_anyone(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vidstyle.video.sink.os.open", refuse)
+        with pytest.raises(VideoError, match="its folder is not writable"):
+            copy(clip, tmp_path / "out.mp4")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_file_that_cannot_grow_is_a_sentence_and_leaves_nothing(tmp_path: Path, suffix: str) -> None:
+    source = make_video(tmp_path / "in.mkv", codec="ffv1", size=(120, 160), frames=40)
+    script = textwrap.dedent(
+        f"""
+        import resource, signal, sys
+        from pathlib import Path
+        from vidstyle.errors import VideoError
+        from vidstyle.options import EncodeOptions
+        from vidstyle.video.sink import VideoSink
+        from vidstyle.video.source import VideoSource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        source, output = Path({str(source)!r}), Path({str(tmp_path / ("out" + suffix))!r})
+        with VideoSource(source) as video:
+            encode = EncodeOptions(crf=0)
+            sink = VideoSink(output, source=video.info, source_path=source, form=video.form, encode=encode)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+            try:
+                with sink:
+                    for frame in video.frames():
+                        sink.write(frame)
+            except VideoError as error:
+                print(error)
+                sys.exit(3)
+        """
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 3, run.stderr
+    assert "larger than this system or disk allows" in run.stdout
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mkv"]
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        source = make_video(tmp_path / "in.mkv", codec="ffv1", size=(120, 160), frames=60)
+        with pytest.raises(VideoError, match="no space is left"):
+            copy(source, disk / "out.mp4", encode=EncodeOptions(crf=0))
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
