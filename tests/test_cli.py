@@ -64,7 +64,7 @@ def test_render_json_is_only_json(video: Path, tmp_path: Path) -> None:
 def test_every_render_option_reaches_the_picture(video: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mkv"
     blend = ",".join(f"{name}:{weight}" for name, weight in zip(style_names(), (0.7, 0.3), strict=False))
-    options = ["--style", blend, "--strength", 0.5, "--preserve-color", "--size", "48x32", "--start", "0:00.1"]
+    options = ["--style", blend, "--strength", 0.5, "--preserve-color", "--size", "64x48", "--start", "0:00.1"]
     options += ["--end", 0.4, "--codec", "hevc", "--crf", 30, "--preset", "ultrafast", "--threads", 1]
     options += ["--backend", "onnxruntime", "--precision", "fp32", "--overwrite", "--skip-errors"]
     out.write_text("old")
@@ -72,7 +72,7 @@ def test_every_render_option_reaches_the_picture(video: Path, tmp_path: Path) ->
     assert result.exit_code == 0, result.output
     with av.open(str(out)) as file:
         stream = file.streams.video[0]
-        assert (stream.codec_context.name, stream.width, stream.height) == ("hevc", 48, 32)
+        assert (stream.codec_context.name, stream.width, stream.height) == ("hevc", 64, 48)
         assert len(list(file.decode(stream))) == 7  # the frames at 0.12 to 0.36 s
 
 
