@@ -26,6 +26,7 @@ class Audio:
     seconds: float | None = None
     language: str = "eng"
     title: str | None = None
+    default: bool = True
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Subtitle:
     lines: tuple[tuple[float, float, str], ...] = ((0.1, 0.4, "first"), (0.5, 0.8, "second"))
     language: str = "eng"
     title: str | None = None
+    forced: bool = False
 
 
 def picture(size: tuple[int, int], index: int) -> NDArray[np.uint8]:
@@ -93,6 +95,7 @@ def make_video(
         settings = {"preset": "ultrafast", "crf": "18"} if codec == "libx264" else {}
         stream: Any = output.add_stream(codec, rate=rate, options={**settings, **(options or {})})
         stream.time_base = base
+        stream.disposition = Disposition.default
         context = stream.codec_context
         context.time_base, context.height, context.width, context.pix_fmt = base, height, width, pixel_format
         context.flags |= av.codec.context.Flags.frame_duration
@@ -143,6 +146,7 @@ class _Tone:
     def __init__(self, output: Any, track: Audio, seconds: float) -> None:
         self._output = output
         self._stream = output.add_stream(track.codec, rate=track.rate)
+        self._stream.disposition = Disposition.default if track.default else 0
         self._stream.codec_context.layout = track.layout
         _label(self._stream, track.language, track.title)
         self._samples = round((track.seconds or seconds) * track.rate)
@@ -165,6 +169,7 @@ class _Text:
     def __init__(self, output: Any, track: Subtitle) -> None:
         self._output, self._track = output, track
         self._stream = output.add_stream(track.codec)
+        self._stream.disposition = Disposition.forced if track.forced else 0
         self._stream.codec_context.subtitle_header = _ASS_HEADER
         self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, 1000)
         _label(self._stream, track.language, track.title)
@@ -200,9 +205,12 @@ class _Cover:
 
 _ASS_HEADER = b"""[Script Info]
 ScriptType: v4.00+
+PlayResX: 384
+PlayResY: 288
 [V4+ Styles]
-Format: Name, Fontname, Fontsize
-Style: Default,Arial,16
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
+StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1
 [Events]
 Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """
@@ -272,7 +280,7 @@ def read_contents(path: Path) -> Contents:
             pts=[],
             durations=[],
             packets={s.index: [] for s in streams if s is not video},
-            codecs=[s.codec_context.name if s.codec_context else "none" for s in streams],
+            codecs=[s.codec_context.codec.canonical_name if s.codec_context else "none" for s in streams],
             kinds=[s.type for s in streams],
             tags=[dict(s.metadata) for s in streams],
             dispositions=[int(s.disposition) for s in streams],
@@ -292,7 +300,7 @@ def read_contents(path: Path) -> Contents:
                     contents.pts.append(frame.pts * frame.time_base)
                     contents.durations.append(frame.duration * frame.time_base)
             elif packet.size:
-                contents.packets[packet.stream.index].append((packet.pts * packet.time_base, bytes(packet)))
+                contents.packets[packet.stream.index].append(((packet.pts or 0) * packet.time_base, bytes(packet)))
     return contents
 
 

@@ -89,7 +89,7 @@ class TrackInfo:
 
     @property
     def label(self) -> str:
-        """For people: ``audio track 1 (aac)``."""
+        """For people: ``audio track 1 (aac)``. Tracks are counted from 0, the video among them."""
         return f"{self.kind} track {self.index} ({self.codec})"
 
 
@@ -98,7 +98,7 @@ def track_info(stream: Stream) -> TrackInfo:
     kind: str = stream.type
     if kind == "video" and stream.disposition & Disposition.attached_pic:
         kind = "cover"
-    name = stream.codec_context.name if stream.codec_context is not None else stream.name
+    name = stream.codec_context.codec.canonical_name if stream.codec_context is not None else stream.name
     return TrackInfo(
         index=stream.index,
         kind=kind,

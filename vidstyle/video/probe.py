@@ -140,7 +140,7 @@ def _info(path: Path, container: InputContainer, stream: VideoStream, frame: Vid
         duration=duration,
         frames=frames,
         container=container.format.name,
-        codec=context.name,
+        codec=context.codec.canonical_name,
         pixel_format=frame.format.name,
         rotation=rotation,
         mirrored=mirrored,

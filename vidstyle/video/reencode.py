@@ -28,7 +28,7 @@ _MILLISECOND = Fraction(1, 1000)
 _BIT_RATE_A_CHANNEL = {"aac": 96_000, "libopus": 64_000}
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 # Layouts that both AAC and Opus take, by the number of channels; the resampler mixes others into them.
-_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
+USUAL_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 
 
 class AudioReencoder:
@@ -41,8 +41,8 @@ class AudioReencoder:
             rate = 48000
         self.stream = cast(AudioStream, output.add_stream(encoder, rate=rate))
         """The track in the output."""
-        channels = min(source.codec_context.channels, len(_LAYOUTS))
-        self.stream.codec_context.layout = _LAYOUTS[channels - 1]
+        channels = min(source.codec_context.channels, len(USUAL_LAYOUTS))
+        self.stream.codec_context.layout = USUAL_LAYOUTS[channels - 1]
         self.stream.codec_context.bit_rate = _BIT_RATE_A_CHANNEL[encoder] * channels
         self.stream.codec_context.time_base = Fraction(1, rate)
 

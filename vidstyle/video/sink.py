@@ -32,7 +32,7 @@ from vidstyle.video.info import (
 )
 from vidstyle.video.planes import PlaneWriter
 from vidstyle.video.span import Span
-from vidstyle.video.tags import file_tags, needs_free_tags, track_tags
+from vidstyle.video.tags import file_tags, needs_free_tags
 from vidstyle.video.tracks import TrackCopier
 
 
@@ -203,9 +203,7 @@ class VideoSink:
         if codec == "hevc" and self._file.format.name in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # the name by which Apple's players know it
         if tracks is not None:
-            old = tracks.stream(source.index)
-            stream.metadata.update(track_tags(old))
-            stream.disposition = old.disposition
+            tracks.take_tags(source.index, stream, "the video track")
             tracks.add_tracks(range(source.index + 1, tracks.count))
         try:
             context.open()

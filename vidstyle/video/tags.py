@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from av.stream import Stream
+from av.stream import Disposition, Stream
 
 # What the muxer writes by itself, or what was true of the old file only.
 _STALE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}
@@ -19,6 +19,12 @@ _MP4_FILE = {
     "creation_time",
 }
 _MP4_TRACK = {"language", "title", "handler_name", "creation_time", "timecode"}
+# QuickTime numbers its languages; FFmpeg's table of them has these under their other three letters.
+_MAC_LANGUAGES = {
+    **{"deu": "ger", "nld": "dut", "isl": "ice", "zho": "chi", "sqi": "alb", "hye": "arm", "kat": "geo"},
+    **{"mya": "bur", "msa": "may", "mkd": "mac", "cym": "wel", "eus": "baq", "ell": "gre", "fre": "fra"},
+    **{"rum": "ron", "cze": "ces", "slo": "slk", "bod": "tib", "fas": "per", "srp": "sr"},
+}
 
 
 def file_tags(tags: dict[str, str]) -> dict[str, str]:
@@ -28,9 +34,16 @@ def file_tags(tags: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in kept.items() if kept.get(_without_language(key)) != value}
 
 
-def track_tags(stream: Stream) -> dict[str, str]:
-    """The tags of a track, without those that describe the old file."""
-    return {key: value for key, value in stream.metadata.items() if not _STALE_TRACK.fullmatch(key)}
+def track_tags(stream: Stream, muxer: str) -> dict[str, str]:
+    """The tags of a track, without those that describe the old file, in words that ``muxer`` knows."""
+    tags = {key: value for key, value in stream.metadata.items() if not _STALE_TRACK.fullmatch(key)}
+    if "name" in tags and "title" not in tags:
+        tags["title"] = tags.pop("name")  # MP4 files are read with the one and written with the other
+    if stream.disposition & Disposition.attached_pic:
+        tags = {key: value for key, value in tags.items() if key not in ("filename", "mimetype")}
+    if muxer == "mov" and "language" in tags:
+        tags["language"] = _MAC_LANGUAGES.get(tags["language"], tags["language"])
+    return tags
 
 
 def needs_free_tags(tags: dict[str, str]) -> bool:
@@ -42,7 +55,7 @@ def lost_track_tags(stream: Stream, muxer: str) -> list[str]:
     """Tags of a track for which the container has no place."""
     if muxer not in ("mp4", "mov"):
         return []
-    return sorted(set(track_tags(stream)) - _MP4_TRACK)
+    return sorted(set(track_tags(stream, muxer)) - _MP4_TRACK)
 
 
 def _without_language(key: str) -> str:

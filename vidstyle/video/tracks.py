@@ -17,7 +17,7 @@ from av.subtitles.stream import SubtitleStream
 
 from vidstyle.video.container import open_input
 from vidstyle.video.info import TrackInfo, track_info
-from vidstyle.video.reencode import AudioReencoder, SubtitleReencoder
+from vidstyle.video.reencode import USUAL_LAYOUTS, AudioReencoder, SubtitleReencoder
 from vidstyle.video.span import Span
 from vidstyle.video.tags import lost_track_tags, track_tags
 
@@ -25,7 +25,7 @@ from vidstyle.video.tags import lost_track_tags, track_tags
 _REFUSED = {"mp4": {"truehd", "mlp"}, "mov": {"truehd", "mlp", "opus", "libopus", "flac", "vp9", "av1", "libdav1d"}}
 _AUDIO_ENCODER = {"mp4": "aac", "mov": "aac", "matroska": "aac", "webm": "libopus"}
 _SUBTITLE_ENCODER = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
-_BITMAP_SUBTITLES = ("pgssub", "dvdsub", "dvbsub", "xsub", "dvb_teletext", "libzvbi_teletextdec")
+_BITMAP_SUBTITLES = ("hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub", "dvb_teletext")
 _COVER_TYPES = {"png": "image/png", "mjpeg": "image/jpeg"}
 _PRIMING_SECONDS = 0.1
 _SUFFIX = {"mp4": "MP4", "mov": "MOV", "matroska": "Matroska", "webm": "WebM"}
@@ -50,17 +50,36 @@ class Copy:
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
+        # Some demuxers do not say how long a packet lasts. MP4 must know, or the last one is not played:
+        # such a packet waits for the next.
+        self._held: Packet[Stream] | None = None
+        self._duration = 0
 
     def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
         ticks = round(shift / packet.time_base)
-        if ticks:
+        if self.stream.disposition & Disposition.attached_pic:
+            packet.pts = packet.dts = 0  # a cover has no time of its own
+        elif ticks:
             packet.pts = None if packet.pts is None else packet.pts - ticks
             packet.dts = None if packet.dts is None else packet.dts - ticks
+        ready = self._released(packet)
         packet.stream = self.stream
-        return [packet]
+        if packet.duration or packet.dts is None or self.stream.type != "audio":
+            return [*ready, packet]
+        self._held = packet
+        return ready
 
     def flush(self) -> list[Packet[Stream]]:
-        return []
+        return self._released(None)
+
+    def _released(self, following: Packet[Stream] | None) -> list[Packet[Stream]]:
+        held, self._held = self._held, None
+        if held is None:
+            return []
+        if following is not None and following.dts is not None and held.dts is not None:
+            self._duration = max(0, following.dts - held.dts)
+        held.duration = self._duration
+        return [held]
 
 
 class TrackCopier:
@@ -73,6 +92,7 @@ class TrackCopier:
     def __init__(self, path: Path, output: OutputContainer, muxer: str, span: Span) -> None:
         self.notes: list[str] = []
         """What is left out or converted; a sentence each."""
+        self._path = path
         self._output = output
         self._muxer = muxer
         self._span = span
@@ -94,15 +114,20 @@ class TrackCopier:
         """The source's own tags."""
         return self._input.metadata
 
-    def stream(self, index: int) -> Stream:
-        """A track of the source."""
-        return self._input.streams[index]
-
     def add_tracks(self, indexes: range) -> None:
         """Make tracks in the output for those of the source's that have these indexes."""
         for stream in self._input.streams:
             if stream.index in indexes:
                 self._add(stream, track_info(stream))
+
+    def take_tags(self, index: int, copy: Stream, label: str) -> None:
+        """Give ``copy`` the metadata and dispositions of the source's track ``index``."""
+        stream = self._input.streams[index]
+        copy.metadata.update(track_tags(stream, self._muxer))
+        copy.disposition = stream.disposition
+        lost = lost_track_tags(stream, self._muxer)
+        if lost:
+            self.notes.append(f"{_SUFFIX[self._muxer]} has no place for the tags {', '.join(lost)} of {label}")
 
     def add_chapters(self) -> None:
         """Give the output the source's chapters, those of the clip."""
@@ -153,19 +178,20 @@ class TrackCopier:
             self.notes.append(f"{info.label} cannot be written to {name}: it is left out")
         if carrier is None:
             return
-        carrier.stream.metadata.update(track_tags(stream))
-        carrier.stream.disposition = stream.disposition
         self._carriers[stream.index] = carrier
-        lost = lost_track_tags(stream, self._muxer)
-        if lost:
-            self.notes.append(f"{name} has no place for the tags {', '.join(lost)} of {info.label}")
+        self.take_tags(stream.index, carrier.stream, info.label)
 
     def _audio(self, stream: AudioStream, info: TrackInfo) -> Carrier | None:
         if stream.codec_context is None:
             self.notes.append(f"{info.label} is in a codec that FFmpeg does not know: it is left out")
             return None
-        if info.codec in self._holds:
-            return Copy(self._output.add_stream_from_template(stream))
+        if stream.codec_context.name in self._holds:
+            copy = self._output.add_stream_from_template(stream)
+            channels = copy.codec_context.channels
+            if copy.codec_context.layout.name == f"{channels} channels" and channels <= len(USUAL_LAYOUTS):
+                # Matroska does not say which speakers raw sound is for, MP4 must.
+                copy.codec_context.layout = USUAL_LAYOUTS[channels - 1]
+            return Copy(copy)
         encoder = _AUDIO_ENCODER[self._muxer]
         new = encoder.removeprefix("lib")
         self.notes.append(
@@ -175,7 +201,7 @@ class TrackCopier:
 
     def _subtitle(self, stream: SubtitleStream, info: TrackInfo) -> Carrier | None:
         name = _SUFFIX[self._muxer]
-        if stream.codec_context is not None and info.codec in self._holds:
+        if stream.codec_context is not None and stream.codec_context.name in self._holds:
             return Copy(self._output.add_stream_from_template(stream))
         if stream.codec_context is None or info.codec in _BITMAP_SUBTITLES:
             self.notes.append(f"{info.label} cannot be written to {name}: it is left out; write to .mkv to keep it")
@@ -186,12 +212,12 @@ class TrackCopier:
 
     def _cover(self, stream: Stream, info: TrackInfo) -> Carrier | None:
         mime = _COVER_TYPES.get(info.codec)
-        if self._muxer in ("mp4", "mov") and mime is not None:
+        if self._muxer == "mp4" and mime is not None:
             return Copy(self._output.add_stream_from_template(stream, opaque=True))
         if self._muxer == "matroska" and mime is not None:
             # In Matroska a cover is an attached file.
-            packet = next((p for p in self._input.demux(stream) if p.size), None)
-            self._input.seek(0)
+            with open_input(self._path) as file:
+                packet = next((p for p in file.demux(file.streams[stream.index]) if p.size), None)
             if packet is not None:
                 self._output.add_attachment(f"cover.{mime.removeprefix('image/')}", mime, bytes(packet))
                 return None

@@ -1,0 +1,360 @@
+"""Everything beside the pictures: kept as it is, converted where it must be, and named where it cannot be kept."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from av.stream import Disposition
+from media import Audio, Subtitle, make_video, png_cover, read_contents
+from test_sink import copy
+
+from vidstyle.options import ClipOptions
+
+FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_sound_is_copied_bit_for_bit_at_its_own_times(tmp_path: Path, suffix: str) -> None:
+    tracks = [Audio(language="eng", title="English"), Audio(language="fra", layout="5.1", rate=44100, title="Français")]
+    source = make_video(tmp_path / "in.mp4", frames=30, audio=tracks)
+    output = tmp_path / f"out{suffix}"
+    assert copy(source, output) == []
+    before, after = read_contents(source), read_contents(output)
+    assert after.kinds == ["video", "audio", "audio"]
+    for index in (1, 2):
+        assert [data for _, data in after.packets[index]] == [data for _, data in before.packets[index]]
+        tolerance = Fraction(1, 1000) if suffix == ".mkv" else 0
+        pairs = zip(before.packets[index], after.packets[index], strict=True)
+        assert max(abs(old - new) for (old, _), (new, _) in pairs) <= tolerance
+    assert [tags.get("language") for tags in after.tags[1:]] == ["eng", "fra"]
+    assert [tags.get("title") or tags.get("name") for tags in after.tags[1:]] == ["English", "Français"]
+    assert after.pts == before.pts
+
+
+def test_a_sound_track_that_comes_first_stays_first(tmp_path: Path) -> None:
+    first = make_video(tmp_path / "in.mp4", audio=[Audio()])
+    swapped = tmp_path / "swapped.mp4"
+    with av.open(str(first)) as source, av.open(str(swapped), "w") as made:
+        video, audio = source.streams.video[0], source.streams.audio[0]
+        copies = {s.index: made.add_stream_from_template(s, opaque=True) for s in (audio, video)}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                made.mux(packet)
+    output = tmp_path / "out.mp4"
+    copy(swapped, output)
+    assert read_contents(output).kinds == ["audio", "video"]
+
+
+def test_sound_longer_than_the_picture_is_kept_whole(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", frames=5, audio=[Audio(seconds=2.0)])
+    output = tmp_path / "out.mp4"
+    copy(source, output)
+    assert read_contents(output).packets == read_contents(source).packets
+
+
+def test_sound_and_picture_are_interleaved(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", frames=100, audio=[Audio()])
+    output = tmp_path / "out.mkv"
+    copy(source, output)
+    with av.open(str(output)) as file:
+        times = [float(p.pts * p.time_base) for p in file.demux() if p.size]
+    assert max(max(times[: i + 1]) - t for i, t in enumerate(times)) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "kept"),
+    [
+        (".mp4", "aac", "aac"),
+        (".mp4", "mp3", "mp3"),
+        (".mp4", "ac3", "ac3"),
+        (".mp4", "flac", "flac"),
+        (".mp4", "libopus", "opus"),
+        (".mp4", "alac", "alac"),
+        (".mp4", "pcm_s16le", "pcm_s16le"),
+        (".mov", "pcm_s16le", "pcm_s16le"),
+        (".mov", "alac", "alac"),
+        (".mov", "libopus", "aac"),
+        (".mov", "flac", "aac"),
+        (".mkv", "libopus", "opus"),
+        (".mkv", "flac", "flac"),
+        (".mkv", "pcm_s16le", "pcm_s16le"),
+        (".webm", "libopus", "opus"),
+        (".webm", "aac", "opus"),
+        (".webm", "pcm_s16le", "opus"),
+    ],
+)
+def test_sound_is_converted_only_where_the_container_cannot_hold_it(
+    tmp_path: Path, suffix: str, codec: str, kept: str
+) -> None:
+    source = make_video(tmp_path / "in.mkv", frames=25, audio=[Audio(codec=codec)])
+    before = read_contents(source)
+    output = tmp_path / f"out{suffix}"
+    notes = copy(source, output)
+    after = read_contents(output)
+    assert after.codecs[1] == kept
+    assert after.pts == before.pts
+    if before.codecs[1] == kept:
+        assert notes == []
+        # MP4 cuts raw sound into other packets.
+        assert b"".join(data for _, data in after.packets[1]) == b"".join(data for _, data in before.packets[1])
+    else:
+        assert len(notes) == 1
+        assert f"is converted to {kept}, because" in notes[0]
+    assert 0.95 < _seconds_of_sound(output) < 1.1
+    assert after.tags[1]["language"] == "eng"
+
+
+def _seconds_of_sound(path: Path) -> float:
+    with av.open(str(path)) as file:
+        return sum(f.samples / f.sample_rate for f in file.decode(audio=0))
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.5, None), (0.5, 1.0)])
+def test_converted_sound_is_cut_with_the_picture(tmp_path: Path, start: float, end: float | None) -> None:
+    source = make_video(tmp_path / "in.mp4", frames=50, audio=[Audio()])
+    output = tmp_path / "out.webm"
+    copy(source, output, clip=ClipOptions(start=start, end=end))
+    assert abs(_seconds_of_sound(output) - ((end or 2.0) - start)) < 0.06
+    with av.open(str(output)) as file:
+        first = next(file.decode(audio=0))
+    assert abs(float(first.pts * first.time_base)) < 0.05
+
+
+TEXTS = ["first", "second & more", "été"]
+LINES = ((0.1, 0.4, "first"), (0.5, 0.8, r"second & more"), (0.9, 1.2, "été"))
+
+
+def subtitle_lines(path: Path) -> list[tuple[float, float, str]]:
+    """Begin, end and text of the first subtitle track."""
+    lines = []
+    with av.open(str(path)) as file:
+        stream = file.streams.subtitles[0]
+        for packet in file.demux(stream):
+            if not packet.size:
+                continue
+            for rect in stream.decode(packet):
+                begin = float(packet.pts * packet.time_base)
+                text = rect.dialogue.decode()  # type: ignore[union-attr]
+                lines.append((begin, begin + float(packet.duration * packet.time_base), text))
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "kept"),
+    [
+        ("srt", ".mp4", "mov_text"),
+        ("ass", ".mp4", "mov_text"),
+        ("webvtt", ".mov", "mov_text"),
+        ("srt", ".mkv", "subrip"),
+        ("ass", ".mkv", "ass"),
+        ("webvtt", ".mkv", "webvtt"),
+        ("srt", ".webm", "webvtt"),
+        ("ass", ".webm", "webvtt"),
+        ("mov_text", ".mp4", "mov_text"),
+        ("mov_text", ".mkv", "subrip"),
+        ("mov_text", ".webm", "webvtt"),
+    ],
+)
+def test_text_subtitles_are_kept_in_any_container(tmp_path: Path, codec: str, suffix: str, kept: str) -> None:
+    source = make_video(
+        tmp_path / ("in.mp4" if codec == "mov_text" else "in.mkv"),
+        frames=40,
+        subtitles=[Subtitle(codec=codec, lines=LINES, language="deu"), Subtitle(codec=codec, language="ita")],
+    )
+    output = tmp_path / f"out{suffix}"
+    notes = copy(source, output)
+    contents = read_contents(output)
+    assert contents.codecs[1:] == [kept, kept]
+    assert [tags["language"] for tags in contents.tags[1:]] == ["ger" if suffix == ".mov" else "deu", "ita"]
+    assert subtitle_lines(output) == [(pytest.approx(a), pytest.approx(b), text) for a, b, text in LINES]
+    converted = read_contents(source).codecs[1] != kept
+    assert len(notes) == (2 if converted else 0)
+    assert all("is converted to" in note for note in notes)
+
+
+def test_subtitles_move_with_a_clip(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mkv", frames=40, subtitles=[Subtitle(lines=LINES)])
+    for suffix in (".mkv", ".mp4"):
+        output = tmp_path / f"out{suffix}"
+        copy(source, output, clip=ClipOptions(start=0.4, end=0.88))
+        ((begin, end, text),) = subtitle_lines(output)
+        assert (begin, end, text) == (pytest.approx(0.1), pytest.approx(0.4), "second & more")
+
+
+def test_italics_survive_the_conversion(tmp_path: Path) -> None:
+    source = make_video(
+        tmp_path / "in.mkv", subtitles=[Subtitle(codec="ass", lines=((0.1, 0.3, r"{\i1}slanted{\i0}"),))]
+    )
+    output = tmp_path / "out.mp4"
+    copy(source, output)
+    with av.open(str(output)) as file:
+        stream = file.streams.subtitles[0]
+        texts = [rect.ass for p in file.demux(stream) if p.size for rect in stream.decode(p)]  # type: ignore[union-attr]
+    assert rb"{\i1}slanted" in texts[0]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_title_chapters_and_tags_are_kept(tmp_path: Path, suffix: str) -> None:
+    chapters = [(0.0, 0.2, "Opening"), (0.2, 0.4, "Ende & mehr")]
+    tags = {"title": "A day", "artist": "Someone", "comment": "shot on film", "date": "2021"}
+    source = make_video(
+        tmp_path / "in.mkv",
+        chapters=chapters,
+        metadata=tags,
+        video_metadata={"language": "jpn"},
+        audio=[Audio(codec="libopus")],
+    )
+    output = tmp_path / f"out{suffix}"
+    copy(source, output)
+    after = read_contents(output)
+    assert after.kinds[:2] == ["video", "audio"]
+    assert after.chapters == [(pytest.approx(a), pytest.approx(b), title) for a, b, title in chapters]
+    found = {key.lower(): value for key, value in after.metadata.items()}
+    assert {key: found.get(key) for key in tags} == tags
+    assert after.tags[0]["language"] == "jpn"
+
+
+def test_chapters_are_not_doubled_from_mp4_to_mp4(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", chapters=[(0.0, 0.2, "One"), (0.2, 0.4, "Two")])
+    output = tmp_path / "out.mp4"
+    assert copy(source, output) == []
+    assert read_contents(output).kinds == read_contents(source).kinds
+    assert read_contents(output).chapters == read_contents(source).chapters
+
+
+def test_chapters_move_with_a_clip(tmp_path: Path) -> None:
+    source = make_video(
+        tmp_path / "in.mkv", frames=50, chapters=[(0, 0.5, "One"), (0.5, 1.2, "Two"), (1.2, 2, "Three")]
+    )
+    output = tmp_path / "out.mkv"
+    copy(source, output, clip=ClipOptions(start=0.6, end=1.0))
+    assert read_contents(output).chapters == [(0.0, pytest.approx(0.4), "Two")]
+
+
+def test_unusual_tags_are_kept_in_mp4_too(tmp_path: Path) -> None:
+    tags = {"title": "A day", "com.apple.quicktime.make": "Apple", "location": "+48.2082+016.3738/"}
+    source = make_video(tmp_path / "in.mp4", metadata=tags, container_options={"movflags": "use_metadata_tags"})
+    assert tags.items() <= read_contents(source).metadata.items()
+    for suffix in (".mp4", ".mov", ".mkv"):
+        output = tmp_path / f"out{suffix}"
+        copy(source, output)
+        found = {key.lower(): value for key, value in read_contents(output).metadata.items()}
+        assert tags.items() <= found.items()
+
+
+def test_what_an_mp4_has_no_place_for_is_named(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mkv", audio=[Audio()], video_metadata={"CAMERA": "left"})
+    assert copy(source, tmp_path / "out.mkv") == []
+    assert read_contents(tmp_path / "out.mkv").tags[0]["CAMERA"] == "left"
+    (note,) = copy(source, tmp_path / "out.mp4")
+    assert note == "MP4 has no place for the tags CAMERA of the video track"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_dispositions_are_kept(tmp_path: Path, suffix: str) -> None:
+    source = make_video(tmp_path / "in.mkv", audio=[Audio(), Audio(default=False)], subtitles=[Subtitle(forced=True)])
+    before = read_contents(source).dispositions
+    assert before == [1, Disposition.default, 0, Disposition.forced]
+    output = tmp_path / f"out{suffix}"
+    copy(source, output)
+    expected = before if suffix == ".mkv" else before[:3]
+    assert read_contents(output).dispositions[: len(expected)] == expected
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("source_suffix", [".mp4", ".mkv"])
+def test_the_cover_is_kept(tmp_path: Path, source_suffix: str, suffix: str) -> None:
+    extra: dict[str, Any] = {"cover": png_cover()}
+    if source_suffix == ".mkv":
+        extra = {"attachment": ("cover.png", "image/png", png_cover())}
+    source = make_video(tmp_path / f"in{source_suffix}", audio=[Audio()], **extra)
+    output = tmp_path / f"out{suffix}"
+    assert copy(source, output) == []
+    with av.open(str(output)) as file:
+        (cover,) = [s for s in file.streams.video if s.disposition & Disposition.attached_pic]
+        packet = next(p for p in file.demux(cover) if p.size)
+        assert bytes(packet) == png_cover()
+    assert len(read_contents(output).pts) == 10
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".webm"])
+def test_a_cover_that_cannot_be_held_is_named(tmp_path: Path, suffix: str) -> None:
+    source = make_video(tmp_path / "in.mp4", cover=png_cover())
+    (note,) = copy(source, tmp_path / f"out{suffix}")
+    assert "the cover is left out" in note
+
+
+def test_an_attached_font_is_kept_or_named(tmp_path: Path) -> None:
+    font = b"\x00\x01\x00\x00not really a font"
+    source = make_video(tmp_path / "in.mkv", attachment=("fancy.ttf", "font/ttf", font), audio=[Audio()])
+    assert copy(source, tmp_path / "out.mkv") == []
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        (attached,) = file.streams.attachments
+        assert (attached.name, attached.mimetype, attached.data) == ("fancy.ttf", "font/ttf", font)
+    (note,) = copy(source, tmp_path / "out.mp4")
+    assert note == "attached file 'fancy.ttf' cannot be written to MP4: it is left out"
+
+
+def test_picture_subtitles_that_mp4_cannot_hold_are_named(tmp_path: Path) -> None:
+    source = _with_picture_subtitles(tmp_path / "in.mkv")
+    assert copy(source, tmp_path / "out.mkv") == []
+    assert read_contents(tmp_path / "out.mkv").packets == read_contents(source).packets
+    (note,) = copy(source, tmp_path / "out.mp4")
+    assert (
+        "subtitle track 1 (hdmv_pgs_subtitle) cannot be written to MP4: it is left out; write to .mkv to keep it"
+        in note
+    )
+
+
+def _with_picture_subtitles(path: Path) -> Path:
+    with av.open(str(path), "w") as output:
+        video: Any = output.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        text: Any = output.add_mux_stream("hdmv_pgs_subtitle")
+        text.time_base = Fraction(1, 1000)
+        for index in range(10):
+            output.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
+            if index == 3:
+                packet = av.Packet(b"\x80\x00\x00")  # an end-of-display-set segment
+                packet.stream, packet.pts, packet.dts, packet.time_base = text, 100, 100, Fraction(1, 1000)
+                output.mux(packet)
+        output.mux(video.encode(None))
+    return path
+
+
+def test_a_second_picture_track_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as output:
+        streams: list[Any] = [output.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(5):
+            for stream in streams:
+                output.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        for stream in streams:
+            output.mux(stream.encode(None))
+    (note,) = copy(source, tmp_path / "out.mp4")
+    assert "video track 1 (h264) is a second picture track: it is left out" in note
+
+
+def test_without_a_source_file_there_are_only_pictures(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", audio=[Audio()], metadata={"title": "A day"})
+    output = tmp_path / "out.mp4"
+    copy(source, output, tracks=False)
+    contents = read_contents(output)
+    assert contents.kinds == ["video"]
+    assert "title" not in contents.metadata
+
+
+def test_time_codes_are_kept(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mov", video_metadata={"timecode": "01:02:03:04"})
+    assert read_contents(source).kinds == ["video", "data"]
+    output = tmp_path / "out.mov"
+    assert copy(source, output) == []
+    assert read_contents(output).tags[0]["timecode"] == "01:02:03:04"
+    assert read_contents(output).kinds == ["video", "data"]
