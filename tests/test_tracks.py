@@ -282,6 +282,13 @@ def test_the_cover_is_kept(tmp_path: Path, source_suffix: str, suffix: str) -> N
     assert len(read_contents(output).pts) == 10
 
 
+def test_unusual_tags_beside_a_cover_are_named(tmp_path: Path) -> None:
+    cover = ("cover.png", "image/png", png_cover())
+    source = make_video(tmp_path / "in.mkv", attachment=cover, metadata={"title": "A day", "MOOD": "calm"})
+    (note,) = copy(source, tmp_path / "out.mp4")
+    assert note == "MP4 has no place for the tags MOOD beside a cover"
+
+
 @pytest.mark.parametrize("suffix", [".mov", ".webm"])
 def test_a_cover_that_cannot_be_held_is_named(tmp_path: Path, suffix: str) -> None:
     source = make_video(tmp_path / "in.mp4", cover=png_cover())

@@ -32,7 +32,7 @@ from vidstyle.video.info import (
 )
 from vidstyle.video.planes import PlaneWriter
 from vidstyle.video.span import Span
-from vidstyle.video.tags import file_tags, needs_free_tags
+from vidstyle.video.tags import file_tags, unusual_tags
 from vidstyle.video.tracks import TrackCopier
 
 
@@ -94,6 +94,8 @@ class VideoSink:
         )
         try:
             self._file.metadata.update(tags)
+            if container.muxer == "mp4" and unusual_tags(tags) and not _takes_free_form(source, tags):
+                self._note(f"MP4 has no place for the tags {', '.join(unusual_tags(tags))} beside a cover")
             if source_path is not None:
                 self._tracks = TrackCopier(source_path, self._file, container.muxer, span)
             self._stream = self._open_streams(source, codec, encode, settings)
@@ -236,6 +238,11 @@ class VideoSink:
         return VideoError(f"cannot write {self.path}: {getattr(error, 'strerror', None) or error}")
 
 
+def _takes_free_form(source: VideoInfo, tags: dict[str, str]) -> bool:
+    # In the free form FFmpeg writes no cover.
+    return bool(unusual_tags(tags)) and not any(track.kind == "cover" for track in source.tracks)
+
+
 _FINEST_TIMESCALE = 10_000_000
 
 
@@ -245,7 +252,7 @@ def _muxer_options(muxer: str, source: VideoInfo, tags: dict[str, str]) -> dict[
         # move everything, the pictures too, to a later time.
         return {"avoid_negative_ts": "disabled"}
     # The index goes to the front, so that players can begin before they have the whole file.
-    flags = "faststart+use_metadata_tags" if needs_free_tags(tags) else "faststart"
+    flags = "faststart+use_metadata_tags" if _takes_free_form(source, tags) else "faststart"
     # The unit in which MP4 says when a track begins; FFmpeg's own, a millisecond, is too coarse to be exact.
     bases = [source.time_base, *(t.time_base for t in source.tracks if t.kind == "audio" and t.time_base)]
     exact = math.lcm(*(base.denominator for base in bases))

@@ -9,7 +9,7 @@ from av.stream import Disposition, Stream
 # What the muxer writes by itself, or what was true of the old file only.
 _STALE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}
 _STALE_TRACK = re.compile(
-    r"encoder|rotate|vendor_id|DURATION|(BPS|NUMBER_OF_(FRAMES|BYTES)|DURATION|_STATISTICS_\w+)(-\w+)?"
+    r"(encoder|rotate|vendor_id|bps|number_of_(frames|bytes)|duration|_statistics_\w+)(-\w+)?", re.IGNORECASE
 )
 # Tags for which MP4's usual (iTunes) form has a place.
 _MP4_FILE = {
@@ -23,13 +23,13 @@ _MP4_TRACK = {"language", "title", "handler_name", "creation_time", "timecode"}
 _MAC_LANGUAGES = {
     **{"deu": "ger", "nld": "dut", "isl": "ice", "zho": "chi", "sqi": "alb", "hye": "arm", "kat": "geo"},
     **{"mya": "bur", "msa": "may", "mkd": "mac", "cym": "wel", "eus": "baq", "ell": "gre", "fre": "fra"},
-    **{"rum": "ron", "cze": "ces", "slo": "slk", "bod": "tib", "fas": "per", "srp": "sr"},
+    **{"rum": "ron", "cze": "ces", "slo": "slk", "bod": "tib", "fas": "per"},
 }
 
 
 def file_tags(tags: dict[str, str]) -> dict[str, str]:
     """The tags of a file, without those that describe the old one or say the same twice."""
-    kept = {key: value for key, value in tags.items() if key not in _STALE_FILE}
+    kept = {key: value for key, value in tags.items() if key.lower() not in _STALE_FILE}
     # MP4 tags are read twice if they have a language: "copyright" and "copyright-eng".
     return {key: value for key, value in kept.items() if kept.get(_without_language(key)) != value}
 
@@ -46,16 +46,16 @@ def track_tags(stream: Stream, muxer: str) -> dict[str, str]:
     return tags
 
 
-def needs_free_tags(tags: dict[str, str]) -> bool:
-    """Whether MP4 must store tags in QuickTime's free form, so that none is lost. Fewer players show it."""
-    return not set(tags) <= _MP4_FILE
+def unusual_tags(tags: dict[str, str]) -> list[str]:
+    """File tags that MP4 can store only in QuickTime's free form, which fewer players show."""
+    return sorted(key for key in tags if key.lower() not in _MP4_FILE)
 
 
 def lost_track_tags(stream: Stream, muxer: str) -> list[str]:
     """Tags of a track for which the container has no place."""
     if muxer not in ("mp4", "mov"):
         return []
-    return sorted(set(track_tags(stream, muxer)) - _MP4_TRACK)
+    return sorted(key for key in track_tags(stream, muxer) if key.lower() not in _MP4_TRACK)
 
 
 def _without_language(key: str) -> str:
