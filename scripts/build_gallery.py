@@ -4,7 +4,8 @@
 
 PAINTINGS is a folder with the pictures named in `GALLERY`; they are public domain and easy to find,
 and are not in this repository. Every style is written beside its network in vidstyle/gallery, with a
-card and a thumbnail. With --network, FILE first becomes the shared network.
+card and a thumbnail. With --network, FILE first becomes the shared network. The table in
+docs/gallery.md is written again from the cards; --only with no NAME does nothing but that.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import cv2
 import numpy as np
 import torch
 
-from vidstyle.gallery import FOLDER, NETWORK_FILE
+from vidstyle.gallery import FOLDER, NETWORK_FILE, load_style, style_names
 from vidstyle.model import TransformNet
 from vidstyle.networks import Network
 from vidstyle.style import Style
@@ -95,11 +96,41 @@ def build(paintings: Path, names: Iterable[str], options: AdaptOptions, network_
         print(painting.name, style.card["losses"], f"{style.card['seconds']} s", flush=True)
 
 
+DOCUMENT = Path(__file__).parent.parent / "docs" / "gallery.md"
+BEGIN, END = "<!-- table: scripts/build_gallery.py -->\n", "<!-- end of table -->"
+
+
+def table() -> str:
+    """The shipped styles as Markdown, from their cards."""
+    lines = [
+        "| style | painting | painter, year | network | steps | style before, after | content before, after |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in style_names():
+        style = load_style(name)
+        card, losses = style.card, style.card["losses"]
+        assert isinstance(losses, dict)
+        before, after = losses["before"], losses["after"]
+        lines.append(
+            f"| `{name}` | {card['painting']} | {card['painter']}, {card['year']} | {style.network_name}, {style.kind} "
+            f"| {card['steps']} | {before['style']:.2f}, {after['style']:.2f} "
+            f"| {before['content']:.2f}, {after['content']:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write_table(document: Path) -> None:
+    text = document.read_text()
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    document.write_text(head + BEGIN + table() + END + tail)
+
+
 def main() -> None:
     known = [painting.name for painting in GALLERY]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paintings", type=Path)
-    parser.add_argument("--only", nargs="+", choices=known, default=known, metavar="NAME")
+    parser.add_argument("--only", nargs="*", choices=known, default=known, metavar="NAME")
     parser.add_argument("--steps", type=int, default=AdaptOptions().steps)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--network", type=Path, help="a network file that replaces the shared one")
@@ -108,6 +139,7 @@ def main() -> None:
         network = FOLDER / "fast" / NETWORK_FILE
         network.write_bytes(arguments.network.read_bytes())
     build(arguments.paintings, arguments.only, AdaptOptions(steps=arguments.steps, threads=arguments.threads))
+    write_table(DOCUMENT)
 
 
 if __name__ == "__main__":
