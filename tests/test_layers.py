@@ -14,6 +14,7 @@ LEVELS = {
     "vidstyle.errors": 0,
     "vidstyle.options": 0,
     "vidstyle.home": 0,
+    "vidstyle.wholefile": 0,
     "vidstyle.frame": 1,
     "vidstyle.gpu": 1,
     "vidstyle.machine": 1,

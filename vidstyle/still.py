@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption, ImageError
 from vidstyle.header import PictureFormat, exif_orientation, png_chunks, read_header
+from vidstyle.wholefile import write_whole
 
 MAX_FILE_BYTES = 1 << 30
 """The largest picture file that is read: `MAX_PIXELS` of 16-bit RGBA, uncompressed."""
@@ -255,15 +254,11 @@ def check_output(path: Path, *, source: Path | None = None, overwrite: bool = Fa
 
 
 def write_still(path: Path, still: Still, *, overwrite: bool = False) -> tuple[str, ...]:
-    """Write ``still`` under a temporary name, then rename it to ``path``; returns what was lost (`Still.notes`)."""
+    """Write ``still`` to ``path``, whole or not at all; returns what was lost (`Still.notes`)."""
     check_output(path, overwrite=overwrite)
     data = encode_still(still, path.suffix)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        write_whole(path, data)
     except OSError as error:
         raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return fit_still(still, path.suffix).notes

@@ -6,8 +6,6 @@ Nothing is unpickled, no path inside a file is followed, and sizes are checked b
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from vidstyle.errors import BadModel
+from vidstyle.wholefile import write_whole
 
 MAX_FILE_BYTES = 64 << 20
 """The largest file that is read: twenty times the largest that vidstyle writes."""
@@ -74,17 +73,13 @@ def write_tensors(
     facts: dict[str, str],
     card: dict[str, object],
 ) -> None:
-    """Write ``tensors`` and header under a temporary name, then rename it to ``path``."""
+    """Write ``tensors`` and header to ``path``, whole or not at all."""
     header = {**facts, "format": file_format, "version": version, "card": json.dumps(card)}
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         # `save_file` would make a file that only its owner can read, whatever the umask says.
-        temporary.write_bytes(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, header))
-        os.replace(temporary, path)
+        write_whole(path, save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, header))
     except (OSError, SafetensorError) as error:
         raise BadModel(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _float32(path: Path, name: str, file: safe_open) -> NDArray[np.float32]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 from pathlib import Path
 
 from vidstyle.home import cache_folder
+from vidstyle.wholefile import write_whole
 
 FILES_KEPT = 64
 """Compiled models of one kind; the one used longest ago goes first. About 1 MB each for `fast`, 7 MB for `paper`."""
@@ -43,14 +43,9 @@ def read_cached(kind: str, key: str) -> bytes | None:
 def write_cached(kind: str, key: str, data: bytes) -> None:
     """Store ``data`` whole or not at all; where the folder cannot be written, not at all."""
     path = _path(kind, key)
-    temporary = path.with_name(f".{key}.{secrets.token_hex(4)}.part")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(hashlib.sha256(data).digest() + data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, hashlib.sha256(data).digest() + data)
         _forget_the_oldest(path.parent)
 
 

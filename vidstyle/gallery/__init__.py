@@ -77,7 +77,9 @@ def shared_network(name: str) -> Network:
     """The shipped network called ``name``."""
     path = FOLDER / name / NETWORK_FILE
     if not path.exists():
-        raise BadModel(f"vidstyle ships no shared network {name!r} yet; adapt on the network 'fast', or train with --from-scratch")
+        raise BadModel(
+            f"no shared network {name!r} is shipped yet; adapt on the network 'fast', or train with --from-scratch"
+        )
     return Network.load(path)
 
 

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import math
 import os
-import secrets
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +33,7 @@ from vidstyle.video.planes import PlaneWriter
 from vidstyle.video.span import Span
 from vidstyle.video.tags import file_tags, unusual_tags
 from vidstyle.video.tracks import TrackCopier
+from vidstyle.wholefile import part_path
 
 
 class VideoSink:
@@ -77,7 +77,7 @@ class VideoSink:
         self._shift = int(span.shift / source.time_base)
         self._last_pts: int | None = None
         self._closed = False
-        self._part = path.parent / f".{path.name[:80]}.{secrets.token_hex(4)}.part"
+        self._part = part_path(path)
         try:
             # Made here, so that a missing folder is told before the network is compiled; and so that it
             # has the permissions that any new file of the user has.
