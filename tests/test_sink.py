@@ -411,3 +411,16 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
         assert list(disk.iterdir()) == []
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_hevc_is_refused_where_its_encoder_is_not_to_be_trusted(tmp_path: Path) -> None:
+    source = VideoSource(make_video(tmp_path / "in.mp4", size=(32, 48), frames=1))
+    with source, pytest.raises(BadOption, match="widths from 64"):
+        VideoSink(
+            tmp_path / "out.mp4",
+            source=source.info,
+            source_path=None,
+            form=source.form,
+            encode=EncodeOptions(codec="hevc"),
+        )
+    assert not (tmp_path / "out.mp4").exists()

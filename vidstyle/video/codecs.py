@@ -48,6 +48,8 @@ class Encoder:
     """The one that is taken where the user has no wish."""
     takes_odd_420: bool
     """Whether 4:2:0 pictures may have an odd width or height."""
+    least_width: int = 2
+    """The narrowest picture it is trusted with."""
 
     def settings(self, options: EncodeOptions) -> dict[str, str]:
         """FFmpeg's options for ``options``. Raises `BadOption` for a crf or preset that it has not."""
@@ -77,9 +79,10 @@ _X264_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
     *("medium", "slow", "slower", "veryslow", "placebo"),
 )
+# libx265 4.2 writes outside its memory for pictures 34 to 54 pixels wide.
 ENCODERS: dict[Codec, Encoder] = {
     "h264": Encoder("libx264", 20, 51, _X264_PRESETS, "veryfast", takes_odd_420=False),
-    "hevc": Encoder("libx265", 24, 51, _X264_PRESETS, "superfast", takes_odd_420=False),
+    "hevc": Encoder("libx265", 24, 51, _X264_PRESETS, "superfast", takes_odd_420=False, least_width=64),
     "vp9": Encoder("libvpx-vp9", 31, 63, tuple(map(str, range(9))), "7", takes_odd_420=True),
     "av1": Encoder("libsvtav1", 32, 63, tuple(map(str, range(14))), "10", takes_odd_420=True),
     "ffv1": Encoder("ffv1", None, 63, (), "", takes_odd_420=True),

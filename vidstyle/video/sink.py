@@ -164,6 +164,11 @@ class VideoSink:
 
     def _codec_size(self, encode: EncodeOptions) -> tuple[int, int]:
         height, width = self._form.size
+        if width < self._encoder.least_width:
+            raise BadOption(
+                f"picture is {width}x{height}; {self._encoder.name} is only trusted with widths from "
+                f"{self._encoder.least_width} pixels: use --codec h264, or a larger --size"
+            )
         if encode.pixel_format == "yuv444p" or self._encoder.takes_odd_420:
             return height, width
         even = (height // 2 * 2, width // 2 * 2)
