@@ -40,10 +40,16 @@ class Subtitle:
     forced: bool = False
 
 
-def picture(size: tuple[int, int], index: int) -> NDArray[np.uint8]:
-    """RGB (height, width, 3): colored ramps with a bright square that moves; each index differs."""
+def picture(size: tuple[int, int], index: int, *, smooth: bool = False) -> NDArray[np.uint8]:
+    """RGB (height, width, 3): colored ramps with a bright square that moves; each index differs.
+
+    ``smooth`` leaves out what 4:2:0 cannot hold: the square and the sawtooth.
+    """
     height, width = size
     y, x = np.mgrid[0:height, 0:width]
+    if smooth:
+        blue = 120 + 40 * np.sin((x + y) / 20 + index / 3)
+        return np.stack([40 + 150 * x // width, 40 + 150 * y // height, blue], axis=-1).astype(np.uint8)
     rgb = np.stack(
         [40 + 150 * x // max(width, 1), 40 + 150 * y // max(height, 1), (x + y + 6 * index) % 160 + 40], axis=-1
     )
@@ -77,6 +83,7 @@ def make_video(
     cover: bytes | None = None,
     attachment: tuple[str, str, bytes] | None = None,
     pictures: Sequence[NDArray[np.uint8]] | None = None,
+    smooth: bool = False,
     last_duration: int | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
@@ -128,7 +135,7 @@ def make_video(
         for maker in (*covers, *texts):
             maker.write()
         for index, time in enumerate(times):
-            rgb = picture(size, index) if pictures is None else pictures[index]
+            rgb = picture(size, index, smooth=smooth) if pictures is None else pictures[index]
             frame = _encodable(rgb, pixel_format, color or {})
             frame.pts, frame.time_base = time, base
             after = times[index + 1] - time if index + 1 < len(times) else last_duration

@@ -91,11 +91,18 @@ class PlaneReader:
 class PlaneWriter:
     """Makes the encoder's frames from planes of one form. One writer serves one thread."""
 
-    def __init__(self, form: FrameForm, pixel_format: Literal["yuv420p", "yuv444p"], size: tuple[int, int]) -> None:
-        """``size`` is what the codec can hold: ``form.size``, or one row or column less."""
+    def __init__(
+        self,
+        form: FrameForm,
+        pixel_format: Literal["yuv420p", "yuv444p"],
+        size: tuple[int, int],
+        scaled: tuple[int, int],
+    ) -> None:
+        """``size`` is what is kept: ``form.size``, or a row or column less; ``scaled`` is what it becomes."""
         self._form = form
         self._pixel_format = pixel_format
         self._size = size
+        self._scaled = scaled
         self._reformatter = VideoReformatter()
 
     def write(self, frame: Frame, pts: int, time_base: Fraction) -> VideoFrame:
@@ -105,12 +112,14 @@ class PlaneWriter:
         made = VideoFrame(width, height, _FORMATS[form.pixels])
         for plane, target, shape in zip(frame.planes, made.planes, form.resized(self._size).plane_shapes, strict=True):
             np.copyto(plane_view(target, shape), plane[: shape[0], : shape[1]])
-        if made.format.name != self._pixel_format:
+        if made.format.name != self._pixel_format or self._scaled != self._size:
             color_range = ColorRange.JPEG if form.full_range else ColorRange.MPEG
             from_rgb = form.pixels == "rgb"
             made = self._reformatter.reformat(
                 made,
-                format=self._pixel_format,
+                self._scaled[1],
+                self._scaled[0],
+                self._pixel_format,
                 src_colorspace=None if from_rgb else _SWS_MATRIX[form.matrix],
                 src_color_range=ColorRange.JPEG if from_rgb else color_range,
                 dst_colorspace=_SWS_MATRIX[form.matrix],

@@ -7,6 +7,7 @@ import errno
 import math
 import os
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
@@ -70,8 +71,12 @@ class VideoSink:
         settings = self._encoder.settings(encode)
         _check_place(path, source_path, overwrite)
         self._form = form
-        self._size = self._codec_size(encode)
-        self._writer = PlaneWriter(form, encode.pixel_format, self._size)
+        self._aspect = source.sample_aspect_ratio
+        kept = self._codec_size(encode)
+        self._size = kept
+        if self._aspect not in (None, 1) and container.muxer in ("matroska", "webm") and codec not in ("h264", "hevc"):
+            self._size = self._square(kept)
+        self._writer = PlaneWriter(form, encode.pixel_format, kept, self._size)
         self._time_base = source.time_base
         span = Span.of(source, clip)
         self._shift = int(span.shift / source.time_base)
@@ -182,6 +187,17 @@ class VideoSink:
             )
         return even
 
+    def _square(self, size: tuple[int, int]) -> tuple[int, int]:
+        # Neither the codec nor, by way of PyAV, the container has a place for the shape of pixels.
+        aspect, (height, width) = self._aspect or Fraction(1), size
+        square = (height, round(width * aspect)) if aspect > 1 else (round(height / aspect), width)
+        self._note(
+            f"pixels of {aspect.numerator}:{aspect.denominator} cannot be written with {self._encoder.name}: "
+            f"the picture is scaled from {width}x{height} to {square[1]}x{square[0]}, so that it looks the same"
+        )
+        self._aspect = None
+        return square
+
     def _open_streams(
         self, source: VideoInfo, codec: str, encode: EncodeOptions, settings: dict[str, str]
     ) -> VideoStream:
@@ -205,8 +221,8 @@ class VideoSink:
         context.colorspace = color.matrix
         context.color_primaries = color.primaries
         context.color_trc = color.transfer
-        if source.sample_aspect_ratio is not None:
-            context.sample_aspect_ratio = source.sample_aspect_ratio
+        if self._aspect is not None:
+            context.sample_aspect_ratio = self._aspect
         if codec == "hevc" and self._file.format.name in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # the name by which Apple's players know it
         if tracks is not None:

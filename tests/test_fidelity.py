@@ -1,0 +1,380 @@
+"""What the picture looks like on the way through: color tags, pixel formats, fields, high dynamic range."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from media import make_video, picture, psnr, read_contents, read_rgb
+from numpy.typing import NDArray
+from test_sink import copy
+
+from vidstyle.errors import VideoError
+from vidstyle.options import EncodeOptions
+from vidstyle.video.info import ColorTags
+from vidstyle.video.probe import probe
+from vidstyle.video.sink import VideoSink
+from vidstyle.video.source import VideoSource
+from vidstyle.video.tonemap import bt709_signal, light_from_pq, lookup_table, pq_from_light
+
+BT601 = {"colorspace": 6, "color_primaries": 6, "color_trc": 6, "color_range": 1}
+BT709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}
+FULL = {"colorspace": 1, "color_primaries": 1, "color_trc": 13, "color_range": 2}
+PQ = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
+HLG = {"colorspace": 9, "color_primaries": 9, "color_trc": 18, "color_range": 1}
+WIDE = {"colorspace": 9, "color_primaries": 9, "color_trc": 14, "color_range": 1}
+
+
+@pytest.mark.parametrize("color", [{}, BT601, BT709, FULL, {"color_range": 1}, {"colorspace": 1}])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_color_tags_are_written_back_and_unspecified_stays_unspecified(
+    tmp_path: Path, color: dict[str, int], suffix: str
+) -> None:
+    source = make_video(tmp_path / "in.mp4", color=color, options={"crf": "4"})
+    output = tmp_path / f"out{suffix}"
+    copy(source, output, encode=EncodeOptions(crf=4))
+    before, after = probe(source).stored_color, probe(output).stored_color
+    if suffix == ".webm" and not color:
+        # VP9 has one word for a matrix that nobody named, and says "limited" of every range but "full".
+        assert after.matrix == 2
+        assert after.range in (0, 1)
+    elif suffix == ".webm":
+        assert after.range == (before.range or 1)
+        assert {after.matrix, before.matrix} in ({before.matrix}, {5, 6})
+    else:
+        assert after == before
+        tags = (color.get("color_primaries", 2), color.get("color_trc", 2), color.get("colorspace", 2))
+        assert (before.primaries, before.transfer, before.matrix) == tags
+    assert min(psnr(a, b) for a, b in zip(read_rgb(source), read_rgb(output), strict=True)) > 30
+
+
+@pytest.mark.parametrize("location", ["left", "center", "topleft", "top", "bottomleft", "bottom"])
+def test_the_place_of_chroma_samples_is_kept(tmp_path: Path, location: str) -> None:
+    source = make_video(tmp_path / "in.mp4", options={"chroma_sample_location": location})
+    assert probe(source).color.chroma_location == location
+    for suffix in (".mp4", ".mkv"):
+        copy(source, tmp_path / f"out{suffix}")
+        assert probe(tmp_path / f"out{suffix}").color.chroma_location == location
+
+
+def test_the_place_of_chroma_samples_of_turned_pictures_is_not_claimed(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", options={"chroma_sample_location": "topleft"}, rotation=90)
+    info = probe(source)
+    assert info.stored_color.chroma_location == "topleft"
+    assert info.color.chroma_location is None
+
+
+@pytest.mark.parametrize(
+    ("size", "color", "matrix", "full"),
+    [
+        ((48, 64), {}, "bt601", False),
+        ((576, 64), {}, "bt601", False),
+        ((720, 64), {}, "bt709", False),
+        ((48, 64), {"colorspace": 1}, "bt709", False),
+        ((720, 64), {"colorspace": 5}, "bt601", False),
+        ((48, 64), {"color_range": 2}, "bt601", True),
+    ],
+)
+def test_frames_say_their_matrix_and_range_as_players_take_them(
+    tmp_path: Path, size: tuple[int, int], color: dict[str, int], matrix: str, full: bool
+) -> None:
+    path = make_video(tmp_path / "a.mp4", size=size, frames=1, color=color)
+    with VideoSource(path) as source:
+        assert (source.form.matrix, source.form.full_range) == (matrix, full)
+        assert next(source.frames()).form == source.form
+
+
+def test_a_matrix_that_players_would_guess_wrong_is_written(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "in.mp4", size=(48, 64), frames=2)
+    with VideoSource(path) as video:
+        form = video.form.resized((720, 960))
+        with VideoSink(tmp_path / "out.mp4", source=video.info, source_path=None, form=form) as sink:
+            for frame in video.frames():
+                sink.write(frame.with_planes(tuple(p.repeat(15, 0).repeat(15, 1) for p in frame.planes), form))
+    assert probe(tmp_path / "out.mp4").color.matrix == 6
+    small = read_rgb(path)[0].repeat(15, 0).repeat(15, 1)
+    assert psnr(small, read_rgb(tmp_path / "out.mp4")[0]) > 28
+
+
+def test_a_turned_video_without_tags_is_read_with_the_matrix_of_its_stored_height(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "in.mp4", size=(64, 800), frames=2, rotation=90, options={"crf": "4"})
+    with VideoSource(path) as source:
+        assert source.info.size == (800, 64)
+        assert source.form.matrix == "bt601"
+    copy(path, tmp_path / "out.mp4", encode=EncodeOptions(crf=4))
+    assert psnr(np.rot90(picture((64, 800), 0), -1), read_rgb(tmp_path / "out.mp4")[0]) > 28
+
+
+@pytest.mark.parametrize("rotation", [90, 180])
+def test_turned_video_is_written_upright_without_a_rotation(tmp_path: Path, rotation: int) -> None:
+    upright = picture((64, 96), 0)
+    stored = np.ascontiguousarray(np.rot90(upright, rotation // 90))
+    source = make_video(
+        tmp_path / "in.mp4",
+        size=stored.shape[:2],  # type: ignore[arg-type]
+        pictures=[stored] * 3,
+        frames=3,
+        rotation=rotation,
+        sample_aspect_ratio=Fraction(4, 3),
+    )
+    for suffix in (".mp4", ".mkv"):
+        output = tmp_path / f"out{suffix}"
+        copy(source, output)
+        info = probe(output)
+        assert (info.size, info.rotation) == ((64, 96), 0)
+        assert info.sample_aspect_ratio == (Fraction(3, 4) if rotation == 90 else Fraction(4, 3))
+        assert psnr(upright, read_rgb(output)[0]) > 28
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "h264"), (".mp4", "av1"), (".mov", "h264"), (".mkv", "h264")])
+def test_pixels_that_are_not_square_stay_so(tmp_path: Path, suffix: str, codec: Any) -> None:
+    source = make_video(tmp_path / "in.mp4", size=(64, 96), sample_aspect_ratio=Fraction(16, 11))
+    assert copy(source, tmp_path / f"out{suffix}", encode=EncodeOptions(codec=codec)) == []
+    assert probe(tmp_path / f"out{suffix}").sample_aspect_ratio == Fraction(16, 11)
+    assert probe(tmp_path / f"out{suffix}").size == (64, 96)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".webm", "vp9"), (".mkv", "av1"), (".mkv", "ffv1")])
+@pytest.mark.parametrize(("aspect", "size"), [(Fraction(3, 2), (64, 144)), (Fraction(2, 3), (96, 96))])
+def test_pixels_become_square_where_their_shape_cannot_be_written(
+    tmp_path: Path, suffix: str, codec: Any, aspect: Fraction, size: tuple[int, int]
+) -> None:
+    source = make_video(tmp_path / "in.mp4", size=(64, 96), sample_aspect_ratio=aspect)
+    (note,) = copy(source, tmp_path / f"out{suffix}", encode=EncodeOptions(codec=codec))
+    assert f"is scaled from 96x64 to {size[1]}x{size[0]}, so that it looks the same" in note
+    assert probe(tmp_path / f"out{suffix}").size == size
+    assert probe(tmp_path / f"out{suffix}").sample_aspect_ratio in (None, 1)
+
+
+@pytest.mark.parametrize("pixels", ["i420", "rgb"])
+@pytest.mark.parametrize(
+    ("codec", "pixel_format"),
+    [
+        ("libx264", "yuv420p10le"),
+        ("libx264", "yuv422p"),
+        ("libx264", "yuv422p10le"),
+        ("libx264", "yuv444p"),
+        ("libx264", "yuvj420p"),
+        ("libx264rgb", "rgb24"),
+        ("libx264", "gray"),
+        ("ffv1", "yuv420p"),
+        ("ffv1", "yuv444p16le"),
+        ("ffv1", "bgr0"),
+        ("ffv1", "gbrp10le"),
+        ("ffv1", "gray"),
+        ("ffv1", "gray10le"),
+        ("ffv1", "yuva420p"),
+        ("ffv1", "bgra"),
+        ("libx265", "yuv420p10le"),
+        ("mpeg4", "yuv420p"),
+        ("mjpeg", "yuvj422p"),
+        ("png", "rgb24"),
+        ("png", "rgba"),
+        ("png", "rgb48be"),
+    ],
+)
+def test_every_pixel_format_is_read_in_its_own_colors(
+    tmp_path: Path, codec: str, pixel_format: str, pixels: Any
+) -> None:
+    full = {"color_range": 2} if pixel_format.startswith("yuvj") else {}
+    quality = {"libx264": {"crf": "1"}, "libx264rgb": {"crf": "1"}, "libx265": {"x265-params": "log-level=none:crf=2"}}
+    options = quality.get(codec, {"qscale": "2"} if codec in ("mpeg4", "mjpeg") else {})
+    path = make_video(
+        tmp_path / ("in.mov" if codec == "png" else "in.mkv"),
+        codec=codec,
+        pixel_format=pixel_format,
+        frames=2,
+        color=full,
+        options=options,
+        smooth=True,
+    )
+    expected = picture((48, 64), 0, smooth=True)
+    if pixel_format.startswith("gray"):
+        expected = (expected @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)[..., None].repeat(3, -1)
+    with VideoSource(path, pixels=pixels) as source:
+        frames = list(source.frames())
+        assert source.lost == 0
+    form = frames[0].form
+    assert form.pixels == pixels
+    output = tmp_path / "out.mkv"
+    copy(path, output, pixels=pixels, encode=EncodeOptions(codec="ffv1"))
+    assert psnr(expected, read_rgb(output)[0]) > 30
+    assert probe(output).color.matrix in (2, 5, 6)
+    if pixels == "rgb":
+        assert psnr(expected, frames[0].planes[0]) > 32
+
+
+def test_gif_is_read(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.gif", codec="gif", pixel_format="rgb8", rate=20, frames=6, smooth=True)
+    with VideoSource(path, pixels="rgb") as source:
+        frames = list(source.frames())
+    assert len(frames) == 6
+    assert psnr(picture((48, 64), 2, smooth=True), frames[2].planes[0]) > 18  # 256 colors
+
+
+def test_444_output_keeps_fine_color(tmp_path: Path) -> None:
+    stripes = np.zeros((48, 64, 3), np.uint8)
+    stripes[:, ::2] = (200, 40, 40)
+    stripes[:, 1::2] = (40, 40, 200)
+    source = make_video(
+        tmp_path / "in.mkv", codec="ffv1", pixel_format="yuv444p", pictures=[stripes] * 2, frames=2, color=BT709
+    )
+    copy(source, tmp_path / "out.mp4", pixels="rgb", encode=EncodeOptions(pixel_format="yuv444p", crf=1))
+    assert psnr(stripes, read_rgb(tmp_path / "out.mp4")[0]) > 35
+    color = probe(tmp_path / "out.mp4").color
+    assert (color.matrix, color.primaries, color.transfer, color.range) == (1, 1, 1, 1)
+
+
+# Interlaced video
+
+
+def interlaced_pictures(count: int) -> list[NDArray[np.uint8]]:
+    """A bright bar that moves 4 pixels a field: the two fields of a frame show it at two places."""
+
+    def at(moment: int) -> NDArray[np.uint8]:
+        made = np.full((96, 128, 3), 50, np.uint8)
+        made[:, 8 + 4 * moment : 28 + 4 * moment] = 220
+        return made
+
+    woven = []
+    for index in range(count):
+        frame = at(2 * index)
+        frame[1::2] = at(2 * index + 1)[1::2]
+        woven.append(frame)
+    return woven
+
+
+def combing(rgb: NDArray[np.uint8]) -> float:
+    """How much neighboring rows differ, against rows two apart."""
+    gray = rgb.mean(axis=2)
+    return float(np.abs(np.diff(gray, axis=0)).mean() / (np.abs(gray[2:] - gray[:-2]).mean() + 1.0))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_interlaced_video_is_deinterlaced_at_its_own_times_and_said(tmp_path: Path, suffix: str) -> None:
+    source = make_video(
+        tmp_path / f"in{suffix}",
+        size=(96, 128),
+        frames=10,
+        pictures=interlaced_pictures(10),
+        options={"flags": "+ilme+ildct", "x264-params": "tff=1", "crf": "4"},
+    )
+    assert combing(read_rgb(source)[5]) > 3
+    info = probe(source)
+    assert info.interlaced
+    assert any("interlaced" in note for note in info.notes)
+    with VideoSource(source) as video:
+        frames = list(video.frames())
+        assert video.lost == 0, video.errors
+        assert [f.pts * f.time_base for f in frames] == [Fraction(i, 25) for i in range(10)]
+    output = tmp_path / "out.mp4"
+    copy(source, output)
+    after = read_rgb(output)
+    assert len(after) == 10
+    assert max(combing(rgb) for rgb in after) < 0.5
+    assert not probe(output).interlaced
+    assert read_contents(output).pts == read_contents(source).pts
+
+
+def test_progressive_video_is_left_alone(tmp_path: Path) -> None:
+    info = probe(make_video(tmp_path / "in.mp4"))
+    assert not info.interlaced
+    assert info.notes == ()
+
+
+# High dynamic range
+
+
+def hdr_video(path: Path, color: dict[str, int], signal: NDArray[np.float64], **options: Any) -> Path:
+    """Uniform frames of a BT.2020 R'G'B' signal between 0 and 1, 10 bit."""
+    red, green, blue = signal
+    luma = 0.2627 * red + 0.6780 * green + 0.0593 * blue
+    codes = [64 + 876 * luma, 512 + 896 * (blue - luma) / 1.8814, 512 + 896 * (red - luma) / 1.4746]
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("libx265", rate=25, options={"x265-params": "log-level=none:crf=1", **options})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
+        for name, value in color.items():
+            setattr(stream.codec_context, name, value)
+        for index in range(3):
+            frame = av.VideoFrame(64, 64, "yuv420p10le")
+            for plane, code in zip(frame.planes, codes, strict=True):
+                np.frombuffer(memoryview(plane), np.uint16)[:] = round(code)
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("color", "hdr"), [(PQ, "pq"), (HLG, "hlg"), (WIDE, None)])
+@pytest.mark.parametrize("signal", [(0.5, 0.5, 0.5), (0.25, 0.3, 0.2), (0.55, 0.4, 0.35), (0.7, 0.68, 0.6)])
+@pytest.mark.parametrize("pixels", ["i420", "rgb"])
+def test_hdr_and_bt2020_are_shown_as_bt709(
+    tmp_path: Path, color: dict[str, int], hdr: Any, signal: tuple[float, float, float], pixels: Any
+) -> None:
+    source = hdr_video(tmp_path / "in.mkv", color, np.array(signal))
+    info = probe(source)
+    assert info.hdr == hdr
+    assert info.color == ColorTags(primaries=1, transfer=1, matrix=1, range=1)
+    assert any("is converted to standard range and BT.709" in note for note in info.notes)
+    output = tmp_path / "out.mp4"
+    copy(source, output, pixels=pixels, encode=EncodeOptions(crf=1))
+    assert probe(output).stored_color == ColorTags(primaries=1, transfer=1, matrix=1, range=1, chroma_location="left")
+    assert read_contents(output).pts == [Fraction(i, 25) for i in range(3)]
+    expected = 255 * bt709_signal(np.array(signal), hdr)
+    assert np.abs(read_rgb(output)[1][32, 32] - expected).max() < 8  # interpolation, 8-bit chroma and the codec
+
+
+def test_pq_is_its_own_inverse() -> None:
+    nits = np.array([0.0, 0.01, 1.0, 100.0, 203.0, 1000.0, 10000.0])
+    assert light_from_pq(pq_from_light(nits)) == pytest.approx(nits, rel=1e-6, abs=1e-6)
+    assert float(pq_from_light(np.array(100.0))) == pytest.approx(0.5081, abs=1e-4)  # ITU-R BT.2408 table 1
+    assert float(pq_from_light(np.array(203.0))) == pytest.approx(0.5807, abs=1e-4)
+
+
+@pytest.mark.parametrize("hdr", ["pq", "hlg", None])
+def test_tone_mapping_is_monotonous_neutral_and_in_range(hdr: Any) -> None:
+    grays = np.linspace(0, 1, 101)
+    shown = bt709_signal(np.stack([grays] * 3, axis=-1), hdr)
+    assert np.all(np.diff(shown[:, 0]) >= -1e-9)
+    assert np.allclose(shown, shown[:, :1], atol=0.004)
+    assert shown[0].max() == 0
+    assert shown[-1].min() > 0.995
+    table = lookup_table(hdr, size=9)
+    assert table.shape == (9, 9, 9, 3)
+    assert 0 <= table.min() <= table.max() <= 1
+
+
+def test_shadows_and_mid_tones_keep_their_light_and_highlights_are_not_clipped() -> None:
+    nits = np.array([1.0, 10.0, 50.0, 203.0, 400.0, 800.0])
+    signal = pq_from_light(nits)[:, None].repeat(3, axis=1)
+    light = 203.0 * bt709_signal(signal, "pq")[:, 1] ** 2.4
+    assert light[:3] == pytest.approx(nits[:3], rel=0.02)
+    assert 130 < light[3] < 203
+    assert np.all(np.diff(light) > 1)
+    assert light[-1] < 203
+
+
+def test_a_brighter_peak_is_compressed_more() -> None:
+    white = pq_from_light(np.array([[600.0] * 3]))
+    assert bt709_signal(white, "pq", 4000.0).max() < bt709_signal(white, "pq", 1000.0).max()
+
+
+def test_the_peak_is_taken_from_the_file(tmp_path: Path) -> None:
+    signal = pq_from_light(np.array([600.0] * 3))
+    shown = []
+    for number, light in enumerate(["", ":max-cll=4000,400"]):
+        params = {"x265-params": f"log-level=none:crf=1{light}"}
+        source = hdr_video(tmp_path / f"{number}.mkv", PQ, signal, **params)
+        with VideoSource(source) as video:
+            shown.append(int(next(video.frames()).planes[0][32, 32]))
+    assert shown[1] < shown[0] - 4
+
+
+def test_colors_that_cannot_be_read_are_refused_with_a_command(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mkv", color={"colorspace": 14})
+    with pytest.raises(VideoError, match="matrix 14 of ITU-T H.273.*ffmpeg -i"):
+        VideoSource(source)
