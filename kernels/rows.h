@@ -41,7 +41,7 @@ struct BoxSums {
 };
 
 // Where each pixel of an enlarged axis finds its four neighbours, and the cubic weights (Keys 1981,
-// "Cubic convolution interpolation", with a = -3/4 as OpenCV has it) that they get. Pixel centres are at
+// "Cubic convolution interpolation", with a = -3/4 as OpenCV has it) that they get. Pixel centers are at
 // halves: pixel x of `to` lies at (x + 0.5) * from / to - 0.5. Indices count from two pixels before the
 // first, so they start at 0.
 struct Taps {

@@ -154,8 +154,8 @@ def test_edges_come_from_the_full_size_source(monkeypatch: pytest.MonkeyPatch) -
     cv2.line(full, (10, 0), (101, 95), 220, 7)
     form = FrameForm(height=96, width=120, pixels="i420")
     work = form.resized((32, 40))
-    grey = np.full((48, 60), 128, np.uint8)
-    source = (full, grey, grey)
+    gray = np.full((48, 60), 128, np.uint8)
+    source = (full, gray, gray)
     shrunk = ops.shrink(source, form, work.size)
 
     def style(luma: U8) -> U8:
