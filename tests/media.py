@@ -86,18 +86,21 @@ def make_video(
     smooth: bool = False,
     last_duration: int | None = None,
     container_options: dict[str, str] | None = None,
+    live: bool = False,
 ) -> Path:
     """Write a video and return its path.
 
     ``size`` is ``(height, width)`` as stored. ``pts`` are the times of the frames in ``time_base``, for
     variable rates. ``rotation`` is degrees clockwise for showing. ``color`` takes the attributes
-    color_primaries, color_trc, colorspace, color_range, by number.
+    color_primaries, color_trc, colorspace, color_range, by number. ``live`` leaves out what a muxer can
+    only write at the end, such as the length of each track.
     """
     rate = Fraction(rate)
     base = time_base or 1 / rate
     times = list(pts) if pts is not None else [round(i / rate / base) for i in range(frames)]
     height, width = size
-    with av.open(str(path), "w", format=container, container_options=container_options) as output:
+    extra = {**(container_options or {}), **({"live": "1"} if live else {})}
+    with av.open(str(path), "w", format=container, container_options=extra) as output:
         output.metadata.update(metadata or {})
         settings = {"preset": "ultrafast", "crf": "18"} if codec == "libx264" else {}
         stream: Any = output.add_stream(codec, rate=rate, options={**settings, **(options or {})})
@@ -144,6 +147,13 @@ def make_video(
         output.mux(stream.encode(None))
         for tone in tones:
             tone.write()
+    return path
+
+
+def make_sound(path: Path, codec: str) -> Path:
+    """A file with sound alone."""
+    with av.open(str(path), "w") as output:
+        _Tone(output, Audio(codec=codec), 1.0).write()
     return path
 
 

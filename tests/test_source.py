@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
-from media import make_video, picture, psnr, read_contents
+from media import Audio, make_sound, make_video, picture, png_cover, psnr, read_contents
 
 from vidstyle.errors import VideoError
 from vidstyle.options import ClipOptions
@@ -145,8 +146,6 @@ def test_threads_do_not_change_the_frames(tmp_path: Path) -> None:
 
 
 def test_cover_art_is_not_taken_for_the_video(tmp_path: Path) -> None:
-    from media import png_cover
-
     path = make_video(tmp_path / "a.mp4", cover=png_cover())
     with av.open(str(path)) as file:
         assert len(file.streams.video) == 2
@@ -162,3 +161,211 @@ def test_a_change_of_size_in_mid_stream_keeps_the_first_size(tmp_path: Path) -> 
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     with VideoSource(path) as source:
         assert {frame.form.size for frame in source.frames()} == {(48, 64)}
+
+
+# Files that are no videos, not whole, or hostile
+
+
+def test_what_is_no_video_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("I am not a video.\n" * 100)
+    (tmp_path / "zip.mp4").write_bytes(b"PK\x03\x04" + bytes(range(256)) * 20)
+    (tmp_path / "noise.mkv").write_bytes(np.random.default_rng(0).bytes(5000))
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "picture.png").write_bytes(png_cover())
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
+    (tmp_path / "folder.mp4").mkdir()
+    sentences = {
+        "missing.mp4": "there is no file .*missing.mp4",
+        "folder.mp4": "is a folder; name a video file",
+        "empty.mp4": "is empty",
+        "text.mp4": "is not a video that can be read",
+        "zip.mp4": "is not a video that can be read",
+        "noise.mkv": "is not a video that can be read",
+        "picture.png": "is a PNG picture, not a video; stylize stills with `vidstyle image`",
+        "photo.jpg": "is a JPEG picture, not a video",
+    }
+    for name, sentence in sentences.items():
+        with pytest.raises(VideoError, match=sentence):
+            VideoSource(tmp_path / name)
+
+
+def test_sound_alone_is_said(tmp_path: Path) -> None:
+    for name, codec in (
+        ("a.m4a", "aac"),
+        ("a.wav", "pcm_s16le"),
+        ("a.mp3", "mp3"),
+        ("a.flac", "flac"),
+        ("a.mka", "aac"),
+    ):
+        path = make_sound(tmp_path / name, codec)
+        with pytest.raises(VideoError, match="has sound but no picture; name a file with a video track"):
+            VideoSource(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.mp4", "ffconcat version 1.0\nfile 'secret.mp4'\n"),
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n"),
+        ("stream.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"),
+        ("a.mpd", '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period></Period></MPD>'),
+        ("a.idx", "# VobSub index file, v7 (do not modify this line!)\n"),
+    ],
+)
+def test_files_that_point_to_other_files_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    make_video(tmp_path / "secret.mp4")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(VideoError, match="is not a video that can be read"):
+        VideoSource(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name", ["http://127.0.0.1:9/a.mp4", "pipe:0", "concat:a.mp4|b.mp4", "file:///etc/hostname", "-"]
+)
+def test_only_files_are_opened(name: str) -> None:
+    with pytest.raises(VideoError, match="there is no file"):
+        VideoSource(Path(name))
+
+
+@pytest.mark.parametrize("name", ["a:b.mp4", "a%03d.mp4", "pipe:0", "ö ä'\".mp4", "-i.mp4"])
+def test_odd_file_names_are_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_video(tmp_path / "plain.mp4")
+    made.rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for path in (Path(name), tmp_path / name):
+        with VideoSource(path) as source:
+            assert len(list(source.frames())) == 10
+
+
+@pytest.mark.parametrize(("width", "height"), [(100000, 16), (16, 100000), (16384, 16384), (70000, 70000)])
+def test_a_picture_of_absurd_size_is_refused_before_it_takes_memory(tmp_path: Path, width: int, height: int) -> None:
+    path = tmp_path / "a.y4m"
+    path.write_bytes(f"YUV4MPEG2 W{width} H{height} F25:1 Ip C420\nFRAME\n".encode() + bytes(1000))
+    with pytest.raises(VideoError):
+        VideoSource(path)
+
+
+def test_a_moov_less_mp4_says_that_it_is_cut_off(tmp_path: Path) -> None:
+    data = make_video(tmp_path / "whole.mp4", frames=50).read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(VideoError, match="is cut off: the index at its end is missing"):
+        VideoSource(path)
+
+
+def faststart(path: Path, **options: Any) -> Path:
+    return make_video(path, container_options={"movflags": "faststart"}, **options)
+
+
+@pytest.mark.parametrize("bframes", ["0", "3"])
+@pytest.mark.parametrize("threads", [1, None])
+@pytest.mark.parametrize("sound", [False, True])
+def test_a_cut_mp4_gives_what_is_there_and_counts_the_rest(
+    tmp_path: Path, bframes: str, threads: int | None, sound: bool
+) -> None:
+    options = {"bf": bframes, "g": "10"}
+    whole = faststart(tmp_path / "whole.mp4", frames=60, options=options, audio=[Audio()] if sound else [])
+    data = whole.read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(data[: len(data) * 2 // 3])
+    with VideoSource(path, threads=threads) as source:
+        frames = list(source.frames())
+        assert 5 < len(frames) < 60
+        assert len(frames) + source.lost == 60
+        assert any("cut off" in sentence for sentence in source.errors)
+    assert [f.pts for f in frames] == [512 * i for i in range(len(frames))]
+
+
+def test_a_cut_mkv_counts_what_is_missing(tmp_path: Path) -> None:
+    whole = make_video(tmp_path / "whole.mkv", frames=150, audio=[Audio()])
+    data = whole.read_bytes()
+    path = tmp_path / "cut.mkv"
+    path.write_bytes(data[: len(data) // 2])
+    with VideoSource(path) as source:
+        count = len(list(source.frames()))
+        assert 20 < count < 140
+        assert count + source.lost == pytest.approx(150, abs=1)
+
+
+def test_sound_that_goes_on_is_no_loss(tmp_path: Path) -> None:
+    for suffix in (".mkv", ".mp4", ".ts", ".webm"):
+        codecs = ("libvpx-vp9", "libopus") if suffix == ".webm" else ("libx264", "aac")
+        path = make_video(
+            tmp_path / f"a{suffix}",
+            frames=10,
+            codec=codecs[0],
+            audio=[Audio(codec=codecs[1], seconds=4.0)],
+            live=suffix == ".mkv",
+        )
+        with VideoSource(path) as source:
+            assert len(list(source.frames())) == 10
+            assert (source.lost, source.errors) == (0, []), suffix
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg4", "libvpx-vp9", "libsvtav1", "ffv1", "mjpeg"])
+@pytest.mark.parametrize("threads", [1, None])
+def test_damage_in_mid_stream_is_counted_and_is_not_the_end(tmp_path: Path, codec: str, threads: int | None) -> None:
+    quiet = {"libx265": {"x265-params": "log-level=none"}, "libx264": {"bf": "2"}}.get(codec, {})
+    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = make_video(
+        tmp_path / "a.mkv",
+        size=(96, 128),
+        frames=40,
+        codec=codec,
+        pixel_format=pixel_format,
+        options={"g": "10", **quiet},
+    )
+    with av.open(str(path)) as file:
+        places = [(p.pos, p.size) for p in file.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    for position, size in places[15:18]:
+        # From the packet's head on: decoders of arithmetic codes cannot see that the rest is wrong.
+        head = min(12, size // 2)
+        data[position + head : position + size] = np.random.default_rng(1).bytes(size - head)
+    path.write_bytes(data)
+    with VideoSource(path, threads=threads) as source:
+        frames = list(source.frames())
+        assert source.lost >= 1
+        assert 1 <= len(source.errors) <= 5
+        assert "frame" in source.errors[0]
+    assert len(frames) >= 30
+    assert frames[-1].pts * frames[-1].time_base == pytest.approx(Fraction(39, 25), abs=1e-3)
+
+
+def test_a_video_without_one_good_frame_is_refused(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mkv", frames=5, codec="ffv1")
+    with av.open(str(path)) as file:
+        places = [(p.pos, p.size) for p in file.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    for position, size in places:
+        data[position + 12 : position + size] = bytes(size - 12)
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match="no frame that can be decoded"):
+        VideoSource(path)
+
+
+def test_a_video_with_no_frames_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        output.start_encoding()
+    with pytest.raises(VideoError, match=r"a\.mkv"):
+        VideoSource(path)
+
+
+def test_garbage_never_raises_anything_but_our_error(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    whole = faststart(tmp_path / "a.mp4", frames=10, audio=[Audio()], rotation=90).read_bytes()
+    for trial in range(60):
+        data = bytearray(whole)
+        for place in random.integers(0, 3000, 12):
+            data[place] = random.integers(0, 256)
+        path = tmp_path / "fuzzed.mp4"
+        path.write_bytes(data)
+        try:
+            with VideoSource(path) as source:
+                for frame in source.frames():
+                    assert frame.form == source.form, trial
+        except VideoError as error:
+            assert "fuzzed.mp4" in str(error)

@@ -81,7 +81,7 @@ _X264_PRESETS = (
 )
 # libx265 4.2 writes outside its memory for pictures 34 to 54 pixels wide.
 ENCODERS: dict[Codec, Encoder] = {
-    "h264": Encoder("libx264", 20, 51, _X264_PRESETS, "veryfast", takes_odd_420=False),
+    "h264": Encoder("libx264", 20, 51, _X264_PRESETS, "superfast", takes_odd_420=False),
     "hevc": Encoder("libx265", 24, 51, _X264_PRESETS, "superfast", takes_odd_420=False, least_width=64),
     "vp9": Encoder("libvpx-vp9", 31, 63, tuple(map(str, range(9))), "7", takes_odd_420=True),
     "av1": Encoder("libsvtav1", 32, 63, tuple(map(str, range(14))), "10", takes_odd_420=True),

@@ -33,9 +33,9 @@ _STILLS = (
 
 def open_input(path: Path) -> InputContainer:
     """The demuxer for ``path``, close it after use. Raises `VideoError` naming the file."""
+    if path.is_dir():
+        raise VideoError(f"{path} is a folder; name a video file")
     try:
-        if path.is_dir():
-            raise VideoError(f"{path} is a folder; name a video file")
         with path.open("rb") as file:
             head = file.read(16)
     except FileNotFoundError as error:

@@ -98,7 +98,10 @@ def track_info(stream: Stream) -> TrackInfo:
     kind: str = stream.type
     if kind == "video" and stream.disposition & Disposition.attached_pic:
         kind = "cover"
-    name = stream.codec_context.codec.canonical_name if stream.codec_context is not None else stream.name
+    if stream.codec_context is not None:
+        name: str | None = stream.codec_context.codec.canonical_name
+    else:
+        name = getattr(stream, "name", None)  # only data tracks and attachments have one
     return TrackInfo(
         index=stream.index,
         kind=kind,

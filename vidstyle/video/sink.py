@@ -208,6 +208,8 @@ class VideoSink:
         color = _written_tags(source.color, self._form, self._size[0])
         if color.chroma_location is not None and encode.pixel_format == "yuv420p":
             settings["chroma_sample_location"] = color.chroma_location
+        if self._encoder.name == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # errors only; else it writes a page about itself to stderr
         stream: VideoStream = self._file.add_stream(  # type: ignore[assignment]
             self._encoder.name, rate=source.rate or 25, options=settings
         )
@@ -217,6 +219,7 @@ class VideoSink:
         context.height, context.width = self._size
         context.pix_fmt = encode.pixel_format
         context.flags |= CodecFlags.frame_duration
+        context.thread_type = "AUTO"  # PyAV asks for slices, which x264 codes at a lower use of the cores
         context.color_range = color.range
         context.colorspace = color.matrix
         context.color_primaries = color.primaries
