@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class OpenVinoBackend(Backend):
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
         super().__init__(program)
-        core = ov.Core()
+        core = _core()
         precision = _precision(core, options)
         threads = options.threads or usable_cores()
         streams = threads if threads <= _MANY_THREADS else max(_MANY_THREADS, threads // _MANY_THREADS)
@@ -104,6 +105,17 @@ class OpenVinoBackend(Backend):
 def open_program(program: Program, options: BackendOptions) -> Backend:
     """Compile ``program``, or take what an earlier run compiled."""
     return OpenVinoBackend(program, options)
+
+
+@cache
+def _core() -> ov.Core:
+    """The library, opened once.
+
+    Where the processor has AMX, opening it gives the thread another stack for signals, and closing it
+    frees that stack; of two that are closed in the order in which they were opened the second puts the
+    first one's stack back, and the next Ctrl-C is a crash (OpenVINO 2026.4).
+    """
+    return ov.Core()
 
 
 def _compile(core: ov.Core, graph: bytes, settings: dict[str, str | int | bool]) -> ov.CompiledModel:
