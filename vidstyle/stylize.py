@@ -192,12 +192,14 @@ def stylize_stream(
             if isinstance(frames, Generator):
                 frames.close()
 
-    def submit(job: Job) -> Callable[[], tuple[Job, Planes]]:
+    def submit(job: Job) -> Callable[[], Frame]:
+        # The frame is finished here, on the caller's thread, which has nothing else to do than to wait
+        # for the network: at large sizes the encoder's thread is the one that all wait for.
         pending = stylizer.submit(job)
-        return lambda: (job, pending())
+        return lambda: stylizer.compose(job, pending())
 
-    pipeline: Pipeline[Job, tuple[Job, Planes]] = Pipeline(depth=depth, in_flight=backend.in_flight)
-    pipeline.run(prepared(), submit, lambda result: write(stylizer.compose(*result)))
+    pipeline: Pipeline[Job, Frame] = Pipeline(depth=depth, in_flight=backend.in_flight)
+    pipeline.run(prepared(), submit, write)
     return pipeline.seconds
 
 
