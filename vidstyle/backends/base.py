@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption
 from vidstyle.frame import FrameForm, Planes
+from vidstyle.machine import find_cpu
 from vidstyle.networks import Network
 
 Pending = Callable[[], Planes]
@@ -82,7 +83,6 @@ class Backend(ABC):
 
 
 def usable_cores() -> int:
-    """How many CPU cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many CPU cores this process may keep busy: affinity and control group quota."""
+    cpu = find_cpu()
+    return cpu.usable_cores if cpu.quota is None else max(1, min(cpu.usable_cores, math.ceil(cpu.quota)))

@@ -32,6 +32,7 @@ class OnnxRuntimeBackend(Backend):
         threads = options.threads or usable_cores()
         self.in_flight = 1 if cuda else min(threads, 4)
         settings = ort.SessionOptions()
+        settings.log_severity_level = 3  # errors; they are raised as well
         settings.intra_op_num_threads = max(1, threads // self.in_flight)
         providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if cuda else ["CPUExecutionProvider"]
         try:
@@ -42,7 +43,7 @@ class OnnxRuntimeBackend(Backend):
         self._inputs = [(port.name, tuple(port.shape)) for port in self._session.get_inputs()]
         self._pool = ThreadPoolExecutor(self.in_flight, "vidstyle-onnxruntime")
         provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
-        self.description = f"ONNX Runtime {ort.__version__} {precision} on {provider}, {threads} threads"
+        self.description = f"ONNX Runtime {ort.__version__} {precision} on {provider}, threads: {threads}"
 
     def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
         arrays: list[NDArray[Any]] = [

@@ -1,0 +1,106 @@
+"""Networks, pictures and measures for the tests of the graph, the backends and the torch model."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+from conftest import repository
+from numpy.typing import NDArray
+
+from vidstyle.color import yuv_from_rgb
+from vidstyle.frame import FrameForm, Planes
+from vidstyle.gallery import FOLDER
+from vidstyle.networks import FAST, Architecture, Network
+
+PHOTOS = repository() / "vidstyle" / "training" / "photos"
+
+
+@cache
+def seeded_network(shape: Architecture) -> Network:
+    """An untrained network whose activations keep their size, with a style vector that is not the identity."""
+    random = np.random.default_rng(7)
+    weights = {
+        name: random.normal(0, np.prod(size[1:]) ** -0.5 if len(size) > 1 else 0.3, size).astype(np.float32)
+        for name, size in shape.weight_shapes.items()
+    }
+    start = shape.identity_style() + random.normal(0, 0.3, shape.style_size)
+    return Network(shape, weights, start.astype(np.float32))
+
+
+@cache
+def trained_network(shape: Architecture) -> Network:
+    """The shipped network of ``shape`` where there is one."""
+    path = FOLDER / shape.name / "network.safetensors"
+    return Network.load(path) if path.exists() else seeded_network(shape)
+
+
+def fast_network() -> Network:
+    """The shipped `fast` network."""
+    return trained_network(FAST)
+
+
+@cache
+def photo(name: str, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A shipped photo, RGB of ``(height, width)``."""
+    picture = cv2.imread(str(PHOTOS / f"{name}.jpg"))
+    assert picture is not None
+    small = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(small[..., ::-1], dtype=np.uint8)
+
+
+def flat(color: tuple[int, int, int], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """One color, RGB."""
+    return np.full((*size, 3), color, np.uint8)
+
+
+def noise(size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Every level at random, RGB."""
+    return np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
+
+
+def faint(size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A gray wall in bad light: little noise on a slow ramp, RGB."""
+    ramp = np.linspace(90, 94, size[1])[None, :, None]
+    return np.round(ramp + np.random.default_rng(4).normal(0, 0.6, (*size, 3))).astype(np.uint8)
+
+
+def planes_from_rgb(rgb: NDArray[np.uint8], form: FrameForm) -> Planes:
+    """The picture in the layout of ``form``; chroma is the mean of 2x2 pixels."""
+    if form.pixels == "rgb":
+        return (rgb,)
+    matrix, offset = yuv_from_rgb(form.matrix, form.full_range)
+    yuv = rgb @ matrix.T + offset
+    rows, columns = form.chroma_size
+    even = np.pad(yuv[..., 1:], ((0, rows * 2 - form.height), (0, columns * 2 - form.width), (0, 0)), mode="edge")
+    y = _levels(yuv[..., 0])
+    uv = _levels(even.reshape(rows, 2, columns, 2, 2).mean((1, 3)))
+    if form.pixels == "nv12":
+        return y, uv
+    return y, np.ascontiguousarray(uv[..., 0]), np.ascontiguousarray(uv[..., 1])
+
+
+def rgb_from_planes(planes: Planes, form: FrameForm) -> NDArray[np.uint8]:
+    """The RGB picture of 4:2:0 planes; each chroma sample covers its 2x2 pixels."""
+    u, v = planes[1:] if form.pixels == "i420" else (planes[1][..., 0], planes[1][..., 1])
+    chroma = [plane.repeat(2, 0).repeat(2, 1)[: form.height, : form.width] for plane in (u, v)]
+    forward, offset = yuv_from_rgb(form.matrix, form.full_range)
+    yuv = np.stack([planes[0], *chroma], axis=-1)
+    return _levels((yuv - offset) @ np.linalg.inv(forward).T)
+
+
+def _levels(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    return np.clip(np.round(values), 0, 255).astype(np.uint8)
+
+
+def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Peak signal to noise ratio in dB; 99 for equal pictures."""
+    assert first.shape == second.shape and first.dtype == second.dtype == np.uint8
+    error = float(np.mean((first.astype(np.float64) - second) ** 2))
+    return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+def worst_psnr(first: Planes, second: Planes) -> float:
+    """That of the plane that differs most."""
+    return min(psnr(a, b) for a, b in zip(first, second, strict=True))

@@ -1,0 +1,198 @@
+"""The ONNX graph: what it says of itself, its folded weights, and the colors without the network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from networks import (
+    fast_network,
+    noise,
+    photo,
+    planes_from_rgb,
+    psnr,
+    rgb_from_planes,
+    seeded_network,
+    worst_psnr,
+)
+from onnx import TensorProto
+from torch.nn import functional
+
+from vidstyle.frame import FrameForm, Matrix, Pixels, Planes
+from vidstyle.graph import Body, GraphPrecision, onnx_from_network
+from vidstyle.graph.fold import into_phases, upsampled_transposed
+from vidstyle.networks import FAST, PAPER, Architecture, Network
+
+ODD = FrameForm(height=23, width=37, pixels="i420", matrix="bt601")
+BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))
+EVERY_LAYOUT = pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
+
+
+def run(network: Network, form: FrameForm, planes: Planes, body: Body, precision: GraphPrecision = "fp32") -> Planes:
+    model = onnx_from_network(network, form, body=body, precision=precision)
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), settings, ["CPUExecutionProvider"])
+    arrays = [network.start, *planes]
+    feed = {port.name: array.reshape(port.shape) for port, array in zip(session.get_inputs(), arrays, strict=True)}
+    results = session.run(None, feed)
+    return tuple(result.reshape(shape) for result, shape in zip(results, form.plane_shapes, strict=True))
+
+
+@BOTH
+@EVERY_LAYOUT
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_graph_is_valid_and_says_what_it_is(shape: Architecture, pixels: Pixels, precision: GraphPrecision) -> None:
+    network = seeded_network(shape)
+    form = FrameForm(height=23, width=37, pixels=pixels, matrix="bt601", full_range=True)
+    model = onnx_from_network(network, form, precision=precision)
+    onnx.checker.check_model(model, full_check=True)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert facts["vidstyle.network"] == shape.name
+    assert facts["vidstyle.digest"] == network.digest
+    assert (facts["vidstyle.size"], facts["vidstyle.pixels"]) == ("37x23", pixels)
+    assert (facts["vidstyle.matrix"], facts["vidstyle.range"]) == ("bt601", "full")
+    assert facts["vidstyle.precision"] == precision
+
+
+@pytest.mark.parametrize(
+    ("pixels", "ports"),
+    [
+        ("rgb", {"frame": (1, 23, 37, 3)}),
+        ("i420", {"y": (1, 1, 23, 37), "u": (1, 1, 12, 19), "v": (1, 1, 12, 19)}),
+        ("nv12", {"y": (1, 1, 23, 37), "uv": (1, 12, 19, 2)}),
+    ],
+)
+def test_pixels_go_in_and_out_as_bytes_in_the_same_layout(pixels: Pixels, ports: dict[str, tuple[int, ...]]) -> None:
+    graph = onnx_from_network(fast_network(), FrameForm(height=23, width=37, pixels=pixels)).graph
+
+    def described(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[int, tuple[int, ...]]]:
+        types = {value.name: value.type.tensor_type for value in values}
+        return {n: (t.elem_type, tuple(side.dim_value for side in t.shape.dim)) for n, t in types.items()}
+
+    planes = {name: (TensorProto.UINT8, size) for name, size in ports.items()}
+    assert described(list(graph.input)) == {"style": (TensorProto.FLOAT, (1, 1088)), **planes}
+    assert described(list(graph.output)) == {f"{name}_out": plane for name, plane in planes.items()}
+
+
+def test_the_same_arguments_give_the_same_bytes() -> None:
+    first, second = (onnx_from_network(fast_network(), ODD).SerializeToString() for _ in range(2))
+    assert first == second
+    assert onnx_from_network(fast_network(), ODD.resized((24, 37))).SerializeToString() != first
+
+
+def test_bytes_become_floats_first_and_bytes_again_last() -> None:
+    # TensorRT takes uint8 at the edges of a network only.
+    graph = onnx_from_network(fast_network(), ODD, precision="fp16").graph
+    inputs, outputs = {"y", "u", "v"}, {"y_out", "u_out", "v_out"}
+    for node in graph.node:
+        if inputs & set(node.input) or outputs & set(node.output):
+            assert node.op_type == "Cast"
+
+
+def test_half_precision_keeps_the_statistics_of_the_norms_exact() -> None:
+    model = onnx.shape_inference.infer_shapes(onnx_from_network(fast_network(), ODD, precision="fp16"))
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    by_kind = {
+        kind: {types[node.output[0]] for node in model.graph.node if node.op_type == kind}
+        for kind in ("InstanceNormalization", "ReduceMean", "Conv", "ConvTranspose", "Sigmoid")
+    }
+    assert by_kind["InstanceNormalization"] == by_kind["ReduceMean"] == {TensorProto.FLOAT}
+    assert by_kind["ConvTranspose"] == by_kind["Sigmoid"] == {TensorProto.FLOAT16}
+    assert TensorProto.FLOAT16 in by_kind["Conv"]
+
+
+def test_half_precision_paints_the_same_picture() -> None:
+    form = FrameForm(height=60, width=88, pixels="i420")
+    planes = planes_from_rgb(photo("coffee", form.size), form)
+    exact, half = (run(fast_network(), form, planes, "network", precision) for precision in ("fp32", "fp16"))
+    assert worst_psnr(exact, half) >= 50
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420"])
+def test_the_exported_fast_network_costs_at_most_35_kflop_a_pixel(pixels: Pixels) -> None:
+    form = FrameForm(height=64, width=96, pixels=pixels)
+    model = onnx.shape_inference.infer_shapes(onnx_from_network(fast_network(), form))
+    graph = model.graph
+    weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    sizes = {v.name: [side.dim_value for side in v.type.tensor_type.shape.dim] for v in graph.value_info}
+    operations = 0
+    for node in graph.node:
+        if node.op_type in ("Conv", "ConvTranspose"):
+            # A transposed convolution multiplies every pixel of its input with every weight.
+            grid = sizes[node.output[0] if node.op_type == "Conv" else node.input[0]][2:]
+            operations += 2 * int(np.prod(weights[node.input[1]])) * int(np.prod(grid))
+    assert 25_000 < operations / (64 * 96) <= 35_000
+
+
+def test_writing_a_graph_needs_no_torch() -> None:
+    code = (
+        "import sys, vidstyle.graph, vidstyle.backends; sys.exit('torch' in sys.modules or 'openvino' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# Folded weights
+
+
+def test_a_folded_upsampling_is_the_upsampling_then_the_convolution() -> None:
+    weight = torch.randn(5, 4, 3, 3, dtype=torch.float64)
+    padded = functional.pad(torch.randn(1, 4, 6, 7, dtype=torch.float64), (1,) * 4, mode="reflect")
+    plain = functional.conv2d(padded.repeat_interleave(2, 2).repeat_interleave(2, 3), weight)[..., 1:-1, 1:-1]
+    folded = torch.from_numpy(upsampled_transposed(weight.numpy()))
+    torch.testing.assert_close(functional.conv_transpose2d(padded, folded, stride=2, padding=3), plain)
+
+
+@pytest.mark.parametrize(("kernel", "upsample", "cell"), [(5, 2, 4), (9, 1, 2), (3, 2, 4), (3, 1, 2)])
+def test_a_convolution_into_phases_makes_the_pixels_of_each_cell(kernel: int, upsample: int, cell: int) -> None:
+    weight = torch.randn(3, 2, kernel, kernel, dtype=torch.float64)
+    x = torch.randn(1, 2, 8, 12, dtype=torch.float64)
+    padding = kernel // 2 if upsample == 1 else 1
+    padded = functional.pad(x, (padding,) * 4, mode="reflect")
+    plain = functional.conv2d(padded.repeat_interleave(upsample, 2).repeat_interleave(upsample, 3), weight)
+    extra = (plain.shape[2] - 8 * upsample) // 2
+    plain = plain[..., extra : extra + 8 * upsample, extra : extra + 12 * upsample]
+    folded = torch.from_numpy(into_phases(weight.numpy(), upsample, cell))
+    phases = functional.conv2d(padded, folded, stride=cell // upsample)
+    torch.testing.assert_close(functional.pixel_shuffle(phases, cell), plain)
+
+
+# Colors
+
+
+@BOTH
+@pytest.mark.parametrize("pixels", ["i420", "nv12"])
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("matrix", ["bt601", "bt709"])
+def test_colors_survive_the_way_through_rgb(
+    shape: Architecture, pixels: Pixels, full_range: bool, matrix: Matrix
+) -> None:
+    form = FrameForm(height=71, width=93, pixels=pixels, matrix=matrix, full_range=full_range)
+    network = seeded_network(shape)
+    for picture in (photo("astronaut", form.size), noise(form.size)):
+        planes = planes_from_rgb(picture, form)
+        result = run(network, form, planes, "identity")
+        assert psnr(planes[0], result[0]) >= 50
+        assert worst_psnr(planes, result) >= 42
+
+
+@BOTH
+def test_rgb_pixels_survive_unchanged(shape: Architecture) -> None:
+    form = FrameForm(height=19, width=22)
+    (result,) = run(seeded_network(shape), form, (noise(form.size),), "identity")
+    np.testing.assert_array_equal(result, noise(form.size))
+
+
+@pytest.mark.parametrize("name", ["astronaut", "china", "flower"])
+@pytest.mark.parametrize("pixels", ["i420", "nv12"])
+def test_the_yuv_path_and_the_rgb_path_paint_the_same_picture(name: str, pixels: Pixels) -> None:
+    form = FrameForm(height=180, width=270, pixels=pixels)
+    planes = planes_from_rgb(photo(name, form.size), form)
+    rgb_form = FrameForm(height=180, width=270)
+    (rgb,) = run(fast_network(), rgb_form, (rgb_from_planes(planes, form),), "network")
+    assert worst_psnr(run(fast_network(), form, planes, "network"), planes_from_rgb(rgb, form)) >= 38
