@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
 from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
 
 from vidstyle.errors import VideoError
 
@@ -63,6 +68,24 @@ def open_input(path: Path) -> InputContainer:
                 f"{path} is cut off: the index at its end is missing, so no frame can be found; copy or record it again"
             ) from error
         raise VideoError(f"{path} is not a video that can be read, or it is damaged at the start") from error
+
+
+def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
+    """The packets of ``streams``, and at the end one without data for each, which empties its decoder."""
+    demuxed = container.demux(*streams)
+    while True:
+        try:
+            packet = next(demuxed, None)
+        except IndexError:
+            # PyAV cannot end a file in which tracks turned up after it was opened, as they may in FLV.
+            for stream in streams:
+                last: Packet[Any] = Packet()
+                last.stream, last.time_base = stream, stream.time_base or Fraction(1, 1000)
+                yield last
+            return
+        if packet is None:
+            return
+        yield packet
 
 
 def _is_animated_png(path: Path, head: bytes) -> bool:

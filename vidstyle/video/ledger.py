@@ -11,7 +11,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vidstyle.video.container import open_input
+from vidstyle.video.container import open_input, packets
 
 _ERRORS_KEPT = 5
 # Containers differ by a frame or two, and by rounding, between the length they declare and what they hold.
@@ -107,7 +107,7 @@ def _others_end(path: Path, index: int) -> Fraction:
     end = Fraction(0)
     with open_input(path) as container, contextlib.suppress(av.error.FFmpegError):
         others = [s for s in container.streams if s.index != index and s.type in ("audio", "video")]
-        for packet in container.demux(*others) if others else ():
+        for packet in packets(container, *others) if others else ():
             if packet.pts is not None:
                 end = max(end, packet.pts * packet.time_base)
     return end - Fraction(1, 2)

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from vidstyle.errors import VideoError
 from vidstyle.options import MAX_SIDE
-from vidstyle.video.container import MAX_PIXELS, open_input
+from vidstyle.video.container import MAX_PIXELS, open_input, packets
 from vidstyle.video.info import (
     MATRIX_BT470BG,
     MATRIX_BT709,
@@ -83,10 +83,10 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> VideoFrame:
     stream.codec_context.thread_type = "NONE"
-    packets = container.demux(stream)
+    demuxed = packets(container, stream)
     while True:
         try:
-            packet = next(packets, None)
+            packet = next(demuxed, None)
             if packet is None:
                 raise VideoError(f"{path} holds no frame that can be decoded")
             for frame in packet.decode():

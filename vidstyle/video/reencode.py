@@ -5,6 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import cast
 
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
@@ -36,6 +38,8 @@ class AudioReencoder:
 
     def __init__(self, source: AudioStream, output: OutputContainer, encoder: str) -> None:
         self._source = source
+        self._resampler: AudioResampler | None = None
+        self._kind: tuple[str, str, int] | None = None
         rate = source.codec_context.sample_rate
         if encoder == "libopus" or rate not in _AAC_RATES:
             rate = 48000
@@ -52,15 +56,26 @@ class AudioReencoder:
         for frame in self._source.codec_context.decode(packet):
             if frame.pts is not None and frame.time_base is not None:
                 frame.pts -= round(shift / frame.time_base)
-            made.extend(self.stream.encode(frame))
+            made.extend(self._encoded(frame))
         return made
 
     def flush(self) -> list[Packet[Stream]]:
         """The last packets."""
         made: list[Packet[Stream]] = []
         for frame in self._source.codec_context.decode(None):
-            made.extend(self.stream.encode(frame))
+            made.extend(self._encoded(frame))
+        if self._resampler is not None:
+            for frame in self._resampler.resample(None):
+                made.extend(self.stream.encode(frame))
         return [*made, *self.stream.encode(None)]
+
+    def _encoded(self, frame: AudioFrame) -> list[Packet[Stream]]:
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._resampler is None or kind != self._kind:  # broadcasts change between stereo and 5.1
+            context = self.stream.codec_context
+            self._kind = kind
+            self._resampler = AudioResampler(format=context.format, layout=context.layout, rate=context.sample_rate)
+        return [packet for ready in self._resampler.resample(frame) for packet in self.stream.encode(ready)]
 
 
 class SubtitleReencoder:

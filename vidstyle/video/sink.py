@@ -134,9 +134,11 @@ class VideoSink:
                 self._tracks.finish()
             self._file.close()
             os.replace(self._part, self.path)
-        except (av.error.FFmpegError, OSError) as error:
+        except BaseException as error:
             self.abort()
-            raise self._cannot_write(error) from error
+            if isinstance(error, (av.error.FFmpegError, OSError)):
+                raise self._cannot_write(error) from error
+            raise
         self._closed = True
         if self._tracks is not None:
             self._tracks.close()

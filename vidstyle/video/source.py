@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from vidstyle.errors import VideoError
 from vidstyle.frame import Frame, FrameForm
 from vidstyle.options import ClipOptions
-from vidstyle.video.container import open_input
+from vidstyle.video.container import open_input, packets
 from vidstyle.video.deinterlace import Deinterlacer
 from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix
 from vidstyle.video.ledger import LossLedger
@@ -151,17 +151,17 @@ class VideoSource:
         self, container: InputContainer, stream: VideoStream, ledger: LossLedger, span: Span
     ) -> Generator[VideoFrame, None, None]:
         read_errors = 0
-        packets = container.demux(stream)
+        demuxed = packets(container, stream)
         while True:
             try:
-                packet = next(packets, None)
+                packet = next(demuxed, None)
             except av.error.FFmpegError as error:
                 # A demuxer often finds its way again behind a damaged place.
                 ledger.unreadable(error.strerror or type(error).__name__)
                 read_errors += 1
                 if read_errors > _READ_ERRORS_ALLOWED:
                     return
-                packets = container.demux(stream)
+                demuxed = packets(container, stream)
                 continue
             if packet is None:
                 return

@@ -15,7 +15,7 @@ from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from vidstyle.video.container import open_input
+from vidstyle.video.container import open_input, packets
 from vidstyle.video.info import TrackInfo, track_info
 from vidstyle.video.reencode import USUAL_LAYOUTS, AudioReencoder, SubtitleReencoder
 from vidstyle.video.span import Span
@@ -217,7 +217,7 @@ class TrackCopier:
         if self._muxer == "matroska" and mime is not None:
             # In Matroska a cover is an attached file.
             with open_input(self._path) as file:
-                packet = next((p for p in file.demux(file.streams[stream.index]) if p.size), None)
+                packet = next((p for p in packets(file, file.streams[stream.index]) if p.size), None)
             if packet is not None:
                 self._output.add_attachment(f"cover.{mime.removeprefix('image/')}", mime, bytes(packet))
                 return None
@@ -258,10 +258,10 @@ class TrackCopier:
     def _wanted(self) -> Iterator[Packet[Stream]]:
         if not self._carriers:
             return
-        packets = self._input.demux([self._input.streams[index] for index in self._carriers])
+        demuxed = packets(self._input, *(self._input.streams[index] for index in self._carriers))
         while True:
             try:
-                packet = next(packets, None)
+                packet = next(demuxed, None)
             except av.error.FFmpegError:
                 return  # the video is cut off at the same place, and says so
             if packet is None:
