@@ -1,0 +1,405 @@
+"""Every backend paints what the torch network paints, says what is wrong, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from networks import (
+    faint,
+    fast_network,
+    flat,
+    noise,
+    photo,
+    planes_from_rgb,
+    seeded_network,
+    trained_network,
+    worst_psnr,
+)
+
+import vidstyle.backends as backends
+from vidstyle.backends import backend_report, base, open_backend
+from vidstyle.backends import cache as model_cache
+from vidstyle.backends.base import Backend, Program
+from vidstyle.errors import BadModel, BadOption, MissingDependency, VidstyleError
+from vidstyle.frame import FrameForm, Planes
+from vidstyle.graph import onnx_from_network
+from vidstyle.networks import FAST, PAPER, Network
+from vidstyle.options import BackendName, BackendOptions, Precision
+
+SMALL = FrameForm(height=48, width=64, pixels="i420")
+ALL: tuple[BackendName, ...] = ("openvino", "onnxruntime", "torch")
+EACH = pytest.mark.parametrize("name", ALL)
+# The precision that `auto` takes here, and the exact one.
+GRAPH_BACKENDS: tuple[tuple[BackendName, Precision], ...] = (
+    ("openvino", "auto"),
+    ("openvino", "fp32"),
+    ("onnxruntime", "fp32"),
+)
+EACH_GRAPH_BACKEND = pytest.mark.parametrize(("name", "precision"), GRAPH_BACKENDS)
+FORMS = [
+    FrameForm(height=1, width=1),
+    FrameForm(height=7, width=13),
+    FrameForm(height=97, width=131),
+    FrameForm(height=1, width=1, pixels="i420", matrix="bt601"),
+    FrameForm(height=7, width=13, pixels="i420", full_range=True),
+    FrameForm(height=97, width=131, pixels="i420", matrix="bt601", full_range=True),
+    FrameForm(height=90, width=120, pixels="i420"),
+    FrameForm(height=13, width=7, pixels="nv12", matrix="bt601"),
+    FrameForm(height=97, width=131, pixels="nv12"),
+]
+
+
+def program(form: FrameForm, network: Network | None = None) -> Program:
+    chosen = network or fast_network()
+    return Program(chosen, form, lambda kind: onnx_from_network(chosen, form, precision=kind).SerializeToString())
+
+
+def options(name: BackendName, precision: Precision = "auto") -> BackendOptions:
+    return BackendOptions(backend=name, precision=precision, threads=2)
+
+
+def opened(name: BackendName, form: FrameForm = SMALL, precision: Precision = "auto") -> Backend:
+    return open_backend(program(form), options(name, precision))
+
+
+def picture_planes(name: str, form: FrameForm) -> Planes:
+    return planes_from_rgb(photo(name, form.size), form)
+
+
+@cache
+def reference(form: FrameForm, network: Network) -> Backend:
+    return open_backend(program(form, network), BackendOptions(backend="torch", precision="fp32"))
+
+
+def described(form: FrameForm) -> str:
+    return f"{form.width}x{form.height}-{form.pixels}-{form.matrix}-{'full' if form.full_range else 'limited'}"
+
+
+# The same picture
+
+
+@EACH_GRAPH_BACKEND
+@pytest.mark.parametrize("form", FORMS, ids=described)
+def test_a_backend_paints_what_torch_paints(name: BackendName, precision: Precision, form: FrameForm) -> None:
+    network = fast_network()
+    with open_backend(program(form), options(name, precision)) as backend:
+        for picture in ("astronaut", "china"):
+            planes = picture_planes(picture, form)
+            expected = reference(form, network).run(planes, network.start)
+            assert worst_psnr(backend.run(planes, network.start), expected) >= (50 if precision == "fp32" else 45)
+
+
+@EACH_GRAPH_BACKEND
+def test_a_backend_paints_hard_frames_as_torch_does(name: BackendName, precision: Precision) -> None:
+    form = FrameForm(height=180, width=320, pixels="i420")
+    network = fast_network()
+    size = form.size
+    frames = {
+        "black": flat((0, 0, 0), size),
+        "white": flat((255, 255, 255), size),
+        "gray": flat((128, 128, 128), size),
+        "red": flat((250, 5, 5), size),
+        "blue": flat((10, 20, 240), size),
+        "noise": noise(size),
+        "faint": faint(size),
+        "dark": photo("coffee", size) // 16,
+        "letterbox": np.pad(photo("china", (120, 320)), ((30, 30), (0, 0), (0, 0))),
+        "photo": photo("flower", size),
+    }
+    with open_backend(program(form), options(name, precision)) as backend:
+        for what, rgb in frames.items():
+            planes = planes_from_rgb(rgb, form)
+            expected = reference(form, network).run(planes, network.start)
+            found = worst_psnr(backend.run(planes, network.start), expected)
+            assert found >= 40, f"{what}: {found:.1f} dB"
+
+
+@EACH_GRAPH_BACKEND
+@pytest.mark.parametrize("form", [FORMS[2], FORMS[5], FORMS[7]], ids=described)
+def test_a_backend_paints_with_the_paper_network_too(name: BackendName, precision: Precision, form: FrameForm) -> None:
+    network = trained_network(PAPER)
+    with open_backend(program(form, network), options(name, precision)) as backend:
+        planes = picture_planes("chelsea", form)
+        expected = reference(form, network).run(planes, network.start)
+        assert worst_psnr(backend.run(planes, network.start), expected) >= 40
+
+
+@EACH
+def test_the_style_comes_with_each_frame(name: BackendName) -> None:
+    planes = picture_planes("coffee", SMALL)
+    other = fast_network().start * np.float32(0.5)
+    with opened(name) as backend:
+        first, second, third = (backend.run(planes, style) for style in (fast_network().start, other, other))
+    assert worst_psnr(first, second) < 40
+    assert worst_psnr(second, third) >= 60
+
+
+# Frames in flight
+
+
+@EACH
+def test_frames_in_flight_come_back_as_themselves_in_any_order(name: BackendName) -> None:
+    names = ("astronaut", "china", "coffee", "flower", "rocket")
+    style = fast_network().start
+    with opened(name) as backend:
+        alone = [backend.run(picture_planes(picture, SMALL), style) for picture in names]
+        for start in range(0, len(names), backend.in_flight):
+            chosen = range(start, min(start + backend.in_flight, len(names)))
+            pending = {i: backend.submit(picture_planes(names[i], SMALL), style) for i in chosen}
+            for i in reversed(chosen):
+                assert worst_psnr(pending[i](), alone[i]) >= 60
+
+
+@EACH
+def test_a_result_belongs_to_the_caller(name: BackendName) -> None:
+    style = fast_network().start
+    with opened(name) as backend:
+        kept = backend.run(picture_planes("china", SMALL), style)
+        copies = [plane.copy() for plane in kept]
+        for _ in range(backend.in_flight + 1):
+            backend.run(planes_from_rgb(noise(SMALL.size), SMALL), style)
+    for plane, copy in zip(kept, copies, strict=True):
+        np.testing.assert_array_equal(plane, copy)
+        assert plane.flags.writeable
+
+
+@EACH
+def test_padded_rows_and_read_only_planes_are_read_as_they_are(name: BackendName) -> None:
+    planes = picture_planes("china", SMALL)
+    padded = tuple(np.pad(plane, ((0, 0), (0, 9)))[:, : plane.shape[1]] for plane in planes)
+    for plane in padded:
+        plane.flags.writeable = False
+    with opened(name) as backend:
+        expected, found = (backend.run(given, fast_network().start) for given in (planes, padded))
+    assert worst_psnr(expected, found) == 99
+
+
+@EACH
+def test_a_frame_that_nobody_waits_for_does_no_harm(name: BackendName) -> None:
+    backend = opened(name)
+    for _ in range(backend.in_flight):
+        backend.submit(picture_planes("china", SMALL), fast_network().start)
+    backend.close()
+    backend.close()
+
+
+def test_more_frames_than_fit_are_refused() -> None:
+    with opened("openvino") as backend:
+        pending = [
+            backend.submit(picture_planes("china", SMALL), fast_network().start) for _ in range(backend.in_flight)
+        ]
+        with pytest.raises(VidstyleError, match="frames are under way; take a result before submitting another"):
+            backend.submit(picture_planes("china", SMALL), fast_network().start)
+        for wait in pending:
+            wait()
+
+
+@EACH
+def test_wrong_planes_and_styles_are_refused_in_a_sentence(name: BackendName) -> None:
+    planes = picture_planes("china", SMALL)
+    with opened(name) as backend:
+        with pytest.raises(BadOption, match=r"planes have shapes .* this program takes uint8 of \(\(48, 64\)"):
+            backend.run(planes[:2], fast_network().start)
+        with pytest.raises(BadOption, match="this program takes uint8"):
+            backend.run((planes[0].astype(np.float32), *planes[1:]), fast_network().start)  # type: ignore[arg-type]
+        with pytest.raises(BadOption, match=r"style vector has shape \(7,\); network takes \(1088,\)"):
+            backend.run(planes, np.zeros(7, np.float32))
+
+
+# Choosing
+
+
+def test_auto_takes_the_best_and_says_which() -> None:
+    with open_backend(program(SMALL)) as backend:
+        best = backend_report()[0].name
+        assert backend.name == best
+        assert openvino.__version__.split("-")[0] in backend.description or best != "openvino"
+
+
+@EACH
+def test_the_description_says_library_precision_and_where(name: BackendName) -> None:
+    with opened(name, precision="fp32") as backend:
+        assert "fp32" in backend.description
+        report = {status.name: status for status in backend_report()}
+        version = report[name].version
+        assert version is not None and version.split("+")[0] in backend.description
+
+
+def test_the_report_imports_no_library() -> None:
+    code = (
+        "import sys; from vidstyle.backends import backend_report; assert len(backend_report()) == 3;"
+        "sys.exit(bool({'torch', 'openvino', 'onnxruntime', 'onnx'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+    """Packages named in this set cannot be imported, and backends are loaded anew."""
+    hidden: set[str] = set()
+    original = builtins.__import__
+
+    def importing(name: str, *rest: object, **more: object) -> object:
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return original(name, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", importing)
+    for name in ALL:
+        monkeypatch.delitem(sys.modules, f"vidstyle.backends.{name}", raising=False)
+    yield hidden
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("openvino", "pip install openvino"),
+        ("onnxruntime", r"pip install 'vidstyle\[onnxruntime\]'"),
+        ("torch", r"pip install 'vidstyle\[train\]'"),
+    ],
+)
+def test_a_missing_backend_is_an_error_with_the_command(without: set[str], name: BackendName, command: str) -> None:
+    without.add(name)
+    with pytest.raises(MissingDependency, match=f"backend '{name}' cannot be loaded: .*; install it with: {command}$"):
+        open_backend(program(SMALL), options(name))
+
+
+def test_auto_goes_on_to_the_next_best(without: set[str]) -> None:
+    without.add(backend_report()[0].name)
+    with open_backend(program(SMALL)) as backend:
+        assert backend.name == backend_report()[1].name
+
+
+def test_auto_without_any_library_names_them_all(without: set[str]) -> None:
+    without.update(ALL)
+    with pytest.raises(MissingDependency, match=r"no inference library works here: .*openvino.*onnxruntime.*torch"):
+        open_backend(program(SMALL))
+
+
+def test_a_precision_that_the_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadOption, match="bf16"):
+        opened("onnxruntime", precision="bf16")
+    monkeypatch.setattr("vidstyle.backends.openvino._abilities", lambda core: ["FP32", "INT8"])
+    with pytest.raises(BadOption, match="precision is bf16, but OpenVINO on this processor computes in fp32; use"):
+        opened("openvino", precision="bf16")
+    with opened("openvino") as backend:
+        assert "fp32" in backend.description
+
+
+def test_threads_are_those_asked_for() -> None:
+    for name in ("openvino", "onnxruntime"):
+        with open_backend(program(SMALL), BackendOptions(backend=name, threads=1)) as backend:
+            assert "threads: 1" in backend.description
+    before = torch.get_num_threads()
+    with open_backend(program(SMALL), BackendOptions(backend="torch", threads=1)) as backend:
+        backend.run(picture_planes("china", SMALL), fast_network().start)
+    assert torch.get_num_threads() == before
+
+
+def test_a_quota_of_the_control_group_bounds_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = base.find_cpu()
+    monkeypatch.setattr(base, "find_cpu", lambda: replace(cpu, usable_cores=8, quota=1.5))
+    assert base.usable_cores() == 2
+    monkeypatch.setattr(base, "find_cpu", lambda: replace(cpu, usable_cores=8, quota=None))
+    assert base.usable_cores() == 8
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_graph_that_is_none_is_a_sentence(name: BackendName) -> None:
+    broken = Program(seeded_network(FAST), SMALL, lambda kind: b"this is no graph")
+    with pytest.raises(BadModel, match="cannot (compile|load) the graph: ") as caught:
+        open_backend(broken, options(name))
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is not None
+
+
+# Compiled models between runs
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VIDSTYLE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "openvino"
+
+
+def test_the_second_run_takes_what_the_first_compiled(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planes = picture_planes("china", SMALL)
+    with opened("openvino") as backend:
+        first = backend.run(planes, fast_network().start)
+    (file,) = home.iterdir()
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(openvino.Core, "compile_model", refuse)
+    with opened("openvino") as backend:
+        assert worst_psnr(backend.run(planes, fast_network().start), first) == 99
+    assert list(home.iterdir()) == [file]
+    with pytest.raises(AssertionError, match="compiled again"):  # another size is another model
+        opened("openvino", SMALL.resized((48, 68)))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign"])
+def test_a_damaged_compiled_model_is_made_again(home: Path, damage: str) -> None:
+    planes = picture_planes("china", SMALL)
+    with opened("openvino") as backend:
+        first = backend.run(planes, fast_network().start)
+    (file,) = home.iterdir()
+    whole = file.read_bytes()
+    middle = len(whole) // 2
+    damaged = {
+        "cut": whole[:middle],
+        "flipped": whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :],
+        "empty": b"",
+        "foreign": b"another program's file",
+    }
+    file.write_bytes(damaged[damage])
+    with opened("openvino") as backend:
+        assert worst_psnr(backend.run(planes, fast_network().start), first) == 99
+    assert model_cache.read_cached("openvino", file.stem) is not None
+
+
+def test_a_model_of_another_build_is_made_again(home: Path) -> None:
+    with opened("openvino"):
+        pass
+    (file,) = home.iterdir()
+    model_cache.write_cached("openvino", file.stem, b"whole, but not for this build")
+    with opened("openvino") as backend:
+        backend.run(picture_planes("china", SMALL), fast_network().start)
+
+
+def test_a_home_that_cannot_be_written_costs_only_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("VIDSTYLE_HOME", str(tmp_path / "file"))
+    with opened("openvino") as backend:
+        backend.run(picture_planes("china", SMALL), fast_network().start)
+
+
+def test_the_model_used_longest_ago_goes_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_cache, "FILES_KEPT", 3)
+    for i in range(3):
+        model_cache.write_cached("openvino", f"model{i}", b"data")
+        os.utime(home / f"model{i}.model", (i, i))
+    assert model_cache.read_cached("openvino", "model0") == b"data"
+    model_cache.write_cached("openvino", "model3", b"data")
+    assert sorted(path.stem for path in home.iterdir()) == ["model0", "model2", "model3"]
+
+
+def test_each_library_and_setting_has_its_own_key() -> None:
+    keys = {model_cache.cache_key(*parts) for parts in (("a", "bc"), ("ab", "c"), ("abc",), (b"abc", ""))}
+    assert len(keys) == 4
+
+
+def test_the_package_lists_its_backends_once() -> None:
+    assert {status.name for status in backend_report()} == set(ALL) == set(backends._PACKAGES)
