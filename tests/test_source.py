@@ -155,12 +155,43 @@ def test_cover_art_is_not_taken_for_the_video(tmp_path: Path) -> None:
         assert [t.kind for t in source.info.tracks] == ["cover"]
 
 
+@pytest.mark.parametrize(("codec", "bframes"), [("libx264", "2"), ("mpeg4", "2"), ("mpeg4", "0"), ("mjpeg", "0")])
+def test_avi_which_has_no_times_is_read_evenly(tmp_path: Path, codec: str, bframes: str) -> None:
+    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    options = {} if codec == "mjpeg" else {"bf": bframes}
+    path = make_video(tmp_path / "a.avi", codec=codec, pixel_format=pixel_format, options=options, frames=12)
+    with VideoSource(path) as source:
+        assert [f.pts * f.time_base for f in source.frames()] == [Fraction(i, 25) for i in range(12)]
+
+
+@pytest.mark.parametrize("name", ["a.h264", "a.hevc", "a.m2ts", "a.mpg", "a.flv", "a.mxf"])
+def test_other_containers_and_raw_streams_are_read(tmp_path: Path, name: str) -> None:
+    codec = {"a.hevc": "libx265", "a.mpg": "mpeg2video", "a.mxf": "mpeg2video"}.get(name, "libx264")
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    path = make_video(tmp_path / name, size=(64, 96), codec=codec, frames=12, options=options)
+    with VideoSource(path) as source:
+        times = [f.pts * f.time_base for f in source.frames()]
+        assert (source.lost, source.errors) == (0, [])
+    assert [t - times[0] for t in times] == [Fraction(i, 25) for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("clip", "expected"),
+    [({}, 50), ({"start": 0.4}, 40), ({"end": 0.4}, 10), ({"start": 0.4, "end": 1.0}, 15), ({"start": 9}, 0)],
+)
+def test_the_frames_to_expect_are_known_beforehand(tmp_path: Path, clip: dict[str, float], expected: int) -> None:
+    path = make_video(tmp_path / "a.mp4", frames=50)
+    with VideoSource(path, clip=ClipOptions(**clip)) as source:
+        assert source.frames_expected == expected == len(list(source.frames()))
+
+
 def test_a_change_of_size_in_mid_stream_keeps_the_first_size(tmp_path: Path) -> None:
     parts = [make_video(tmp_path / f"{n}.ts", size=size, frames=5) for n, size in enumerate([(48, 64), (64, 96)])]
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     with VideoSource(path) as source:
         assert {frame.form.size for frame in source.frames()} == {(48, 64)}
+        assert any("changes its size" in note for note in source.notes)
 
 
 # Files that are no videos, not whole, or hostile
@@ -274,6 +305,19 @@ def test_a_cut_mp4_gives_what_is_there_and_counts_the_rest(
         assert len(frames) + source.lost == 60
         assert any("cut off" in sentence for sentence in source.errors)
     assert [f.pts for f in frames] == [512 * i for i in range(len(frames))]
+
+
+def test_what_is_cut_off_behind_the_clip_is_no_loss(tmp_path: Path) -> None:
+    data = faststart(tmp_path / "whole.mp4", frames=60, options={"g": "10", "bf": "0"}).read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(data[: len(data) * 2 // 3])
+    with VideoSource(path, clip=ClipOptions(end=0.4)) as source:
+        assert len(list(source.frames())) == 10
+        assert (source.lost, source.errors) == (0, [])
+    with VideoSource(path, clip=ClipOptions(start=0.4, end=2.0)) as source:
+        count = len(list(source.frames()))
+        assert 5 < count < 40
+        assert count + source.lost == 40
 
 
 def test_a_cut_mkv_counts_what_is_missing(tmp_path: Path) -> None:

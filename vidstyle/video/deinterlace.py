@@ -13,13 +13,11 @@ from av.video.stream import VideoStream
 class Deinterlacer:
     """FFmpeg's bwdif over the frames of one stream; frames that are progressive pass as they are."""
 
-    def __init__(self, stream: VideoStream, *, every_frame: bool) -> None:
-        """``every_frame``: the container says that all is interlaced, whether or not frames are marked."""
+    def __init__(self, stream: VideoStream) -> None:
         self._graph = Graph()
         self._graph.threads = 1
         source = self._graph.add_buffer(template=stream, time_base=stream.time_base)
-        deint = "all" if every_frame else "interlaced"
-        bwdif = self._graph.add("bwdif", mode="send_frame", parity="auto", deint=deint)
+        bwdif = self._graph.add("bwdif", mode="send_frame", parity="auto", deint="interlaced")
         self._graph.link_nodes(source, bwdif, self._graph.add("buffersink")).configure()
         self._time_base = stream.time_base
 

@@ -77,9 +77,11 @@ class LossLedger:
             index = stream.index_entries
             missing = 0
             for place in range(len(index) - 1, -1, -1):
-                if index[place].timestamp <= self._last_dts:
+                stamp = index[place].timestamp
+                if stamp <= self._last_dts:
                     break
-                missing += 1
+                if declared_end is None or stamp * (stream.time_base or 0) < declared_end:
+                    missing += 1
             return missing
         if declared_end is None or rate is None or declared_end - self._end <= _SLACK_SECONDS:
             return 0

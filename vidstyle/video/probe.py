@@ -108,7 +108,9 @@ def _info(path: Path, container: InputContainer, stream: VideoStream, frame: Vid
     start = Fraction(max(0, container.start_time or 0), av.time_base)  # sound may be primed before 0
     rate = stream.average_rate or stream.guessed_rate
     duration = _duration(container, stream)
-    frames = stream.frames or (round(duration * rate) if duration and rate else None)
+    estimate = round(duration * rate) if duration and rate else None
+    # MPEG-PS counts the frames that were read while probing.
+    frames = stream.frames if stream.frames > 1 else estimate
     interlaced = frame.interlaced_frame or context.field_order in _INTERLACED_ORDERS
     notes = []
     color = stored

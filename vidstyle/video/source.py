@@ -28,6 +28,8 @@ from vidstyle.video.sdr import SdrConverter
 from vidstyle.video.span import Span, exact_seconds
 
 _READ_ERRORS_ALLOWED = 100
+_ONE_THREAD_PIXELS = 1920 * 1088
+"""Up to Full HD one thread decodes faster than any network runs, and at a tenth less cost than several."""
 _INDEXED = ("mov,", "matroska,")
 """Containers whose index says where key frames are; others are read from the beginning."""
 
@@ -70,6 +72,19 @@ class VideoSource:
         self._threads = threads
         self._reading: Generator[Frame, None, None] | None = None
         self._closed = False
+        self.notes: list[str] = list(self.info.notes)
+        """Sentences for the user about what is converted; reading may add some."""
+
+    @property
+    def frames_expected(self) -> int | None:
+        """How many frames the clip should have, as far as the file says enough to tell."""
+        info, clip = self.info, self._clip
+        if clip.start == 0 and clip.end is None:
+            return info.frames
+        if info.duration is None or info.rate is None:
+            return None
+        end = info.duration if clip.end is None else min(clip.end, info.duration)
+        return max(0, round((end - clip.start) * info.rate))
 
     @property
     def lost(self) -> int:
@@ -117,7 +132,9 @@ class VideoSource:
             stream = video_stream(container, self.path)
             if self._threads is not None:
                 stream.codec_context.thread_count = self._threads
-            stream.codec_context.thread_type = "NONE" if self._threads == 1 else "AUTO"
+            elif self.form.width * self.form.height <= _ONE_THREAD_PIXELS:
+                stream.codec_context.thread_count = 1
+            stream.codec_context.thread_type = "AUTO"
             if span.begin is not None and info.container.startswith(_INDEXED):
                 # Where there is no usable index, reading from the beginning is the fallback.
                 with contextlib.suppress(av.error.FFmpegError):
@@ -133,13 +150,22 @@ class VideoSource:
                     planes = reader.read(decoded if sdr is None else sdr.convert(decoded))
                     yield Frame(planes, self.form, pts, info.time_base, decoded.duration)
             declared = None if info.duration is None else info.start + exact_seconds(info.duration)
+            if declared is not None and span.end is not None:
+                declared = min(declared, span.end)
             ledger.ended(self.path, declared, info.rate)
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def _progressive(
         self, container: InputContainer, stream: VideoStream, ledger: LossLedger, span: Span
     ) -> Generator[VideoFrame, None, None]:
-        deinterlacer = Deinterlacer(stream, every_frame=False) if self.info.interlaced else None
+        deinterlacer = Deinterlacer(stream) if self.info.interlaced else None
         for frame in self._decoded(container, stream, ledger, span):
+            if deinterlacer is None and frame.interlaced_frame:
+                deinterlacer = Deinterlacer(stream)
+                self._note("the video is interlaced in parts: these are deinterlaced (bwdif)")
             if deinterlacer is None:
                 yield frame
             else:
@@ -151,6 +177,8 @@ class VideoSource:
         self, container: InputContainer, stream: VideoStream, ledger: LossLedger, span: Span
     ) -> Generator[VideoFrame, None, None]:
         read_errors = 0
+        turned = self.info.rotation in (90, 270)
+        stored_size = self.info.size[::-1] if turned else self.info.size
         demuxed = packets(container, stream)
         while True:
             try:
@@ -175,19 +203,33 @@ class VideoSource:
                     ledger.failed(packet)
                 continue
             for frame in frames:
+                if (frame.height, frame.width) != stored_size:
+                    self._note(
+                        "the picture changes its size in mid-stream: every frame is scaled to the first one's size"
+                    )
                 if frame.pts is None or span.holds(frame.pts * self.info.time_base):
                     ledger.decoded(frame)
                 yield frame
 
 
 class _Clock:
-    """Gives a time to frames that have none: raw streams, and AVI with packed frames."""
+    """Gives a time to frames that have none: raw streams, and AVI, which counts packets and knows no times."""
 
     def __init__(self, info: VideoInfo) -> None:
+        self._counts_packets = info.container == "avi"
         self._step = max(1, round(1 / ((info.rate or Fraction(25)) * info.time_base)))
         self._next = 0
+        self._delay: int | None = None
 
     def pts(self, frame: VideoFrame) -> int:
-        pts = self._next if frame.pts is None else frame.pts
+        pts = frame.pts
+        if self._counts_packets:
+            # What FFmpeg gives as the time is a guess, wrong if there are B frames. The packet's number is
+            # right but for the decoder's delay, which the first frame shows: it is shown at 0.
+            if self._delay is None and frame.dts is not None:
+                self._delay = frame.dts
+            pts = None if frame.dts is None else frame.dts - (self._delay or 0)
+        if pts is None:
+            pts = self._next
         self._next = pts + (frame.duration or self._step)
         return pts
