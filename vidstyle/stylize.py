@@ -311,13 +311,13 @@ def render(
             report.seconds_of_video = max(report.seconds_of_video, frame.seconds - clip.start)
             if on_progress is not None:
                 elapsed = time.perf_counter() - began
-                on_progress(Progress(report.frames, video.info.frames, report.seconds_of_video, elapsed))
+                on_progress(Progress(report.frames, video.frames_expected, report.seconds_of_video, elapsed))
 
         report.stages = stylize_stream(stylizer, resized(), write)
         sink.finish()
         report.seconds = time.perf_counter() - began
         report.lost = video.lost
-        report.notes = [*video.info.notes, *sink.notes]
+        report.notes = [*video.notes, *sink.notes]
     return report
 
 
