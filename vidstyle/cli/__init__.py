@@ -15,6 +15,7 @@ import click
 
 from vidstyle import __version__
 from vidstyle.cli.adapt import adapt
+from vidstyle.cli.bench import bench
 from vidstyle.cli.doctor import doctor
 from vidstyle.cli.image import image
 from vidstyle.cli.render import render
@@ -52,7 +53,7 @@ def vidstyle(debug: bool) -> None:
     """Turn video into a painting, in real time, on a laptop CPU or a GPU."""
 
 
-for _command in (render, image, adapt, styles, doctor):
+for _command in (render, image, adapt, styles, bench, doctor):
     vidstyle.add_command(_command)
 
 

@@ -1,0 +1,177 @@
+"""Measuring: what `vidstyle bench` reports, and that the tables follow the measurements."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import repository
+
+from vidstyle.bench import BenchOptions, BenchReport, Spread, bench
+from vidstyle.cli import vidstyle
+from vidstyle.errors import BadOption, VideoError
+from vidstyle.options import BackendOptions, EncodeOptions
+from vidstyle.video.generated import generate_clip
+from vidstyle.video.source import VideoSource
+
+OPENVINO = (BackendOptions(backend="openvino"),)
+
+
+def small(**options: object) -> BenchOptions:
+    chosen = {"sizes": ((48, 64),), "backends": OPENVINO, "frames": 12, "rounds": 1, **options}
+    return BenchOptions(**chosen)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bench") / "clip.mp4"
+    generate_clip(path, (48, 64), 20)
+    return path
+
+
+def test_a_generated_clip_has_the_parameters_that_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    assert "96x64, 25 fps, seed 3" in generate_clip(path, (64, 96), 10, seed=3)
+    with VideoSource(path) as video:
+        frames = list(video.frames())
+    assert [frame.form.size for frame in frames] == [(64, 96)] * 10
+    assert [frame.seconds for frame in frames] == [index / 25 for index in range(10)]
+    lumas = [frame.planes[0].astype(int) for frame in frames]
+    assert all(np.abs(b - a).mean() > 1 for a, b in zip(lumas, lumas[1:], strict=False)), "it stands still"
+    assert min(luma.std() for luma in lumas) > 20, "it has no texture"
+
+
+def test_the_same_seed_makes_the_same_clip(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.mp4", "b.mp4", "c.mp4")]
+    for path, seed in zip(paths, (1, 1, 2), strict=True):
+        generate_clip(path, (32, 32), 8, seed=seed)
+    pictures = []
+    for path in paths:
+        with av.open(str(path)) as file:
+            pictures.append(next(file.decode(video=0)).to_ndarray())
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+
+
+@pytest.mark.parametrize("size", [(33, 64), (8, 64), (64, 20000)])
+def test_a_clip_of_a_size_that_cannot_be_encoded_is_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    with pytest.raises(BadOption):
+        generate_clip(tmp_path / "clip.mp4", size, 8)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bench_measures_every_stage_and_the_whole() -> None:
+    seen = []
+    report = bench(small(rounds=2), on_case=seen.append)
+    (case,) = report.cases
+    assert seen == [case]
+    assert (case.width, case.height, case.work_size, case.backend) == (64, 48, None, "openvino")
+    assert (case.frames, case.rounds) == (12, 2)
+    assert case.clip_seconds == pytest.approx(11.5 / 25)
+    assert case.scale is None
+    for stage in (case.decode, case.infer, case.encode, case.render):
+        assert 0 < stage.ms.low <= stage.ms.median <= stage.ms.high
+        assert stage.cpu_ms.median > 0
+    assert case.fps.median == pytest.approx(1000 / case.render.ms.median, rel=0.2)
+    assert 0 < case.cores_busy.median <= 1.1
+    assert case.overhead.median > 0
+    assert case.startup_seconds > 0
+
+
+def test_a_work_size_is_a_case_of_its_own_with_a_stage_of_its_own() -> None:
+    cases = bench(small(work_sizes=(None, 24))).cases
+    assert [case.work_size for case in cases] == [None, 24]
+    assert [case.scale is None for case in cases] == [True, False]
+
+
+def test_large_clips_are_also_measured_at_the_usual_work_size() -> None:
+    cases = bench(small(sizes=((368, 64), (48, 64)))).cases
+    assert [(case.height, case.work_size) for case in cases] == [(368, None), (368, 360), (48, None)]
+
+
+def test_slow_networks_get_shorter_rounds(clip: Path) -> None:
+    (case,) = bench(small(clip=clip, frames=20, round_seconds=0)).cases
+    assert case.frames == 8
+    assert case.clip == "clip.mp4"
+
+
+def test_every_installed_backend_is_measured_unless_some_are_named() -> None:
+    names = [case.backend for case in bench(small(backends=None)).cases]
+    assert sorted(names) == ["onnxruntime", "openvino", "torch"]
+
+
+def test_a_clip_too_short_to_measure_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "short.mp4"
+    generate_clip(path, (32, 32), 5)
+    with pytest.raises(BadOption, match=r"short\.mp4 has 5 frames; at least 8 are needed"):
+        bench(small(clip=path))
+
+
+def test_a_missing_clip_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match=r"missing\.mp4"):
+        bench(small(clip=tmp_path / "missing.mp4"))
+
+
+@pytest.mark.parametrize("wrong", [{"frames": 7}, {"rounds": 0}, {"round_seconds": -1.0}])
+def test_options_out_of_bounds_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(BadOption):
+        BenchOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_spread_is_median_smallest_and_largest() -> None:
+    assert Spread.of([3.0, 1.0, 7.0]) == Spread(3.0, 1.0, 7.0)
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    bench(small())
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_has_hardware_versions_clip_and_preset(clip: Path) -> None:
+    words = ["bench", "--clip", str(clip), "--backend", "openvino", "--rounds", "1", "--frames", "8"]
+    result = CliRunner().invoke(vidstyle, [*words, "--preset", "ultrafast", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert set(report) == {field.name for field in dataclasses.fields(BenchReport)}
+    assert report["cpu"]["usable_cores"] >= 1
+    assert report["packages"]["av"] == av.__version__
+    assert "preset ultrafast" in report["encoder"]
+    assert report["cases"][0]["clip_seconds"] == pytest.approx(7.5 / 25)
+    assert report["cases"][0]["startup_seconds"] > 0
+
+
+def test_bench_prints_a_table_of_stages() -> None:
+    words = ["bench", "--size", "64x48", "--work-size", "0", "--work-size", "24", "--rounds", "1", "--frames", "8"]
+    result = CliRunner().invoke(vidstyle, [*words, "--backend", "openvino"])
+    assert result.exit_code == 0, result.output
+    assert "64x48, OpenVINO" in result.output
+    assert "64x48, work size 24, OpenVINO" in result.output
+    for word in ("decode", "scale", "infer", "encode", "render", " fps ", "% busy", "start-up"):
+        assert word in result.output
+
+
+def test_a_size_and_a_clip_together_are_refused(clip: Path) -> None:
+    result = CliRunner().invoke(vidstyle, ["bench", "--clip", str(clip), "--size", "64x48"])
+    assert result.exit_code == 2
+    assert "leave out --size" in result.output
+
+
+def test_other_codecs_are_measured_too(clip: Path) -> None:
+    report = bench(small(clip=clip, frames=8, encode=EncodeOptions(codec="ffv1")))
+    assert report.encoder.startswith("ffv1")
+    assert len(report.cases) == 1
+
+
+def test_help_needs_no_inference_library() -> None:
+    code = "import sys; from vidstyle.cli import vidstyle; vidstyle(['bench', '--help'], standalone_mode=False); "
+    code += "assert not {'openvino', 'numpy', 'cv2', 'av', 'torch'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repository())
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,417 @@
+"""How fast this machine paints: each stage alone, and all of them at once."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+from vidstyle import __version__
+from vidstyle.backends import backend_report
+from vidstyle.backends.base import Pending, usable_cores
+from vidstyle.errors import BadOption
+from vidstyle.frame import Planes
+from vidstyle.gallery import default_style_name, load_blend
+from vidstyle.machine import Cpu, Memory, find_cpu, find_memory, system_name
+from vidstyle.ops import kernels_in_use
+from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, check_between
+from vidstyle.style import Style
+from vidstyle.stylize import Job, Stylizer, render
+from vidstyle.video.codecs import ENCODERS, codec_for
+from vidstyle.video.generated import generate_clip
+from vidstyle.video.sink import VideoSink
+from vidstyle.video.source import VideoSource
+
+SIZES: tuple[tuple[int, int], ...] = ((360, 640), (720, 1280), (1080, 1920))
+"""``(height, width)`` of the clips that are generated, unless others are asked for."""
+WORK_SIZE = 360
+"""Larger clips are also rendered at this work size."""
+_LEAST_FRAMES = 8
+_FRAME_BYTES = 1 << 28
+"""The decoded frames of a round are kept in memory, and so is what is made of them: about three times this."""
+_PACKAGES = ("av", "opencv-python", "numpy", "openvino", "onnxruntime", "torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """What to measure, and for how long."""
+
+    sizes: tuple[tuple[int, int], ...] = SIZES
+    """``(height, width)`` of the generated clips; without meaning where ``clip`` is given."""
+    clip: Path | None = None
+    """A video to measure with, in its own size; None generates one for each size."""
+    work_sizes: tuple[int | None, ...] | None = None
+    """Work sizes to measure; None is none, and `WORK_SIZE` too for clips larger than it."""
+    backends: tuple[BackendOptions, ...] | None = None
+    """Backends to measure; None is every one installed."""
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+    """How the results are compressed."""
+    frames: int = 100
+    """Frames in one round, at most."""
+    rounds: int = 3
+    """How often everything is timed."""
+    round_seconds: float = 2.0
+    """Where the network is slow, a round has fewer frames, so that they take it about this long (8 at least)."""
+
+    def __post_init__(self) -> None:
+        check_between("frames", self.frames, _LEAST_FRAMES, 1e6)
+        check_between("rounds", self.rounds, 1, 1000)
+        check_between("round seconds", self.round_seconds, 0, 1e6)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The same thing, measured several times."""
+
+    median: float
+    """The one in the middle."""
+    low: float
+    """The smallest."""
+    high: float
+    """The largest."""
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread:
+        """Median, smallest and largest of ``values``."""
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """One stage, alone on the machine."""
+
+    ms: Spread
+    """Milliseconds a frame, by the clock."""
+    cpu_ms: Spread
+    """Milliseconds of processor time a frame, all threads together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseResult:
+    """One clip at one work size on one backend."""
+
+    width: int
+    """Of the clip, in pixels."""
+    height: int
+    """Of the clip, in pixels."""
+    work_size: int | None
+    """Height that the network saw; None is all of it."""
+    backend: str
+    """As on the command line."""
+    description: str
+    """Library, version, precision and threads."""
+    clip: str
+    """Parameters of the generated clip, or name of the file."""
+    clip_seconds: float
+    """How much of the clip was rendered in each round."""
+    frames: int
+    """Frames in each round."""
+    rounds: int
+    """How often it was timed."""
+    startup_seconds: float
+    """Opening the files and loading the compiled network in a running process; in none of the other figures."""
+    decode: StageTime
+    """From file to planes."""
+    scale: StageTime | None
+    """To the work size and back; None where there is none."""
+    infer: StageTime
+    """The network, with as many frames under way as in a render."""
+    encode: StageTime
+    """From painted planes to file."""
+    render: StageTime
+    """All at once, as in ``vidstyle render``."""
+    fps: Spread
+    """Frames a second of the render."""
+    cores_busy: Spread
+    """The part of the usable cores' time that the render used: 1 is all of it."""
+    overhead: Spread
+    """Processor time of the render over that of its stages alone in the same round: 1 is no loss."""
+
+
+@dataclass
+class BenchReport:
+    """Everything that `bench` measured, and what on. Plain data: `dataclasses.asdict` of it goes into JSON."""
+
+    vidstyle: str
+    """Version of vidstyle."""
+    commit: str | None
+    """Commit of the checkout, "+" behind it where the package differs; None outside of a checkout."""
+    date: str
+    """When it began, UTC."""
+    python: str
+    """Implementation and version."""
+    system: str
+    """Operating system."""
+    cpu: Cpu
+    """The processor."""
+    memory: Memory
+    """Main memory."""
+    packages: dict[str, str]
+    """Versions of the libraries at work."""
+    kernels: str | None
+    """Instruction set of the compiled kernels; None where NumPy and OpenCV serve instead."""
+    style: str
+    """The style painted; speed hardly depends on it."""
+    encoder: str
+    """Encoder and its settings, preset included."""
+    load_before: float | None
+    """Processes that wanted to run before it began, averaged over a minute; None where nobody counts."""
+    cases: list[CaseResult] = field(default_factory=list)
+    """What was measured."""
+
+
+def bench(
+    options: BenchOptions | None = None,
+    style: str | Path | Style | None = None,
+    *,
+    on_case: Callable[[CaseResult], None] | None = None,
+) -> BenchReport:
+    """Time decoding, inference and encoding alone, and the whole render, for each size and backend.
+
+    A round times one after the other, and there are several rounds after one to warm up, so that a
+    disturbance does not fall on one stage alone. ``style`` is as for `Stylizer`. ``on_case`` gets each
+    result as it comes. Raises what `render` raises.
+    """
+    options = options or BenchOptions()
+    style = style if isinstance(style, Style) else load_blend(style or default_style_name())
+    report = describe_run(style, options.encode)
+    backends = options.backends or tuple(
+        BackendOptions(backend=status.name)  # type: ignore[arg-type]  # the report names backends only
+        for status in backend_report()
+        if status.version is not None
+    )
+    with tempfile.TemporaryDirectory(prefix="vidstyle-bench-") as name:
+        folder = Path(name)
+        for clip, description in _clips(options, folder):
+            with VideoSource(clip) as video:
+                height = video.form.height
+            for work_size in _work_sizes(options, height):
+                for backend in backends:
+                    look = LookOptions(work_size=work_size)
+                    with _Case(clip, folder, style, look, backend, options) as case:
+                        report.cases.append(case.measure(description))
+                    if on_case is not None:
+                        on_case(report.cases[-1])
+    return report
+
+
+def describe_run(style: Style, encode: EncodeOptions) -> BenchReport:
+    """A report with everything but the cases."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    encoder = ENCODERS[codec_for(Path(f"x{_suffix(encode)}"), encode)]
+    settings = [f"{key} {value}" for key, value in encoder.settings(encode).items()]
+    return BenchReport(
+        vidstyle=__version__,
+        commit=_commit(),
+        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        system=system_name(),
+        cpu=find_cpu(),
+        memory=find_memory(),
+        packages=packages,
+        kernels=kernels_in_use(),
+        style=style.name,
+        encoder=" ".join([encoder.name, *settings]),
+        load_before=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    )
+
+
+def _suffix(encode: EncodeOptions) -> str:
+    return ".mp4" if encode.codec is None else ".mkv"  # Matroska holds every codec
+
+
+def _commit() -> str | None:
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # a virtual environment may lie in a foreign checkout
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _clips(options: BenchOptions, folder: Path) -> Iterator[tuple[Path, str]]:
+    if options.clip is not None:
+        yield options.clip, options.clip.name
+        return
+    for size in options.sizes:
+        path = folder / f"{size[1]}x{size[0]}.mp4"
+        yield path, generate_clip(path, size, min(options.frames, _frames_that_fit(size)))
+
+
+def _frames_that_fit(size: tuple[int, int]) -> int:
+    return max(_LEAST_FRAMES, _FRAME_BYTES // (size[0] * size[1] * 3 // 2))
+
+
+def _work_sizes(options: BenchOptions, height: int) -> tuple[int | None, ...]:
+    if options.work_sizes is not None:
+        return options.work_sizes
+    return (None, WORK_SIZE) if height > WORK_SIZE else (None,)
+
+
+@dataclass(frozen=True)
+class _Seconds:
+    """How long something took."""
+
+    clock: float
+    cpu: float
+
+
+class _Watch:
+    """Runs since it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter(), time.process_time()
+
+    def read(self) -> _Seconds:
+        return _Seconds(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
+
+
+def _timed(work: Callable[[], object]) -> _Seconds:
+    watch = _Watch()
+    work()
+    return watch.read()
+
+
+class _Case:
+    """One clip, work size and backend: its frames in memory, its network compiled. A context manager."""
+
+    def __init__(
+        self, clip: Path, folder: Path, style: Style, look: LookOptions, backend: BackendOptions, options: BenchOptions
+    ) -> None:
+        self._clip, self._output = clip, folder / f"painted{_suffix(options.encode)}"
+        self._style, self._look, self._backend, self._options = style, look, backend, options
+        self._startup_seconds: list[float] = []
+        with ExitStack() as stack:
+            self._stylizer = stack.enter_context(Stylizer(style, look=look, backend=backend))
+            with VideoSource(clip) as video:
+                self._form, self._info = video.form, video.info
+                frames = list(islice(video.frames(), min(options.frames, _frames_that_fit(self._form.size))))
+            if len(frames) < _LEAST_FRAMES:
+                raise BadOption(f"clip {clip} has {len(frames)} frames; at least {_LEAST_FRAMES} are needed to measure")
+            self._program = self._stylizer.open(self._form)
+            self._jobs = [self._stylizer.prepare(frame) for frame in frames]
+            few = self._jobs[:_LEAST_FRAMES]
+            self._paint(few)  # the first time takes longer
+            took = _timed(lambda: self._paint(few)).clock / len(few)
+            del self._jobs[max(_LEAST_FRAMES, round(options.round_seconds / took)) :]
+            self._painted = self._paint(self._jobs)
+            self._finished = [self._stylizer.compose(*pair) for pair in zip(self._jobs, self._painted, strict=True)]
+            step = 1 / (self._info.rate or Fraction(25))
+            self._seconds = float(frames[len(self._jobs) - 1].seconds + step / 2 - self._info.start)
+            self._video = stack.enter_context(VideoSource(clip, clip=ClipOptions(end=self._seconds)))
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> _Case:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def measure(self, clip: str) -> CaseResult:
+        """Every stage and the whole, round by round. ``clip`` says what is rendered."""
+        stages: dict[str, Callable[[], _Seconds]] = {
+            "decode": lambda: _timed(lambda: deque(self._video.frames(), maxlen=0)),
+            "infer": lambda: _timed(lambda: self._paint(self._jobs)),
+            "encode": lambda: _timed(self._encode),
+        }
+        if self._look.work_size is not None:
+            stages["scale"] = lambda: _timed(self._scale)
+        rounds = []
+        for number in range(self._options.rounds + 1):
+            seconds = {stage: work() for stage, work in stages.items()}
+            seconds["render"] = self._render()
+            if number > 0:  # the first was to warm up
+                rounds.append(seconds)
+        times = {stage: _stage_time([seconds[stage] for seconds in rounds], len(self._jobs)) for stage in rounds[0]}
+        whole = [seconds["render"] for seconds in rounds]
+        alone = [sum(seconds[stage].cpu for stage in stages) for seconds in rounds]
+        return CaseResult(
+            width=self._form.width,
+            height=self._form.height,
+            work_size=self._look.work_size,
+            backend=self._program.name,
+            description=self._program.description,
+            clip=clip,
+            clip_seconds=self._seconds,
+            frames=len(self._jobs),
+            rounds=self._options.rounds,
+            startup_seconds=statistics.median(self._startup_seconds[1:]),
+            decode=times["decode"],
+            scale=times.get("scale"),
+            infer=times["infer"],
+            encode=times["encode"],
+            render=times["render"],
+            fps=Spread.of([len(self._jobs) / run.clock for run in whole]),
+            cores_busy=Spread.of([run.cpu / run.clock / usable_cores() for run in whole]),
+            overhead=Spread.of([run.cpu / parts for run, parts in zip(whole, alone, strict=True)]),
+        )
+
+    def _paint(self, jobs: list[Job]) -> list[Planes]:
+        """What the network makes of ``jobs``, with as many under way as a render has."""
+        under_way: deque[Pending] = deque()
+        results = []
+        for job in jobs:
+            under_way.append(self._stylizer.submit(job))
+            if len(under_way) >= self._program.in_flight:
+                results.append(under_way.popleft()())
+        return results + [pending() for pending in under_way]
+
+    def _scale(self) -> None:
+        for job, planes in zip(self._jobs, self._painted, strict=True):
+            self._stylizer.compose(self._stylizer.prepare(job.frame), planes)
+
+    def _encode(self) -> None:
+        with VideoSink(
+            self._output,
+            source=self._info,
+            source_path=None,
+            form=self._form,
+            encode=self._options.encode,
+            overwrite=True,
+        ) as sink:
+            for frame in self._finished:
+                sink.write(frame)
+
+    def _render(self) -> _Seconds:
+        watches: list[_Watch] = []
+        report = render(
+            self._clip,
+            self._output,
+            self._style,
+            look=self._look,
+            backend=self._backend,
+            encode=self._options.encode,
+            clip=ClipOptions(end=self._seconds),
+            overwrite=True,
+            on_start=lambda _: watches.append(_Watch()),
+        )
+        seconds = watches[0].read()
+        self._startup_seconds.append(report.startup_seconds)
+        return seconds
+
+
+def _stage_time(times: list[_Seconds], frames: int) -> StageTime:
+    return StageTime(
+        Spread.of([1000 * seconds.clock / frames for seconds in times]),
+        Spread.of([1000 * seconds.cpu / frames for seconds in times]),
+    )

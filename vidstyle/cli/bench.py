@@ -1,0 +1,114 @@
+"""``vidstyle bench``: how fast this machine paints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from vidstyle.cli.params import Size, chosen_style, style_option
+from vidstyle.options import BackendName, BackendOptions, Codec, EncodeOptions, Precision
+
+if TYPE_CHECKING:
+    from vidstyle.bench import CaseResult, StageTime
+
+
+@click.command()
+@style_option
+@click.option("--size", "sizes", type=Size(), multiple=True, help="Size of a generated clip; repeatable.")
+@click.option("--clip", type=click.Path(path_type=Path), help="Measure with this video instead of generated ones.")
+@click.option(
+    "--work-size",
+    "work_sizes",
+    type=click.IntRange(0, 16384),
+    metavar="ROWS",
+    multiple=True,
+    help="Height at which the network sees the frame, 0 for all of it; repeatable.  [default: 0, and 360 for HD]",
+)
+@click.option(
+    "--backend",
+    "backends",
+    type=click.Choice(get_args(BackendName)),
+    multiple=True,
+    help="Inference library; repeatable.  [default: all that are installed]",
+)
+@click.option("--precision", type=click.Choice(get_args(Precision)), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
+@click.option("--codec", type=click.Choice(get_args(Codec)), help="Video codec of the results.  [default: h264]")
+@click.option("--preset", help="Speed name of the encoder.")
+@click.option("--frames", type=click.IntRange(8), default=100, show_default=True, help="Frames in a round, at most.")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Median of this many.")
+@click.option("--seconds", type=float, default=2.0, show_default=True, help="Length of a round of a slow network.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on stdout.")
+def bench(
+    style: str | None,
+    sizes: tuple[tuple[int, int | None], ...],
+    clip: Path | None,
+    work_sizes: tuple[int, ...],
+    backends: tuple[BackendName, ...],
+    precision: Precision,
+    threads: int | None,
+    codec: Codec | None,
+    preset: str | None,
+    frames: int,
+    rounds: int,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Time decoding, network and encoding alone and together, by size and backend."""
+    from vidstyle.backends import backend_report
+    from vidstyle.bench import SIZES, BenchOptions
+    from vidstyle.bench import bench as run_bench
+
+    if clip is not None and sizes:
+        raise click.UsageError("--clip has its own size; leave out --size")
+    names = backends or [status.name for status in backend_report() if status.version is not None]
+    options = BenchOptions(
+        sizes=tuple((rows, _even_16_to_9(rows) if columns is None else columns) for rows, columns in sizes) or SIZES,
+        clip=clip,
+        work_sizes=tuple(size or None for size in work_sizes) or None,
+        backends=tuple(
+            BackendOptions(backend=name, precision=precision, threads=threads)  # type: ignore[arg-type]
+            for name in names
+        ),
+        encode=EncodeOptions(codec=codec, preset=preset),
+        frames=frames,
+        rounds=rounds,
+        round_seconds=seconds,
+    )
+    report = run_bench(options, chosen_style(style), on_case=lambda case: click.echo(_text(case), err=as_json))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(report), indent=2))
+        return
+    cpu = report.cpu
+    click.echo(f"\n{cpu.model}, {cpu.usable_cores} cores; {report.encoder}; style {report.style}; {report.date}")
+    click.echo(f"Milliseconds a frame (smallest-largest of {rounds} rounds); start-up is in no other figure.")
+
+
+def _even_16_to_9(rows: int) -> int:
+    return round(rows * 8 / 9) * 2
+
+
+def _text(case: CaseResult) -> str:
+    work = f", work size {case.work_size}" if case.work_size is not None else ""
+    lines = [
+        f"{case.width}x{case.height}{work}, {case.description}, {case.frames} frames of {case.clip}",
+        f"  {'decode':8}{_stage(case.decode)}",
+        f"  {'infer':8}{_stage(case.infer)}",
+        f"  {'encode':8}{_stage(case.encode)}",
+        f"  {'render':8}{_stage(case.render)}",
+        f"  {case.fps.median:.1f} fps ({case.fps.low:.1f}-{case.fps.high:.1f}), "
+        f"cores {100 * case.cores_busy.median:.0f} % busy, "
+        f"processor time {case.overhead.median:.2f} x that of the stages, start-up {case.startup_seconds:.2f} s",
+    ]
+    if case.scale is not None:
+        lines.insert(2, f"  {'scale':8}{_stage(case.scale)}")
+    return "\n".join(lines)
+
+
+def _stage(time: StageTime) -> str:
+    ms = time.ms
+    return f"{ms.median:9.2f} ms ({ms.low:.2f}-{ms.high:.2f}){time.cpu_ms.median:9.2f} ms of processor time"
