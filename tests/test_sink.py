@@ -148,6 +148,20 @@ def test_a_clip_starts_at_zero_with_its_sound(tmp_path: Path, start: float, end:
     assert shift == {round(Fraction(str(start)) * 48000)}
 
 
+@pytest.mark.parametrize("clip", [ClipOptions(), ClipOptions(start=0.4)])
+def test_broadcast_clocks_start_at_zero_with_sound_and_picture_in_step(tmp_path: Path, clip: ClipOptions) -> None:
+    started = {"output_ts_offset": "12345"}
+    source = make_video(tmp_path / "in.ts", frames=50, audio=[Audio()], container_options=started)
+    output = tmp_path / "out.mp4"
+    copy(source, output, clip=clip)
+    before, after = read_contents(source), read_contents(output)
+    assert before.pts[0] > 12000
+    assert 0 <= after.pts[0] < Fraction(1, 10)
+    assert [b - a for a, b in zip(after.pts, after.pts[1:], strict=False)] == [Fraction(1, 25)] * (len(after.pts) - 1)
+    shift = before.pts[-1] - after.pts[-1]
+    assert abs(before.packets[1][-1][0] - after.packets[1][-1][0] - shift) < Fraction(1, 1000)
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
 def test_the_index_is_at_the_front(tmp_path: Path, clip: Path, suffix: str) -> None:
     output = tmp_path / f"out{suffix}"
