@@ -164,7 +164,7 @@ def test_lost_frames_are_told_and_fail_unless_skipped(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mkv", size=(64, 96), frames=60)
     damaged = cut(tmp_path / "cut.mkv", source, 0.6)
     result = run("render", damaged, tmp_path / "out.mp4", "-s", STYLE)
-    assert_sentence(result, 1, "could not be decoded", "--skip-errors")
+    assert_sentence(result, 1, "Lost: ", "could not be decoded", "--skip-errors")
     assert (tmp_path / "out.mp4").exists()
     result = run("render", damaged, tmp_path / "out2.mp4", "-s", STYLE, "--skip-errors")
     assert result.exit_code == 0, result.output

@@ -235,6 +235,8 @@ class RenderReport:
     """Frames written."""
     lost: int = 0
     """Frames of the input that could not be decoded."""
+    errors: list[str] = field(default_factory=list)
+    """What was wrong with the first few of them; one sentence each."""
     seconds_of_video: float = 0.0
     """Duration of what was written."""
     startup_seconds: float = 0.0
@@ -316,7 +318,7 @@ def render(
         report.stages = stylize_stream(stylizer, resized(), write)
         sink.finish()
         report.seconds = time.perf_counter() - began
-        report.lost = video.lost
+        report.lost, report.errors = video.lost, list(video.errors)
         report.notes = [*video.notes, *sink.notes]
     return report
 

@@ -96,6 +96,8 @@ def render(
         click.echo(json.dumps({**facts, "fps": report.fps}, indent=2))
     else:
         click.echo(_closing_line(report))
+    for sentence in report.errors:
+        click.echo(f"Lost: {sentence}", err=True)
     if report.lost and not skip_errors:
         click.echo(
             f"Error: {report.lost} frames of {source} could not be decoded; {output} is written without them "
