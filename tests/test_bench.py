@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -175,3 +178,105 @@ def test_help_needs_no_inference_library() -> None:
     code += "assert not {'openvino', 'numpy', 'cv2', 'av', 'torch'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repository())
     assert done.returncode == 0, done.stderr
+
+
+BENCHMARKS = repository() / "benchmarks"
+
+
+def script(name: str, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / name), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def table() -> dict[str, Any]:
+    return runpy.run_path(str(BENCHMARKS / "table.py"))
+
+
+def test_the_tables_of_the_pages_are_in_step_with_the_results() -> None:
+    done = script("table.py", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_tables_are_written_between_their_markers_only() -> None:
+    updated, tables = table()["updated"], ("memory",)
+    page = "above\n<!-- memory table: made by benchmarks/table.py -->\nold\n<!-- end of memory table -->\nbelow\n"
+    run = {"seconds_of_video": 9.96, "frames": 250, "peak_mib": 204.9}
+    case = {"width": 640, "height": 360, "short": run, "long": run, "short_again": run}
+    new = updated(page, tables, [{"memory": {"360p": case}}])
+    assert new.startswith("above\n<!--") and new.endswith("-->\nbelow\n")
+    assert "| 640x360 | 10 s | 250 | 205 MiB |" in new and "old" not in new
+    assert updated(new, tables, [{"memory": {"360p": case}}]) == new
+    assert "|" not in updated(new, tables, [])
+
+
+def test_a_page_without_markers_is_told() -> None:
+    with pytest.raises(SystemExit, match="must hold <!-- memory table"):
+        table()["updated"]("nothing here", ("memory",), [])
+
+
+def test_clips_are_the_film_looped_and_scaled(tmp_path: Path) -> None:
+    done = script("clips.py", tmp_path, "--sizes", "96x54", "--seconds", "7")
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.iterdir()
+    with VideoSource(path) as video:
+        frames = list(video.frames())
+    assert frames[0].form.size == (54, 96)
+    assert [frame.seconds for frame in frames] == [index / 25 for index in range(175)]
+    film = 132  # frames of examples/bunny.mp4
+    first, again, other = (frames[index].planes[0].astype(int) for index in (0, film, film // 2))
+    assert 2 * np.abs(again - first).mean() < np.abs(other - first).mean()
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_both_commands_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    # The mechanics only: the "peer" hands its input on.
+    peer = tmp_path / "peer.py"
+    peer.write_text(
+        "import shutil, sys\nif 'video' in sys.argv: shutil.copy(sys.argv[2], sys.argv[4])\nprint('peer 1')\n"
+    )
+    words = ["machine", "--peer", f"{sys.executable} {peer}", "--cases", "360p", "--rounds", "1"]
+    words += ["--seconds", "2", "--short", "1", "--clips", str(tmp_path), "--results", str(tmp_path)]
+    done = script("run.py", *words, "--parts", "renders")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "machine.json").read_text())
+    render = facts["renders"]["360p"]
+    assert render["clip_frames"] == {"short": 25, "long": 50}
+    assert render["ours"]["fps"] > 0 and render["ratio"]["median"] > 0
+    assert render["peer"]["version"] == "peer 1"
+    assert facts["machine"]["renders"]["cpu"]["usable_cores"] >= 1
+    assert "renders" not in script("run.py", *words, "--parts", "renders").stdout
+    for names in (("benchmark",), ("stage",)):
+        begin, end = f"<!-- {names[0]} table: made by benchmarks/table.py -->", f"<!-- end of {names[0]} table -->"
+        assert ("640x360" in table()["updated"](begin + end, names, [facts])) == (names == ("benchmark",))
+
+
+@pytest.mark.slow
+def test_the_memory_benchmark_repeats_its_clip(tmp_path: Path) -> None:
+    done = script("memory.py", "machine", "--minutes", "0.5", "--clips", tmp_path, "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    case = json.loads((tmp_path / "machine.json").read_text())["memory"]["360p"]
+    assert (case["short"]["frames"], case["long"]["frames"]) == (250, 750)
+    assert case["ratio"] < 1.1
+
+
+def test_a_command_that_fails_ends_the_benchmark(tmp_path: Path) -> None:
+    done = script(
+        "run.py",
+        "machine",
+        "--cases",
+        "360p",
+        "--parts",
+        "renders",
+        "--ours",
+        shutil.which("false"),
+        "--clips",
+        tmp_path,
+        "--results",
+        tmp_path,
+        "--seconds",
+        "0.2",
+        "--short",
+        "0.1",
+    )
+    assert done.returncode == 1
+    assert "exited with 1" in done.stderr

@@ -1,0 +1,72 @@
+"""Running a command to its end and saying what it took; and the files that results are kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of a command took, the start of its process included."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    output: str
+
+
+def run(words: list[str]) -> Run:
+    """Run ``words`` as a process of its own; a failure ends the benchmark with what it said."""
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        began = time.perf_counter()
+        process = subprocess.Popen(words, stdout=output, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0), errors.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{' '.join(words)}\nexited with {process.returncode}:\n{errors.read()[-2000:]}")
+        return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output.read())
+
+
+def load() -> float:
+    """Processes that wanted to run in the last minute: what else this machine was doing."""
+    return os.getloadavg()[0]
+
+
+class ResultFile:
+    """``NAME.json``: what has been measured so far, written after each measurement."""
+
+    def __init__(self, name: str, folder: Path = RESULTS) -> None:
+        self.path = folder / f"{name}.json"
+        self.facts: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def put(self, part: str, name: str, facts: Any) -> None:
+        """Keep ``facts`` under ``part`` and ``name``, in place of what was there."""
+        self.facts.setdefault(part, {})[name] = facts
+        written = self.path.with_suffix(".part")
+        written.write_text(json.dumps(_rounded(self.facts), indent=1) + "\n")
+        os.replace(written, self.path)
+
+    def has(self, part: str, name: str) -> bool:
+        return name in self.facts.get(part, {})
+
+
+def _rounded(value: Any) -> Any:
+    """Five significant digits: more is noise."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(part) for part in value]
+    return value

@@ -1,0 +1,187 @@
+"""Write the tables of README.md and docs/performance.md from benchmarks/results/*.json.
+
+python benchmarks/table.py           writes
+python benchmarks/table.py --check   only says whether they are in step; exit code 1 if not
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = {
+    "README.md": ("benchmark",),
+    "docs/performance.md": ("stage", "variant", "memory"),
+}
+"""Page: the tables in it."""
+Facts = dict[str, Any]
+
+
+def benchmark_table(facts: Facts) -> list[str]:
+    """Whole renders beside the peer."""
+    renders = facts.get("renders", {})
+    if not renders:
+        return []
+    rows = []
+    for render in renders.values():
+        peer = peer_of(render, renders)
+        ratio = f"**{render['ours']['fps'] / peer['fps']:.1f}**" if peer else ""
+        work = f", `--work-size {render['work_size']}`" if render["work_size"] else ""
+        cells = [f"{render['width']}x{render['height']}{work}", f"{fps(render['ours'])}", fps(peer), ratio]
+        cells.append(f"{render['ours']['cores_used'] / cores(facts, 'renders') * 100:.0f} %")
+        rows.append(cells)
+    any_render = next(iter(renders.values()))
+    version = next((r["peer"]["version"] for r in renders.values() if "peer" in r), "the peer")
+    startups = [r["ours"]["startup_seconds"] for r in renders.values()]
+    return [
+        *markdown(["clip", "`vidstyle render`", f"`{version}`", "times as fast", "cores busy"], rows),
+        "",
+        f"{machine_line(facts, 'renders')}. "
+        f"{any_render['ours']['backend'].split(',')[0]}, {encoder(facts, 'renders')}. "
+        f"H.264 clips of {any_render['clip_seconds']['long']:g} s, from file to file; frames a second without start-up "
+        f"({min(startups):.1f}-{max(startups):.1f} s for us), median of {any_render['rounds']} runs in turn with the "
+        f"peer's (`video --max-size WIDTH`, the same output size; it has no work size and drops the sound).",
+    ]
+
+
+def stage_table(facts: Facts) -> list[str]:
+    """Where the time goes."""
+    stages = facts.get("stages", {})
+    if not stages:
+        return []
+    rows = []
+    for case in stages.values():
+        work = f", work size {case['work_size']}" if case["work_size"] else ""
+        total = sum(case[stage]["cpu_ms"]["median"] for stage in ("decode", "scale", "infer", "encode") if case[stage])
+        cells = [f"{case['width']}x{case['height']}{work}"]
+        for stage in ("decode", "scale", "infer", "encode"):
+            cpu = case[stage]["cpu_ms"]["median"] if case[stage] else 0
+            cells.append(f"{cpu:.1f} ({100 * cpu / total:.0f} %)" if cpu else "")
+        cells += [
+            f"{case['render']['cpu_ms']['median']:.1f}",
+            f"{case['overhead']['median']:.2f}",
+            f"{100 * case['cores_busy']['median']:.0f} %",
+            f"{case['fps']['median']:.1f}",
+        ]
+        rows.append(cells)
+    heads = ["clip", "decode", "scale", "infer", "encode", "render", "render / stages", "cores busy", "fps"]
+    case = next(iter(stages.values()))
+    return [
+        *markdown(heads, rows),
+        "",
+        f"{machine_line(facts, 'stages')}. {case['description']}; {encoder(facts, 'stages')}. "
+        f"Milliseconds of processor time a frame, each stage alone, then the whole render; "
+        f"median of {case['rounds']} rounds.",
+    ]
+
+
+def variant_table(facts: Facts) -> list[str]:
+    """What was tried."""
+    variants = facts.get("variants", {})
+    if not variants:
+        return []
+    names = list(dict.fromkeys(name for case in variants.values() for name in case["fps"]))
+    rows = []
+    for name in names:
+        cells = [name]
+        for case in variants.values():
+            found = case["fps"].get(name)
+            base = case["fps"]["as it is"]["median"]
+            cells.append(f"{found['median']:.1f} ({100 * (found['median'] / base - 1):+.0f} %)" if found else "")
+        rows.append(cells)
+    rounds = next(iter(variants.values()))["rounds"]
+    return [
+        *markdown(["variant", *(case["title"] for case in variants.values())], rows),
+        "",
+        f"{machine_line(facts, 'variants')}. Frames a second of a render, start-up apart; median of {rounds} rounds, "
+        "all variants in turn.",
+    ]
+
+
+def memory_table(facts: Facts) -> list[str]:
+    """Long and short videos."""
+    memory = facts.get("memory", {})
+    if not memory:
+        return []
+    rows = []
+    for case in memory.values():
+        for length in ("short", "long", "short_again"):
+            run = case[length]
+            cells = [f"{case['width']}x{case['height']}", f"{run['seconds_of_video']:.0f} s", f"{run['frames']}"]
+            rows.append([*cells, f"{run['peak_mib']:.0f} MiB"])
+    return markdown(["clip", "length", "frames", "peak memory"], rows)
+
+
+def peer_of(render: Facts, renders: dict[str, Facts]) -> Facts | None:
+    """The peer's run of the same clip: a work size is something that only we have."""
+    same = (r for r in renders.values() if (r["width"], r["height"]) == (render["width"], render["height"]))
+    return next((r["peer"] for r in same if "peer" in r), None)
+
+
+def fps(run: Facts | None) -> str:
+    return "" if run is None else f"{run['fps']:.1f} fps"
+
+
+def cores(facts: Facts, part: str) -> int:
+    return int(facts["machine"][part]["cpu"]["usable_cores"])
+
+
+def machine_line(facts: Facts, part: str) -> str:
+    cpu = facts["machine"][part]["cpu"]
+    special = [name for name in ("amx", "bf16", "avx512", "avx2", "neon") if cpu["features"].get(name)]
+    return f"{cpu['usable_cores']} cores of {cpu['model']} ({', '.join(special[:2])})"
+
+
+def encoder(facts: Facts, part: str) -> str:
+    return str(facts["machine"][part]["encoder"])
+
+
+def markdown(heads: list[str], rows: list[list[str]]) -> list[str]:
+    """A table; all but the first column to the right."""
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
+
+
+TABLES = {"benchmark": benchmark_table, "stage": stage_table, "variant": variant_table, "memory": memory_table}
+
+
+def updated(page: str, names: tuple[str, ...], results: list[Facts]) -> str:
+    """``page`` with what is between its markers made anew."""
+    for name in names:
+        tables = ["\n".join(table) for facts in results if (table := TABLES[name](facts))]
+        body = "\n\n".join(tables)
+        begin, end = f"<!-- {name} table: made by benchmarks/table.py -->", f"<!-- end of {name} table -->"
+        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        if len(pattern.findall(page)) != 1:
+            raise SystemExit(f"the page must hold {begin} and {end} once")
+        text = f"{begin}\n\n{body}\n\n{end}" if body else f"{begin}\n{end}"
+        page = pattern.sub(lambda _, text=text: text, page)
+    return page
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    check = parser.parse_args().check
+    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    behind = []
+    for name, tables in PAGES.items():
+        path = ROOT / name
+        text = path.read_text()
+        new = updated(text, tables, results)
+        if new != text:
+            behind.append(name)
+            if not check:
+                path.write_text(new)
+    if check and behind:
+        sys.exit(f"not in step with benchmarks/results: {', '.join(behind)}; run python benchmarks/table.py")
+
+
+if __name__ == "__main__":
+    main()
