@@ -6,6 +6,7 @@ is nothing to wait for between two operations.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections import deque
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class OpenVinoBackend(Backend):
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
         super().__init__(program)
+        self._slots: list[_Slot] = []
+        self._free: deque[_Slot] = deque()
         core = _core()
         precision = _precision(core, options)
         threads = options.threads or usable_cores()
@@ -56,11 +59,11 @@ class OpenVinoBackend(Backend):
         }
         try:
             compiled = _compile(core, program.graph("fp32"), settings)
-            self._slots = [_Slot(compiled.create_infer_request()) for _ in range(streams + 1)]
+            self._slots += [_Slot(compiled.create_infer_request()) for _ in range(streams + 1)]
         except RuntimeError as error:
             raise BadModel(f"OpenVINO cannot compile the graph: {_reason(error)}") from error
         self._input_shapes = [tuple(port.shape) for port in compiled.inputs]
-        self._free = deque(self._slots)
+        self._free.extend(self._slots)
         self.in_flight = len(self._slots)
         version = ov.__version__.split("-")[0]
         self.description = f"OpenVINO {version} {precision}, threads: {threads}, streams: {streams}"
@@ -96,10 +99,16 @@ class OpenVinoBackend(Backend):
         return wait
 
     def close(self) -> None:
-        while self._slots:
-            # A frame that nobody waited for still reads and writes its arrays.
-            self._slots.pop().request.wait()
+        # Frames that nobody waited for still read and write their arrays. And the library corrupts the
+        # heap when a request is freed while others run, so all end before the first goes.
+        for slot in self._slots:
+            with contextlib.suppress(RuntimeError):
+                slot.request.wait()
+        self._slots.clear()
         self._free.clear()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def open_program(program: Program, options: BackendOptions) -> Backend:
@@ -122,10 +131,8 @@ def _compile(core: ov.Core, graph: bytes, settings: dict[str, str | int | bool])
     key = cache_key(graph, ov.__version__, core.get_property("CPU", "FULL_DEVICE_NAME"), repr(settings))
     stored = read_cached("openvino", key)
     if stored is not None:
-        try:
+        with contextlib.suppress(RuntimeError):  # another build may call itself by the same version
             return core.import_model(io.BytesIO(stored), "CPU", settings)
-        except RuntimeError:
-            pass  # made by a build with the same version that is not the same
     compiled = core.compile_model(core.read_model(graph), "CPU", settings)
     exported = compiled.export_model()
     write_cached("openvino", key, exported if isinstance(exported, bytes) else exported.getvalue())
