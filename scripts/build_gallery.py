@@ -1,10 +1,12 @@
 """Adapt the shipped styles again, for the shared network as it is now.
 
     python scripts/build_gallery.py PAINTINGS [--only NAME ...] [--steps N] [--network FILE]
+    python scripts/build_gallery.py PAINTINGS --only NAME --full --photos FOLDER
 
 PAINTINGS is a folder with the pictures named in `GALLERY`; they are public domain and easy to find,
 and are not in this repository. Every style is written beside its network in vidstyle/gallery, with a
-card and a thumbnail. With --network, FILE first becomes the shared network. The table in
+card and a thumbnail. With --network, FILE first becomes the shared network. With --full every weight is
+adapted, on the photos in FOLDER, and the style is called NAME_full. The table in
 docs/gallery.md is written again from the cards; --only with no NAME does nothing but that.
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -24,7 +26,7 @@ from vidstyle.model import TransformNet
 from vidstyle.networks import Network
 from vidstyle.style import Style
 from vidstyle.training.adapt import AdaptOptions, adapt
-from vidstyle.training.pictures import PHOTOS, painting_tensor, read_picture
+from vidstyle.training.pictures import PHOTOS, Photos, painting_tensor, read_picture
 
 THUMBNAIL_PHOTO = PHOTOS / "china.jpg"
 THUMBNAIL_SIZE = (192, 256)  # height, width
@@ -84,16 +86,31 @@ def write_thumbnail(style: Style, network: Network, path: Path) -> None:
     cv2.imwrite(str(path), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
 
 
-def build(paintings: Path, names: Iterable[str], options: AdaptOptions, network_name: str = "fast") -> None:
-    folder = FOLDER / network_name
+VECTOR = AdaptOptions(steps=150, batch=1)
+FULL = AdaptOptions(
+    mode="full",
+    steps=1000,
+    batch=1,
+    size=160,
+    style_size=320,
+    weight_rate=2e-3,
+    vector_rate=1e-2,
+    variation_weight=0.05,
+)
+
+
+def build(paintings: Path, names: Iterable[str], options: AdaptOptions, photos: Photos | None = None) -> None:
+    folder = FOLDER / "fast"
     network = Network.load(folder / NETWORK_FILE)
     for painting in GALLERY:
         if painting.name not in names:
             continue
-        style = adapt(paintings / painting.file, network, name=painting.name, options=options, card=painting.card())
-        style.save(folder / f"{painting.name}.safetensors")
-        write_thumbnail(style, network, folder / f"{painting.name}.jpg")
-        print(painting.name, style.card["losses"], f"{style.card['seconds']} s", flush=True)
+        name = painting.name + ("_full" if options.mode == "full" else "")
+        source = paintings / painting.file
+        style = adapt(source, network, name=name, options=options, photos=photos, card=painting.card())
+        style.save(folder / f"{name}.safetensors")
+        write_thumbnail(style, style.network or network, folder / f"{name}.jpg")
+        print(name, style.card["losses"], f"{style.card['seconds']} s", flush=True)
 
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "gallery.md"
@@ -131,14 +148,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paintings", type=Path)
     parser.add_argument("--only", nargs="*", choices=known, default=known, metavar="NAME")
-    parser.add_argument("--steps", type=int, default=AdaptOptions().steps)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--photos", type=Path, help="a folder of content photos instead of the shipped ones")
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--network", type=Path, help="a network file that replaces the shared one")
     arguments = parser.parse_args()
     if arguments.network:
         network = FOLDER / "fast" / NETWORK_FILE
         network.write_bytes(arguments.network.read_bytes())
-    build(arguments.paintings, arguments.only, AdaptOptions(steps=arguments.steps, threads=arguments.threads))
+    options = FULL if arguments.full else VECTOR
+    options = replace(options, steps=arguments.steps or options.steps, threads=arguments.threads)
+    photos = Photos.in_folder(arguments.photos) if arguments.photos else None
+    build(arguments.paintings, arguments.only, options, photos)
     write_table(DOCUMENT)
 
 
