@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from vidstyle.color import yuv_from_rgb
 from vidstyle.frame import FrameForm, Planes
-from vidstyle.gallery import FOLDER
+from vidstyle.gallery import FOLDER, NETWORK_FILE, default_style_name, load_style
 from vidstyle.networks import FAST, Architecture, Network
+from vidstyle.style import Style
 
 PHOTOS = repository() / "vidstyle" / "training" / "photos"
 
@@ -31,14 +32,23 @@ def seeded_network(shape: Architecture) -> Network:
 
 @cache
 def trained_network(shape: Architecture) -> Network:
-    """The shipped network of ``shape`` where there is one."""
-    path = FOLDER / shape.name / "network.safetensors"
-    return Network.load(path) if path.exists() else seeded_network(shape)
+    """The shipped network of ``shape``, or that of a shipped style that brings its own."""
+    shared = FOLDER / shape.name / NETWORK_FILE
+    if shared.exists():
+        return Network.load(shared)
+    own = (Style.load(path).network for path in sorted((FOLDER / shape.name).glob("*.safetensors")))
+    return next((network for network in own if network is not None), seeded_network(shape))
 
 
 def fast_network() -> Network:
     """The shipped `fast` network."""
     return trained_network(FAST)
+
+
+@cache
+def fast_style() -> NDArray[np.float32]:
+    """The vector of the first shipped style."""
+    return load_style(default_style_name()).vector
 
 
 @cache
