@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20, help="length of the long clip")
     parser.add_argument("--short", type=float, default=4, help="length of the short clip")
+    parser.add_argument("--note", help="what else there is to say, such as what else was running")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file")
     parser.add_argument("--clips", type=Path, default=Path(tempfile.gettempdir()) / "vidstyle-clips")
     parser.add_argument("--again", action="store_true", help="measure again what is there")
@@ -74,14 +75,15 @@ def main() -> None:
             if part not in options.parts or (results.has(part, name) and not options.again):
                 continue
             print(f"{part} {name} (load {load():.1f})", flush=True)
-            results.put("machine", part, machine())
+            results.put("machine", part, machine(options.note))
             results.put(part, name, measure(case, options))
             print(json.dumps(results.facts[part][name].get("summary"), default=str), flush=True)
 
 
-def machine() -> dict[str, Any]:
+def machine(note: str | None) -> dict[str, Any]:
     """What it runs on: hardware, versions, commit, load."""
     facts = asdict(describe_run(load_blend(STYLE), EncodeOptions()))
+    facts["note"] = note
     facts.pop("cases")
     return facts
 

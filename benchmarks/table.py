@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = {
     "README.md": ("benchmark",),
-    "docs/performance.md": ("stage", "variant", "memory"),
+    "docs/performance.md": ("stage", "variant", "encoder", "memory"),
 }
 """Page: the tables in it."""
 Facts = dict[str, Any]
@@ -104,6 +104,20 @@ def variant_table(facts: Facts) -> list[str]:
     ]
 
 
+def encoder_table(facts: Facts) -> list[str]:
+    """What the ways to encode make of the same pictures."""
+    variants = facts.get("variants", {})
+    names = list(dict.fromkeys(name for case in variants.values() for name in case["files"]))
+    rows = []
+    for name in names:
+        cells = [name]
+        for case in variants.values():
+            found = case["files"].get(name)
+            cells.append(f"{found['kbit_s'] / 1000:.1f} Mbit/s, {found['psnr_db']:.1f} dB" if found else "")
+        rows.append(cells)
+    return markdown(["variant", *(case["title"] for case in variants.values())], rows) if rows else []
+
+
 def memory_table(facts: Facts) -> list[str]:
     """Long and short videos."""
     memory = facts.get("memory", {})
@@ -148,7 +162,13 @@ def markdown(heads: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
 
 
-TABLES = {"benchmark": benchmark_table, "stage": stage_table, "variant": variant_table, "memory": memory_table}
+TABLES = {
+    "benchmark": benchmark_table,
+    "stage": stage_table,
+    "variant": variant_table,
+    "encoder": encoder_table,
+    "memory": memory_table,
+}
 
 
 def updated(page: str, names: tuple[str, ...], results: list[Facts]) -> str:

@@ -9,15 +9,18 @@ that the program has. Results go to benchmarks/results/NAME.json.
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import av
+import cv2
 from clips import clip_name, make_clip
 from measured import RESULTS, ResultFile, load
 from run import CASES, STYLE, machine
@@ -40,6 +43,8 @@ class Variant:
     backend: BackendOptions = field(default_factory=BackendOptions)
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     change: Change = nullcontext
+    codes: bool = False
+    """Whether it is about the encoder: then the size and the faithfulness of the file count too."""
 
 
 def pipeline_with(**fixed: int) -> Change:
@@ -47,16 +52,14 @@ def pipeline_with(**fixed: int) -> Change:
     return lambda: patch.object(stylize, "Pipeline", lambda **given: Pipeline(**{**given, **fixed}))
 
 
-@contextmanager
-def slices() -> Iterator[None]:
-    """x264 with several threads on one frame instead of one thread on each of several."""
+def encoder_with(**fixed: str) -> Change:
+    """The encoder with other settings of FFmpeg."""
     settings = Encoder.settings
 
-    def with_slices(self: Encoder, options: EncodeOptions) -> dict[str, str]:
-        return {**settings(self, options), "thread_type": "slice"}
+    def changed(self: Encoder, options: EncodeOptions) -> dict[str, str]:
+        return {**settings(self, options), **fixed}
 
-    with patch.object(Encoder, "settings", with_slices):
-        yield
+    return lambda: patch.object(Encoder, "settings", changed)
 
 
 def stream_finishing_late(stylizer: Stylizer, frames: Iterable[Frame], write: Callable[[Frame], None]) -> StageSeconds:
@@ -80,17 +83,18 @@ def stream_finishing_late(stylizer: Stylizer, frames: Iterable[Frame], write: Ca
 
 
 VARIANTS = {
-    "as it is": Variant(),
-    "`--preset ultrafast`": Variant(encode=EncodeOptions(preset="ultrafast")),
-    "`--preset veryfast`": Variant(encode=EncodeOptions(preset="veryfast")),
-    "`--preset medium`": Variant(encode=EncodeOptions(preset="medium")),
+    "as it is": Variant(codes=True),
+    "`--preset ultrafast`": Variant(encode=EncodeOptions(preset="ultrafast"), codes=True),
+    "`--preset veryfast`": Variant(encode=EncodeOptions(preset="veryfast"), codes=True),
+    "`--preset medium`": Variant(encode=EncodeOptions(preset="medium"), codes=True),
+    "with B-frames": Variant(change=encoder_with(bf="3"), codes=True),
+    "x264 in slices": Variant(change=encoder_with(thread_type="slice"), codes=True),
     "`--precision fp32`": Variant(backend=BackendOptions(precision="fp32")),
     "`--backend onnxruntime`": Variant(backend=BackendOptions(backend="onnxruntime")),
     "`--threads 1`": Variant(backend=BackendOptions(threads=1)),
     "one frame under way": Variant(change=pipeline_with(in_flight=1)),
     "queues of 1 frame": Variant(change=pipeline_with(depth=1)),
     "queues of 16 frames": Variant(change=pipeline_with(depth=16)),
-    "x264 in slices": Variant(change=slices),
     "frames finished on the encoder's thread": Variant(
         change=lambda: patch.object(stylize, "stylize_stream", stream_finishing_late)
     ),
@@ -115,6 +119,16 @@ def fps_of(variant: Variant, clip: Path, output: Path, work_size: int | None, se
     return report.frames / (time.perf_counter() - began[0])
 
 
+def file_facts(painted: Path, lossless: Path, seconds: float) -> dict[str, float]:
+    """Size of ``painted``, and how near its luma comes to that of ``lossless``, in every tenth frame."""
+    nearness = []
+    with av.open(str(painted)) as coded, av.open(str(lossless)) as exact:
+        for number, (a, b) in enumerate(zip(coded.decode(video=0), exact.decode(video=0), strict=True)):
+            if number % 10 == 0:
+                nearness.append(cv2.PSNR(*(frame.to_ndarray()[: frame.height] for frame in (a, b))))
+    return {"kbit_s": painted.stat().st_size * 8 / 1000 / seconds, "psnr_db": statistics.mean(nearness)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="name of the result file, such as the machine's")
@@ -122,6 +136,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4, help="how much of the clip is rendered")
+    parser.add_argument("--note", help="what else there is to say, such as what else was running")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file")
     parser.add_argument("--clips", type=Path, default=Path(tempfile.gettempdir()) / "vidstyle-clips")
     options = parser.parse_args()
@@ -132,22 +147,28 @@ def main() -> None:
         path = options.clips / clip_name(case.width, case.height, 20)
         clip = make_clip(path, case.width, case.height, 20)
         found: dict[str, list[float]] = {variant: [] for variant in options.only}
+        files = {}
         before = load()
         with tempfile.TemporaryDirectory() as folder:
+            lossless, painted = Path(folder) / "lossless.mkv", Path(folder) / "painted.mp4"
+            fps_of(Variant(encode=EncodeOptions(codec="ffv1")), clip, lossless, case.work_size, options.seconds)
             for number in range(options.rounds + 1):
                 for variant in found:
-                    fps = fps_of(VARIANTS[variant], clip, Path(folder) / "a.mp4", case.work_size, options.seconds)
+                    fps = fps_of(VARIANTS[variant], clip, painted, case.work_size, options.seconds)
                     if number > 0:  # the first round compiles and warms up
                         found[variant].append(fps)
+                    elif VARIANTS[variant].codes:
+                        files[variant] = file_facts(painted, lossless, options.seconds)
         work = f", work size {case.work_size}" if case.work_size else ""
         facts = {
             "title": f"{case.width}x{case.height}{work}",
             "rounds": options.rounds,
             "seconds": options.seconds,
             "load_before": before,
+            "files": files,
             "fps": {variant: asdict(Spread.of(values)) for variant, values in found.items()},
         }
-        results.put("machine", "variants", machine())
+        results.put("machine", "variants", machine(options.note))
         results.put("variants", name, facts)
         for variant, values in found.items():
             print(f"{name:16} {variant:42} {Spread.of(values).median:7.1f} fps", flush=True)
