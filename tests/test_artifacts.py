@@ -25,7 +25,7 @@ WINDOW = 32
 MARGIN = 48
 """Pixels cut off each side of a photo for the comparison at borders; the networks see no farther."""
 MOST_GRID = 1.5
-"""Energy at the grid's frequencies over that of frequencies near them, 0.03 to 1.3 where there is no grid: pictures have
+"""Energy at the grid's frequencies over that of frequencies near them, 0.03 to 1.3 without a grid: pictures have
 less energy the higher the frequency. A pattern of 3 of 255 levels, just visible, brings it above 3."""
 MOST_BORDER = 6.5
 """Levels of 255 by which the outermost rows may be brighter or darker than the same place in the interior. Strokes
