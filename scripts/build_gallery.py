@@ -62,7 +62,6 @@ GALLERY = (
         "1881",
         CHICAGO,
     ),
-    Painting("water_lilies", "water_lilies.jpg", "Water Lilies", "Claude Monet", "1906"),
     Painting(
         "wheat_field",
         "wheat_field_with_cypresses.jpg",
@@ -86,7 +85,7 @@ def write_thumbnail(style: Style, network: Network, path: Path) -> None:
     cv2.imwrite(str(path), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
 
 
-VECTOR = AdaptOptions(steps=150, batch=1)
+VECTOR = AdaptOptions(steps=150, batch=2)
 FULL = AdaptOptions(
     mode="full",
     steps=1000,

@@ -27,7 +27,7 @@ from vidstyle.options import NetworkName
 @click.option("--steps", type=click.IntRange(1), default=150, show_default=True, help="Gradient steps.")
 @click.option("--batch", type=click.IntRange(1, 64), default=4, show_default=True, help="Photo crops a step.")
 @click.option("--crop", type=click.IntRange(32, 2048), default=192, show_default=True, help="Side of a photo crop.")
-@click.option("--style-size", type=click.IntRange(32, 2048), default=256, show_default=True, help="Stroke scale.")
+@click.option("--style-size", type=click.IntRange(32, 2048), help="Stroke scale.  [default: that of the gallery]")
 @click.option("--style-weight", type=click.FloatRange(0, 1e6), help="More painting.  [default: that of the gallery]")
 @click.option("--content-weight", type=click.FloatRange(0, 1e6), help="More photo.  [default: that of the gallery]")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Same seed, same style.")
@@ -49,7 +49,7 @@ def adapt(
     steps: int,
     batch: int,
     crop: int,
-    style_size: int,
+    style_size: int | None,
     style_weight: float | None,
     content_weight: float | None,
     seed: int,
@@ -82,17 +82,16 @@ def adapt(
     except ImportError as error:
         raise MissingDependency(f"adapt needs PyTorch ({error}); pip install 'vidstyle[train]'") from error
 
-    weights = {"style_weight": style_weight, "content_weight": content_weight}
+    wishes = {"style_size": style_size, "style_weight": style_weight, "content_weight": content_weight}
     options = AdaptOptions(
         mode="full" if full else "scratch" if from_scratch else "vector",
         steps=steps,
         batch=batch,
         size=crop,
-        style_size=style_size,
         seed=seed,
         arithmetic=arithmetic,  # type: ignore[arg-type]  # click has checked the choice
         threads=threads,
-        **{name: value for name, value in weights.items() if value is not None},  # type: ignore[arg-type]
+        **{name: value for name, value in wishes.items() if value is not None},  # type: ignore[arg-type]
     )
     kept = checkpoint or output.with_suffix(".checkpoint.safetensors")
     if resume and not kept.exists():

@@ -46,11 +46,11 @@ class AdaptOptions:
     """Photo crops a step."""
     size: int = 192
     """Side of a crop in pixels."""
-    style_size: int = 256
+    style_size: int = 384
     """Shorter side of the painting in pixels: the larger, the larger are the strokes learned."""
     content_weight: float = 1.0
     """Weight of the content term, see `Losses`."""
-    style_weight: float = 5.0
+    style_weight: float = 8.0
     """Weight of the style term: the larger, the more painting and the less photo."""
     variation_weight: float = 0.02
     """Weight of total variation; calms single pixels."""
