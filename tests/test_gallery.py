@@ -43,7 +43,7 @@ def test_a_shipped_style_fits_its_network_and_says_where_it_comes_from(name: str
     network = network_of(style)
     assert style.vector.shape == (network.architecture.style_size,)
     assert network.digest == style.network_digest
-    assert name == (style.name if style.network_name == "fast" else f"{style.network_name}/{style.name}")
+    assert style.name == name
     for fact in ("painting", "painter", "year", "licence", "mode"):
         assert isinstance(style.card[fact], str) and style.card[fact]
     assert str(style.card["licence"]).startswith("public domain")

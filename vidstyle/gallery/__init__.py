@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def load_style(name_or_path: str | Path) -> Style:
     text = str(name_or_path)
     files = dict(_style_files())
     if text in files:
-        return Style.load(files[text])
+        return replace(Style.load(files[text]), name=text)
     path = Path(name_or_path)
     if path.suffix == ".safetensors" or path.exists():
         return Style.load(path)
