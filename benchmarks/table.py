@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/performance.md from benchmarks/results/*.json.
+"""Write the tables of README.md, docs/performance.md and docs/gallery.md from benchmarks/results/*.json.
 
 python benchmarks/table.py           writes
 python benchmarks/table.py --check   only says whether they are in step; exit code 1 if not
@@ -18,6 +18,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGES = {
     "README.md": ("benchmark",),
     "docs/performance.md": ("stage", "variant", "encoder", "memory"),
+    "docs/gallery.md": ("unseen",),
 }
 """Page: the tables in it."""
 Facts = dict[str, Any]
@@ -132,6 +133,17 @@ def memory_table(facts: Facts) -> list[str]:
     return markdown(["clip", "length", "frames", "peak memory"], rows)
 
 
+def unseen_table(facts: Facts) -> list[str]:
+    """Adaptations to paintings that the shared network was not trained on."""
+    rows = []
+    for name, case in facts.get("unseen", {}).items():
+        before, after = case["losses"]["before"], case["losses"]["after"]
+        terms = [f"{before[term]:.2f}, {after[term]:.2f}" for term in ("style", "content")]
+        rows.append([name, str(case["steps"]), *terms, f"{case['seconds']:.0f} s"])
+    heads = ["painting", "steps", "style before, after", "content before, after", "time"]
+    return markdown(heads, rows) if rows else []
+
+
 def peer_of(render: Facts, renders: dict[str, Facts]) -> Facts | None:
     """The peer's run of the same clip: a work size is something that only we have."""
     same = (r for r in renders.values() if (r["width"], r["height"]) == (render["width"], render["height"]))
@@ -168,6 +180,7 @@ TABLES = {
     "variant": variant_table,
     "encoder": encoder_table,
     "memory": memory_table,
+    "unseen": unseen_table,
 }
 
 

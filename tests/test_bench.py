@@ -209,6 +209,16 @@ def test_tables_are_written_between_their_markers_only() -> None:
     assert "|" not in updated(new, tables, [])
 
 
+def test_an_adaptation_to_an_unseen_painting_is_measured(tmp_path: Path) -> None:
+    painting = repository() / "vidstyle" / "training" / "photos" / "coffee.jpg"  # any picture will do
+    done = script("unseen.py", "machine", painting, "--steps", "1", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "machine.json").read_text())
+    assert facts["unseen"]["coffee"]["losses"].keys() == {"before", "after"}
+    begin, end = "<!-- unseen table: made by benchmarks/table.py -->", "<!-- end of unseen table -->"
+    assert "| coffee | 1 |" in table()["updated"](begin + end, ("unseen",), [facts])
+
+
 def test_a_page_without_markers_is_told() -> None:
     with pytest.raises(SystemExit, match="must hold <!-- memory table"):
         table()["updated"]("nothing here", ("memory",), [])

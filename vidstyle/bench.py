@@ -220,7 +220,7 @@ def describe_run(style: Style, encode: EncodeOptions) -> BenchReport:
     return BenchReport(
         vidstyle=__version__,
         commit=_commit(),
-        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         system=system_name(),
         cpu=find_cpu(),
