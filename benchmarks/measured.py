@@ -25,7 +25,10 @@ class Run:
 
 
 def run(words: list[str]) -> Run:
-    """Run ``words`` as a process of its own; a failure ends the benchmark with what it said."""
+    """Run ``words`` as a process of its own; a failure ends the benchmark with what it said.
+
+    Linux counts the peak of the process that starts another into that of the other, so keep this one small.
+    """
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         began = time.perf_counter()
         process = subprocess.Popen(words, stdout=output, stderr=errors)

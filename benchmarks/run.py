@@ -24,9 +24,9 @@ import av
 from clips import CRF, PRESET, clip_name, make_clip
 from measured import RESULTS, ResultFile, Run, load, run
 
-from vidstyle.bench import BenchOptions, Spread, bench, describe_run
+from vidstyle.bench import Spread, describe_run
 from vidstyle.gallery import load_blend
-from vidstyle.options import BackendOptions, EncodeOptions
+from vidstyle.options import EncodeOptions
 
 STYLE = "starry_night"
 
@@ -93,19 +93,16 @@ def clip(case: Case, seconds: float, folder: Path) -> Path:
 
 
 def measure_stages(case: Case, options: argparse.Namespace) -> dict[str, Any]:
-    """The stages alone and together, in one process; see ``vidstyle bench``."""
-    chosen = BenchOptions(
-        clip=clip(case, options.seconds, options.clips),
-        work_sizes=(case.work_size,),
-        backends=(BackendOptions(),),
-        frames=300,
-        rounds=max(3, options.rounds),
-        round_seconds=4,
-    )
+    """The stages alone and together, as ``vidstyle bench`` measures them."""
+    path = clip(case, options.seconds, options.clips)
     before = load()
-    (result,) = bench(chosen, STYLE).cases
-    summary = {"fps": result.fps.median, "cores_busy": result.cores_busy.median, "overhead": result.overhead.median}
-    return {**asdict(result), "load_before": before, "summary": summary}
+    words = ["bench", "--clip", path, "--work-size", case.work_size or 0, "--backend", "auto", "--style", STYLE]
+    words += ["--frames", 300, "--rounds", max(3, options.rounds), "--seconds", 4, "--json"]
+    report = json.loads(run([*shlex.split(options.ours), *map(str, words)]).output)
+    (result,) = report["cases"]
+    summary = {"fps": result["fps"]["median"], "cores_busy": result["cores_busy"]["median"]}
+    summary["overhead"] = result["overhead"]["median"]
+    return {**result, "load_before": before, "summary": summary}
 
 
 def measure_render(case: Case, options: argparse.Namespace) -> dict[str, Any]:
@@ -189,7 +186,6 @@ def summary(short: list[Run], long: list[Run], short_frames: int, long_frames: i
         "cpu_ms_a_frame": 1000 * cpu / frames,
         "cores_used": cpu / seconds,
         "startup_seconds": median(short, "seconds") - short_frames * seconds / frames,
-        "peak_mib": max(found.peak_mib for found in long),
         "short_seconds": [found.seconds for found in short],
         "long_seconds": [found.seconds for found in long],
     }

@@ -30,7 +30,7 @@ def benchmark_table(facts: Facts) -> list[str]:
     if not renders:
         return []
     rows = []
-    for render in renders.values():
+    for render in in_order(renders):
         peer = peer_of(render, renders)
         ratio = f"**{render['ours']['fps'] / peer['fps']:.1f}**" if peer else ""
         work = f", `--work-size {render['work_size']}`" if render["work_size"] else ""
@@ -57,7 +57,7 @@ def stage_table(facts: Facts) -> list[str]:
     if not stages:
         return []
     rows = []
-    for case in stages.values():
+    for case in in_order(stages):
         work = f", work size {case['work_size']}" if case["work_size"] else ""
         total = sum(case[stage]["cpu_ms"]["median"] for stage in ("decode", "scale", "infer", "encode") if case[stage])
         cells = [f"{case['width']}x{case['height']}{work}"]
@@ -142,6 +142,11 @@ def unseen_table(facts: Facts) -> list[str]:
         rows.append([name, str(case["steps"]), *terms, f"{case['seconds']:.0f} s"])
     heads = ["painting", "steps", "style before, after", "content before, after", "time"]
     return markdown(heads, rows) if rows else []
+
+
+def in_order(cases: Facts) -> list[Facts]:
+    """By size; what is painted at the size of the clip first."""
+    return sorted(cases.values(), key=lambda case: (case["height"], case["work_size"] is not None))
 
 
 def peer_of(render: Facts, renders: dict[str, Facts]) -> Facts | None:
