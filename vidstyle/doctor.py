@@ -172,7 +172,7 @@ def examine() -> Report:
     report.memory = look("memory", find_memory, None)
     report.gpu = look("GPU", find_graphics, None)
     report.backends = look("backends", _backends, [])
-    report.auto = look("automatic choice of a backend", lambda: _auto(report.backends), None)
+    report.auto = look("automatic choice of a backend", lambda: _auto(report.backends, report.problems), None)
     report.kernels = look("compiled kernels", _kernels, None)
     report.codecs = look("codecs", _codecs, None)
     report.packages = look("packages", _packages, {})
@@ -191,7 +191,7 @@ def _backends() -> list[BackendFact]:
     return [BackendFact(status.name, status.version, status.install) for status in backend_report()]
 
 
-def _auto(backends: list[BackendFact]) -> AutoFact:
+def _auto(backends: list[BackendFact], problems: list[str]) -> AutoFact:
     import numpy as np
 
     from vidstyle.backends import open_backend
@@ -199,19 +199,26 @@ def _auto(backends: list[BackendFact]) -> AutoFact:
     from vidstyle.frame import FrameForm
     from vidstyle.gallery import DEFAULT_NETWORK, shared_network
     from vidstyle.graph import onnx_from_network
+    from vidstyle.options import BackendOptions
 
     network, form = shared_network(DEFAULT_NETWORK), FrameForm(height=16, width=16)
     program = Program(
         network, form, lambda precision: onnx_from_network(network, form, precision=precision).SerializeToString()
     )
     frame, style = np.zeros((16, 16, 3), np.uint8), np.ones(network.architecture.style_size, np.float32)
-    try:
-        with open_backend(program) as backend:
-            backend.run((frame,), style)
-            return AutoFact(backend.name, backend.description)
-    except Exception as error:  # a library that is installed and broken is what people come with
-        first = next((backend.name for backend in backends if backend.version is not None), "no backend")
-        return AutoFact(None, f"{first} does not work: {error}")
+    broken = []
+    for found in backends:
+        if found.version is None:
+            continue
+        try:
+            with open_backend(program, BackendOptions(backend=found.name)) as backend:  # type: ignore[arg-type]
+                backend.run((frame,), style)
+                return AutoFact(backend.name, backend.description)
+        except Exception as error:  # a library that is installed and broken is what people come with
+            broken.append(f"{found.name} does not work: {error}")
+            problems.append(broken[-1])
+    commands = " or ".join(found.install for found in backends)
+    return AutoFact(None, "; ".join(broken) or f"no inference library is installed: {commands}")
 
 
 def _kernels() -> str | None:
