@@ -51,10 +51,14 @@ class ResultFile:
 
     def __init__(self, name: str, folder: Path = RESULTS) -> None:
         self.path = folder / f"{name}.json"
-        self.facts: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.facts = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def put(self, part: str, name: str, facts: Any) -> None:
         """Keep ``facts`` under ``part`` and ``name``, in place of what was there."""
+        self.facts = self._read()  # another script may have written meanwhile
         self.facts.setdefault(part, {})[name] = facts
         written = self.path.with_suffix(".part")
         written.write_text(json.dumps(_rounded(self.facts), indent=1) + "\n")
