@@ -239,10 +239,14 @@ def test_clips_are_the_film_looped_and_scaled(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_benchmark_measures_both_commands_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    # The mechanics only: the "peer" hands its input on.
+    # The mechanics only: the "peer" hands its input on, and takes longer for more of it.
     peer = tmp_path / "peer.py"
     peer.write_text(
-        "import shutil, sys\nif 'video' in sys.argv: shutil.copy(sys.argv[2], sys.argv[4])\nprint('peer 1')\n"
+        "import os, shutil, sys, time\n"
+        "if 'video' in sys.argv:\n"
+        "    shutil.copy(sys.argv[2], sys.argv[4])\n"
+        "    time.sleep(os.path.getsize(sys.argv[2]) / 1e5)\n"
+        "print('peer 1')\n"
     )
     words = ["machine", "--peer", f"{sys.executable} {peer}", "--cases", "360p", "--rounds", "1"]
     words += ["--seconds", "2", "--short", "1", "--clips", str(tmp_path), "--results", str(tmp_path)]
