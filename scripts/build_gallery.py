@@ -26,6 +26,8 @@ from vidstyle.model import TransformNet
 from vidstyle.networks import Network
 from vidstyle.style import Style
 from vidstyle.training.adapt import AdaptOptions, adapt
+from vidstyle.training.compute import Compute
+from vidstyle.training.perceptual import LossWeights
 from vidstyle.training.pictures import PHOTOS, Photos, painting_tensor, read_picture
 
 THUMBNAIL_PHOTO = PHOTOS / "china.jpg"
@@ -93,7 +95,7 @@ FULL = AdaptOptions(
     style_size=320,
     weight_rate=2e-3,
     vector_rate=1e-2,
-    variation_weight=0.05,
+    loss=LossWeights(variation=0.05),
 )
 
 
@@ -156,7 +158,7 @@ def main() -> None:
         network = FOLDER / "fast" / NETWORK_FILE
         network.write_bytes(arguments.network.read_bytes())
     options = FULL if arguments.full else VECTOR
-    options = replace(options, steps=arguments.steps or options.steps, threads=arguments.threads)
+    options = replace(options, steps=arguments.steps or options.steps, compute=Compute(threads=arguments.threads))
     photos = Photos.in_folder(arguments.photos) if arguments.photos else None
     build(arguments.paintings, arguments.only, options, photos)
     write_table(DOCUMENT)

@@ -10,11 +10,12 @@ import pytest
 
 from vidstyle.errors import BadOption
 from vidstyle.gallery import shared_network
+from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Checkpoint, Progress
 from vidstyle.training.multistyle import MultiStyleOptions, _shown, train_many_styles
 from vidstyle.training.pictures import Photos
 
-OPTIONS = MultiStyleOptions(steps=4, styles=2, size=32, style_size=32, arithmetic="fp32", threads=1)
+OPTIONS = MultiStyleOptions(steps=4, styles=2, size=32, style_size=32, compute=Compute(arithmetic="fp32", threads=1))
 
 
 @pytest.fixture(scope="module")

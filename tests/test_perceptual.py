@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from vidstyle.errors import BadModel
+from vidstyle.errors import BadModel, BadOption
 from vidstyle.training import perceptual as module
-from vidstyle.training.perceptual import BLOCKS, MEAN_RGB, VGG_FILE, Perceptual, gram
+from vidstyle.training.perceptual import BLOCKS, MEAN_RGB, VGG_FILE, LossWeights, Perceptual, gram
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,15 @@ def test_terms_are_relative_to_their_target(vgg: Perceptual) -> None:
     nothing = torch.zeros(1)
     assert module._relative_error(nothing.expand_as(content), content * 1000).item() == pytest.approx(1)
     assert all(module._relative_error(nothing.expand_as(g), g / 1000).item() == pytest.approx(1) for g in style)
+
+
+def test_weights_are_checked_and_make_the_total(vgg: Perceptual) -> None:
+    with pytest.raises(BadOption, match="style weight is nan"):
+        LossWeights(style=float("nan"))
+    losses = vgg.losses(picture(5, 2), vgg.content_target(picture(6, 2)), vgg.style_target(picture(7)))
+    total = losses.total(LossWeights(content=1, style=2, variation=3))
+    assert total.shape == (2,)
+    torch.testing.assert_close(total, losses.content + 2 * losses.style + 3 * losses.variation)
 
 
 def test_a_batch_is_the_mean_of_its_pictures_and_one_target_serves_all(vgg: Perceptual) -> None:

@@ -78,20 +78,23 @@ def adapt(
     try:
         from vidstyle.training.adapt import AdaptOptions
         from vidstyle.training.adapt import adapt as adapt_painting
+        from vidstyle.training.compute import Compute
         from vidstyle.training.descent import Checkpoint
+        from vidstyle.training.perceptual import LossWeights
     except ImportError as error:
         raise MissingDependency(f"adapt needs PyTorch ({error}); pip install 'vidstyle[train]'") from error
 
-    wishes = {"style_size": style_size, "style_weight": style_weight, "content_weight": content_weight}
+    wishes = {"style": style_weight, "content": content_weight}
+    sizes = {} if style_size is None else {"style_size": style_size}
     options = AdaptOptions(
         mode="full" if full else "scratch" if from_scratch else "vector",
         steps=steps,
         batch=batch,
         size=crop,
         seed=seed,
-        arithmetic=arithmetic,  # type: ignore[arg-type]  # click has checked the choice
-        threads=threads,
-        **{name: value for name, value in wishes.items() if value is not None},  # type: ignore[arg-type]
+        loss=LossWeights(**{term: weight for term, weight in wishes.items() if weight is not None}),
+        compute=Compute(arithmetic=arithmetic, threads=threads),  # type: ignore[arg-type]  # click has checked it
+        **sizes,
     )
     kept = checkpoint or output.with_suffix(".checkpoint.safetensors")
     if resume and not kept.exists():

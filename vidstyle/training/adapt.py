@@ -22,9 +22,9 @@ from vidstyle.model import TransformNet
 from vidstyle.networks import Network, architecture
 from vidstyle.options import NetworkName, check_between, check_choice
 from vidstyle.style import Style
-from vidstyle.training.arithmetic import Arithmetic, arithmetic, torch_threads
+from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Checkpoint, Descent, Progress, Schedule
-from vidstyle.training.perceptual import Perceptual
+from vidstyle.training.perceptual import LossWeights, Perceptual
 from vidstyle.training.pictures import Photos, painting_tensor, read_picture
 
 Mode = Literal["vector", "full", "scratch"]
@@ -48,20 +48,12 @@ class AdaptOptions:
     """Side of a crop in pixels."""
     style_size: int = 384
     """Shorter side of the painting in pixels: the larger, the larger are the strokes learned."""
-    content_weight: float = 1.0
-    """Weight of the content term, see `Losses`."""
-    style_weight: float = 8.0
-    """Weight of the style term: the larger, the more painting and the less photo."""
-    variation_weight: float = 0.02
-    """Weight of total variation; calms single pixels."""
+    loss: LossWeights = LossWeights()
+    """What the terms of the loss count."""
     seed: int = 0
     """Photo crops, and the random weights of ``scratch``; the same seed gives the same style."""
-    arithmetic: Arithmetic = "auto"
-    """``auto`` is bf16 where the processor multiplies in it (three times as fast), else fp32."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """``auto`` is a CUDA GPU where torch sees one."""
-    threads: int | None = None
-    """CPU threads; None leaves torch's own choice."""
+    compute: Compute = Compute()
+    """Device, arithmetic and threads."""
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, get_args(Mode))
@@ -73,13 +65,7 @@ class AdaptOptions:
             check_between(what.replace("_", " "), getattr(self, what), 32, 2048)
         if self.size % 4:
             raise BadOption(f"size is {self.size}; it must be a multiple of 4")
-        for what in ("content_weight", "style_weight", "variation_weight"):
-            check_between(what.replace("_", " "), getattr(self, what), 0, 1e6)
         check_between("seed", self.seed, 0, 2**31)
-        check_choice("arithmetic", self.arithmetic, get_args(Arithmetic))
-        check_choice("device", self.device, ("auto", "cpu", "cuda"))
-        if self.threads is not None:
-            check_between("threads", self.threads, 1, 1024)
 
 
 def adapt(
@@ -107,32 +93,27 @@ def adapt(
         raise BadOption(f"mode {options.mode!r} starts from trained weights; give a network, not the name {start!r}")
     rgb = read_picture(painting)
     photos = photos or Photos.shipped()
-    device, dtype = arithmetic(options.arithmetic, options.device)
-    with torch_threads(options.threads):
+    compute = options.compute
+    with compute.limits():
         model, vector = _start(start, options)
-        model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        vector = vector.to(device).requires_grad_()
-        perceptual = Perceptual(dtype, device)
-        style_target = perceptual.style_target(painting_tensor(rgb, options.style_size).to(device))
+        model = model.to(compute.place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        vector = vector.to(compute.place).requires_grad_()
+        perceptual = Perceptual(compute.dtype, compute.place)
+        style_target = perceptual.style_target(painting_tensor(rgb, options.style_size).to(compute.place))
 
         def paint(photo: Tensor) -> Tensor:
-            with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            with compute.autocast():
                 painted: Tensor = model(photo, vector)
             return painted
 
         def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-            photo = photos.batch(options.batch, options.size, (options.seed, step)).to(device)
+            photo = photos.batch(options.batch, options.size, (options.seed, step)).to(compute.place)
             terms = perceptual.losses(paint(photo), perceptual.content_target(photo), style_target)
-            total = (
-                options.content_weight * terms.content
-                + options.style_weight * terms.style
-                + options.variation_weight * terms.variation
-            )
-            return total, terms.figures()
+            return terms.total(options.loss).mean(), terms.figures()
 
         def measure() -> dict[str, float]:
             sums = {"content": 0.0, "style": 0.0}
-            middles = Photos.shipped().middles(options.size).to(device)
+            middles = Photos.shipped().middles(options.size).to(compute.place)
             with torch.no_grad():
                 for photo in torch.split(middles, 1):
                     terms = perceptual.losses(paint(photo), perceptual.content_target(photo), style_target).figures()
@@ -149,7 +130,8 @@ def adapt(
             parameters,
             Schedule(steps=options.steps, warm_up=warm_up),
             {
-                **{key: value for key, value in asdict(options).items() if key not in ("threads", "device")},
+                **{key: value for key, value in asdict(options).items() if key != "compute"},
+                "arithmetic": compute.arithmetic,
                 "painting": hashlib.sha256(rgb.tobytes()).hexdigest()[:16],
                 "network": start if isinstance(start, str) else start.digest[:16],
                 "photos": photos.digest[:16],
@@ -165,7 +147,7 @@ def adapt(
         "steps": descent.step,
         "seconds": round(descent.seconds, 1),
         "losses": {"before": descent.notes["before"], "after": after},
-        "style_weight": options.style_weight,
+        "style_weight": options.loss.style,
         "style_size": options.style_size,
     }
     return _style(name or painting.stem, model, vector, options.mode, facts, start)

@@ -78,7 +78,7 @@ class Descent:
         self,
         parameters: Mapping[str, tuple[Tensor, float]],
         schedule: Schedule,
-        identity: Mapping[str, str | int | float],
+        identity: Mapping[str, object],
     ) -> None:
         self.parameters = {name: tensor for name, (tensor, _) in parameters.items()}
         self.schedule = schedule

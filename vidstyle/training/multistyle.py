@@ -19,9 +19,9 @@ from vidstyle.errors import BadModel, BadOption
 from vidstyle.model import TransformNet
 from vidstyle.networks import Network
 from vidstyle.options import check_between
-from vidstyle.training.arithmetic import Arithmetic, arithmetic, torch_threads
+from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Checkpoint, Descent, Progress, Schedule
-from vidstyle.training.perceptual import Perceptual
+from vidstyle.training.perceptual import LossWeights, Perceptual
 from vidstyle.training.pictures import Photos, painting_tensor, picture_paths, read_picture
 
 
@@ -39,20 +39,14 @@ class MultiStyleOptions:
     """Paintings a step; each is learned on one photo crop."""
     size: int = 192
     """Side of a crop in pixels."""
-    style_size: int = 256
+    style_size: int = 384
     """Shorter side of the paintings in pixels."""
-    content_weight: float = 1.0
-    """Weight of the content term."""
-    style_weight: float = 3.0
-    """Weight of the style term."""
-    variation_weight: float = 0.02
-    """Weight of total variation."""
+    loss: LossWeights = LossWeights()
+    """What the terms of the loss count."""
     seed: int = 0
     """Order of the paintings, and the photo crops."""
-    arithmetic: Arithmetic = "auto"
-    """As in `AdaptOptions`."""
-    threads: int | None = None
-    """CPU threads; None leaves torch's own choice."""
+    compute: Compute = Compute()
+    """Device, arithmetic and threads."""
 
     def __post_init__(self) -> None:
         check_between("steps", self.steps, 1, 10_000_000)
@@ -83,36 +77,34 @@ def train_many_styles(
     paths = picture_paths(paintings)
     if not paths:
         raise BadOption(f"{paintings} holds no paintings; put JPEG or PNG files there")
-    device, dtype = arithmetic(options.arithmetic, "auto")
+    compute = options.compute
     if vectors is None:
         vectors = np.repeat(start.start[None], len(paths), 0)
     if vectors.shape != (len(paths), start.architecture.style_size):
         raise BadOption(f"vectors have shape {vectors.shape}; there are {len(paths)} paintings")
-    with torch_threads(options.threads):
-        model = TransformNet.from_network(start).to(device)
+    with compute.limits():
+        model = TransformNet.from_network(start).to(compute.place)
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # One tensor a painting: Adam then leaves those alone that a step does not show.
-        own = [torch.from_numpy(v.copy()).to(device).requires_grad_() for v in vectors]
-        perceptual = Perceptual(dtype, device)
+        own = [torch.from_numpy(v.copy()).to(compute.place).requires_grad_() for v in vectors]
+        perceptual = Perceptual(compute.dtype, compute.place)
         targets = [
-            [layer.to(dtype) for layer in perceptual.style_target(_painting(path, options.style_size).to(device))]
+            [
+                layer.to(compute.dtype)
+                for layer in perceptual.style_target(_painting(path, options.style_size).to(compute.place))
+            ]
             for path in paths
         ]
 
         def loss(step: int) -> tuple[Tensor, dict[str, float]]:
             shown = _shown(step, options.styles, len(paths), options.seed)
-            photo = photos.batch(options.styles, options.size, (options.seed, step)).to(device)
+            photo = photos.batch(options.styles, options.size, (options.seed, step)).to(compute.place)
             style = torch.stack([own[i] for i in shown])
-            with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            with compute.autocast():
                 painted = model(photo, style)
             target = [torch.cat([targets[i][layer] for i in shown]).float() for layer in range(4)]
             terms = perceptual.losses(painted, perceptual.content_target(photo), target)
-            total = (
-                options.content_weight * terms.content
-                + options.style_weight * terms.style
-                + options.variation_weight * terms.variation
-            )
-            return total, terms.figures()
+            return terms.total(options.loss).mean(), terms.figures()
 
         parameters: Mapping[str, tuple[Tensor, float]] = {
             **{name: (weight, options.weight_rate) for name, weight in model.named_weights()},
@@ -122,7 +114,8 @@ def train_many_styles(
             parameters,
             schedule or Schedule(steps=options.steps, warm_up=min(200, options.steps // 20)),
             {
-                **{key: value for key, value in asdict(options).items() if key != "threads"},
+                **{key: value for key, value in asdict(options).items() if key != "compute"},
+                "arithmetic": compute.arithmetic,
                 "paintings": len(paths),
                 "network": start.digest[:16],
                 "photos": photos.digest[:16],

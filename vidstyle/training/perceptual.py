@@ -10,7 +10,7 @@ weights mean the same for every painting.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vidstyle.errors import BadModel
+from vidstyle.options import check_between
 
 VGG_FILE = Path(__file__).with_name("vgg16_features_fp16.safetensors")
 
@@ -40,9 +41,25 @@ SMALLEST_SIDE = 16
 """A picture needs this many pixels a side to reach relu4_3 with more than a point."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """What the terms of the loss count."""
+
+    content: float = 1.0
+    """The larger, the more photo."""
+    style: float = 8.0
+    """The larger, the more painting."""
+    variation: float = 0.02
+    """Calms single pixels."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            check_between(f"{field.name} weight", getattr(self, field.name), 0, 1e6)
+
+
 @dataclass(frozen=True)
 class Losses:
-    """The terms of one batch, each a mean over its pictures; scalars that carry gradients."""
+    """The terms of a batch: float32 of shape (N,), one number a picture, that carry gradients."""
 
     content: Tensor
     """Squared error of relu3_3, divided by the squared norm of the photo's."""
@@ -51,9 +68,13 @@ class Losses:
     variation: Tensor
     """Mean absolute difference of neighboring pixels, rows plus columns; values in [0, 1]."""
 
+    def total(self, weights: LossWeights) -> Tensor:
+        """The weighted sum of each picture, (N,)."""
+        return weights.content * self.content + weights.style * self.style + weights.variation * self.variation
+
     def figures(self) -> dict[str, float]:
-        """The terms as numbers."""
-        return {"content": self.content.item(), "style": self.style.item(), "variation": self.variation.item()}
+        """The terms as numbers, each the mean over the batch."""
+        return {field.name: getattr(self, field.name).mean().item() for field in fields(self)}
 
 
 class Perceptual:
@@ -101,10 +122,10 @@ class Perceptual:
         """How far ``painted`` is from the two targets; a target of batch size 1 serves the whole batch."""
         features = self.features(painted)
         style_terms = [_relative_error(gram(f), target) for f, target in zip(features, style, strict=True)]
-        across, down = painted.diff(dim=-1).abs().mean(), painted.diff(dim=-2).abs().mean()
+        across, down = (painted.diff(dim=dim).abs().mean((1, 2, 3)) for dim in (-1, -2))
         return Losses(
             content=_relative_error(features[CONTENT_BLOCK].float(), content.float()),
-            style=torch.stack(style_terms).mean(),
+            style=torch.stack(style_terms).mean(0),
             variation=(across + down).float(),
         )
 
@@ -119,7 +140,7 @@ def gram(features: Tensor) -> Tensor:
 def _relative_error(found: Tensor, target: Tensor) -> Tensor:
     dims = tuple(range(1, target.dim()))
     norms = target.square().mean(dims).clamp_min(1e-12)
-    return ((found - target).square().mean(dims) / norms).mean()
+    return (found - target).square().mean(dims) / norms
 
 
 @cache
