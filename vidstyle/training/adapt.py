@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class AdaptOptions:
     """Shorter side of the painting in pixels: the larger, the larger are the strokes learned."""
     loss: LossWeights = LossWeights()
     """What the terms of the loss count."""
+    measure_every: int = 25
+    """Steps between two measurements; the start and the end are always measured."""
     seed: int = 0
     """Photo crops, and the random weights of ``scratch``; the same seed gives the same style."""
     compute: Compute = Compute()
@@ -61,11 +63,39 @@ class AdaptOptions:
         for what in ("vector_rate", "weight_rate"):
             check_between(what.replace("_", " "), getattr(self, what), 1e-7, 1)
         check_between("batch", self.batch, 1, 64)
+        check_between("measure every", self.measure_every, 1, 1_000_000)
         for what in ("size", "style_size"):
             check_between(what.replace("_", " "), getattr(self, what), 32, 2048)
         if self.size % 4:
             raise BadOption(f"size is {self.size}; it must be a multiple of 4")
         check_between("seed", self.seed, 0, 2**31)
+
+
+class Measurement(NamedTuple):
+    """How far a run is from its two targets, on photos that stay the same: one point of its curve."""
+
+    step: int
+    """Steps done."""
+    content: float
+    """`Losses.content`, the mean over the photos; so are the others."""
+    style: float
+    """`Losses.style`."""
+    variation: float
+    """`Losses.variation`."""
+
+    def total(self, weights: LossWeights) -> float:
+        """The weighted sum, as it is descended."""
+        terms = weights.content * self.content, weights.style * self.style, weights.variation * self.variation
+        return sum(terms)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of `adapt`, with what was reached."""
+
+    def __init__(self, style: Style) -> None:
+        super().__init__()
+        self.style = style
+        """The best of the measured states, the last one among them; its card says of which step."""
 
 
 def adapt(
@@ -75,24 +105,31 @@ def adapt(
     name: str | None = None,
     options: AdaptOptions | None = None,
     photos: Photos | None = None,
+    measure_on: Photos | None = None,
     card: Mapping[str, object] | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[Progress], None] | None = None,
+    watch: Callable[[Measurement, Style], None] | None = None,
 ) -> Style:
     """The style of ``painting``.
 
     ``start`` is the network to start from; in mode ``scratch`` only its architecture counts, and its
-    name is enough. ``photos`` are the content to learn on, None the shipped ones. ``name`` is the
-    file's stem if not given. The style's card is ``card`` (painting, painter, year, licence) and what
-    happened: mode, steps, seconds, and the losses before and after on the middles of the shipped
-    photos. The same arguments give the same style, whether or not the run was interrupted and resumed
-    from ``checkpoint``. Raises `ImageError` for the painting, `BadOption` and `BadModel`.
+    name is enough. ``photos`` are the content to learn on, ``measure_on`` those whose middles the run
+    is measured on; None are the shipped ones. ``name`` is the file's stem if not given. The style's
+    card is ``card`` (painting, painter, year, licence) and what happened: mode, steps, seconds, the
+    losses before and after, and the curve between them, a `Measurement` every ``options.measure_every``
+    steps. ``watch`` gets each one, and the style of that moment.
+
+    The same arguments give the same style, whether or not the run was interrupted and resumed from
+    ``checkpoint``. A KeyboardInterrupt after the first step leaves as `Interrupted`, with the style of
+    the best state measured by this call. Raises `ImageError` for the painting, `BadOption` and `BadModel`.
     """
     options = options or AdaptOptions()
     if isinstance(start, str) and options.mode != "scratch":
         raise BadOption(f"mode {options.mode!r} starts from trained weights; give a network, not the name {start!r}")
     rgb = read_picture(painting)
     photos = photos or Photos.shipped()
+    measure_on = measure_on or Photos.shipped()
     compute = options.compute
     with compute.limits():
         model, vector = _start(start, options)
@@ -107,18 +144,11 @@ def adapt(
             return painted
 
         def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+            if step % options.measure_every == 0:
+                look()
             photo = photos.batch(options.batch, options.size, (options.seed, step)).to(compute.place)
             terms = perceptual.losses(paint(photo), perceptual.content_target(photo), style_target)
             return terms.total(options.loss).mean(), terms.figures()
-
-        def measure() -> dict[str, float]:
-            sums = {"content": 0.0, "style": 0.0}
-            middles = Photos.shipped().middles(options.size).to(compute.place)
-            with torch.no_grad():
-                for photo in torch.split(middles, 1):
-                    terms = perceptual.losses(paint(photo), perceptual.content_target(photo), style_target).figures()
-                    sums = {term: sums[term] + terms[term] / len(middles) for term in sums}
-            return {term: round(value, 4) for term, value in sums.items()}
 
         parameters = {"style.vector": (vector, options.vector_rate)}
         if options.mode == "vector":
@@ -135,22 +165,64 @@ def adapt(
                 "painting": hashlib.sha256(rgb.tobytes()).hexdigest()[:16],
                 "network": start if isinstance(start, str) else start.digest[:16],
                 "photos": photos.digest[:16],
+                "measured on": measure_on.digest[:16],
             },
         )
-        descent.notes["before"] = measure()
-        descent.run(loss, checkpoint=checkpoint, progress=progress)
-        after = measure()
+        middles = torch.split(measure_on.middles(options.size).to(compute.place), 1)
+        targets = [perceptual.content_target(photo) for photo in middles]
+        best: tuple[float, Style] | None = None
 
-    facts = {
-        **(card or {}),
+        @torch.no_grad()
+        def look() -> Style:
+            """Measure, note it in the curve if it is not there, and keep the style if it is the best."""
+            nonlocal best
+            curve = _curve(descent)
+            if not curve or curve[-1].step != descent.step:
+                sums = dict.fromkeys(Measurement._fields[1:], 0.0)
+                for photo, target in zip(middles, targets, strict=True):
+                    terms = perceptual.losses(paint(photo), target, style_target).figures()
+                    sums = {term: sums[term] + terms[term] / len(middles) for term in sums}
+                curve.append(Measurement(descent.step, **{term: round(value, 4) for term, value in sums.items()}))
+                descent.notes["curve"] = curve
+            facts = {**(card or {}), **_facts(descent, curve, options)}
+            style = _style(name or painting.stem, model, vector, options.mode, facts, start)
+            total = curve[-1].total(options.loss)
+            if best is None or total <= best[0]:
+                best = total, style
+            if watch:
+                watch(curve[-1], style)
+            return style
+
+        try:
+            descent.run(loss, checkpoint=checkpoint, progress=progress)
+            return look()
+        except KeyboardInterrupt as stop:
+            if descent.step == 0:
+                raise
+            look()
+            assert best is not None
+            raise Interrupted(best[1]) from stop
+
+
+def _curve(descent: Descent) -> list[Measurement]:
+    """A copy of what a run has measured so far; from a checkpoint it comes as plain lists."""
+    points = descent.notes.get("curve", [])
+    assert isinstance(points, list)
+    return [Measurement(*point) for point in points]
+
+
+def _facts(descent: Descent, curve: list[Measurement], options: AdaptOptions) -> dict[str, object]:
+    """What happened, for the card."""
+    before, after = ({"content": point.content, "style": point.style} for point in (curve[0], curve[-1]))
+    return {
         "mode": options.mode,
         "steps": descent.step,
         "seconds": round(descent.seconds, 1),
-        "losses": {"before": descent.notes["before"], "after": after},
+        "losses": {"before": before, "after": after},
+        "curve": [list(point) for point in curve],
         "style_weight": options.loss.style,
         "style_size": options.style_size,
     }
-    return _style(name or painting.stem, model, vector, options.mode, facts, start)
 
 
 def _start(start: Network | NetworkName, options: AdaptOptions) -> tuple[TransformNet, Tensor]:

@@ -101,7 +101,8 @@ class Descent:
         """Take the steps that are left. ``loss(step)`` gives the scalar to descend and its terms.
 
         A parameter that a step's loss does not depend on keeps its value and its moments.
-        Interrupted, it writes the checkpoint of the last whole step and lets the interrupt pass.
+        Interrupted, it writes the checkpoint of the last whole step, goes back to it and lets the
+        interrupt pass; without a checkpoint it stays where the interrupt found it.
         """
         if checkpoint and checkpoint.resume and checkpoint.path.exists():
             self.load(checkpoint.path)
@@ -128,6 +129,7 @@ class Descent:
         except KeyboardInterrupt:
             if checkpoint:
                 whole.write(checkpoint.path)
+                self._take(whole, checkpoint.path)
             raise
 
     def _state(self) -> _State:
@@ -150,6 +152,9 @@ class Descent:
             raise BadModel(f"{path} is a checkpoint of another run: it has {what}; use the same options or remove it")
         if not 0 <= state.step <= self.schedule.steps:
             raise BadModel(f"{path} is damaged: it claims step {state.step} of {self.schedule.steps}")
+        self._take(state, path)
+
+    def _take(self, state: _State, path: Path) -> None:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(state.tensor(path, name, parameter))
