@@ -24,6 +24,7 @@ LEVELS = {
     "vidstyle.networks": 1,
     "vidstyle.style": 1,
     "vidstyle.gallery": 1,
+    "vidstyle.timeline": 1,
     "vidstyle.model": 1,
     "vidstyle.ops": 1,
     "vidstyle._kernels": 1,

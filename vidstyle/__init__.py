@@ -15,6 +15,7 @@ from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOpt
 if TYPE_CHECKING:
     from vidstyle.frame import Frame, FrameForm
     from vidstyle.stylize import Progress, RenderReport, Stylizer, render, stylize_stream
+    from vidstyle.timeline import Timeline
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "Progress",
     "RenderReport",
     "Stylizer",
+    "Timeline",
     "VideoError",
     "VidstyleError",
     "render",
@@ -45,6 +47,7 @@ _LAZY = {
     "Progress": "vidstyle.stylize",
     "RenderReport": "vidstyle.stylize",
     "Stylizer": "vidstyle.stylize",
+    "Timeline": "vidstyle.timeline",
     "render": "vidstyle.stylize",
     "stylize_stream": "vidstyle.stylize",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -22,6 +22,7 @@ from vidstyle.gallery import default_style_name, load_blend, network_of
 from vidstyle.options import MAX_SIDE, BackendOptions, ClipOptions, EncodeOptions, LookOptions, check_between
 from vidstyle.pipeline import Pipeline, StageSeconds
 from vidstyle.style import Style
+from vidstyle.timeline import Timeline
 
 if TYPE_CHECKING:
     from vidstyle.backends.base import Backend
@@ -224,7 +225,7 @@ class RenderReport:
     output: str
     """The file written."""
     style: str
-    """Name of the style or blend."""
+    """Name of the style or blend, or ``great_wave, from 0:05 the_scream`` where it changes."""
     backend: str
     """Library, version, precision and threads."""
     width: int
@@ -247,6 +248,10 @@ class RenderReport:
     """Seconds each stage was at work; they overlap."""
     notes: list[str] = field(default_factory=list)
     """What the output does not keep of the input, or what was done to keep it; one sentence each."""
+    styles: list[tuple[float, str]] = field(default_factory=list)
+    """Each style's name behind the second of the output at which it is fully there."""
+    fade: float = 0.0
+    """Seconds for which one style fades into the next, where there is more than one."""
 
     @property
     def fps(self) -> float:
@@ -257,7 +262,7 @@ class RenderReport:
 def render(
     source: str | Path,
     output: str | Path,
-    style: str | Path | Style | None = None,
+    style: str | Path | Style | Timeline | None = None,
     *,
     size: tuple[int, int | None] | None = None,
     look: LookOptions | None = None,
@@ -270,21 +275,26 @@ def render(
 ) -> RenderReport:
     """Stylize the video ``source`` into the file ``output``, with its sound, and say what was done.
 
-    ``style`` is as for `Stylizer`; None takes the first of the gallery. ``size`` is the output's
+    ``style`` is as for `Stylizer`, or a `Timeline` of styles; None takes the first of the gallery. The
+    timeline's clock is that of the output as a player shows it: with a clip, 0 is the clip's start.
+    Each frame is painted in the style of its own time, whatever the frame rate. ``size`` is the output's
     ``(height, width)``; with a width of None the shape is kept. ``output`` appears, whole, when all is
     written: an error or Ctrl-C leaves nothing under that name. The callbacks are called on other
     threads. Raises `VideoError`, `BadModel`, `BadOption` or `MissingDependency`.
     """
     from vidstyle.video.sink import VideoSink
     from vidstyle.video.source import VideoSource
+    from vidstyle.video.span import Span
 
     began = time.perf_counter()
     encode, clip = encode or EncodeOptions(), clip or ClipOptions()
     source, output = Path(source), Path(output)
+    timeline = style if isinstance(style, Timeline) else Timeline([(0, _style(style))])
     with ExitStack() as stack:
-        stylizer = stack.enter_context(Stylizer(style, look=look, backend=backend))
+        stylizer = stack.enter_context(Stylizer(timeline.keys[0].style, look=look, backend=backend))
         pixels: Literal["i420", "rgb"] = "rgb" if encode.pixel_format == "yuv444p" else "i420"
         video = stack.enter_context(VideoSource(source, pixels=pixels, clip=clip))
+        _check_end(timeline, video.info.duration, clip)
         form = video.form.resized(_output_size(video.form, size))
         sink = stack.enter_context(
             VideoSink(
@@ -292,20 +302,32 @@ def render(
             )
         )
         report = RenderReport(
-            str(output), stylizer.style.name, stylizer.open(form).description, form.width, form.height
+            str(output),
+            timeline.name,
+            stylizer.open(form).description,
+            form.width,
+            form.height,
+            styles=[(float(key.seconds), key.style.name) for key in timeline.keys],
+            fade=float(timeline.fade),
         )
         report.startup_seconds = time.perf_counter() - began
         if on_start is not None:
             on_start(report)
         began = time.perf_counter()
 
+        span = Span.of(video.info, clip)
+        # Where the output's clock does not begin at 0, players show it as if it did.
+        zero = span.shift or video.info.start
+        shown = Fraction(0)
+
         def resized() -> Generator[Frame, None, None]:
-            frames: Iterator[Frame] = video.frames()
-            if form == video.form:
-                yield from frames
-                return
-            for frame in frames:
-                yield frame.with_planes(ops.resize(frame.planes, frame.form, form.size), form)
+            nonlocal shown
+            for frame in video.frames():
+                shown = frame.pts * frame.time_base - zero
+                stylizer.style = timeline.at(shown)
+                if form != video.form:
+                    frame = frame.with_planes(ops.resize(frame.planes, frame.form, form.size), form)
+                yield frame
 
         def write(frame: Frame) -> None:
             sink.write(frame)
@@ -320,7 +342,17 @@ def render(
         report.seconds = time.perf_counter() - began
         report.lost, report.errors = video.lost, list(video.errors)
         report.notes = [*video.notes, *sink.notes]
+        unseen = timeline.unseen(shown)
+        if unseen is not None:
+            report.notes.append(unseen)
     return report
+
+
+def _check_end(timeline: Timeline, duration: float | None, clip: ClipOptions) -> None:
+    ends = [end for end in (duration, clip.end) if end is not None]
+    unseen = timeline.unseen(min(ends) - clip.start) if ends else None
+    if unseen is not None:
+        raise BadOption(f"{unseen}; give an earlier time, or leave it out")
 
 
 def _output_size(form: FrameForm, size: tuple[int, int | None] | None) -> tuple[int, int]:

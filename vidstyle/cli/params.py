@@ -12,6 +12,7 @@ from vidstyle.options import BackendName, BackendOptions, LookOptions, Precision
 
 if TYPE_CHECKING:
     from vidstyle.style import Style
+    from vidstyle.timeline import Timeline
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,6 +43,18 @@ class Seconds(click.ParamType[float]):
         return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
 
 
+class StyleAt(click.ParamType[tuple[float, str]]):
+    """``0:05=the_scream`` as ``(5.0, "the_scream")``."""
+
+    name = "TIME=STYLE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, str]:
+        time, equals, style = str(value).partition("=")
+        if not equals or not style.strip():
+            self.fail(f"{value!r} is not a time and a style; write TIME=STYLE, like 0:05=the_scream", param, ctx)
+        return Seconds().convert(time, param, ctx), style.strip()
+
+
 def style_option(command: F) -> F:
     """``--style``, ending up as the text that `vidstyle.gallery.load_blend` reads."""
     return click.option(
@@ -51,6 +64,27 @@ def style_option(command: F) -> F:
         help="Shipped style, style file, or a blend such as great_wave:0.7,the_scream:0.3. "
         "Default: the first of `vidstyle styles`.",
     )(command)
+
+
+def timeline_options(command: F) -> F:
+    """``--style-at`` and ``--fade``; see `chosen_timeline`."""
+    for option in (
+        click.option(
+            "--fade",
+            type=Seconds(),
+            help="Fade for this long before the time of each --style-at, at most from the one before it; "
+            "0 cuts.  [default: 1]",
+        ),
+        click.option(
+            "--style-at",
+            type=StyleAt(),
+            multiple=True,
+            help="Be fully in STYLE at TIME of the output; give it once for each change. Until the first of them the "
+            "picture is in --style, or else in the first one's style.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def look_options(command: F) -> F:
@@ -112,3 +146,17 @@ def chosen_style(style: str | None) -> Style:
         style = default_style_name()
         click.echo(f"Style: {style} (choose another with --style; `vidstyle styles` lists them)", err=True)
     return load_blend(style)
+
+
+def chosen_timeline(style: str | None, style_at: tuple[tuple[float, str], ...], fade: float | None) -> Style | Timeline:
+    """The styles of `timeline_options`, or without any the one of `chosen_style`."""
+    from vidstyle.timeline import Timeline
+
+    if not style_at:
+        if fade is not None:
+            raise click.UsageError("--fade is for a style that changes; say when with --style-at TIME=STYLE")
+        return chosen_style(style)
+    if style is not None and style_at[0][0] == 0:
+        raise click.UsageError("--style holds until the first --style-at, which is at 0:00; leave out one of the two")
+    first = [] if style is None else [(0.0, style)]
+    return Timeline([*first, *style_at], fade=1.0 if fade is None else fade)

@@ -15,10 +15,11 @@ from vidstyle.cli.params import (
     Size,
     backend_from,
     backend_options,
-    chosen_style,
+    chosen_timeline,
     look_from,
     look_options,
     style_option,
+    timeline_options,
 )
 from vidstyle.options import BackendName, ClipOptions, Codec, EncodeOptions, PixelFormat, Precision
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
 @style_option
+@timeline_options
 @look_options
 @click.option("--size", type=Size(), help="Size of the output.  [default: that of the input]")
 @click.option("--start", type=Seconds(), default=0.0, help="Begin at this time: seconds, m:ss or h:mm:ss.")
@@ -54,6 +56,8 @@ def render(
     source: Path,
     output: Path,
     style: str | None,
+    style_at: tuple[tuple[float, str], ...],
+    fade: float | None,
     strength: float,
     preserve_color: bool,
     work_size: int | None,
@@ -79,7 +83,7 @@ def render(
         report = render_video(
             source,
             output,
-            chosen_style(style),
+            chosen_timeline(style, style_at, fade),
             size=size,
             look=look_from(strength, preserve_color, work_size),
             backend=backend_from(backend, precision, threads),

@@ -1,0 +1,127 @@
+"""Styles over time: which style each moment of a video is painted in, with a fade from one to the next."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+from vidstyle.errors import BadOption
+from vidstyle.gallery import load_blend
+from vidstyle.options import check_between
+from vidstyle.style import Style, blend
+
+_LONGEST = 1e9
+"""Seconds; as in `vidstyle.options.ClipOptions`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Key:
+    """A style and the time at which it is fully there."""
+
+    seconds: Fraction
+    """From the beginning of the output, as a player shows it."""
+    style: Style
+    """A vector style or a blend of such."""
+
+
+class Timeline:
+    """Styles keyed to times, with smooth fades between them.
+
+    >>> Timeline([(0, "great_wave"), (5, "the_scream:0.5,starry_night:0.5")], fade=2.0)
+
+    At the time of a key the picture is fully in its style, and stays so until the fade to the next key,
+    which takes the last ``fade`` seconds before that one. Where two keys are closer than that, the fade
+    takes all the time between them, so every key is reached whatever the fade; 0 cuts. Before the first
+    key its style holds, after the last one that.
+    """
+
+    def __init__(self, keys: Iterable[tuple[float | Fraction, str | Path | Style]], *, fade: float | Fraction = 1.0):
+        """``keys`` are pairs of seconds, rising, and a style as `vidstyle.stylize.Stylizer` takes it.
+
+        A float means the decimal number that it is written as: 0.1 is exactly a tenth. `BadOption` for
+        times that do not rise and styles that do not run on one network; `BadModel` for a broken style file.
+        """
+        self.fade = _exact("fade", fade)
+        """Seconds that a fade takes where there is room for it."""
+        self.keys = tuple(_key(seconds, style) for seconds, style in keys)
+        """In the order of time; at least one."""
+        if not self.keys:
+            raise BadOption("there is no style on the timeline; give at least one, such as (0, 'great_wave')")
+        for before, after in pairwise(self.keys):
+            if after.seconds == before.seconds:
+                raise BadOption(
+                    f"there are two styles at {clock(after.seconds)}, {before.style.name!r} and "
+                    f"{after.style.name!r}; give each time once"
+                )
+            if after.seconds < before.seconds:
+                raise BadOption(
+                    f"style {after.style.name!r} at {clock(after.seconds)} stands behind {before.style.name!r} at "
+                    f"{clock(before.seconds)}; give the times in rising order"
+                )
+        try:
+            blend([(key.style, 1.0) for key in self.keys])
+        except BadOption as error:
+            raise BadOption(f"the styles of one video share a network: {error}") from error
+        self._times = [key.seconds for key in self.keys]
+
+    @property
+    def name(self) -> str:
+        """For people: ``great_wave, from 0:05 the_scream``."""
+        first, *others = self.keys
+        return ", from ".join([first.style.name, *(f"{clock(key.seconds)} {key.style.name}" for key in others)])
+
+    def at(self, seconds: float | Fraction) -> Style:
+        """The style at a time of the output: a key's own `Style`, or between two the blend of both.
+
+        The share of the coming style follows the smoothstep curve. Pictures move evenly with the share
+        (measured on the gallery), so that any kink of the curve would be seen as a jerk: a straight line
+        has one at either end, this has none.
+        """
+        now = seconds if isinstance(seconds, Fraction) else Fraction(repr(float(seconds)))
+        index = bisect_right(self._times, now)
+        if index == 0 or index == len(self.keys):
+            return self.keys[max(0, index - 1)].style
+        before, after = self.keys[index - 1 : index + 1]
+        begin = self._fade_begin(before, after)
+        if now <= begin:
+            return before.style
+        way = float((now - begin) / (after.seconds - begin))
+        share = way * way * (3 - 2 * way)
+        name = f"{before.style.name} to {after.style.name} ({share:.0%})"
+        return replace(blend([(before.style, 1 - share), (after.style, share)]), name=name)
+
+    def unseen(self, end: float | Fraction) -> str | None:
+        """A sentence on the first style that a video of ``end`` seconds shows nothing of, or None."""
+        for before, after in pairwise(self.keys):
+            if self._fade_begin(before, after) >= end:
+                return (
+                    f"style {after.style.name!r} at {clock(after.seconds)} is never seen, as the output ends at "
+                    f"{clock(end)}"
+                )
+        return None
+
+    def _fade_begin(self, before: Key, after: Key) -> Fraction:
+        return max(before.seconds, after.seconds - self.fade)
+
+
+def clock(seconds: float | Fraction) -> str:
+    """``1:02:03.5`` for people: hours where there are any, and milliseconds without idle zeros."""
+    whole, thousandths = divmod(round(seconds * 1000), 1000)
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    text = f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+    return f"{text}.{thousandths:03}".rstrip("0") if thousandths else text
+
+
+def _key(seconds: float | Fraction, style: str | Path | Style) -> Key:
+    chosen = style if isinstance(style, Style) else load_blend(style)
+    return Key(_exact(f"time of style {chosen.name!r}", seconds), chosen)
+
+
+def _exact(what: str, seconds: float | Fraction) -> Fraction:
+    check_between(what, float(seconds), 0, _LONGEST)
+    return seconds if isinstance(seconds, Fraction) else Fraction(repr(float(seconds)))
