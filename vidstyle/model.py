@@ -47,7 +47,7 @@ class TransformNet(nn.Module):
             x = _centered_relu(self._conv(conv, x), affine[conv])
         scale, shift = affine[shape.up[-1]]
         x = functional.relu(_norm(self._conv(shape.up[-1], x)) * scale + shift)
-        return torch.sigmoid(self._conv(shape.out, x).float())
+        return torch.sigmoid(_wide(self._conv(shape.out, x)))
 
     def _conv(self, conv: Conv, x: Tensor) -> Tensor:
         module = self.convs[conv.name.replace(".", "_")]
@@ -88,10 +88,15 @@ class TransformNet(nn.Module):
         return model
 
 
+def _wide(x: Tensor) -> Tensor:
+    """``x`` in float32, or in float64 as it was."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def _norm(x: Tensor) -> Tensor:
-    """Zero mean and unit variance per picture and channel (Ulyanov et al. 2016), in float32."""
+    """Zero mean and unit variance per picture and channel (Ulyanov et al. 2016), in float32 or wider."""
     # One group a channel is an instance norm, and torch computes it faster than `instance_norm`.
-    return functional.group_norm(x.float(), x.shape[1], eps=NORM_EPSILON)
+    return functional.group_norm(_wide(x), x.shape[1], eps=NORM_EPSILON)
 
 
 def _centered_relu(x: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:

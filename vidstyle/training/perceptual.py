@@ -13,12 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.grad import conv2d_input
 
 from vidstyle.errors import BadModel
 from vidstyle.options import check_between
@@ -86,9 +88,12 @@ class Perceptual:
 
     def __init__(self, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> None:
         self.dtype = dtype
-        self._weights = {
+        tensors = {
             name: tensor.to(device, dtype, memory_format=torch.channels_last if tensor.dim() == 4 else None)
             for name, tensor in _vgg_tensors().items()
+        }
+        self._weights = {
+            name: (tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for block in BLOCKS for name in block
         }
         # Subtracting the mean and multiplying by 255 stays outside the first convolution: folded into
         # its bias it would be wrong at the zero-padded border.
@@ -103,8 +108,7 @@ class Perceptual:
                 if index:
                     x = functional.max_pool2d(x, 2)
                 for name in block:
-                    weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
-                    x = functional.relu_(functional.conv2d(x, weight, bias, padding=1))
+                    x = functional.relu_(_Conv.apply(x, *self._weights[name]))
                 found.append(x)
         return found
 
@@ -128,6 +132,37 @@ class Perceptual:
             style=torch.stack(style_terms).mean(0),
             variation=(across + down).float(),
         )
+
+
+class _Conv(torch.autograd.Function):
+    """A 3x3 convolution with constant weights.
+
+    That they are constant is why it is here: torch's own convolution, differentiated twice, computes
+    the gradient of its weights too, wanted or not, which is a third of a bilevel step's time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.size = x.shape
+        return functional.conv2d(x, weight, bias, padding=1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Adjoint.apply(*gradient, *ctx.saved_tensors, ctx.size), None, None
+
+
+class _Adjoint(torch.autograd.Function):
+    """What `_Conv` does to gradients; it is linear, and its own adjoint is `_Conv` without the bias."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, size: torch.Size) -> Tensor:
+        ctx.save_for_backward(weight)
+        return conv2d_input(size, weight, gradient, padding=1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Conv.apply(*gradient, *ctx.saved_tensors), None, None
 
 
 def gram(features: Tensor) -> Tensor:
