@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -61,19 +62,22 @@ class ResultFile:
         self.facts = self._read()  # another script may have written meanwhile
         self.facts.setdefault(part, {})[name] = facts
         written = self.path.with_suffix(".part")
-        written.write_text(json.dumps(_rounded(self.facts), indent=1) + "\n")
+        text = json.dumps(rounded(self.facts), indent=1)
+        # A list of numbers is one line, however long it is.
+        text = re.sub(r"\[([^][{}\"]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+        written.write_text(text + "\n")
         os.replace(written, self.path)
 
     def has(self, part: str, name: str) -> bool:
         return name in self.facts.get(part, {})
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Five significant digits: more is noise."""
     if isinstance(value, float):
         return float(f"{value:.5g}")
     if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
+        return {key: rounded(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_rounded(part) for part in value]
+        return [rounded(part) for part in value]
     return value

@@ -28,6 +28,8 @@ from vidstyle.training.perceptual import LossWeights, Perceptual
 from vidstyle.training.pictures import Photos, painting_tensor, read_picture
 
 Mode = Literal["vector", "full", "scratch"]
+RATES: dict[Mode, tuple[float, float]] = {"vector": (3e-2, 1e-3), "full": (3e-2, 1e-3), "scratch": (1e-2, 3e-3)}
+"""Adam's learning rates for the style vector and for the weights, at their highest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +40,10 @@ class AdaptOptions:
     """What moves: the style vector, every weight, or every weight from random ones."""
     steps: int = 150
     """Gradient steps. 150 are enough for a vector; ``scratch`` wants thousands."""
-    vector_rate: float = 3e-2
-    """Adam's learning rate for the style vector, at its highest."""
-    weight_rate: float = 1e-3
-    """Adam's learning rate for the convolutions, at its highest; unused in mode ``vector``."""
+    vector_rate: float | None = None
+    """Adam's learning rate for the style vector, at its highest; None is the mode's of `RATES`."""
+    weight_rate: float | None = None
+    """Adam's learning rate for the convolutions, at its highest; None is the mode's. Unused in mode ``vector``."""
     batch: int = 4
     """Photo crops a step."""
     size: int = 192
@@ -60,8 +62,8 @@ class AdaptOptions:
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, get_args(Mode))
         check_between("steps", self.steps, 1, 1_000_000)
-        for what in ("vector_rate", "weight_rate"):
-            check_between(what.replace("_", " "), getattr(self, what), 1e-7, 1)
+        for what, rate in zip(("vector rate", "weight rate"), self.rates, strict=True):
+            check_between(what, rate, 1e-7, 1)
         check_between("batch", self.batch, 1, 64)
         check_between("measure every", self.measure_every, 1, 1_000_000)
         for what in ("size", "style_size"):
@@ -69,6 +71,21 @@ class AdaptOptions:
         if self.size % 4:
             raise BadOption(f"size is {self.size}; it must be a multiple of 4")
         check_between("seed", self.seed, 0, 2**31)
+
+    def facts(self) -> dict[str, object]:
+        """Everything that decides the result, the rates as they are; `compute` apart."""
+        vector_rate, weight_rate = self.rates
+        own = {key: value for key, value in asdict(self).items() if key != "compute"}
+        return {**own, "vector_rate": vector_rate, "weight_rate": weight_rate}
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """The learning rates for the style vector and for the weights: those given, or the mode's."""
+        vector, weight = RATES[self.mode]
+        return (
+            vector if self.vector_rate is None else self.vector_rate,
+            weight if self.weight_rate is None else self.weight_rate,
+        )
 
 
 class Measurement(NamedTuple):
@@ -150,17 +167,18 @@ def adapt(
             terms = perceptual.losses(paint(photo), perceptual.content_target(photo), style_target)
             return terms.total(options.loss).mean(), terms.figures()
 
-        parameters = {"style.vector": (vector, options.vector_rate)}
+        vector_rate, weight_rate = options.rates
+        parameters = {"style.vector": (vector, vector_rate)}
         if options.mode == "vector":
             model.requires_grad_(False)
         else:
-            parameters |= {key: (weight, options.weight_rate) for key, weight in model.named_weights()}
+            parameters |= {key: (weight, weight_rate) for key, weight in model.named_weights()}
         warm_up = min(100, options.steps // 20) if options.mode == "scratch" else 0
         descent = Descent(
             parameters,
             Schedule(steps=options.steps, warm_up=warm_up),
             {
-                **{key: value for key, value in asdict(options).items() if key != "compute"},
+                **options.facts(),
                 "arithmetic": compute.arithmetic,
                 "painting": hashlib.sha256(rgb.tobytes()).hexdigest()[:16],
                 "network": start if isinstance(start, str) else start.digest[:16],
