@@ -20,6 +20,7 @@ from vidstyle.cli.doctor import doctor
 from vidstyle.cli.image import image
 from vidstyle.cli.render import render
 from vidstyle.cli.styles import styles
+from vidstyle.cli.train import train
 from vidstyle.errors import BadOption, VidstyleError
 
 
@@ -53,7 +54,7 @@ def vidstyle(debug: bool) -> None:
     """Turn video into a painting, in real time, on a laptop CPU or a GPU."""
 
 
-for _command in (render, image, adapt, styles, bench, doctor):
+for _command in (render, image, adapt, styles, train, bench, doctor):
     vidstyle.add_command(_command)
 
 

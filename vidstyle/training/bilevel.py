@@ -12,10 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from vidstyle.networks import Network
 from vidstyle.options import check_between, check_choice
+from vidstyle.training.ahead import Ahead
+from vidstyle.training.objective import Batch, Objective
+from vidstyle.training.paintings import Paintings, shown
+from vidstyle.training.pictures import Photos
+from vidstyle.training.team import Team
+
+LOOK_BACK = 10
+"""Every so many steps the loss without the inner steps is computed too."""
 
 Inner = Literal["norm", "all"]
 B = TypeVar("B")
@@ -69,10 +80,119 @@ def adapted(
     return vectors, own
 
 
-def even_shares(losses: Tensor) -> Tensor:
-    """A scalar with the value of ``losses.mean()`` and the gradient of its logarithms.
+class Bilevel(Ahead[list[Tensor]]):
+    """The phase: what is learned, and the loss of each step."""
 
-    A pale painting has twice the loss of others and would have twice the say. ``losses`` is (S,).
-    """
-    mean = losses.detach().mean()
-    return (losses / losses.detach().clamp_min(1e-12)).mean() * mean
+    def __init__(
+        self,
+        objective: Objective,
+        paintings: Paintings,
+        photos: tuple[Photos, Photos],
+        start: NDArray[np.float32],
+        inner: InnerOptions,
+        *,
+        count: int,
+        crops: int,
+        size: int,
+        rates: tuple[float, float],
+        seed: int,
+        team: Team,
+    ) -> None:
+        """``count`` paintings a step, each with ``crops`` photo crops of ``size`` pixels for every inner step
+        from the first of ``photos``, and as many for the outer loss from the second.
+
+        ``start`` (P,) is the style vector that all begin with; ``rates`` for the weights and for it.
+        """
+        super().__init__(self._crops)
+        self._objective, self._paintings, self._photos, self._inner = objective, paintings, photos, inner
+        self._count, self._each, self._size, self._seed = count, crops, size, seed
+        self._mine = team.share(count)
+        self._start = torch.from_numpy(start.copy()).to(objective.compute.place).requires_grad_()
+        weight_rate, vector_rate = rates
+        self.parameters = {
+            **{name: (weight, weight_rate) for name, weight in objective.model.named_weights()},
+            "style.start": (self._start, vector_rate),
+        }
+        """Tensors by name, each with its learning rate, as `Descent` wants them."""
+
+    def _crops(self, step: int) -> list[Tensor]:
+        """A batch for each inner step and one for the outer loss, each (this process's paintings * crops, 3, S, S)."""
+        inner, outer = self._photos
+        return [
+            torch.cat([photos.batch(self._each, self._size, (self._seed, step, i, round_)) for i in self._mine])
+            for round_, photos in enumerate([*[inner] * self._inner.steps, outer])
+        ]
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """The scalar to descend, and the terms as numbers: those of the adapted styles on the second photos.
+
+        What is descended is the mean of the losses' logarithms, so that each style has an even share, see
+        `MultiStyle.loss`. ``total`` is the geometric mean loss; every `LOOK_BACK` steps ``before`` is the same
+        without the inner steps.
+        """
+        everyone = shown(step, self._count, len(self._paintings), self._seed)
+        indices = [everyone[i] for i in self._mine]
+        style = [layer.repeat_interleave(self._each, 0) for layer in self._paintings.targets(indices)]
+        batches = [
+            self._objective.batch(photo, style, (self._seed, step, round_)) for round_, photo in enumerate(self(step))
+        ]
+        # Weights that move are each style's own; vectors alone go through the network together.
+        groups = [slice(0, len(indices))]
+        if self._inner.moves == "all":
+            groups = [slice(i, i + 1) for i in range(len(indices))]
+        losses, figures = [], []
+        for group in groups:
+            *inner, outer = (self._part(batch, group) for batch in batches)
+            vectors, weights = self.adapt(inner, group.stop - group.start)
+            outcome = self._objective.outcome(outer, self._repeated(vectors), weights)
+            losses.append(self._per_style(outcome.total))
+            figures.append(outcome.figures)
+        total = torch.cat(losses)
+        terms = {name: sum(f[name] for f in figures) / len(figures) for name in figures[0]}
+        terms["total"] = total.log().mean().exp().item()
+        if step % LOOK_BACK == 0:
+            with torch.no_grad():
+                vectors = self._start.expand(len(batches[-1].photo), -1)
+                before = self._per_style(self._objective.outcome(batches[-1], vectors).total)
+                terms["before"] = before.log().mean().exp().item()
+        return total.log().mean(), terms
+
+    def adapt(self, batches: Sequence[Batch], count: int) -> tuple[Tensor, Mapping[str, Tensor] | None]:
+        """Vectors and weights of ``count`` styles after an inner step on each of ``batches``."""
+        return adapted(
+            lambda batch, vectors, weights: self._per_style(
+                self._objective.outcome(batch, self._repeated(vectors), weights, steady=False).total
+            ),
+            batches,
+            self._start.expand(count, -1),
+            dict(self._objective.model.named_parameters()),
+            self._inner,
+        )
+
+    def paint(self, indices: Sequence[int], photo: Tensor) -> Tensor:
+        """``photo`` (1, 3, H, W) like some of the paintings after the inner steps, (len(indices), 3, H, W)."""
+        painted = []
+        for index in indices:
+            style = self._paintings.targets([index])
+            crops = [
+                self._photos[0].batch(self._each, self._size, (self._seed, index, i)) for i in range(self._inner.steps)
+            ]
+            vectors, weights = self.adapt([self._objective.batch(crop, style, (self._seed,)) for crop in crops], 1)
+            with torch.no_grad():
+                painted.append(self._objective.paint(photo.to(vectors.device), vectors, weights))
+        return torch.cat(painted)
+
+    def network(self) -> Network:
+        """The network as it is now."""
+        model = self._objective.model
+        return Network(model.shape, model.weights(), self._start.detach().cpu().numpy().copy())
+
+    def _repeated(self, vectors: Tensor) -> Tensor:
+        return vectors.repeat_interleave(self._each, 0)
+
+    def _per_style(self, losses: Tensor) -> Tensor:
+        return losses.reshape(-1, self._each).mean(1)
+
+    def _part(self, batch: Batch, group: slice) -> Batch:
+        rows = slice(group.start * self._each, group.stop * self._each)
+        return Batch(batch.photo[rows], batch.content[rows], [layer[rows] for layer in batch.style], batch.seed)

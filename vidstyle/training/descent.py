@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vidstyle.errors import BadModel
+from vidstyle.errors import BadModel, BadOption
 from vidstyle.tensorfile import read_tensors, write_tensors
+from vidstyle.training.team import Team
 
 FILE_FORMAT = "vidstyle-checkpoint"
 FILE_VERSION = "1"
@@ -32,7 +33,7 @@ class Progress:
     step: int
     """Steps done, from 1."""
     steps: int
-    """Steps in all."""
+    """Steps in all; an estimate where the clock decides."""
     losses: dict[str, float]
     """Terms of this step's batch: content, style, variation, total."""
     seconds: float
@@ -41,18 +42,37 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Learning rate over a run: a linear warm-up, then half a cosine down to nothing."""
+    """Learning rate over a run: a linear warm-up, then half a cosine down to nothing.
 
-    steps: int
-    """Steps in all."""
+    The run ends with its steps or with its minutes, whichever comes first. The rates follow the one
+    that is nearer to its end; those of a run with minutes depend on the clock.
+    """
+
+    steps: int | None = None
+    """Steps in all; None leaves it to `minutes`."""
+    minutes: float | None = None
+    """Time in all, that of interrupted runs before included; None leaves it to `steps`."""
     warm_up: int = 0
     """Steps of the linear rise."""
 
-    def factor(self, step: int) -> float:
+    def __post_init__(self) -> None:
+        if self.steps is None and self.minutes is None:
+            raise BadOption("the run has no end; give a number of steps or of minutes")
+
+    def share(self, step: int, seconds: float) -> float:
+        """How much of the run is done after ``step`` steps and ``seconds``: 1 is all."""
+        steps = (step - self.warm_up) / max(1, self.steps - self.warm_up) if self.steps else 0.0
+        return max(0.0, steps, seconds / 60 / self.minutes if self.minutes else 0.0)
+
+    def factor(self, step: int, seconds: float = 0.0) -> float:
         """What step number ``step`` (from 0) multiplies every learning rate with."""
         if step < self.warm_up:
             return (step + 1) / (self.warm_up + 1)
-        return 0.5 + 0.5 * math.cos(math.pi * (step - self.warm_up) / max(1, self.steps - self.warm_up))
+        return 0.5 + 0.5 * math.cos(math.pi * min(1.0, self.share(step, seconds)))
+
+    def ends(self, step: int, seconds: float) -> bool:
+        """Whether nothing is left to do."""
+        return step == self.steps or (self.minutes is not None and seconds >= 60 * self.minutes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +99,11 @@ class Descent:
         parameters: Mapping[str, tuple[Tensor, float]],
         schedule: Schedule,
         identity: Mapping[str, object],
+        team: Team | None = None,
     ) -> None:
         self.parameters = {name: tensor for name, (tensor, _) in parameters.items()}
         self.schedule = schedule
+        self.team = team or Team()
         self.identity = json.dumps(dict(identity), sort_keys=True)
         self.step = 0
         self.seconds = 0.0
@@ -109,28 +131,33 @@ class Descent:
         started = time.perf_counter() - self.seconds
         whole = self._state()
         try:
-            while self.step < self.schedule.steps:
+            while not self.schedule.ends(self.step, self.seconds):
                 for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
-                    group["lr"] = rate * self.schedule.factor(self.step)
+                    group["lr"] = rate * self.schedule.factor(self.step, self.seconds)
                 self._adam.zero_grad(set_to_none=True)
                 total, terms = loss(self.step)
                 total.backward()  # type: ignore[no-untyped-call]
+                self.team.average_gradients(self.parameters.values())
                 self._adam.step()
                 self.step += 1
-                self.seconds = time.perf_counter() - started
-                if checkpoint:
+                self.seconds = self.team.agree(time.perf_counter() - started)
+                if checkpoint and self.team.leads:
                     # An interrupt may land inside the optimizer; what is written then is this copy.
                     whole = self._state()
-                    if self.step % checkpoint.every == 0 or self.step == self.schedule.steps:
+                    if self.step % checkpoint.every == 0 or self.schedule.ends(self.step, self.seconds):
                         whole.write(checkpoint.path)
                 if progress:
-                    terms = {**terms, "total": total.item()}
-                    progress(Progress(self.step, self.schedule.steps, terms, self.seconds))
+                    terms = {**terms, "total": total.item()} if "total" not in terms else terms
+                    progress(Progress(self.step, self._expected(), self.team.mean(terms), self.seconds))
         except KeyboardInterrupt:
-            if checkpoint:
+            if checkpoint and self.team.leads:
                 whole.write(checkpoint.path)
                 self._take(whole, checkpoint.path)
             raise
+
+    def _expected(self) -> int:
+        share = self.schedule.share(self.step, self.seconds)
+        return self.schedule.steps or max(self.step, round(self.step / max(share, 1e-6)))
 
     def _state(self) -> _State:
         tensors: dict[str, Tensor] = {}
@@ -150,7 +177,7 @@ class Descent:
             names = sorted(n for n in {*there, *here} if there.get(n) != here.get(n))
             what = ", ".join(f"{n} {there.get(n)!r} (now {here.get(n)!r})" for n in names)
             raise BadModel(f"{path} is a checkpoint of another run: it has {what}; use the same options or remove it")
-        if not 0 <= state.step <= self.schedule.steps:
+        if state.step < 0 or (self.schedule.steps is not None and state.step > self.schedule.steps):
             raise BadModel(f"{path} is damaged: it claims step {state.step} of {self.schedule.steps}")
         self._take(state, path)
 

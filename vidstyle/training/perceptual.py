@@ -10,10 +10,11 @@ weights mean the same for every painting.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-from vidstyle.errors import BadModel
+from vidstyle.errors import BadModel, MissingDependency
 from vidstyle.options import check_between
 
 VGG_FILE = Path(__file__).with_name("vgg16_features_fp16.safetensors")
@@ -35,6 +36,8 @@ BLOCKS = (
 )
 """Convolutions between poolings. The features are the ReLUs after the last one of each block:
 relu1_2, relu2_2, relu3_3 and relu4_3, with 64, 128, 256 and 512 channels."""
+Features = Literal["shipped", "torchvision"]
+"""Where VGG-16 comes from: the file of this package, or torchvision's download of the same numbers."""
 CONTENT_BLOCK = 2
 """Content is compared at relu3_3."""
 MEAN_RGB = (123.68, 116.779, 103.939)
@@ -86,11 +89,13 @@ class Perceptual:
     ``dtype`` (float32 or bfloat16) on ``device``; losses are float32.
     """
 
-    def __init__(self, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> None:
-        self.dtype = dtype
+    def __init__(
+        self, dtype: torch.dtype = torch.float32, device: str = "cpu", *, features: Features = "shipped"
+    ) -> None:
+        self.dtype, self.place = dtype, device
         tensors = {
             name: tensor.to(device, dtype, memory_format=torch.channels_last if tensor.dim() == 4 else None)
-            for name, tensor in _vgg_tensors().items()
+            for name, tensor in (_vgg_tensors() if features == "shipped" else _torchvision_tensors()).items()
         }
         self._weights = {
             name: (tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for block in BLOCKS for name in block
@@ -108,7 +113,7 @@ class Perceptual:
                 if index:
                     x = functional.max_pool2d(x, 2)
                 for name in block:
-                    x = functional.relu_(_Conv.apply(x, *self._weights[name]))
+                    x = functional.relu_(_Conv.apply(x, *self._weights[name]))  # type: ignore[no-untyped-call]
                 found.append(x)
         return found
 
@@ -149,7 +154,7 @@ class _Conv(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Adjoint.apply(*gradient, *ctx.saved_tensors, ctx.size), None, None
+        return _Adjoint.apply(*gradient, *ctx.saved_tensors, ctx.size), None, None  # type: ignore[no-untyped-call]
 
 
 class _Adjoint(torch.autograd.Function):
@@ -158,11 +163,12 @@ class _Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, weight: Tensor, size: torch.Size) -> Tensor:
         ctx.save_for_backward(weight)
-        return conv2d_input(size, weight, gradient, padding=1)
+        found: Tensor = conv2d_input(size, weight, gradient, padding=1)  # type: ignore[no-untyped-call]
+        return found
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Conv.apply(*gradient, *ctx.saved_tensors), None, None
+        return _Conv.apply(*gradient, *ctx.saved_tensors), None, None  # type: ignore[no-untyped-call]
 
 
 def gram(features: Tensor) -> Tensor:
@@ -185,3 +191,27 @@ def _vgg_tensors() -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise BadModel(f"cannot read {VGG_FILE.name} of the installed vidstyle: {error}; install it again") from error
     return {name: tensor.float() for name, tensor in tensors.items()}
+
+
+@cache
+def _torchvision_tensors() -> dict[str, Tensor]:
+    try:
+        from torchvision.models import VGG16_Weights, vgg16
+    except (ImportError, RuntimeError) as error:  # beside another torch its operators are missing: RuntimeError
+        raise MissingDependency(
+            f"the loss network of torchvision cannot be had: {error}; install the torchvision that belongs to your "
+            "torch, or use the shipped one (--perceptual shipped)"
+        ) from error
+    try:
+        state = vgg16(weights=VGG16_Weights.IMAGENET1K_FEATURES).features.state_dict()
+    except (OSError, RuntimeError) as error:
+        raise BadModel(f"torchvision cannot get its VGG-16 weights: {error}") from error
+    return from_torchvision(state)
+
+
+def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of torchvision's ``vgg16().features`` (by position) under the names used here."""
+    names = [name for block in BLOCKS for name in block]
+    positions = sorted({int(key.split(".")[0]) for key in state})  # those of the convolutions
+    pairs = zip(names, positions, strict=False)  # it has three more, which nothing here uses
+    return {f"{name}.{leaf}": state[f"{at}.{leaf}"].float() for name, at in pairs for leaf in ("weight", "bias")}

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import overload
 
 import cv2
 import numpy as np
@@ -22,6 +23,8 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 MAX_PICTURE_BYTES = 256 << 20
 SMALLEST_PICTURE = 16
 """Pixels a side below which a picture has neither strokes nor content."""
+KEPT_PICTURE_BYTES = 4 << 30
+"""Decoded pictures of a folder that are kept in memory: some 20,000 at the sizes of training."""
 SMALLEST_CROP = 0.6
 """Random crops are squares of this share of a photo's shorter side, or more."""
 
@@ -66,29 +69,96 @@ def painting_tensor(rgb: NDArray[np.uint8], shorter_side: int) -> Tensor:
     return _tensor([_resize(rgb, (height, width))])
 
 
+class PictureFolder(Sequence[NDArray[np.uint8]]):
+    """The pictures of a folder and of those below it, as uint8 RGB (height, width, 3), sorted by path.
+
+    Each is decoded when it is asked for, shrunk to a shorter side of ``shorter_side`` and kept, as long
+    as all that is kept stays below ``keep_bytes``: a pass over a small folder decodes every file once. One
+    that cannot be decoded is skipped: the next one that can stands in for it, and `skipped` says why.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], *, shorter_side: int | None = None, keep_bytes: int = KEPT_PICTURE_BYTES
+    ) -> None:
+        self.paths = list(paths)
+        self.skipped: dict[Path, str] = {}
+        """What could not be decoded so far, and why, one sentence each."""
+        self._shorter_side = shorter_side
+        self._room = keep_bytes
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[NDArray[np.uint8]]: ...
+
+    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        for other in range(index, index + len(self)):
+            picture = self._read(other % len(self))
+            if picture is not None:
+                return picture
+        path, reason = next(iter(self.skipped.items()))
+        raise ImageError(f"none of the {len(self)} pictures in {path.parent} can be read; the first: {reason}")
+
+    def _read(self, index: int) -> NDArray[np.uint8] | None:
+        if index in self._kept:
+            return self._kept[index]
+        path = self.paths[index]
+        if path in self.skipped:
+            return None
+        try:
+            picture = read_picture(path)
+        except ImageError as error:
+            self.skipped[path] = str(error)
+            return None
+        side = min(picture.shape[:2])
+        if self._shorter_side and side > self._shorter_side:
+            height, width = (round(s * self._shorter_side / side) for s in picture.shape[:2])
+            picture = _resize(picture, (height, width))
+        if picture.nbytes <= self._room:
+            self._room -= picture.nbytes
+            self._kept[index] = picture
+        return picture
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the files' names and sizes."""
+        sha = hashlib.sha256()
+        for path in self.paths:
+            sha.update(f"{path.name} {path.stat().st_size}\n".encode())
+        return sha.hexdigest()
+
+
 class Photos:
-    """Content photos, kept in memory as 8-bit RGB."""
+    """Content photos, from which crops are taken."""
 
     def __init__(self, pictures: Sequence[NDArray[np.uint8]]) -> None:
         if not pictures:
             raise BadOption("there are no content photos; give at least one")
-        self.pictures = list(pictures)
+        self.pictures = pictures
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of all pixels."""
+        """SHA-256 (hex) of all pixels; of a folder's, of names and sizes."""
+        if isinstance(self.pictures, PictureFolder):
+            return self.pictures.digest
         sha = hashlib.sha256()
         for picture in self.pictures:
             sha.update(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes())
         return sha.hexdigest()
 
     @classmethod
-    def in_folder(cls, folder: Path) -> Photos:
-        """Every picture in ``folder`` (not below it), in the order of the file names."""
-        paths = picture_paths(folder)
-        if not paths:
-            raise ImageError(f"{folder} holds no pictures; put JPEG, PNG, WebP, BMP or TIFF files there")
-        return cls([read_picture(path) for path in paths])
+    def in_folder(cls, folder: Path, *, shorter_side: int | None = None) -> Photos:
+        """The pictures in ``folder`` and below, see `PictureFolder`."""
+        return cls(PictureFolder(picture_paths(folder), shorter_side=shorter_side))
 
     @classmethod
     def shipped(cls) -> Photos:
@@ -112,10 +182,11 @@ class Photos:
             crops.append(crop[:, ::-1] if random.random() < 0.5 else crop)
         return _tensor(crops)
 
-    def middles(self, size: int) -> Tensor:
-        """The middle square of every photo, float RGB (photos, 3, size, size): a fixed set to measure on."""
+    def middles(self, size: int, count: int | None = None) -> Tensor:
+        """The middle square of every photo (or the first ``count``), float RGB (photos, 3, size, size): a fixed
+        set to measure on."""
         crops = []
-        for picture in self.pictures:
+        for picture in self.pictures[:count]:
             height, width = picture.shape[:2]
             side = min(height, width)
             top, left = (height - side) // 2, (width - side) // 2
@@ -124,11 +195,13 @@ class Photos:
 
 
 def picture_paths(folder: Path) -> list[Path]:
-    """The picture files in ``folder``, sorted by name; `ImageError` when it is not a folder."""
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    except OSError as error:
-        raise ImageError(f"cannot read the folder {folder}: {error.strerror or error}") from error
+    """The picture files in ``folder`` and below, sorted; `ImageError` when there are none."""
+    if not folder.is_dir():
+        raise ImageError(f"cannot read the folder {folder}: it is not there, or not a folder")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ImageError(f"{folder} holds no pictures; put JPEG, PNG, WebP, BMP or TIFF files there")
+    return paths
 
 
 def _resize(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -1,0 +1,333 @@
+"""Training a shared network: a warm start on many styles at once, then MetaStyle's bilevel phase.
+
+A run is a folder: ``network.safetensors`` (the result), ``log.csv``, ``samples/``, and a checkpoint for
+each phase, from which it goes on exactly where it was.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vidstyle.errors import BadModel, BadOption
+from vidstyle.model import TransformNet
+from vidstyle.networks import Network, architecture
+from vidstyle.options import NetworkName, check_between
+from vidstyle.training.bilevel import Bilevel, InnerOptions
+from vidstyle.training.compute import Compute
+from vidstyle.training.descent import Checkpoint, Descent, Progress, Schedule
+from vidstyle.training.multistyle import MultiStyle
+from vidstyle.training.objective import Objective
+from vidstyle.training.paintings import Paintings
+from vidstyle.training.perceptual import Features, LossWeights, Perceptual
+from vidstyle.training.pictures import Photos, PictureFolder, picture_paths
+from vidstyle.training.record import Record, write_sheet
+from vidstyle.training.team import Team
+
+NETWORK_FILE = "network.safetensors"
+HELD_OUT = 5
+"""Without a folder of their own, every so-manieth photo is kept for the outer loss."""
+SHOWN = 4
+"""Paintings on a sample sheet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How a shared network is trained. T, batches and image size are the paper's."""
+
+    steps: int | None = None
+    """Outer steps of the bilevel phase; see `Schedule`."""
+    minutes: float | None = None
+    """Time of the bilevel phase."""
+    warm_steps: int | None = None
+    """Steps of the multi-style phase before it; with neither this nor minutes there is none."""
+    warm_minutes: float | None = None
+    """Time of the multi-style phase."""
+    inner: InnerOptions = InnerOptions()
+    """The inner problem of the bilevel phase."""
+    styles: int = 4
+    """Paintings of an outer step."""
+    batch: int = 4
+    """Photo crops for each of them, in the inner steps and in the outer loss alike. The multi-style phase
+    shows as many crops a step, each with another painting."""
+    size: int = 256
+    """Side of a crop in pixels."""
+    style_size: int = 384
+    """Shorter side of the paintings in pixels, as in `AdaptOptions`."""
+    weight_rate: float = 1e-3
+    """eta, Adam's learning rate for the weights, at its highest."""
+    vector_rate: float = 1e-2
+    """Adam's learning rate for the start vector and the styles' vectors, at its highest."""
+    loss: LossWeights = LossWeights()
+    """What the terms of the loss count."""
+    stable: float = 10.0
+    """Weight of the instability: the same photo shifted and noisy should be painted the same."""
+    seed: int = 0
+    """Random weights, order of the paintings, photo crops."""
+    features: Features = "shipped"
+    """Where the VGG-16 of the loss comes from."""
+    compute: Compute = Compute()
+    """Device, arithmetic and threads."""
+
+    def __post_init__(self) -> None:
+        for what, low, high in (
+            ("steps", 1, 10_000_000),
+            ("minutes", 1e-3, 1e6),
+            ("warm_steps", 1, 10_000_000),
+            ("warm_minutes", 1e-3, 1e6),
+            ("styles", 1, 256),
+            ("batch", 1, 256),
+            ("size", 32, 2048),
+            ("style_size", 32, 2048),
+            ("weight_rate", 1e-8, 1),
+            ("vector_rate", 1e-8, 1),
+            ("stable", 0, 1e6),
+            ("seed", 0, 2**31),
+        ):
+            value = getattr(self, what)
+            if value is not None:
+                check_between(what.replace("_", " "), value, low, high)
+        if self.size % 4:
+            raise BadOption(f"size is {self.size}; it must be a multiple of 4")
+        if not self._phases():
+            raise BadOption("the run has no end; give a number of steps or of minutes")
+
+    def _phases(self) -> dict[str, Schedule]:
+        given = {"warm": (self.warm_steps, self.warm_minutes), "bilevel": (self.steps, self.minutes)}
+        return {
+            name: Schedule(steps=steps, minutes=minutes, warm_up=min(200, (steps or 2000) // 20))
+            for name, (steps, minutes) in given.items()
+            if steps is not None or minutes is not None
+        }
+
+
+@dataclass(frozen=True)
+class Data:
+    """The pictures of a run."""
+
+    styles: Path
+    """Folder of paintings."""
+    content: Photos
+    """Photos of the inner steps and of the multi-style phase."""
+    validation: Photos
+    """Photos of the outer loss; none of them is among `content`."""
+
+    @classmethod
+    def in_folders(cls, styles: Path, content: Path, validation: Path | None, *, size: int) -> Data:
+        """The pictures in three folders; without the third, every `HELD_OUT`-th photo of the second.
+
+        ``size`` is that of the crops: photos are kept no larger than needed for them. `BadOption` names a
+        photo that both folders hold.
+        """
+        paths = picture_paths(content)
+        if validation is None:
+            if len(paths) < HELD_OUT:
+                raise BadOption(
+                    f"{content} holds {len(paths)} photos; a part is kept for the outer loss: give {HELD_OUT} or more"
+                )
+            held_out = paths[::HELD_OUT]
+            paths = [path for path in paths if path not in set(held_out)]
+        else:
+            held_out = picture_paths(validation)
+            if shared := _in_both(paths, held_out):
+                raise BadOption(
+                    f"{shared[0]} and {shared[1]} are the same photo; the outer loss wants photos that the inner "
+                    "steps have not seen"
+                )
+        larger = math.ceil(size * 1.6)  # a crop is 0.6 of the shorter side or more
+        inner, outer = (Photos(PictureFolder(p, shorter_side=larger)) for p in (paths, held_out))
+        return cls(styles, inner, outer)
+
+
+def _in_both(paths: list[Path], others: list[Path]) -> tuple[Path, Path] | None:
+    sizes: dict[int, list[Path]] = {}
+    for path in paths:
+        sizes.setdefault(path.stat().st_size, []).append(path)
+    for other in others:
+        for path in sizes.get(other.stat().st_size, []):
+            if path.read_bytes() == other.read_bytes():
+                return path, other
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """What a run leaves in its folder, and when."""
+
+    folder: Path
+    """Made if it is not there."""
+    resume: bool = False
+    """Go on from the checkpoints in it, if there are any."""
+    every: int = 200
+    """Steps between two checkpoints."""
+    sample_every: int = 500
+    """Steps between two sample sheets; 0 makes none."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard too."""
+
+
+def random_network(name: NetworkName, seed: int = 0) -> Network:
+    """A network called ``name`` with random weights."""
+    shape = architecture(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Network(shape, TransformNet(shape).weights(), shape.identity_style())
+
+
+def train(
+    start: Network,
+    data: Data,
+    options: TrainOptions,
+    keep: Keep,
+    *,
+    card: Mapping[str, object] | None = None,
+    progress: Callable[[str, Progress], None] | None = None,
+) -> Network:
+    """The network that came of ``start``; also in ``keep.folder``, with a card that says how it was made.
+
+    ``progress`` is told the phase (``warm`` or ``bilevel``) and where it is, in the leading process. Under
+    torchrun every process calls this alike. Interrupted, the run can go on from its checkpoints. Raises
+    `BadOption`, `BadModel` and `ImageError`.
+    """
+    compute = options.compute
+    keep.folder.mkdir(parents=True, exist_ok=True)
+    with compute.limits(), Team.from_environment(compute.place) as team:
+        perceptual = Perceptual(compute.dtype, compute.place, features=options.features)
+        paintings = Paintings(data.styles, options.style_size, perceptual)
+        network, history = start, []
+        for name, schedule in options._phases().items():
+            network, facts = _phase(name, schedule, network, data, paintings, options, keep, team, progress)
+            history.append(facts)
+        skipped = {
+            str(path): why
+            for pictures in (paintings.pictures, data.content.pictures, data.validation.pictures)
+            if isinstance(pictures, PictureFolder)
+            for path, why in pictures.skipped.items()
+        }
+    finished = {
+        **(card or {}),
+        "phases": history,
+        "loss": asdict(options.loss),
+        "stable": options.stable,
+        "paintings": len(paintings),
+        "photos": len(data.content.pictures) + len(data.validation.pictures),
+        "skipped": len(skipped),
+        "hardware": _hardware(compute),
+    }
+    if team.leads:
+        network.save(keep.folder / NETWORK_FILE, finished)
+    return network
+
+
+def _phase(
+    name: str,
+    schedule: Schedule,
+    start: Network,
+    data: Data,
+    paintings: Paintings,
+    options: TrainOptions,
+    keep: Keep,
+    team: Team,
+    progress: Callable[[str, Progress], None] | None,
+) -> tuple[Network, dict[str, object]]:
+    compute = options.compute
+    model = TransformNet.from_network(start).to(compute.place)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objective = Objective(model, paintings.perceptual, options.loss, compute, stable=options.stable)
+    rates = options.weight_rate, options.vector_rate
+    phase: MultiStyle | Bilevel
+    if name == "warm":
+        phase = MultiStyle(
+            objective,
+            paintings,
+            data.content,
+            start.start,
+            count=options.styles * options.batch,
+            size=options.size,
+            rates=rates,
+            seed=options.seed,
+            team=team,
+        )
+    else:
+        phase = Bilevel(
+            objective,
+            paintings,
+            (data.content, data.validation),
+            start.start,
+            options.inner,
+            count=options.styles,
+            crops=options.batch,
+            size=options.size,
+            rates=rates,
+            seed=options.seed,
+            team=team,
+        )
+    own = {key: value for key, value in asdict(options).items() if key not in _NOT_IDENTITY}
+    identity = {
+        **own,
+        "phase": name,
+        "arithmetic": compute.arithmetic,
+        "processes": team.size,
+        "network": start.digest[:16],
+        "paintings": paintings.pictures.digest[:16],
+        "photos": data.content.digest[:16],
+        "validation": data.validation.digest[:16],
+    }
+    descent = Descent(phase.parameters, schedule, identity, team)
+    checkpoint = Checkpoint(path=keep.folder / f"{name}.checkpoint.safetensors", every=keep.every, resume=keep.resume)
+    if keep.resume and checkpoint.path.exists():
+        descent.load(checkpoint.path)
+    with phase, Record(keep.folder, tensorboard=keep.tensorboard and team.leads) as record:
+        if team.leads:
+            record.begin(name, descent.step)
+
+        def tell(at: Progress) -> None:
+            if not team.leads:
+                return
+            record.write(name, at)
+            if keep.sample_every and at.step % keep.sample_every == 0:
+                _sample(keep.folder / "samples" / f"{name}-{at.step:06}.jpg", phase, paintings, data, options)
+            if progress:
+                progress(name, at)
+
+        descent.run(phase.loss, checkpoint=checkpoint, progress=tell)
+        network = phase.network()
+    if not all(np.isfinite(array).all() for array in (network.start, *network.weights.values())):
+        raise BadModel("the training diverged (numbers are not finite any more); use smaller learning rates")
+    return network, {
+        "phase": name,
+        "steps": descent.step,
+        "minutes": round(descent.seconds / 60, 1),
+        "crops": options.styles * options.batch,
+        "size": options.size,
+        "style_size": options.style_size,
+        "rates": list(rates),
+        **({"inner": asdict(options.inner)} if name == "bilevel" else {}),
+        "start": start.digest[:12],
+    }
+
+
+_NOT_IDENTITY = ("compute", "steps", "minutes", "warm_steps", "warm_minutes")
+"""A run may go on for longer than it was meant to, and on other hardware."""
+
+
+def _sample(path: Path, phase: MultiStyle | Bilevel, paintings: Paintings, data: Data, options: TrainOptions) -> None:
+    """The first paintings, and two photos like each of them."""
+    indices = range(min(SHOWN, len(paintings)))
+    blank = torch.ones(1, 3, options.size, options.size)
+    rows = [[blank, *(paintings.thumbnail(i, options.size) for i in indices)]]
+    for photo in torch.split(data.validation.middles(options.size, count=2), 1):
+        rows.append([photo, *torch.split(phase.paint(indices, photo).float().cpu(), 1)])
+    write_sheet(path, rows)
+
+
+def _hardware(compute: Compute) -> str:
+    if compute.place == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} threads of {platform.processor() or platform.machine()}"
