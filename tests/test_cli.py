@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from media import Audio, make_video, picture
 
 from vidstyle.cli import vidstyle
-from vidstyle.gallery import style_names
+from vidstyle.gallery import load_style, style_names
 from vidstyle.still import Still, read_still, write_still
 
 STYLE = style_names()[0]
@@ -74,6 +74,58 @@ def test_every_render_option_reaches_the_picture(video: Path, tmp_path: Path) ->
         stream = file.streams.video[0]
         assert (stream.codec_context.name, stream.width, stream.height) == ("hevc", 64, 48)
         assert len(list(file.decode(stream))) == 7  # the frames at 0.12 to 0.36 s
+
+
+def test_render_changes_the_style_over_time(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", size=(64, 96), frames=60)
+    first, second = style_names()[:2]
+    mine = tmp_path / "a=b.safetensors"
+    load_style(second).save(mine)
+    at = ["--style-at", f"0:00.5={second}:0.5,{first}:0.5", "--style-at", f"1={mine}", "--fade", "0:00.3"]
+    result = run("render", source, tmp_path / "out.mp4", "--style", first, *at, "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    name = f"{second}:0.5+{first}:0.5"
+    assert facts["style"] == f"{first}, from 0:00.5 {name}, from 0:01 a=b"
+    assert facts["styles"] == [[0.0, first], [0.5, name], [1.0, "a=b"]]
+    assert facts["fade"] == 0.3
+    assert f"Painting {facts['style']} at 96x64 on " in result.stderr
+
+
+def test_render_with_styles_at_times_alone_begins_with_the_first(video: Path, tmp_path: Path) -> None:
+    result = run("render", video, tmp_path / "out.mp4", "--style-at", f"0:00.2={STYLE}")
+    assert result.exit_code == 0, result.output
+    assert f"Painting {STYLE} at " in result.stderr
+    assert "choose another with --style" not in result.stderr
+
+
+BAD_TIMELINES = {
+    "no time": (["--style-at", STYLE], ["write TIME=STYLE, like 0:05="]),
+    "no style": (["--style-at", "0:05="], ["write TIME=STYLE"]),
+    "bad time": (["--style-at", f"soon={STYLE}"], ["'soon' is not a time"]),
+    "unknown": (["--style-at", f"0:01={STYLE}", "--style-at", "0:02=wheat_feild"], ["wheat_feild", "did you mean"]),
+    "unsorted": (["--style-at", f"0:02={STYLE}", "--style-at", f"0:01={STYLE}"], ["0:01", "0:02", "rising order"]),
+    "twice": (["--style-at", f"0:02={STYLE}", "--style-at", f"2={STYLE}"], ["two styles at 0:02"]),
+    "style for nothing": (["-s", STYLE, "--style-at", f"0:00={STYLE}"], ["leave out one of the two"]),
+    "fade of nothing": (["--fade", "2"], ["--style-at"]),
+    "bad fade": (["--style-at", f"0:02={STYLE}", "--fade", "-1"], ["'-1' is not a time"]),
+    "two networks": (["-s", STYLE, "--style-at", "0:01=paper/starry_night"], ["share a network", "paper/starry_night"]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TIMELINES)
+def test_bad_timeline_is_a_sentence_before_anything_is_opened(kind: str, tmp_path: Path) -> None:
+    options, words = BAD_TIMELINES[kind]
+    result = run("render", tmp_path / "nowhere.mp4", tmp_path / "out.mp4", *options)
+    assert_sentence(result, 2, *words)
+    assert "nowhere.mp4" not in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_style_at_a_time_behind_the_end_is_a_sentence(video: Path, tmp_path: Path) -> None:
+    result = run("render", video, tmp_path / "out.mp4", "-s", STYLE, "--style-at", f"0:09={STYLE}")
+    assert_sentence(result, 2, "0:09 is never seen", "ends at 0:00.48", "give an earlier time")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
 def cut(path: Path, source: Path, share: float) -> Path:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,12 +19,14 @@ from vidstyle import (
     BackendOptions,
     BadOption,
     ClipOptions,
+    EncodeOptions,
     Frame,
     FrameForm,
     LookOptions,
     Progress,
     RenderReport,
     Stylizer,
+    Timeline,
     VideoError,
     render,
     stylize_stream,
@@ -29,7 +34,8 @@ from vidstyle import (
 from vidstyle.gallery import load_style, style_names
 from vidstyle.style import blend
 
-FIRST, SECOND = style_names()[:2]
+FIRST, SECOND, THIRD = style_names()[:3]
+LOSSLESS = EncodeOptions(codec="ffv1")
 
 
 def frames(count: int, form: FrameForm | None = None) -> Iterator[Frame]:
@@ -218,3 +224,169 @@ def test_an_existing_output_is_kept(tmp_path: Path) -> None:
     with pytest.raises((BadOption, VideoError), match="overwrite"):
         render(source, tmp_path / "out.mp4", FIRST)
     assert (tmp_path / "out.mp4").read_text() == "precious"
+
+
+def still_video(path: Path, pts: list[int], **more: Any) -> Path:
+    """One picture at the times ``pts``, in milliseconds, without loss: only the style can change it."""
+    return make_video(
+        path,
+        size=(48, 64),
+        pts=pts,
+        time_base=Fraction(1, 1000),
+        pictures=[picture((48, 64), 0)] * len(pts),
+        **{"codec": "ffv1", **more},
+    )
+
+
+def painted(source: Path, style: str | Timeline, clip: ClipOptions | None = None) -> dict[Fraction, np.ndarray]:
+    """The luma and chroma of each frame of the rendered ``source`` by its time in the output."""
+    output = source.with_suffix(".out.mkv")
+    render(source, output, style, encode=LOSSLESS, clip=clip, overwrite=True)
+    with av.open(str(output)) as file:
+        return {f.pts * f.time_base: f.to_ndarray() for f in file.decode(video=0)}
+
+
+def test_frames_at_the_times_of_styles_are_those_of_the_styles_alone(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mkv", size=(48, 64), frames=51, codec="ffv1")  # a moving picture
+    changing = painted(source, Timeline([(0, FIRST), (1, f"{SECOND}:0.5,{THIRD}:0.5"), (2, THIRD)], fade=0.6))
+    held = {
+        FIRST: range(0, 11),
+        f"{SECOND}:0.5,{THIRD}:0.5": range(25, 36),
+        THIRD: range(50, 51),
+    }
+    for style, indices in held.items():
+        alone = painted(source, style)
+        assert alone.keys() == changing.keys()
+        for index in indices:
+            np.testing.assert_array_equal(changing[Fraction(index, 25)], alone[Fraction(index, 25)])
+        assert difference(changing[Fraction(18, 25)], alone[Fraction(18, 25)]) > 1
+
+
+def test_a_crossfade_moves_on_steadily(tmp_path: Path) -> None:
+    source = still_video(tmp_path / "in.mkv", [40 * i for i in range(41)])
+    shown = list(painted(source, Timeline([(0, FIRST), (1.4, SECOND)], fade=1.2)).values())
+    assert all((frame == shown[0]).all() for frame in shown[:6])
+    assert all((frame == shown[35]).all() for frame in shown[35:])
+    fading = shown[5:36]
+    whole = difference(fading[0], fading[-1])
+    assert whole > 5
+    # Ever further from the style that goes and nearer to the one that comes, but for a rounded level.
+    away = np.diff([difference(frame, fading[0]) for frame in fading])
+    nearer = -np.diff([difference(frame, fading[-1]) for frame in fading])
+    assert min(away.min(), nearer.min()) > -0.01 * whole
+    steps = np.array([difference(a, b) for a, b in zip(fading, fading[1:], strict=False)])
+    assert steps.max() < 2.5 * steps.mean()
+    assert (steps[1:-1] < 2 * np.maximum(steps[:-2], steps[2:])).all()  # no jump between two small steps
+    assert max(steps[0], steps[-1]) < steps.mean() / 2  # it begins and ends softly
+
+
+def test_a_frame_has_the_style_of_its_time_at_any_rate(tmp_path: Path) -> None:
+    timeline = Timeline([(0, FIRST), (1, SECOND), (1.5, THIRD)], fade=0.8)
+    even = painted(still_video(tmp_path / "even.mkv", list(range(0, 2000, 20))), timeline)
+    times = [0, 20, 40, 280, 300, 780, 860, 880, 1000, 1020, 1300, 1320, 1480, 1500, 1900]
+    uneven = painted(still_video(tmp_path / "uneven.mkv", times), timeline)
+    assert list(uneven) == [Fraction(t, 1000) for t in times]
+    for seconds, frame in uneven.items():
+        np.testing.assert_array_equal(frame, even[seconds])
+
+
+def test_times_of_styles_are_those_of_the_output(tmp_path: Path) -> None:
+    source = still_video(tmp_path / "in.mkv", list(range(0, 2000, 40)))
+    timeline = Timeline([(0, FIRST), (0.8, SECOND)], fade=0.4)
+    whole = painted(source, timeline)
+    part = painted(source, timeline, ClipOptions(start=0.6, end=1.8))
+    assert list(part) == [Fraction(i, 25) for i in range(30)]
+    for seconds, frame in part.items():
+        np.testing.assert_array_equal(frame, whole[seconds])
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("late.mkv", {}), ("broadcast.ts", {"codec": "libx264", "options": {"crf": "0"}})],
+)
+def test_a_clock_that_begins_late_counts_from_its_beginning(name: str, more: dict[str, Any], tmp_path: Path) -> None:
+    timeline = Timeline([(0, FIRST), (0.8, SECOND)], fade=0)
+    late = painted(still_video(tmp_path / name, [7000 + 40 * i for i in range(30)], **more), timeline)
+    frames = [frame for _, frame in sorted(late.items())]
+    assert len(frames) == 30
+    assert difference(frames[19], frames[20]) > 5
+    for index, frame in enumerate(frames):
+        np.testing.assert_array_equal(frame, frames[19 if index < 20 else 20])
+
+
+def test_the_report_names_the_styles_and_their_times(tmp_path: Path) -> None:
+    source = still_video(tmp_path / "in.mkv", list(range(0, 2000, 40)))
+    report = render(source, tmp_path / "a.mp4", Timeline([(0, FIRST), (1, SECOND)], fade=0.5))
+    assert report.style == f"{FIRST}, from 0:01 {SECOND}"
+    assert (report.styles, report.fade) == ([(0.0, FIRST), (1.0, SECOND)], 0.5)
+    report = render(source, tmp_path / "b.mp4", FIRST)
+    assert (report.style, report.styles) == (FIRST, [(0.0, FIRST)])
+
+
+def test_a_style_behind_the_end_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    source = still_video(tmp_path / "in.mkv", list(range(0, 2000, 40)))
+    timeline = Timeline([(0, FIRST), (5, SECOND)])
+    with pytest.raises(BadOption, match=f"'{SECOND}' at 0:05 is never seen, as the output ends at 0:02; give"):
+        render(source, tmp_path / "out.mp4", timeline)
+    with pytest.raises(BadOption, match=r"ends at 0:01\.5"):
+        render(source, tmp_path / "out.mp4", timeline, clip=ClipOptions(start=0.2, end=1.7))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+    # A fade that is on its way at the end is seen.
+    assert not render(source, tmp_path / "out.mp4", Timeline([(0, FIRST), (5, SECOND)], fade=4)).notes
+
+
+def test_a_style_behind_the_end_of_a_file_that_hides_it_is_a_note(tmp_path: Path) -> None:
+    source = still_video(tmp_path / "in.mkv", list(range(0, 1000, 40)), live=True)
+    report = render(source, tmp_path / "out.mp4", Timeline([(0, FIRST), (5, SECOND)]))
+    assert [note for note in report.notes if "never seen" in note] == [
+        f"style '{SECOND}' at 0:05 is never seen, as the output ends at 0:00.96"
+    ]
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every graph that OpenVINO compiles or reads back from here on."""
+    from vidstyle.backends import openvino
+
+    done: list[str] = []
+    compile_graph = openvino._compile
+
+    def counted(*arguments: Any) -> Any:
+        done.append("compiled")
+        return compile_graph(*arguments)
+
+    monkeypatch.setattr(openvino, "_compile", counted)
+    return done
+
+
+def test_one_program_plays_every_style(compilations: list[str], tmp_path: Path) -> None:
+    source = still_video(tmp_path / "in.mkv", list(range(0, 2000, 40)))
+    timeline = Timeline([(0, FIRST), (1, SECOND), (1.6, f"{FIRST}:0.5,{THIRD}:0.5")])
+    render(source, tmp_path / "out.mp4", timeline, backend=BackendOptions(backend="openvino"))
+    assert len(compilations) == 1
+
+
+def test_switching_the_style_takes_under_a_millisecond(compilations: list[str]) -> None:
+    form = FrameForm(height=720, width=1280, pixels="i420")
+    frame = Frame(tuple(np.zeros(shape, np.uint8) for shape in form.plane_shapes), form, 0, Fraction(1, 25))
+    a, b = load_style(FIRST), load_style(SECOND)
+    with Stylizer(a, backend=BackendOptions(backend="openvino")) as stylizer:
+        first = stylizer.submit(stylizer.prepare(frame))()
+        assert len(compilations) == 1
+        ways = {
+            "styles": lambda index: (a, b)[index % 2],
+            "blends": lambda index: blend([(a, index / 300), (b, 1 - index / 300)]),
+            "names": lambda index: (FIRST, SECOND)[index % 2],
+        }
+        for way, style_of in ways.items():
+            seconds = []
+            for index in range(300):
+                began = time.perf_counter()
+                stylizer.style = style_of(index)
+                stylizer.prepare(frame)
+                seconds.append(time.perf_counter() - began)
+            assert statistics.median(seconds) < 1e-3, way
+        stylizer.style = b
+        other = stylizer.submit(stylizer.prepare(frame))()
+        assert difference(first[0], other[0]) > 1
+    assert len(compilations) == 1
