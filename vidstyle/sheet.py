@@ -1,4 +1,4 @@
-"""A contact sheet: photos, and every style's rendition of them, with labels."""
+"""Sheets of labeled pictures: photos in every style, and a photo along an adaptation."""
 
 from __future__ import annotations
 
@@ -60,8 +60,57 @@ def contact_sheet(
     painted = _paint(pictures, chosen, look, backend)
     labels = [("photo", ()), *map(_label, chosen)]
     if len(pictures) == 1:
-        return _grid(painted[0], labels, cell_width)
+        return _grid(painted[0], labels, cell_width, None)
     return _table(painted, labels, cell_width)
+
+
+def adaptation_sheet(
+    photo: RGB,
+    painting: RGB,
+    styles: Sequence[Style],
+    *,
+    cell_width: int | None = None,
+    look: LookOptions | None = None,
+    backend: BackendOptions | None = None,
+) -> RGB:
+    """A photo, a painting, and the photo in the styles of an adaptation, in one row: uint8 RGB.
+
+    ``photo`` and ``painting`` are uint8 RGB of shape (height, width, 3). ``styles`` are what the
+    adaptation was at some of its steps; their cards say at which, and how far from the painting.
+    """
+    photo = _for_painting(photo)
+    ((_, *painted),) = _paint([photo], list(styles), look, backend)
+    title = _label(styles[-1])[1] if styles else ()
+    labels = [("photo", ()), ("painting", title), *map(_moment, styles)]
+    cells = [photo, _for_painting(painting), *painted]
+    return picture_grid(cells, labels, columns=len(cells), cell_width=cell_width)
+
+
+def picture_grid(
+    cells: Sequence[RGB], labels: Sequence[Label], *, columns: int | None = None, cell_width: int | None = None
+) -> RGB:
+    """Pictures with a label below each: uint8 RGB.
+
+    Every cell has the shape of the first picture; pictures of another shape are shown whole, in the
+    middle. Without ``columns`` the sheet is about 3:2.
+    """
+    if not cells or len(cells) != len(labels):
+        raise BadOption(
+            f"there are {len(cells)} pictures and {len(labels)} labels; give a label to each, and one or more"
+        )
+    if columns is not None:
+        check_between("columns", columns, 1, 100)
+    if cell_width is not None:
+        check_between("cell width", cell_width, 16, 2048)
+    return _grid(list(cells), list(labels), cell_width, columns)
+
+
+def _moment(style: Style) -> Label:
+    """When in its adaptation a style was taken, and what the losses were then."""
+    steps, losses = style.card.get("steps"), style.card.get("losses")
+    after = losses.get("after", {}) if isinstance(losses, dict) else {}
+    facts = ", ".join(f"{term} {after[term]:.2f}" for term in ("style", "content") if term in after)
+    return f"after {steps} steps" if steps else "before", ((f"loss: {facts}", facts) if facts else ())
 
 
 def _label(style: Style) -> Label:
@@ -100,8 +149,8 @@ def _paint(
     return rows
 
 
-def _grid(cells: list[RGB], labels: list[Label], width: int | None) -> RGB:
-    """One photo: as many columns as make a sheet of about 3:2 with few empty places."""
+def _grid(cells: list[RGB], labels: list[Label], width: int | None, columns: int | None) -> RGB:
+    """Cells of the first one's shape, in as many columns as make a sheet of about 3:2 with few empty places."""
     aspect = cells[0].shape[0] / cells[0].shape[1]
 
     def badness(columns: int) -> float:
@@ -109,7 +158,7 @@ def _grid(cells: list[RGB], labels: list[Label], width: int | None) -> RGB:
         shape = columns / (rows * (aspect + _LABEL / 480))
         return abs(float(np.log(shape / 1.5))) + 0.35 * (rows * columns - len(cells)) / columns
 
-    columns = min(range(1, min(len(cells), 6) + 1), key=badness)
+    columns = columns or min(range(1, min(len(cells), 6) + 1), key=badness)
     width = width or _cell_width(columns)
     height = max(1, round(width * aspect))
     rows = -(-len(cells) // columns)
@@ -159,8 +208,17 @@ def _blank(inner_height: int, columns: int, width: int) -> RGB:
 
 
 def _place(sheet: RGB, picture: RGB, top: int, left: int, height: int, width: int) -> None:
+    """Put ``picture`` into a cell: whole, in the middle, where its shape is another."""
     form = FrameForm(height=picture.shape[0], width=picture.shape[1])
-    sheet[top : top + height, left : left + width] = ops.resize((picture,), form, (height, width))[0]
+    scale = min(height / form.height, width / form.width)
+    # A rounded pixel is no other shape.
+    inner = _rounded(form.height * scale, height), _rounded(form.width * scale, width)
+    top, left = top + (height - inner[0]) // 2, left + (width - inner[1]) // 2
+    sheet[top : top + inner[0], left : left + inner[1]] = ops.resize((picture,), form, inner)[0]
+
+
+def _rounded(side: float, most: int) -> int:
+    return most if abs(side - most) < 1 else max(1, round(side))
 
 
 def _write_label(sheet: RGB, label: Label, top: int, left: int, width: int) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.options import NetworkName
+
+if TYPE_CHECKING:
+    from vidstyle.sheet import RGB
+    from vidstyle.style import Style
+
+PREVIEWED = 25
+"""The step between start and end that --preview shows."""
 
 
 @click.command()
@@ -31,6 +38,10 @@ from vidstyle.options import NetworkName
 @click.option("--style-weight", type=click.FloatRange(0, 1e6), help="More painting.  [default: that of the gallery]")
 @click.option("--content-weight", type=click.FloatRange(0, 1e6), help="More photo.  [default: that of the gallery]")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Same seed, same style.")
+@click.option(
+    "--preview", type=click.Path(path_type=Path), help="Also draw this photo before and after, beside OUTPUT."
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--arithmetic", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.")
 @click.option("--title", help="Name of the painting, for the card.  [default: the name of OUTPUT]")
@@ -53,6 +64,8 @@ def adapt(
     style_weight: float | None,
     content_weight: float | None,
     seed: int,
+    preview: Path | None,
+    device: str,
     arithmetic: str,
     threads: int | None,
     title: str | None,
@@ -63,20 +76,28 @@ def adapt(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Make a style of PAINTING by gradient steps (MetaStyle), ready for --style."""
+    """Make a style of PAINTING by gradient steps (MetaStyle), ready for --style.
+
+    Ctrl-C writes the best so far to OUTPUT; --resume then goes on. With --preview a sheet beside
+    OUTPUT, called OUTPUT.preview.jpg, shows the photo, the painting, and the photo painted before
+    the adaptation, after 25 steps and at its end.
+    """
     if full and from_scratch:
         raise click.UsageError("--full starts from a trained network, --from-scratch from random weights; choose one")
     if output.suffix != ".safetensors":
         raise BadOption(f"{output} does not end in .safetensors, the only kind of style file; rename it")
     if not output.parent.is_dir():
         raise BadOption(f"the folder of {output} does not exist; make it first")
-    if output.exists() and not overwrite:
-        raise BadOption(f"{output} exists; choose another name or give --overwrite")
+    sheet = output.with_suffix(".preview.jpg")
+    for path in (output, sheet) if preview else (output,):
+        if path.exists() and not (overwrite or resume):  # an interrupted run has left its best there
+            raise BadOption(f"{path} exists; choose another name or give --overwrite")
     from vidstyle.cli.bar import Bar
     from vidstyle.gallery import shared_network
+    from vidstyle.still import read_still
 
     try:
-        from vidstyle.training.adapt import AdaptOptions
+        from vidstyle.training.adapt import AdaptOptions, Interrupted, Measurement
         from vidstyle.training.adapt import adapt as adapt_painting
         from vidstyle.training.compute import Compute
         from vidstyle.training.descent import Checkpoint
@@ -93,7 +114,7 @@ def adapt(
         size=crop,
         seed=seed,
         loss=LossWeights(**{term: weight for term, weight in wishes.items() if weight is not None}),
-        compute=Compute(arithmetic=arithmetic, threads=threads),  # type: ignore[arg-type]  # click has checked it
+        compute=Compute(device=device, arithmetic=arithmetic, threads=threads),  # type: ignore[arg-type]  # by click
         **sizes,
     )
     kept = checkpoint or output.with_suffix(".checkpoint.safetensors")
@@ -101,6 +122,13 @@ def adapt(
         raise BadOption(f"there is no checkpoint {kept} to resume from; start without --resume")
     card = {"painting": title or output.stem, "painter": painter, "year": year, "licence": licence}
     start = network if from_scratch else shared_network(network)  # from scratch only the shape counts
+    photo = read_still(preview).rgb if preview else None  # before the work, so that a wrong name costs nothing
+    shown: dict[int, Style] = {}
+
+    def watch(at: Measurement, style: Style) -> None:
+        if at.step in (0, PREVIEWED):
+            shown[at.step] = style
+
     with Bar() as bar:
         try:
             style = adapt_painting(
@@ -111,13 +139,20 @@ def adapt(
                 card={key: value for key, value in card.items() if value is not None},
                 checkpoint=Checkpoint(path=kept, resume=resume),
                 progress=lambda at: bar.update(at.step, at.steps, _figures(at.losses)),
+                watch=watch,
             )
-        except KeyboardInterrupt:
-            click.echo(f"The run is kept in {kept}; continue it with --resume", err=True)
+        except Interrupted as stop:
+            stop.style.save(output)
+            step = stop.style.card["steps"]
+            click.echo(
+                f"{output} is the best so far, of step {step} of {steps}; --resume goes on from {kept}", err=True
+            )
             raise
     style.save(output)
     if checkpoint is None:
         kept.unlink(missing_ok=True)
+    if photo is not None:
+        _draw(sheet, photo, painting, [*shown.values(), style], threads)
     losses = style.card["losses"]
     assert isinstance(losses, dict)
     before, after = losses["before"], losses["after"]
@@ -126,6 +161,22 @@ def adapt(
         f"style loss {before['style']:.3f} -> {after['style']:.3f}, "
         f"content loss {before['content']:.3f} -> {after['content']:.3f}"
     )
+
+
+def _draw(path: Path, photo: RGB, painting: Path, styles: list[Style], threads: int | None) -> None:
+    from vidstyle.options import BackendOptions
+    from vidstyle.sheet import adaptation_sheet
+    from vidstyle.still import Still, read_still, write_still
+
+    # PyTorch is here anyway, and nothing has to be compiled for styles that are painted once.
+    backend = BackendOptions(backend="torch", threads=threads)
+    moments = {style.card["steps"]: style for style in styles}  # a run of 25 steps ends where it is looked at
+    write_still(
+        path,
+        Still(adaptation_sheet(photo, read_still(painting).rgb, [*moments.values()], backend=backend)),
+        overwrite=True,
+    )
+    click.echo(f"{path}: before and after")
 
 
 def _figures(losses: Mapping[str, float]) -> str:
