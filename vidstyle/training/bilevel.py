@@ -133,8 +133,10 @@ class Bilevel(Ahead[list[Tensor]]):
         everyone = shown(step, self._count, len(self._paintings), self._seed)
         indices = [everyone[i] for i in self._mine]
         style = [layer.repeat_interleave(self._each, 0) for layer in self._paintings.targets(indices)]
+        first = self._mine.start * self._each
         batches = [
-            self._objective.batch(photo, style, (self._seed, step, round_)) for round_, photo in enumerate(self(step))
+            self._objective.batch(photo, style, (self._seed, step, round_), first)
+            for round_, photo in enumerate(self(step))
         ]
         # Weights that move are each style's own; vectors alone go through the network together.
         groups = [slice(0, len(indices))]
@@ -195,4 +197,5 @@ class Bilevel(Ahead[list[Tensor]]):
 
     def _part(self, batch: Batch, group: slice) -> Batch:
         rows = slice(group.start * self._each, group.stop * self._each)
-        return Batch(batch.photo[rows], batch.content[rows], [layer[rows] for layer in batch.style], batch.seed)
+        style = [layer[rows] for layer in batch.style]
+        return Batch(batch.photo[rows], batch.content[rows], style, batch.seed, batch.first + rows.start)

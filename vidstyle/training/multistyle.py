@@ -74,7 +74,9 @@ class MultiStyle(Ahead[Tensor]):
         """
         everyone = shown(step, self._count, len(self._paintings), self._seed)
         indices = [everyone[i] for i in self._mine]
-        batch = self._objective.batch(self(step), self._paintings.targets(indices), (self._seed, step))
+        batch = self._objective.batch(
+            self(step), self._paintings.targets(indices), (self._seed, step), self._mine.start
+        )
         outcome = self._objective.outcome(batch, self.vectors(indices))
         total = outcome.total.log().mean()
         return total, {**outcome.figures, "total": total.exp().item()}

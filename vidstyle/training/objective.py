@@ -26,6 +26,8 @@ class Batch:
     """Gram matrices, one tensor (N, C, C) a layer (or (1, C, C): one painting for all)."""
     seed: tuple[int, ...]
     """Of the disturbance."""
+    first: int = 0
+    """Number of the first photo here in the step's whole batch, of which other processes may have parts."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,10 @@ class Objective:
             )
         return painted
 
-    def batch(self, photo: Tensor, style: list[Tensor], seed: tuple[int, ...]) -> Batch:
+    def batch(self, photo: Tensor, style: list[Tensor], seed: tuple[int, ...], first: int = 0) -> Batch:
         """``photo`` and ``style`` on the device, with the photos' content."""
         photo = photo.to(self.compute.place)
-        return Batch(photo, self.perceptual.content_target(photo), style, seed)
+        return Batch(photo, self.perceptual.content_target(photo), style, seed, first)
 
     def outcome(
         self, batch: Batch, vectors: Tensor, weights: Mapping[str, Tensor] | None = None, *, steady: bool = True
@@ -73,7 +75,7 @@ class Objective:
         losses = self.perceptual.losses(painted, batch.content, batch.style)
         total, figures = losses.total(self.weights), losses.figures()
         if steady and self.stable:
-            photo, shift = disturb(batch.photo, batch.seed)
+            photo, shift = disturb(batch.photo, batch.seed, first=batch.first)
             wavering = instability(painted, self.paint(photo, vectors, weights), shift)
             total, figures = total + self.stable * wavering, {**figures, "instability": wavering.mean().item()}
         return Outcome(total, figures)

@@ -21,15 +21,24 @@ Shift = tuple[int, int]
 """Rows down and columns right."""
 
 
-def disturb(rgb: Tensor, seed: tuple[int, ...]) -> tuple[Tensor, Shift]:
-    """``rgb`` (N, 3, H, W) in [0, 1], shifted (mirrored at the border) and with noise; and the shift."""
+def disturb(rgb: Tensor, seed: tuple[int, ...], *, first: int = 0) -> tuple[Tensor, Shift]:
+    """``rgb`` (N, 3, H, W) in [0, 1], shifted (mirrored at the border) and with noise; and the shift.
+
+    The noise of a picture depends on ``seed`` and on its number in the whole batch, ``first`` being that of
+    the first one here: a part of a batch is disturbed as it is in the whole.
+    """
     random = np.random.default_rng(list(seed))
     down, right = (int(s) for s in random.integers(-REACH, REACH + 1, 2))
     height, width = rgb.shape[-2:]
     padded = functional.pad(rgb, (REACH,) * 4, mode="reflect")
     moved = padded[..., REACH - down : REACH - down + height, REACH - right : REACH - right + width]
-    noise = torch.from_numpy(random.standard_normal(tuple(rgb.shape), np.float32)).to(rgb)
-    return (moved + NOISE * noise).clamp(0, 1), (down, right)
+    noise = np.stack(
+        [
+            np.random.default_rng([*seed, 1 + first + i]).standard_normal(tuple(rgb.shape[1:]), np.float32)
+            for i in range(len(rgb))
+        ]
+    )
+    return (moved + NOISE * torch.from_numpy(noise).to(rgb)).clamp(0, 1), (down, right)
 
 
 def instability(painted: Tensor, disturbed: Tensor, shift: Shift) -> Tensor:
