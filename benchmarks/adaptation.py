@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=AdaptOptions().size, help="side of a photo crop (%(default)s)")
     parser.add_argument("--style-size", type=int, default=AdaptOptions().style_size, help="(%(default)s)")
     parser.add_argument("--batch", type=int, default=AdaptOptions().batch, help="photo crops a step (%(default)s)")
+    parser.add_argument("--seed", type=int, default=AdaptOptions().seed, help="(%(default)s)")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "vidstyle-adaptation")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of all results")
@@ -145,6 +146,7 @@ def main() -> None:
                 batch=words.batch,
                 size=words.size,
                 style_size=words.style_size,
+                seed=words.seed,
                 compute=bench.compute,
             )
             if mode == "scratch":

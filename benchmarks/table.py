@@ -1,4 +1,4 @@
-"""Write the tables of README.md, docs/performance.md and docs/gallery.md from benchmarks/results/*.json.
+"""Write the tables of README.md, docs/performance.md and docs/gallery.md from benchmarks/results.
 
 python benchmarks/table.py           writes
 python benchmarks/table.py --check   only says whether they are in step; exit code 1 if not
@@ -18,7 +18,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGES = {
     "README.md": ("benchmark",),
     "docs/performance.md": ("stage", "variant", "encoder", "memory"),
-    "docs/gallery.md": ("unseen",),
+    "docs/gallery.md": ("adaptation",),
 }
 """Page: the tables in it."""
 Facts = dict[str, Any]
@@ -133,15 +133,41 @@ def memory_table(facts: Facts) -> list[str]:
     return markdown(["clip", "length", "frames", "peak memory"], rows)
 
 
-def unseen_table(facts: Facts) -> list[str]:
-    """Adaptations to paintings that the shared network was not trained on."""
+def adaptation_table(facts: Facts) -> list[str]:
+    """A short adaptation to paintings that the shared network has not seen, beside a long training."""
     rows = []
-    for name, case in facts.get("unseen", {}).items():
-        before, after = case["losses"]["before"], case["losses"]["after"]
-        terms = [f"{before[term]:.2f}, {after[term]:.2f}" for term in ("style", "content")]
-        rows.append([name, str(case["steps"]), *terms, f"{case['seconds']:.0f} s"])
-    heads = ["painting", "steps", "style before, after", "content before, after", "time"]
-    return markdown(heads, rows) if rows else []
+    for network in ("fast", "paper"):
+        for painting, case in facts.get("adaptation", {}).items():
+            runs = case.get(network, {})
+            name = longest_scratch(runs)
+            cells = [painting, network]
+            begins = [totals(runs[mode])[0][1] for mode in ("vector", "full") if mode in runs]
+            cells.append(f"{begins[0]:.2f}" if begins else "")
+            end = totals(runs[name])[-1][1] if name else None
+            for mode in ("vector", "full"):
+                total = totals(runs[mode])[-1][1] if mode in runs else None
+                ratio = f" (**{total / end:.2f}**)" if total and end else ""
+                cells.append(f"{total:.2f}{ratio}" if total else "")
+            cells.append(f"{end:.2f} ({runs[name]['conditions']['steps']})" if name else "")
+            if begins:  # a training without anything to compare is no line
+                rows.append(cells)
+    if not rows:
+        return []
+    heads = ["painting", "network", "before", "vector (ratio)", "full (ratio)", "from scratch (steps)"]
+    return markdown(heads, rows)
+
+
+def totals(run: Facts) -> list[tuple[int, float]]:
+    """Steps and the loss that was descended, on the photos that nothing learned on."""
+    weights = run["conditions"]["loss"]
+    terms = run["columns"][1:]
+    return [(point[0], sum(weights[t] * v for t, v in zip(terms, point[1:], strict=True))) for point in run["curve"]]
+
+
+def longest_scratch(runs: Facts) -> str | None:
+    """The name of the longest training from random weights."""
+    names = [name for name in runs if name.startswith("scratch_")]
+    return max(names, key=lambda name: int(runs[name]["conditions"]["steps"]), default=None)
 
 
 def in_order(cases: Facts) -> list[Facts]:
@@ -185,7 +211,7 @@ TABLES = {
     "variant": variant_table,
     "encoder": encoder_table,
     "memory": memory_table,
-    "unseen": unseen_table,
+    "adaptation": adaptation_table,
 }
 
 
@@ -203,11 +229,18 @@ def updated(page: str, names: tuple[str, ...], results: list[Facts]) -> str:
     return page
 
 
+def read(path: Path) -> Facts:
+    """A machine's results; those of its adaptations lie in a folder of their own, a file a painting."""
+    folder = path.with_suffix("") / "adaptation"
+    adaptations = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
+    return {**json.loads(path.read_text()), "adaptation": adaptations}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing")
     check = parser.parse_args().check
-    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    results = [read(path) for path in sorted(RESULTS.glob("*.json"))]
     behind = []
     for name, tables in PAGES.items():
         path = ROOT / name

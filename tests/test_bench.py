@@ -209,14 +209,53 @@ def test_tables_are_written_between_their_markers_only() -> None:
     assert "|" not in updated(new, tables, [])
 
 
-def test_an_adaptation_to_an_unseen_painting_is_measured(tmp_path: Path) -> None:
-    painting = repository() / "vidstyle" / "training" / "photos" / "coffee.jpg"  # any picture will do
-    done = script("unseen.py", "machine", painting, "--steps", "1", "--results", tmp_path)
+PHOTOS = repository() / "vidstyle" / "training" / "photos"
+
+
+def test_adaptations_are_measured_beside_training_from_scratch(tmp_path: Path) -> None:
+    small = ["--steps", "2", "--times", "2", "--size", "32", "--style-size", "48", "--batch", "1", "--count", "2"]
+    small += ["--threads", "1"]
+    words = ["m", PHOTOS, PHOTOS / "coffee.jpg", *small, "--results", tmp_path, "--work", tmp_path / "work"]
+    done = script("adaptation.py", *words)
     assert done.returncode == 0, done.stderr
-    facts = json.loads((tmp_path / "machine.json").read_text())
-    assert facts["unseen"]["coffee"]["losses"].keys() == {"before", "after"}
-    begin, end = "<!-- unseen table: made by benchmarks/table.py -->", "<!-- end of unseen table -->"
-    assert "| coffee | 1 |" in table()["updated"](begin + end, ("unseen",), [facts])
+    path = tmp_path / "m" / "adaptation" / "coffee.json"
+    runs = json.loads(path.read_text())["fast"]
+    assert {name: run["conditions"]["steps"] for name, run in runs.items()} == {"vector": 2, "full": 2, "scratch_2x": 4}
+    for run in runs.values():
+        first, *_, last = run["curve"]
+        assert (first[0], last[0]) == (0, run["conditions"]["steps"])
+        assert run["total"]["after"] < run["total"]["before"]
+        assert run["conditions"]["learned_on"] == runs["vector"]["conditions"]["learned_on"]
+        assert run["conditions"]["measured_on"]["photos"] == 2
+    assert not list((tmp_path / "work").iterdir())
+
+    again = script("adaptation.py", *words, "--size", "36", "--runs", "scratch")
+    assert again.stdout.startswith("coffee, fast, scratch_2x"), "another size is another measurement"
+    assert script("adaptation.py", *words, "--runs", "vector", "full").stdout == "", "what is there is not made again"
+
+    (tmp_path / "m.json").write_text("{}")
+    begin, end = "<!-- adaptation table: made by benchmarks/table.py -->", "<!-- end of adaptation table -->"
+    facts = table()["read"](tmp_path / "m.json")
+    row = table()["updated"](begin + end, ("adaptation",), [facts]).splitlines()[4]
+    runs = json.loads(path.read_text())["fast"]
+    ratio = runs["vector"]["total"]["after"] / runs["scratch_2x"]["total"]["after"]
+    assert row.startswith("| coffee | fast |") and f"(**{ratio:.2f}**)" in row and row.endswith("(4) |")
+
+
+def test_the_curves_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    run = {
+        "conditions": {"steps": 4, "loss": {"content": 1, "style": 8, "variation": 0.02}},
+        "columns": ["step", "content", "style", "variation"],
+        "curve": [[0, 0.7, 0.8, 0.1], [4, 0.8, 0.2, 0.2]],
+    }
+    (tmp_path / "m" / "adaptation").mkdir(parents=True)
+    for name in ("coffee", "rocket"):
+        file = tmp_path / "m" / "adaptation" / f"{name}.json"
+        file.write_text(json.dumps({"fast": {"vector": run, "full": run, "scratch_2x": run}}))
+    done = script("plots.py", "--results", tmp_path, "--output", tmp_path / "curves.svg")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "curves.svg").read_text().count('id="axes_') == 2
 
 
 def test_a_page_without_markers_is_told() -> None:
