@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from vidstyle.errors import BadModel, BadOption, ImageError
 from vidstyle.gallery import network_of, shared_network
 from vidstyle.networks import FAST, Network
 from vidstyle.style import Style
+from vidstyle.tensorfile import read_tensors
 from vidstyle.training import adapt as module
-from vidstyle.training.adapt import AdaptOptions, adapt
+from vidstyle.training.adapt import RATES, AdaptOptions, Interrupted, Measurement, adapt
 from vidstyle.training.compute import Compute
-from vidstyle.training.descent import Checkpoint, Progress, Schedule
+from vidstyle.training.descent import FILE_FORMAT, FILE_VERSION, Checkpoint, Progress, Schedule
 from vidstyle.training.pictures import PHOTOS, Photos, read_picture
 
 MODES = ("vector", "full", "scratch")
@@ -126,6 +129,33 @@ def test_the_name_is_the_stem_of_the_painting(painting: Path, photos: Photos) ->
     assert run(painting, tiny(steps=1), photos=photos).name == "strokes"
 
 
+def test_the_curve_begins_before_the_first_step_and_ends_after_the_last(painting: Path, photos: Photos) -> None:
+    seen: list[tuple[Measurement, Style]] = []
+    options = tiny(steps=5, measure_every=2, vector_rate=5e-2)
+    style = run(painting, options, photos=photos, watch=lambda at, of: seen.append((at, of)))
+    assert style.card["curve"] == [list(at) for at, _ in seen]
+    assert [at.step for at, _ in seen] == [0, 2, 4, 5] == [of.card["steps"] for _, of in seen]
+    assert same(seen[-1][1], style) and not same(seen[-2][1], style)
+    first, last = seen[0][0], seen[-1][0]
+    assert style.card["losses"] == {
+        "before": {"content": first.content, "style": first.style},
+        "after": {"content": last.content, "style": last.style},
+    }
+    assert last.total(options.loss) == pytest.approx(last.content + 8 * last.style + 0.02 * last.variation)
+    assert last.total(options.loss) < first.total(options.loss)
+
+
+def test_a_run_shorter_than_the_first_measurement_is_measured_at_both_ends(painting: Path, photos: Photos) -> None:
+    curve: Any = run(painting, tiny(steps=3), photos=photos).card["curve"]
+    assert [point[0] for point in curve] == [0, 3]
+
+
+def test_what_a_run_is_measured_on_does_not_change_what_it_learns(painting: Path, photos: Photos) -> None:
+    styles = [run(painting, tiny(), photos=photos, measure_on=on) for on in (None, photos)]
+    assert same(*styles)
+    assert styles[0].card["losses"] != styles[1].card["losses"]
+
+
 # Repeating and continuing
 
 
@@ -147,6 +177,10 @@ def test_random_weights_leave_the_generator_of_the_process_alone(painting: Path,
     assert torch.rand(1) == expected
 
 
+def checkpointed(path: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    return read_tensors(path, file_format=FILE_FORMAT, version=FILE_VERSION).tensors
+
+
 class Stop:
     """Interrupts a run after some steps, as Ctrl-C does."""
 
@@ -163,7 +197,7 @@ class Stop:
 def test_an_interrupted_run_continues_to_the_same_bits(
     mode: str, numbers: str, painting: Path, photos: Photos, tmp_path: Path
 ) -> None:
-    options = tiny(mode, compute=Compute(arithmetic=numbers, threads=1))
+    options = tiny(mode, measure_every=2, compute=Compute(arithmetic=numbers, threads=1))
     whole = run(painting, options, photos=photos)
     path = tmp_path / "run.safetensors"
     with pytest.raises(KeyboardInterrupt):
@@ -172,7 +206,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(
     resumed = run(painting, options, photos=photos, checkpoint=Checkpoint(path=path, resume=True), progress=seen.append)
     assert [p.step for p in seen] == [4]
     assert same(whole, resumed)
-    assert resumed.card["losses"] == whole.card["losses"]
+    assert resumed.card["curve"] == whole.card["curve"]
 
 
 def test_an_interrupt_inside_the_optimizer_costs_only_that_step(
@@ -199,6 +233,48 @@ def test_an_interrupt_inside_the_optimizer_costs_only_that_step(
     )
     assert seen[0].step == 3
     assert same(whole, resumed)
+
+
+def test_an_interrupted_run_hands_over_what_it_has_reached(painting: Path, photos: Photos, tmp_path: Path) -> None:
+    options, path = tiny(vector_rate=5e-2), tmp_path / "run.safetensors"
+    with pytest.raises(Interrupted) as stop:
+        run(painting, options, photos=photos, checkpoint=Checkpoint(path=path), progress=Stop(after=3))
+    curve: Any = stop.value.style.card["curve"]
+    assert [point[0] for point in curve] == [0, 3]
+    assert np.array_equal(stop.value.style.vector, checkpointed(path)["style.vector"])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_interrupted_run_that_got_worse_hands_over_its_best(
+    kept: bool, painting: Path, photos: Photos, tmp_path: Path
+) -> None:
+    seen: dict[int, tuple[Measurement, Style]] = {}
+    interrupted: list[int] = []
+    options = tiny(steps=400, vector_rate=1, measure_every=1)  # leaps about at this rate
+    checkpoint = Checkpoint(path=tmp_path / "run.safetensors") if kept else None
+
+    def watch(at: Measurement, style: Style) -> None:
+        seen[at.step] = at, style
+        totals = [m.total(options.loss) for m, _ in seen.values()]
+        if totals[-1] > totals[0] and not interrupted:
+            interrupted.append(at.step)
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as stop:
+        run(painting, options, photos=photos, checkpoint=checkpoint, watch=watch)
+    best, style = min(seen.values(), key=lambda pair: pair[0].total(options.loss))
+    assert best.step < interrupted[0]
+    assert stop.value.style.card["steps"] == best.step
+    assert same(stop.value.style, style)
+
+
+def test_an_interrupt_before_anything_is_learned_has_nothing_to_hand_over(painting: Path, photos: Photos) -> None:
+    def watch(at: Measurement, style: Style) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stop:
+        run(painting, tiny(), photos=photos, watch=watch)
+    assert not isinstance(stop.value, Interrupted)
 
 
 def test_a_checkpoint_is_written_every_so_many_steps_and_at_the_end(
@@ -331,6 +407,90 @@ def test_a_missing_painting_is_a_sentence(tmp_path: Path) -> None:
 def test_options_are_checked_when_made(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(BadOption, match=sentence):
         AdaptOptions(**changes)
+
+
+def test_the_rates_are_those_of_the_mode_unless_given() -> None:
+    for mode in MODES:
+        assert AdaptOptions(mode=mode).rates == RATES[mode]  # type: ignore[arg-type]
+    options = dataclasses.replace(AdaptOptions(vector_rate=0.5), mode="full")
+    assert options.rates == (0.5, RATES["full"][1])
+    assert options.facts()["vector_rate"] == 0.5 and options.facts()["weight_rate"] == RATES["full"][1]
+
+
+# The command
+
+
+def command(code: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """``vidstyle adapt`` as a process of its own, that Ctrl-C can hit, after ``code`` has prepared it."""
+    code = f"import os, signal\n{code}\nfrom vidstyle.cli import main\nmain()"
+    sizes = ["--steps", "4", "--batch", "1", "--crop", "32", "--style-size", "48", "--threads", "1"]
+    return subprocess.run(
+        [sys.executable, "-c", code, "adapt", *map(str, words), *sizes], capture_output=True, text=True, check=False
+    )
+
+
+CTRL_C_IN_STEP_3 = """
+from vidstyle.training.pictures import Photos
+batch = Photos.batch
+def interrupted(self, count, size, seed):
+    if seed[1] == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+    return batch(self, count, size, seed)
+Photos.batch = interrupted
+"""
+CTRL_C_IN_THE_WRITE = """
+from vidstyle.style import Style
+replace = os.replace
+def interrupted(part, path):
+    if path.name == "mine.safetensors":
+        os.kill(os.getpid(), signal.SIGINT)
+    replace(part, path)
+os.replace = interrupted
+"""
+
+
+def test_ctrl_c_writes_the_best_so_far_and_resume_finishes(painting: Path, tmp_path: Path) -> None:
+    mine, whole = tmp_path / "mine.safetensors", tmp_path / "whole.safetensors"
+    done = command(CTRL_C_IN_STEP_3, painting, "-o", mine)
+    assert done.returncode == 130, done.stderr
+    assert f"{mine} is the best so far, of step 2 of 4; --resume goes on from " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert Style.load(mine).card["steps"] == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.checkpoint.safetensors", "mine.safetensors"]
+
+    assert command("", painting, "-o", mine, "--resume").returncode == 0
+    assert command("", painting, "-o", whole).returncode == 0
+    assert same(Style.load(mine), Style.load(whole))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.safetensors", "whole.safetensors"]
+
+
+def test_ctrl_c_in_the_write_leaves_no_half_of_a_file(painting: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.safetensors"
+    done = command(CTRL_C_IN_STEP_3 + CTRL_C_IN_THE_WRITE, painting, "-o", mine)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.checkpoint.safetensors"]
+
+
+def test_a_preview_shows_before_and_after(painting: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    cv2.imwrite(str(photo), np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
+    words = [painting, "-o", tmp_path / "mine.safetensors", "--preview", photo]
+    done = command("", *words)
+    assert done.returncode == 0, done.stderr
+    sheet = read_picture(tmp_path / "mine.preview.jpg")
+    assert sheet.shape == (40 + 320 + 52 + 40, 40 + 4 * 480 + 3 * 20 + 40, 3)  # photo, painting, before, after
+    cells = [sheet[40:360, 40 + 500 * column : 520 + 500 * column].astype(int) for column in range(4)]
+    assert np.abs(cells[2] - cells[0]).mean() > 5
+    (tmp_path / "mine.safetensors").unlink()
+    refused = command("", *words)
+    assert refused.returncode == 2 and "mine.preview.jpg exists" in refused.stderr
+
+
+def test_a_preview_of_no_photo_is_refused_before_anything_is_learned(painting: Path, tmp_path: Path) -> None:
+    done = command("", painting, "-o", tmp_path / "mine.safetensors", "--preview", tmp_path / "none.jpg")
+    assert done.returncode == 1 and "none.jpg" in done.stderr
+    assert not any(tmp_path.iterdir())
 
 
 # Photos
