@@ -1,20 +1,19 @@
-"""Adapt the shipped styles again, for the shared network as it is now.
+"""Adapt the shipped styles again, for the shared networks as they are now.
 
-    python scripts/build_gallery.py PAINTINGS [--only NAME ...] [--steps N] [--network FILE]
-    python scripts/build_gallery.py PAINTINGS --only NAME --full --photos FOLDER
+    python scripts/build_gallery.py PAINTINGS [--only NAME ...] [--networks fast paper] [--install FILE ...]
 
 PAINTINGS is a folder with the pictures named in `GALLERY`; they are public domain and easy to find,
 and are not in this repository. Every style is written beside its network in vidstyle/gallery, with a
-card and a thumbnail. With --network, FILE first becomes the shared network. With --full every weight is
-adapted, on the photos in FOLDER, and the style is called NAME_full. The table in
-docs/gallery.md is written again from the cards; --only with no NAME does nothing but that.
+card and a thumbnail. Each FILE, as `vidstyle train` writes it, first becomes the shared network of its
+kind. The table in docs/gallery.md is written again from the cards; --only with no NAME does nothing
+but that.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -23,12 +22,11 @@ import torch
 
 from vidstyle.gallery import FOLDER, NETWORK_FILE, load_style, style_names
 from vidstyle.model import TransformNet
-from vidstyle.networks import Network
+from vidstyle.networks import ARCHITECTURES, Network
 from vidstyle.style import Style
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.compute import Compute
-from vidstyle.training.perceptual import LossWeights
-from vidstyle.training.pictures import PHOTOS, Photos, painting_tensor, read_picture
+from vidstyle.training.pictures import PHOTOS, painting_tensor, read_picture
 
 THUMBNAIL_PHOTO = PHOTOS / "china.jpg"
 THUMBNAIL_SIZE = (192, 256)  # height, width
@@ -51,9 +49,16 @@ class Painting:
 
 MET, CHICAGO = "public domain (The Met, CC0)", "public domain (Art Institute of Chicago, CC0)"
 GALLERY = (
+    Painting("auvers", "auvers_panoramic_view.jpg", "Auvers, Panoramic View", "Paul Cézanne", "1873-75", CHICAGO),
     Painting("composition_vii", "composition_vii.jpg", "Composition VII", "Wassily Kandinsky", "1913"),
+    Painting("grande_jatte", "grande_jatte_study.jpg", "Study for La Grande Jatte", "Georges Seurat", "1884", CHICAGO),
     Painting("great_wave", "great_wave.jpg", "The Great Wave off Kanagawa", "Katsushika Hokusai", "c. 1831"),
+    Painting("pearl_earring", "girl_with_a_pearl_earring.jpg", "Girl with a Pearl Earring", "Jan Vermeer", "c. 1665"),
+    Painting(
+        "shipwreck", "shipwreck_of_the_minotaur.jpg", "The Wreck of a Transport Ship", "J. M. W. Turner", "c. 1810"
+    ),
     Painting("starry_night", "starry_night.jpg", "The Starry Night", "Vincent van Gogh", "1889"),
+    Painting("the_kiss", "the_kiss.jpg", "The Kiss", "Gustav Klimt", "1907-08"),
     Painting("the_scream", "the_scream.jpg", "The Scream", "Edvard Munch", "1893"),
     Painting(
         "two_sisters",
@@ -63,6 +68,7 @@ GALLERY = (
         "1881",
         CHICAGO,
     ),
+    Painting("water_lilies", "water_lilies.jpg", "Water Lilies", "Claude Monet", "1906"),
     Painting(
         "wheat_field",
         "wheat_field_with_cypresses.jpg",
@@ -86,31 +92,16 @@ def write_thumbnail(style: Style, network: Network, path: Path) -> None:
     cv2.imwrite(str(path), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
 
 
-VECTOR = AdaptOptions(steps=150, batch=2)
-FULL = AdaptOptions(
-    mode="full",
-    steps=1000,
-    batch=1,
-    size=160,
-    style_size=320,
-    weight_rate=2e-3,
-    vector_rate=1e-2,
-    loss=LossWeights(variation=0.05),
-)
-
-
-def build(paintings: Path, names: Iterable[str], options: AdaptOptions, photos: Photos | None = None) -> None:
-    folder = FOLDER / "fast"
+def build(paintings: Path, network_name: str, names: Iterable[str], options: AdaptOptions) -> None:
+    folder = FOLDER / network_name
     network = Network.load(folder / NETWORK_FILE)
     for painting in GALLERY:
         if painting.name not in names:
             continue
-        name = painting.name + ("_full" if options.mode == "full" else "")
-        source = paintings / painting.file
-        style = adapt(source, network, name=name, options=options, photos=photos, card=painting.card())
-        style.save(folder / f"{name}.safetensors")
-        write_thumbnail(style, style.network or network, folder / f"{name}.jpg")
-        print(name, style.card["losses"], f"{style.card['seconds']} s", flush=True)
+        style = adapt(paintings / painting.file, network, name=painting.name, options=options, card=painting.card())
+        style.save(folder / f"{painting.name}.safetensors")
+        write_thumbnail(style, network, folder / f"{painting.name}.jpg")
+        print(network_name, painting.name, style.card["losses"], f"{style.card['seconds']} s", flush=True)
 
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "gallery.md"
@@ -148,19 +139,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paintings", type=Path)
     parser.add_argument("--only", nargs="*", choices=known, default=known, metavar="NAME")
-    parser.add_argument("--full", action="store_true")
-    parser.add_argument("--photos", type=Path, help="a folder of content photos instead of the shipped ones")
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--networks", nargs="+", choices=list(ARCHITECTURES), default=list(ARCHITECTURES))
+    parser.add_argument("--install", type=Path, nargs="*", default=[], metavar="FILE")
+    parser.add_argument("--batch", type=int, default=AdaptOptions().batch)
+    parser.add_argument("--steps", type=int, default=AdaptOptions().steps)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--network", type=Path, help="a network file that replaces the shared one")
     arguments = parser.parse_args()
-    if arguments.network:
-        network = FOLDER / "fast" / NETWORK_FILE
-        network.write_bytes(arguments.network.read_bytes())
-    options = FULL if arguments.full else VECTOR
-    options = replace(options, steps=arguments.steps or options.steps, compute=Compute(threads=arguments.threads))
-    photos = Photos.in_folder(arguments.photos) if arguments.photos else None
-    build(arguments.paintings, arguments.only, options, photos)
+    for file in arguments.install:
+        network = Network.load(file)
+        (FOLDER / network.architecture.name / NETWORK_FILE).write_bytes(file.read_bytes())
+    options = AdaptOptions(steps=arguments.steps, batch=arguments.batch, compute=Compute(threads=arguments.threads))
+    for name in arguments.networks:
+        build(arguments.paintings, name, arguments.only, options)
     write_table(DOCUMENT)
 
 
