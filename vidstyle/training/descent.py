@@ -109,9 +109,12 @@ class Descent:
         self.seconds = 0.0
         self.notes: dict[str, object] = {}
         """Facts for people that a checkpoint carries along, such as the losses before the run."""
-        self._rates = [rate for _, rate in parameters.values()]
-        groups = [{"params": [tensor], "lr": rate} for tensor, rate in parameters.values()]
-        self._adam = torch.optim.Adam(groups)
+        # A group for each rate, not for each tensor: with a thousand style vectors Adam's own bookkeeping shows.
+        groups: dict[float, list[Tensor]] = {}
+        for tensor, rate in parameters.values():
+            groups.setdefault(rate, []).append(tensor)
+        self._rates = list(groups)
+        self._adam = torch.optim.Adam([{"params": tensors, "lr": rate} for rate, tensors in groups.items()])
 
     def run(
         self,
@@ -160,13 +163,17 @@ class Descent:
         return self.schedule.steps or max(self.step, round(self.step / max(share, 1e-6)))
 
     def _state(self) -> _State:
-        tensors: dict[str, Tensor] = {}
+        found: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
         for name, parameter in self.parameters.items():
-            tensors[name] = parameter.detach().cpu().clone()
+            found[name] = parameter.detach()
             if state := self._adam.state.get(parameter):
                 counts[name] = int(state["step"])
-                tensors.update({f"{name}/{moment}": state[moment].cpu().clone() for moment in MOMENTS})
+                found.update({f"{name}/{moment}": state[moment] for moment in MOMENTS})
+        # One copy: a GPU would be waited for as often as there are tensors, and there may be thousands.
+        flat = torch.cat([tensor.flatten() for tensor in found.values()]).cpu()
+        parts = torch.split(flat, [tensor.numel() for tensor in found.values()])
+        tensors = {name: part.reshape(found[name].shape) for name, part in zip(found, parts, strict=True)}
         return _State(tensors, counts, self.step, self.seconds, self.identity, dict(self.notes))
 
     def load(self, path: Path) -> None:
