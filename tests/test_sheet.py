@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vidstyle.errors import BadOption
 from vidstyle.gallery import shared_network
 from vidstyle.options import BackendOptions, LookOptions
-from vidstyle.sheet import contact_sheet
+from vidstyle.sheet import adaptation_sheet, contact_sheet, picture_grid
 from vidstyle.style import Style
 
 PAPER = (246, 246, 244)
@@ -114,6 +114,36 @@ def test_the_name_is_the_style_s_whatever_letters_it_has() -> None:
     renamed = Style("Žluťoučký 北斎", plain.vector, "fast", plain.network_digest, card={"painter": "Toyen"})
     sheets = [contact_sheet(photo(60, 80), [s], cell_width=120, backend=FAST) for s in (plain, renamed)]
     assert sheets[0].shape == sheets[1].shape and not np.array_equal(*sheets)
+
+
+def test_an_adaptation_is_drawn_in_a_row_from_photo_to_end() -> None:
+    picture, painting = photo(60, 90, 1), photo(90, 60, 2)
+    before, after = styles(2)
+    cards: list[dict[str, object]] = [{"steps": 0}, {"steps": 7, "losses": {"after": {"content": 0.7, "style": 0.2}}}]
+    moments = [
+        Style("mine", s.vector, "fast", s.network_digest, card=c) for s, c in zip((before, after), cards, strict=True)
+    ]
+    sheet = adaptation_sheet(picture, painting, moments, cell_width=90, backend=FAST)
+    assert sheet.shape == (40 + 60 + 52 + 40, 4 * 90 + 3 * 20 + 80, 3)
+    first, second, third, fourth = (column[40:100] for column in cells(sheet, 90, 4))
+    assert np.array_equal(first, picture)
+    assert ink(second[:, :25]) == ink(second[:, -25:]) == 0 and ink(second) == 40 * 60  # a portrait, whole
+    assert np.abs(third.astype(int) - fourth).mean() > 3
+    labels = [column[100:152] for column in cells(sheet, 90, 4)]
+    assert all(ink(strip[:26]) > 100 for strip in labels)
+    assert ink(labels[2][32:]) == 0 < ink(labels[3][32:]), "the losses, where they are known"
+
+
+def test_a_grid_has_the_columns_asked_for_and_cells_of_one_shape() -> None:
+    pictures = [photo(40, 60, 1), photo(80, 120, 2), photo(40, 20, 3)]
+    sheet = picture_grid(pictures, [(name, ()) for name in "abc"], columns=2, cell_width=60)
+    assert sheet.shape == (2 * (40 + 52) + 20 + 80, 2 * 60 + 20 + 80, 3)
+    assert np.array_equal(sheet[40:80, 40:100], pictures[0])
+    assert np.array_equal(sheet[152:192, 60:80], pictures[2])
+    with pytest.raises(BadOption, match="3 pictures and 1 labels"):
+        picture_grid(pictures, [("a", ())])
+    with pytest.raises(BadOption, match="columns is 0"):
+        picture_grid(pictures, [("a", ())] * 3, columns=0)
 
 
 def test_what_cannot_be_drawn_is_a_sentence() -> None:
