@@ -22,6 +22,8 @@ from vidstyle.training.team import Team
 
 FILE_FORMAT = "vidstyle-checkpoint"
 FILE_VERSION = "1"
+MOST_BYTES = 4 << 30
+"""The largest checkpoint that is read: with the vectors and moments of a hundred thousand paintings."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What `torch.optim.Adam` remembers of a parameter, besides its own count of steps."""
 
@@ -126,11 +128,17 @@ class Descent:
         """Take the steps that are left. ``loss(step)`` gives the scalar to descend and its terms.
 
         A parameter that a step's loss does not depend on keeps its value and its moments.
-        Interrupted, it writes the checkpoint of the last whole step, goes back to it and lets the
-        interrupt pass; without a checkpoint it stays where the interrupt found it.
+        Interrupted or told to exit, it writes the checkpoint of the last whole step, goes back to it and lets
+        the exception pass; without a checkpoint it stays where that found it. Numbers that are not finite any
+        more are a `BadModel`, before any checkpoint holds them.
         """
         if checkpoint and checkpoint.resume and checkpoint.path.exists():
             self.load(checkpoint.path)
+        if self.team.agree(self.step) != self.step:
+            raise BadModel(
+                f"process {self.team.rank} is at step {self.step}, process 0 is not; all processes need the same "
+                "checkpoint: put the run's folder where every machine sees it"
+            )
         started = time.perf_counter() - self.seconds
         whole = self._state()
         try:
@@ -139,6 +147,13 @@ class Descent:
                     group["lr"] = rate * self.schedule.factor(self.step, self.seconds)
                 self._adam.zero_grad(set_to_none=True)
                 total, terms = loss(self.step)
+                terms = {**terms, "total": terms.get("total", total.item())}
+                terms = self.team.mean(terms)  # and so all processes see the end of a run that ends here
+                if not all(math.isfinite(term) for term in terms.values()):
+                    raise BadModel(
+                        f"the numbers diverged (at step {self.step + 1} they are not finite any more); "
+                        "use smaller learning rates"
+                    )
                 total.backward()  # type: ignore[no-untyped-call]
                 self.team.average_gradients(self.parameters.values())
                 self._adam.step()
@@ -150,9 +165,8 @@ class Descent:
                     if self.step % checkpoint.every == 0 or self.schedule.ends(self.step, self.seconds):
                         whole.write(checkpoint.path)
                 if progress:
-                    terms = {**terms, "total": total.item()} if "total" not in terms else terms
-                    progress(Progress(self.step, self._expected(), self.team.mean(terms), self.seconds))
-        except KeyboardInterrupt:
+                    progress(Progress(self.step, self._expected(), terms, self.seconds))
+        except (KeyboardInterrupt, SystemExit):
             if checkpoint and self.team.leads:
                 whole.write(checkpoint.path)
                 self._take(whole, checkpoint.path)
@@ -185,7 +199,9 @@ class Descent:
             what = ", ".join(f"{n} {there.get(n)!r} (now {here.get(n)!r})" for n in names)
             raise BadModel(f"{path} is a checkpoint of another run: it has {what}; use the same options or remove it")
         if state.step < 0 or (self.schedule.steps is not None and state.step > self.schedule.steps):
-            raise BadModel(f"{path} is damaged: it claims step {state.step} of {self.schedule.steps}")
+            raise BadModel(
+                f"{path} is at step {state.step}, and this run has {self.schedule.steps}; give it more steps"
+            )
         self._take(state, path)
 
     def _take(self, state: _State, path: Path) -> None:
@@ -228,7 +244,7 @@ class _State:
 
     @classmethod
     def read(cls, path: Path) -> _State:
-        file = read_tensors(path, file_format=FILE_FORMAT, version=FILE_VERSION)
+        file = read_tensors(path, file_format=FILE_FORMAT, version=FILE_VERSION, most_bytes=MOST_BYTES)
         try:
             counts = {str(name): int(count) for name, count in json.loads(file.facts["counts"]).items()}
             identity = json.dumps(dict(json.loads(file.facts["identity"])), sort_keys=True)
