@@ -288,6 +288,13 @@ def test_image_paints_a_folder_and_tells_what_it_could_not_read(photo: Path, tmp
     assert [p.name for p in (tmp_path / "painted").iterdir()] == ["good.png"]
 
 
+def test_a_failure_in_a_folder_is_the_exit_code_of_the_process(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "bad.png").write_bytes(b"no picture")
+    command = [sys.executable, "-m", "vidstyle", "image", str(tmp_path / "photos"), str(tmp_path / "out"), "-s", STYLE]
+    assert subprocess.run(command, capture_output=True).returncode == 1
+
+
 def test_styles_lists_the_gallery() -> None:
     names = [line.split()[0] for line in run("styles").stdout.splitlines()]
     assert names == style_names()

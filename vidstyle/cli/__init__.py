@@ -62,7 +62,7 @@ def main() -> NoReturn:
     """Entry point of the ``vidstyle`` command."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        vidstyle.main(standalone_mode=False)
+        code = vidstyle.main(standalone_mode=False)  # what `ctx.exit` was given; commands return None
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -72,7 +72,7 @@ def main() -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone: there is nobody to tell
         sys.exit(1)
-    sys.exit(0)
+    sys.exit(code or 0)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
