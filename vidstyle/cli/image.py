@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
+from vidstyle.cli.optimize import Optimizer, Wishes, optimize_options
 from vidstyle.cli.params import backend_from, backend_options, chosen_style, look_from, look_options, style_option
+from vidstyle.errors import BadOption
 from vidstyle.options import BackendName, Precision
 
 if TYPE_CHECKING:
+    from vidstyle.still import Still
     from vidstyle.stylize import Stylizer
 
 PIPE = Path("-")
@@ -25,6 +30,7 @@ PIPE = Path("-")
 @backend_options
 @click.option("--format", "suffix", default="png", show_default=True, help="Kind of picture when OUT is -.")
 @click.option("--overwrite", "-y", is_flag=True, help="Replace files that exist.")
+@optimize_options
 @click.pass_context
 def image(
     ctx: click.Context,
@@ -39,21 +45,58 @@ def image(
     threads: int | None,
     suffix: str,
     overwrite: bool,
+    optimize: bool,
+    init: Literal["metastyle", "content", "noise"] | None,
+    iterations: int | None,
+    style_size: int | None,
+    style_weight: float | None,
+    content_weight: float | None,
+    seed: int | None,
+    device: Literal["auto", "cpu", "cuda"] | None,
 ) -> None:
-    """Stylize the picture IN into OUT. Folders go to folders, - is stdin and stdout."""
-    from vidstyle.stylize import Stylizer
+    """Stylize the picture IN into OUT. Folders go to folders, - is stdin and stdout.
 
+    With --optimize, Ctrl-C writes the best so far to OUT.
+    """
     look = look_from(strength, preserve_color, work_size)
+    folder = source.is_dir() and source != PIPE
+    ending = f".{suffix.lstrip('.')}"
+    wishes = Wishes(
+        init=init,
+        iterations=iterations,
+        style_size=style_size,
+        style_weight=style_weight,
+        content_weight=content_weight,
+        seed=seed,
+        device=device,
+    )
+    if optimize:
+        if folder:
+            raise BadOption(f"{source} is a folder; --optimize takes minutes a picture, so give it one picture")
+        optimizer = Optimizer(style, wishes, look=look, backend=backend, precision=precision, threads=threads)
+        _one(optimizer, source, output, ending, overwrite)
+        if optimizer.interrupted:
+            click.echo(f"{'The output' if output == PIPE else output} is the best so far", err=True)
+            raise KeyboardInterrupt
+        return
+    wishes.refuse_without_optimize()
+    from vidstyle.still import FORMATS
+    from vidstyle.stylize import Stylizer
+    from vidstyle.stylize_still import stylize_still
+
+    if style and Path(style).suffix.lower() in FORMATS and Path(style).is_file():
+        raise BadOption(
+            f"{style} is a picture, not a style; make a style of it with `vidstyle adapt {style} -o mine.safetensors`, "
+            "or give --optimize"
+        )
     with Stylizer(chosen_style(style), look=look, backend=backend_from(backend, precision, threads)) as stylizer:
-        if source.is_dir() and source != PIPE:
-            failed = _folder(stylizer, source, output, overwrite)
-            if failed:
-                ctx.exit(1)
-        else:
-            _one(stylizer, source, output, f".{suffix.lstrip('.')}", overwrite)
+        if not folder:
+            _one(partial(stylize_still, stylizer), source, output, ending, overwrite)
+        elif _folder(stylizer, source, output, overwrite):
+            ctx.exit(1)
 
 
-def _one(stylizer: Stylizer, source: Path, output: Path, suffix: str, overwrite: bool) -> None:
+def _one(paint: Callable[[Still], Still], source: Path, output: Path, suffix: str, overwrite: bool) -> None:
     from vidstyle.still import (
         MAX_FILE_BYTES,
         check_output,
@@ -64,7 +107,6 @@ def _one(stylizer: Stylizer, source: Path, output: Path, suffix: str, overwrite:
         read_still,
         write_still,
     )
-    from vidstyle.stylize_still import stylize_still
 
     # What cannot be written is told before anything is painted.
     if output == PIPE:
@@ -75,7 +117,7 @@ def _one(stylizer: Stylizer, source: Path, output: Path, suffix: str, overwrite:
         still = decode_still(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "standard input")
     else:
         still = read_still(source)
-    painted = stylize_still(stylizer, still)
+    painted = paint(still)
     if output != PIPE:
         notes = write_still(output, painted, overwrite=overwrite)
         click.echo(f"{output}: {painted.size[1]}x{painted.size[0]}")
