@@ -64,7 +64,7 @@ def main() -> None:
         top, left = (height - rows) // 2, (width - columns) // 2
         photo = photo[top : top + rows, left : left + columns].copy()
         cells.append(photo)
-        labels.append(("photo", (f"towards {line.title}", line.title)))
+        labels.append(("photo", (f"toward {line.title}", line.title)))
         with Stylizer(moments[0], backend=BackendOptions(backend="torch", threads=words.threads)) as stylizer:
             for style in moments:
                 stylizer.style = style
