@@ -41,6 +41,13 @@ PREVIEWED = 25
 @click.option(
     "--preview", type=click.Path(path_type=Path), help="Also draw this photo before and after, beside OUTPUT."
 )
+@click.option(
+    "--perceptual",
+    type=click.Choice(["shipped", "torchvision"]),
+    default="shipped",
+    show_default=True,
+    help="Whose copy of VGG-16 the loss takes.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--arithmetic", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.")
@@ -65,6 +72,7 @@ def adapt(
     content_weight: float | None,
     seed: int,
     preview: Path | None,
+    perceptual: str,
     device: str,
     arithmetic: str,
     threads: int | None,
@@ -114,6 +122,7 @@ def adapt(
         size=crop,
         seed=seed,
         loss=LossWeights(**{term: weight for term, weight in wishes.items() if weight is not None}),
+        features=perceptual,  # type: ignore[arg-type]  # click has checked the choice
         compute=Compute(device=device, arithmetic=arithmetic, threads=threads),  # type: ignore[arg-type]  # by click
         **sizes,
     )

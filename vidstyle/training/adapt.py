@@ -24,7 +24,7 @@ from vidstyle.options import NetworkName, check_between, check_choice
 from vidstyle.style import Style
 from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Checkpoint, Descent, Progress, Schedule
-from vidstyle.training.perceptual import LossWeights, Perceptual
+from vidstyle.training.perceptual import Features, LossWeights, Perceptual
 from vidstyle.training.pictures import Photos, painting_tensor, read_picture
 
 Mode = Literal["vector", "full", "scratch"]
@@ -52,6 +52,8 @@ class AdaptOptions:
     """Shorter side of the painting in pixels: the larger, the larger are the strokes learned."""
     loss: LossWeights = LossWeights()
     """What the terms of the loss count."""
+    features: Features = "shipped"
+    """Where the VGG-16 of the loss comes from."""
     measure_every: int = 25
     """Steps between two measurements; the start and the end are always measured."""
     seed: int = 0
@@ -152,7 +154,7 @@ def adapt(
         model, vector = _start(start, options)
         model = model.to(compute.place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         vector = vector.to(compute.place).requires_grad_()
-        perceptual = Perceptual(compute.dtype, compute.place)
+        perceptual = Perceptual(compute.dtype, compute.place, features=options.features)
         style_target = perceptual.style_target(painting_tensor(rgb, options.style_size).to(compute.place))
 
         def paint(photo: Tensor) -> Tensor:
