@@ -15,6 +15,7 @@ from torch import Tensor
 from vidstyle.errors import MissingDependency
 from vidstyle.training.descent import Progress
 
+LOG_FILE = "log.csv"
 COLUMNS = (
     "phase",
     "step",
@@ -29,14 +30,15 @@ COLUMNS = (
 
 
 class Record:
-    """``log.csv`` in ``folder``, one line a step; with ``tensorboard`` event files beside it. A context manager.
+    """``log.csv`` in ``folder``, one line a step; with ``tensorboard`` event files in ``events/``, a run a phase.
 
-    Lines after the step from which a run goes on are dropped: those steps are taken again.
+    A context manager. Lines after the step from which a run goes on are dropped: those steps are taken again.
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
-        self._path = folder / "log.csv"
+        self._folder, self._path = folder, folder / LOG_FILE
         self._events: Any = None
+        self._writer: Any = None
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -44,19 +46,21 @@ class Record:
                 raise MissingDependency(
                     f"the log for TensorBoard needs its package ({error}); pip install tensorboard"
                 ) from error
-            self._events = SummaryWriter(str(folder))
+            self._writer = SummaryWriter
 
     def begin(self, phase: str, step: int) -> None:
         """Go on after step number ``step`` of ``phase``: what stands there of later steps is dropped."""
         rows: list[dict[str, str]] = []
         if self._path.exists():
             with self._path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
+                rows = [row for row in csv.DictReader(file) if _whole(row)]
         kept = [row for row in rows if row["phase"] != phase or int(row["step"]) <= step]
         with self._path.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(kept)
+        if self._writer is not None:
+            self._events = self._writer(str(self._folder / "events" / phase), purge_step=step + 1 if step else None)
 
     def write(self, phase: str, at: Progress) -> None:
         """Add the line of a step."""
@@ -66,7 +70,7 @@ class Record:
             writer.writerow({"phase": phase, "step": at.step, "seconds": f"{at.seconds:.2f}", **figures})
         if self._events is not None:
             for name, value in at.losses.items():
-                self._events.add_scalar(f"{phase}/{name}", value, at.step)
+                self._events.add_scalar(name, value, at.step)
 
     def __enter__(self) -> Record:
         return self
@@ -76,6 +80,11 @@ class Record:
     ) -> None:
         if self._events is not None:
             self._events.close()
+
+
+def _whole(row: dict[str, str]) -> bool:
+    """Whether nothing of a line is missing: a machine that stopped may have left half of one."""
+    return row.keys() == set(COLUMNS) and None not in row.values() and row["step"].isdigit()
 
 
 def write_sheet(path: Path, rows: list[list[Tensor]]) -> None:
