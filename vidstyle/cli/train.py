@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -184,6 +186,8 @@ def train(
     from vidstyle.cli.bar import Bar
     from vidstyle.networks import Network
 
+    leads = os.environ.get("RANK", "0") == "0"  # torchrun's processes share a terminal: one of them speaks
+
     if folder.exists() and not folder.is_dir():
         raise BadOption(f"{folder} is a file; --run wants a folder")
     if not resume and folder.is_dir() and any(folder.glob("*.safetensors")):
@@ -215,9 +219,10 @@ def train(
     data = Data.in_folders(styles, content, val_content, size=size)
     first = random_network(network, seed) if start is None else Network.load(start)
 
-    with Bar() as bar:
+    with Bar() if leads else nullcontext() as bar:
 
         def tell(phase: str, at: Progress) -> None:
+            assert bar is not None, "progress is told to the leading process"
             bar.update(at.step, at.steps, f"{phase}  " + "  ".join(f"{k} {v:.3f}" for k, v in at.losses.items()))
 
         keep = Keep(
@@ -230,6 +235,8 @@ def train(
         try:
             trained = train_network(first, data, options, keep, progress=tell)
         except KeyboardInterrupt:
-            click.echo(f"The run is kept in {folder}; continue it with --resume", err=True)
+            if leads:
+                click.echo(f"The run is kept in {folder}; continue it with --resume", err=True)
             raise
-    click.echo(f"{folder / NETWORK_FILE}: {trained.architecture.name} network {trained.digest[:12]}")
+    if leads:
+        click.echo(f"{folder / NETWORK_FILE}: {trained.architecture.name} network {trained.digest[:12]}")
