@@ -6,11 +6,13 @@ each phase, from which it goes on exactly where it was.
 
 from __future__ import annotations
 
+import filecmp
 import math
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ import torch
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.model import TransformNet
 from vidstyle.networks import Network, architecture
-from vidstyle.options import NetworkName, check_between
+from vidstyle.options import NetworkName, check_between, check_choice
 from vidstyle.training.bilevel import Bilevel, InnerOptions
 from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Checkpoint, Descent, Progress, Schedule
@@ -27,7 +29,7 @@ from vidstyle.training.objective import Objective
 from vidstyle.training.paintings import Paintings
 from vidstyle.training.perceptual import Features, LossWeights, Perceptual
 from vidstyle.training.pictures import Photos, PictureFolder, picture_paths
-from vidstyle.training.record import Record, write_sheet
+from vidstyle.training.record import LOG_FILE, Record, write_sheet
 from vidstyle.training.team import Team
 
 NETWORK_FILE = "network.safetensors"
@@ -93,6 +95,7 @@ class TrainOptions:
             value = getattr(self, what)
             if value is not None:
                 check_between(what.replace("_", " "), value, low, high)
+        check_choice("perceptual", self.features, get_args(Features))
         if self.size % 4:
             raise BadOption(f"size is {self.size}; it must be a multiple of 4")
         if not self._phases():
@@ -123,7 +126,7 @@ class Data:
         """The pictures in three folders; without the third, every `HELD_OUT`-th photo of the second.
 
         ``size`` is that of the crops: photos are kept no larger than needed for them. `BadOption` names a
-        photo that both folders hold.
+        photo that both folders hold; where one folder serves for both, copies of a held-out photo are left out.
         """
         paths = picture_paths(content)
         if validation is None:
@@ -132,12 +135,13 @@ class Data:
                     f"{content} holds {len(paths)} photos; a part is kept for the outer loss: give {HELD_OUT} or more"
                 )
             held_out = paths[::HELD_OUT]
-            paths = [path for path in paths if path not in set(held_out)]
+            shared = {path for path, _ in _in_both(paths, held_out)}
+            paths = [path for path in paths if path not in shared]
         else:
             held_out = picture_paths(validation)
-            if shared := _in_both(paths, held_out):
+            for path, other in _in_both(paths, held_out):
                 raise BadOption(
-                    f"{shared[0]} and {shared[1]} are the same photo; the outer loss wants photos that the inner "
+                    f"{path} and {other} are the same photo; the outer loss wants photos that the inner "
                     "steps have not seen"
                 )
         larger = math.ceil(size * 1.6)  # a crop is 0.6 of the shorter side or more
@@ -145,15 +149,22 @@ class Data:
         return cls(styles, inner, outer)
 
 
-def _in_both(paths: list[Path], others: list[Path]) -> tuple[Path, Path] | None:
+def _in_both(paths: list[Path], others: list[Path]) -> Iterator[tuple[Path, Path]]:
+    """Pairs of one of ``paths`` and one of ``others`` that hold the same bytes, whatever their names."""
     sizes: dict[int, list[Path]] = {}
     for path in paths:
         sizes.setdefault(path.stat().st_size, []).append(path)
     for other in others:
         for path in sizes.get(other.stat().st_size, []):
-            if path.read_bytes() == other.read_bytes():
-                return path, other
-    return None
+            if _same(path, other):
+                yield path, other
+
+
+def _same(path: Path, other: Path) -> bool:
+    try:
+        return path == other or filecmp.cmp(path, other, shallow=False)
+    except OSError:
+        return False  # one cannot be read: it will be skipped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,14 +207,20 @@ def train(
     `BadOption`, `BadModel` and `ImageError`.
     """
     compute = options.compute
-    keep.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        keep.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadOption(f"cannot make the folder {keep.folder}: {error.strerror or error}; name another") from error
     with compute.limits(), Team.from_environment(compute.place) as team:
+        if team.leads and not keep.resume:
+            (keep.folder / LOG_FILE).unlink(missing_ok=True)  # of a run that is written over
         perceptual = Perceptual(compute.dtype, compute.place, features=options.features)
         paintings = Paintings(data.styles, options.style_size, perceptual)
         network, history = start, []
         for name, schedule in options._phases().items():
             network, facts = _phase(name, schedule, network, data, paintings, options, keep, team, progress)
             history.append(facts)
+        hardware = _hardware(compute)  # inside the limits, which it names
         skipped = {
             str(path): why
             for pictures in (paintings.pictures, data.content.pictures, data.validation.pictures)
@@ -218,7 +235,8 @@ def train(
         "paintings": len(paintings),
         "photos": len(data.content.pictures) + len(data.validation.pictures),
         "skipped": len(skipped),
-        "hardware": _hardware(compute),
+        "hardware": hardware,
+        "processes": team.size,
     }
     if team.leads:
         network.save(keep.folder / NETWORK_FILE, finished)
