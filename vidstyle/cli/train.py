@@ -173,7 +173,8 @@ def train(
 ) -> None:
     """Train a shared network by MetaStyle's bilevel optimization, for `vidstyle adapt` to start from.
 
-    With several GPUs or machines: torchrun --nproc-per-node 4 -m vidstyle train ...
+    With several GPUs or machines: torchrun --nproc-per-node 4 -m vidstyle -- train ...
+    (the dashes keep torchrun from taking --run and --start for options of its own)
     """
     try:
         from vidstyle.training.bilevel import InnerOptions

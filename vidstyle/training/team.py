@@ -35,7 +35,13 @@ class Team:
             return
         if place == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if place == "cuda" else "gloo")
+        try:
+            dist.init_process_group("nccl" if place == "cuda" else "gloo")
+        except (ValueError, RuntimeError) as error:
+            raise BadOption(
+                f"WORLD_SIZE is set, but the processes of the run cannot meet ({error}); start them by torchrun, or "
+                "unset it"
+            ) from error
         try:
             yield cls(dist.get_rank(), dist.get_world_size())
         finally:
