@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from vidstyle.errors import BadModel, BadOption
+from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.training import perceptual as module
-from vidstyle.training.perceptual import BLOCKS, MEAN_RGB, VGG_FILE, LossWeights, Perceptual, gram
+from vidstyle.training.perceptual import BLOCKS, MEAN_RGB, VGG_FILE, LossWeights, Perceptual, from_torchvision, gram
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +121,64 @@ def test_missing_weights_are_a_sentence(tmp_path: Path, monkeypatch: pytest.Monk
             Perceptual()
     finally:
         module._vgg_tensors.cache_clear()
+
+
+# torchvision's copy of the loss network
+
+# Where the thirteen convolutions stand in torchvision's `vgg16().features`, among its ReLUs and poolings.
+POSITIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+
+
+def torchvision_state() -> dict[str, torch.Tensor]:
+    """Tensors as torchvision names them, with the shipped numbers in them."""
+    shipped = module._vgg_tensors()
+    names = [name for block in BLOCKS for name in block] + ["conv5"] * 3
+    return {
+        f"{at}.{leaf}": shipped.get(f"{name}.{leaf}", torch.zeros((512, 512, 3, 3) if leaf == "weight" else (512,)))
+        for at, name in zip(POSITIONS, names, strict=True)
+        for leaf in ("weight", "bias")
+    }
+
+
+def test_torchvision_s_tensors_have_the_names_of_their_positions() -> None:
+    state = torchvision_state()
+    # In any order, and whatever their type.
+    found = from_torchvision({name: state[name].double() for name in reversed(state)})
+    shipped = module._vgg_tensors()
+    assert found.keys() == shipped.keys()
+    assert all(torch.equal(found[name], shipped[name]) and found[name].dtype == torch.float32 for name in shipped)
+
+
+def test_torchvision_s_network_has_the_same_features(vgg: Perceptual, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_torchvision_tensors", lambda: from_torchvision(torchvision_state()))
+    other, rgb = Perceptual(features="torchvision"), picture(0, height=32, width=32)
+    assert all(torch.equal(a, b) for a, b in zip(vgg.features(rgb), other.features(rgb), strict=True))
+
+
+@pytest.mark.parametrize("broken", [ImportError("No module named 'torchvision'"), RuntimeError("operator nms")])
+def test_a_torchvision_that_cannot_be_imported_is_a_sentence(
+    broken: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It raises a RuntimeError beside a torch that it was not made for."""
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name.startswith("torchvision"):
+                raise broken
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    module._torchvision_tensors.cache_clear()
+    with pytest.raises(MissingDependency, match=f"cannot be had: {broken}; install .*--perceptual shipped"):
+        Perceptual(features="torchvision")
+
+
+def test_the_real_torchvision_has_the_shipped_network_s_positions() -> None:
+    try:
+        from torchvision.models import vgg16
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"torchvision cannot be imported: {error}")
+    shapes = {name: tensor.shape for name, tensor in from_torchvision(vgg16().features.state_dict()).items()}
+    assert shapes == {name: tensor.shape for name, tensor in module._vgg_tensors().items()}
