@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class Ahead(Generic[T]):
         self._pending = step + 1, self._pool.submit(self._make, step + 1)
         return result
 
-    def __enter__(self) -> Ahead[T]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
