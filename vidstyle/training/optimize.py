@@ -59,8 +59,9 @@ class OptimizeOptions:
     style_size: int | None = None
     """Shorter side of the painting in pixels: the larger, the larger are the strokes. None is the
     shorter side of the picture that is optimized."""
-    loss: LossWeights = LossWeights()
-    """What the terms of the loss count, in the adaptation too."""
+    loss: LossWeights = LossWeights(variation=0.4)
+    """What the terms of the loss count, in the adaptation too. Variation counts more than for a network,
+    which cannot make speckles of single pixels so easily."""
     look: LookOptions = LookOptions()
     """What is done with the picture at the end, and with `work_size` the height at which it is optimized."""
     adapt_steps: int = 100
