@@ -28,7 +28,7 @@ from vidstyle.training.perceptual import Features, LossWeights, Perceptual
 from vidstyle.training.pictures import Photos, painting_tensor, read_picture
 
 Mode = Literal["vector", "full", "scratch"]
-RATES: dict[Mode, tuple[float, float]] = {"vector": (8e-2, 2e-3), "full": (8e-2, 2e-3), "scratch": (1e-2, 3e-3)}
+RATES: dict[Mode, tuple[float, float]] = {"vector": (8e-2, 2e-3), "full": (5e-2, 4e-3), "scratch": (1e-2, 3e-3)}
 """Adam's learning rates for the style vector and for the weights, at their highest."""
 
 
