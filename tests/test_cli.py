@@ -16,10 +16,10 @@ from click.testing import CliRunner, Result
 from media import Audio, make_video, picture
 
 from vidstyle.cli import vidstyle
-from vidstyle.gallery import load_style, style_names
+from vidstyle.gallery import default_style_name, load_style, style_names
 from vidstyle.still import Still, read_still, write_still
 
-STYLE = style_names()[0]
+STYLE = default_style_name()
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:

@@ -29,12 +29,11 @@ NAMES = style_names()
 VECTORS = [name for name in NAMES if load_style(name).kind == "vector"]
 
 
-def test_there_are_at_least_six_styles_that_blend_and_a_default() -> None:
-    assert len(VECTORS) >= 6
+def test_both_networks_have_the_same_ten_styles_or_more_and_one_is_the_default() -> None:
     assert default_style_name() in VECTORS
-    fast = [name for name in NAMES if "/" not in name]
-    assert NAMES[: len(fast)] == fast == sorted(fast)
-    assert {load_style(name).network_name for name in VECTORS} == {"fast"}
+    fast = [name for name in VECTORS if "/" not in name]
+    assert len(fast) >= 10 and NAMES[: len(fast)] == fast == sorted(fast)
+    assert [name for name in VECTORS if "/" in name] == [f"paper/{name}" for name in fast]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,14 +62,15 @@ def test_a_thumbnail_is_small_and_shows_the_style(name: str) -> None:
 
 
 def test_no_two_styles_look_alike() -> None:
-    pictures = {name: cv2.imread(str(thumbnail(name))).astype(np.float32) for name in VECTORS}
-    for a in VECTORS:
-        for b in VECTORS:
+    names = [name for name in VECTORS if "/" not in name]
+    pictures = {name: cv2.imread(str(thumbnail(name))).astype(np.float32) for name in names}
+    for a in names:
+        for b in names:
             assert a == b or np.abs(pictures[a] - pictures[b]).mean() > 8, (a, b)
 
 
 def test_every_file_of_the_gallery_belongs_to_a_style() -> None:
-    expected = {FOLDER / "fast" / "network.safetensors"}
+    expected = {FOLDER / network / "network.safetensors" for network in ("fast", "paper")}
     for name in NAMES:
         network, _, stem = name.rpartition("/")
         expected |= {FOLDER / (network or "fast") / f"{stem}{suffix}" for suffix in (".safetensors", ".jpg")}
@@ -78,12 +78,15 @@ def test_every_file_of_the_gallery_belongs_to_a_style() -> None:
     assert found == expected
 
 
-def test_the_shared_network_says_how_it_was_trained() -> None:
+@pytest.mark.parametrize("network", ["fast", "paper"])
+def test_a_shared_network_says_how_it_was_trained(network: str) -> None:
     from vidstyle.networks import FILE_FORMAT, FILE_VERSION
     from vidstyle.tensorfile import read_tensors
 
-    file = read_tensors(FOLDER / "fast" / "network.safetensors", file_format=FILE_FORMAT, version=FILE_VERSION)
-    assert {"origin", "recipe", "data", "losses", "perceptual", "licence"} <= file.card.keys()
+    file = read_tensors(FOLDER / network / "network.safetensors", file_format=FILE_FORMAT, version=FILE_VERSION)
+    assert {"origin", "recipe", "data", "losses", "perceptual", "licence", "hardware"} <= file.card.keys()
+    recipe = file.card["recipe"]
+    assert isinstance(recipe, list) and recipe[-1]["phase"] == "bilevel"
 
 
 # Finding

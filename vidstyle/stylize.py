@@ -275,7 +275,7 @@ def render(
 ) -> RenderReport:
     """Stylize the video ``source`` into the file ``output``, with its sound, and say what was done.
 
-    ``style`` is as for `Stylizer`, or a `Timeline` of styles; None takes the first of the gallery. The
+    ``style`` is as for `Stylizer`, or a `Timeline` of styles; None takes the default one. The
     timeline's clock is that of the output as a player shows it: with a clip, 0 is the clip's start.
     Each frame is painted in the style of its own time, whatever the frame rate. ``size`` is the output's
     ``(height, width)``; with a width of None the shape is kept. ``output`` appears, whole, when all is

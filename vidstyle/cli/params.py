@@ -62,7 +62,7 @@ def style_option(command: F) -> F:
         "--style",
         metavar="NAME|FILE[:WEIGHT],...",
         help="Shipped style, style file, or a blend such as great_wave:0.7,the_scream:0.3. "
-        "Default: the first of `vidstyle styles`.",
+        "[default: starry_night]",
     )(command)
 
 
@@ -139,7 +139,7 @@ def backend_from(backend: BackendName, precision: Precision, threads: int | None
 
 
 def chosen_style(style: str | None) -> Style:
-    """The style asked for, or the first of the gallery, which is then named on stderr."""
+    """The style asked for, or the default one, which is then named on stderr."""
     from vidstyle.gallery import default_style_name, load_blend
 
     if style is None:

@@ -19,6 +19,7 @@ from vidstyle.style import Style, blend, parse_blend
 
 FOLDER = Path(__file__).parent
 DEFAULT_NETWORK = "fast"
+DEFAULT_STYLE = "starry_night"
 NETWORK_FILE = "network.safetensors"
 
 
@@ -36,7 +37,7 @@ def _style_files() -> Iterator[tuple[str, Path]]:
 
 def default_style_name() -> str:
     """The style of ``vidstyle render`` without ``--style``."""
-    return style_names()[0]
+    return DEFAULT_STYLE
 
 
 def thumbnail(name: str) -> Path | None:
