@@ -59,6 +59,8 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
         if arguments[0] == "adapt":
             arguments += ["--steps", "1"]
         if "--optimize" in arguments:
+            arguments += ["--init", "content", "--iterations", "1"]
+        if "--optimize" in arguments:
             arguments += ["--iterations", "1", "--init", "content"]
         (tmp_path / "out.mp4").unlink(missing_ok=True)
         done = subprocess.run([sys.executable, "-m", program, *arguments], cwd=tmp_path, capture_output=True, text=True)

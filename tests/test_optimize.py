@@ -223,7 +223,7 @@ def test_sizes_that_cannot_be_optimized_are_sentences() -> None:
         work_size((10, 100), None)
     with pytest.raises(BadOption, match=r"optimized at 71x8; .* at least 16"):
         work_size((90, 800), 8)
-    with pytest.raises(BadOption, match=r"at most 4,000,000 pixels fit, so give a smaller work size"):
+    with pytest.raises(BadOption, match=r"at most 2,000,000 pixels fit, so give a smaller work size"):
         work_size((3000, 4000), 3000)
 
 

@@ -40,8 +40,8 @@ Init = Literal["metastyle", "content", "noise"]
 LONGER_SIDE = 512
 """A larger photo is optimized at this size unless `LookOptions.work_size` says otherwise: VGG's features
 reach about 100 pixels far, so that larger pictures get strokes that look small, and take longer."""
-MAX_PIXELS = 4_000_000
-"""More than this cannot be optimized at once: it takes 2 to 4 kB of memory a pixel."""
+MAX_PIXELS = 2_000_000
+"""More than this is not optimized at once: it takes about 5 kB of memory a pixel, 10 GB in all."""
 CROP = 192
 """Side of the crops of an adaptation, where the photo is not smaller."""
 HISTORY = 20
