@@ -331,7 +331,6 @@ def test_adapt_makes_a_style_that_renders(photo: Path, video: Path, tmp_path: Pa
         (["-o", "nowhere/mine.safetensors"], 2, "folder"),
         (["-o", "mine.safetensors", "--full", "--from-scratch"], 2, "choose one"),
         (["-o", "mine.safetensors", "--resume"], 2, "no checkpoint"),
-        (["-o", "mine.safetensors", "--network", "paper"], 1, "paper"),
     ],
 )
 def test_bad_adapt_is_a_sentence(
