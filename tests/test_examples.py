@@ -60,8 +60,6 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
             arguments += ["--steps", "1"]
         if "--optimize" in arguments:
             arguments += ["--init", "content", "--iterations", "1"]
-        if "--optimize" in arguments:
-            arguments += ["--iterations", "1", "--init", "content"]
         (tmp_path / "out.mp4").unlink(missing_ok=True)
         done = subprocess.run([sys.executable, "-m", program, *arguments], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}: {done.stderr}"
