@@ -37,7 +37,7 @@ def optimize_options(command: F) -> F:
         click.option(
             "--init",
             type=click.Choice(["metastyle", "content", "noise"]),
-            help="Start from a network adapted to the painting, the photo, or noise.  [default: metastyle]",
+            help="Start from a network adapted to the painting, the photo, or noise.  [default: content]",
         ),
         click.option(
             "--optimize",

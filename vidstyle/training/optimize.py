@@ -52,8 +52,9 @@ HISTORY = 20
 class OptimizeOptions:
     """How the pixels of a photo become a painting."""
 
-    init: Init = "metastyle"
-    """Where the pixels start: what the adapted network painted, the photo, or uniform noise."""
+    init: Init = "content"
+    """Where the pixels start: what the adapted network painted, the photo, or uniform noise. From the photo the loss
+    ended lowest where it was measured (`benchmarks/optimize.py`), and nothing has to be adapted first."""
     iterations: int = 300
     """Steps of L-BFGS, each one evaluation of the loss and its gradient."""
     style_size: int | None = None
