@@ -17,6 +17,8 @@ LEVELS = {
     "vidstyle.wholefile": 0,
     "vidstyle.frame": 1,
     "vidstyle.gpu": 1,
+    "vidstyle.enginefile": 1,
+    "vidstyle.profile": 1,
     "vidstyle.machine": 1,
     "vidstyle.header": 1,
     "vidstyle.color": 1,
@@ -39,6 +41,8 @@ LEVELS = {
     "vidstyle.sheet": 3,
     "vidstyle.doctor": 3,
     "vidstyle.bench": 3,
+    "vidstyle.live": 3,
+    "vidstyle.build": 3,
     "vidstyle.cli": 4,
     "vidstyle.__main__": 5,
 }
