@@ -101,10 +101,10 @@ def test_preserve_color_keeps_the_chroma() -> None:
 def test_work_size_is_what_the_network_sees() -> None:
     form = FrameForm(height=180, width=320, pixels="rgb")
     with Stylizer(FIRST, look=LookOptions(work_size=90)) as stylizer:
-        assert stylizer.open(form).program.form.size == (88, 156)
+        assert stylizer.open(form).form.size == (88, 156)
         assert stylizer(picture((180, 320), 0)).shape == (180, 320, 3)
     with Stylizer(FIRST, look=LookOptions(work_size=500)) as stylizer:
-        assert stylizer.open(form).program.form.size == (180, 320)
+        assert stylizer.open(form).form.size == (180, 320)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@
     VidstyleError(Exception)
       MissingDependency(VidstyleError, ImportError)   an extra is not installed; says the pip command
       BadOption(VidstyleError, ValueError)            an argument is out of range or unknown
-      BadModel(VidstyleError, ValueError)             a network, style or graph file is not what it says
+      BadModel(VidstyleError, ValueError)             a network, style, graph or engine file is not what it says
+      EngineMismatch(VidstyleError, ValueError)       an engine was built for another GPU, version, size or layout
       ImageError(VidstyleError, OSError)              a still cannot be read or written; names the file
       VideoError(VidstyleError, OSError)              a video cannot be opened, decoded or written; names the file
 
@@ -29,7 +30,11 @@ class BadOption(VidstyleError, ValueError):
 
 
 class BadModel(VidstyleError, ValueError):
-    """A network, style or graph file is corrupt, not ours, or made for another network."""
+    """A network, style, graph or engine file is corrupt, not ours, or made for another network."""
+
+
+class EngineMismatch(VidstyleError, ValueError):
+    """An engine was built for something else than what is here. The message carries the command that mends it."""
 
 
 class ImageError(VidstyleError, OSError):

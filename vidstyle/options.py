@@ -9,10 +9,14 @@ from typing import Literal, get_args
 from vidstyle.errors import BadOption
 
 NetworkName = Literal["fast", "paper"]
-BackendName = Literal["auto", "openvino", "onnxruntime", "torch"]
+BackendName = Literal["auto", "openvino", "onnxruntime", "tensorrt", "torch"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Codec = Literal["h264", "hevc", "vp9", "av1", "ffv1"]
 PixelFormat = Literal["yuv420p", "yuv444p"]
+EnginePrecision = Literal["fp16", "fp32"]
+EnginePixels = Literal["rgb", "i420", "nv12"]
+EngineTarget = Literal["portable", "current", "turing", "ampere", "ada", "blackwell"]
+EngineLibrary = Literal["auto", "tensorrt", "tensorrt-rtx"]
 
 MAX_SIDE = 16384
 """The longest side, in pixels, of any picture that vidstyle accepts; bounds memory before it is taken."""
@@ -40,12 +44,19 @@ class BackendOptions:
     """Arithmetic; ``auto`` is bf16 where the processor computes in it, else fp32."""
     threads: int | None = None
     """CPU threads for inference; None uses every core this process may run on."""
+    gpu: int | None = None
+    """Number of the NVIDIA GPU to run on, from 0, in CUDA's order. None leaves it to ``backend``: the first
+    one where it runs on a GPU. With a number, what cannot run on that GPU is an error."""
+    rebuild: bool = False
+    """Build an engine file again, in its place, where it does not fit this machine; else that is an error."""
 
     def __post_init__(self) -> None:
         check_choice("backend", self.backend, get_args(BackendName))
         check_choice("precision", self.precision, get_args(Precision))
         if self.threads is not None:
             check_between("threads", self.threads, 1, 1024)
+        if self.gpu is not None:
+            check_between("gpu", self.gpu, 0, 1023)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,3 +115,67 @@ class ClipOptions:
             check_between("end", self.end, 0, 1e9)
             if self.end <= self.start:
                 raise BadOption(f"end is {self.end:g} s; it must be later than start, {self.start:g} s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """What an engine is built for. Sizes are ``(height, width)``."""
+
+    size: tuple[int, int] = (720, 1280)
+    """Size of the frames; of a dynamic engine the one that it is tuned for."""
+    smallest: tuple[int, int] | None = None
+    """With ``largest``: a dynamic engine, which takes every size between the two. None builds for ``size`` alone."""
+    largest: tuple[int, int] | None = None
+    """See ``smallest``."""
+    pixels: EnginePixels = "i420"
+    """Layout of the frames: i420 is what software decoders speak, nv12 what NVIDIA's speak."""
+    matrix: Literal["bt601", "bt709"] | None = None
+    """YCbCr matrix of the frames; None is the one that players take for pictures of that height: bt709 from 720
+    rows on. Without meaning for rgb. Frames of another one are converted on the CPU."""
+    full_range: bool = False
+    """Whether luma uses 0-255 instead of 16-235; without meaning for rgb."""
+    precision: EnginePrecision = "fp16"
+    """Arithmetic; the statistics of the instance norms are float32 in both."""
+    targets: tuple[EngineTarget, ...] = ()
+    """GPUs to build for; () is the current one, or ``portable`` where there is none (TensorRT-RTX)."""
+    library: EngineLibrary = "auto"
+    """TensorRT or TensorRT-RTX; ``auto`` takes the one that can build here for ``targets``."""
+    workspace_mib: int | None = None
+    """Most GPU memory for scratch; None leaves it to the library."""
+    optimization_level: int | None = None
+    """0 builds fastest, 5 runs fastest; None is the library's own."""
+    timing_cache: str | None = None
+    """File in which TensorRT keeps its timings from build to build; TensorRT-RTX times nothing when it builds."""
+    refit: bool = False
+    """Whether the weights can be replaced later without a build."""
+
+    def __post_init__(self) -> None:
+        check_choice("pixels", self.pixels, get_args(EnginePixels))
+        check_choice("precision", self.precision, get_args(EnginePrecision))
+        check_choice("library", self.library, get_args(EngineLibrary))
+        for target in self.targets:
+            check_choice("target", target, get_args(EngineTarget))
+        if (self.smallest is None) != (self.largest is None):
+            raise BadOption("a dynamic engine needs both its smallest and its largest size; give both, or neither")
+        smallest, largest = self.smallest or self.size, self.largest or self.size
+        for what, least, side, most in zip(("height", "width"), smallest, self.size, largest, strict=True):
+            check_between(f"engine {what}", side, 4, MAX_SIDE)
+            check_between(f"smallest engine {what}", least, 4, MAX_SIDE)
+            check_between(f"largest engine {what}", most, 4, MAX_SIDE)
+            if not least <= side <= most:
+                raise BadOption(
+                    f"engine {what} is {side}, smallest {least}, largest {most}; the first must lie between the others"
+                )
+            if self.smallest is not None and any(length % 4 for length in (least, side, most)):
+                raise BadOption(
+                    f"the {what}s of a dynamic engine are {least}, {side}, {most}; they must be multiples of 4"
+                )
+        if self.workspace_mib is not None:
+            check_between("workspace", self.workspace_mib, 1, 1 << 20)
+        if self.optimization_level is not None:
+            check_between("optimization level", self.optimization_level, 0, 5)
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the engine takes more than one size."""
+        return self.smallest is not None

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vidstyle.enginefile import EngineFile
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.networks import Network, architecture
 from vidstyle.tensorfile import read_tensors, write_tensors
@@ -41,6 +42,8 @@ class Style:
     """The weights of a full style; None for a vector style, whose network the gallery holds."""
     card: dict[str, object] = field(default_factory=dict)
     """Painting, painter, year, licence, steps, losses."""
+    engine: EngineFile | None = None
+    """The compiled network that plays it, for a style that comes out of an engine file."""
 
     @property
     def kind(self) -> StyleKind:
@@ -78,6 +81,15 @@ class Style:
             raise BadModel(f"{path} is damaged: it is neither a vector style nor a full one")
         return cls(path.stem, vector, shape.name, digest, network, file.card)
 
+    @classmethod
+    def of_engine(cls, engine: EngineFile, name: str | None = None) -> Style:
+        """The style called ``name`` of an engine file, or its first; `BadOption` lists those that it has."""
+        card = engine.card
+        name = next(iter(card.styles)) if name is None else name
+        if name not in card.styles:
+            raise BadOption(f"{engine.path} has no style {name!r}; it has {', '.join(card.styles)}")
+        return cls(name, card.styles[name], card.network, card.digest, engine=engine)
+
 
 def blend(weighted: Sequence[tuple[Style, float]]) -> Style:
     """The convex combination of vector styles of one network (MetaStyle, section on interpolation).
@@ -105,7 +117,8 @@ def blend(weighted: Sequence[tuple[Style, float]]) -> Style:
             )
     vector = sum(np.float64(w / total) * s.vector.astype(np.float64) for s, w in weighted)
     name = "+".join(f"{s.name}:{w / total:.3g}" for s, w in weighted)
-    return Style(name, np.asarray(vector, np.float32), first.network_name, first.network_digest)
+    engine = next((s.engine for s, _ in weighted if s.engine is not None), None)
+    return Style(name, np.asarray(vector, np.float32), first.network_name, first.network_digest, engine=engine)
 
 
 def parse_blend(text: str) -> list[tuple[str, float]]:

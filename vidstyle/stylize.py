@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable
@@ -26,6 +27,7 @@ from vidstyle.timeline import Timeline
 
 if TYPE_CHECKING:
     from vidstyle.backends.base import Backend
+    from vidstyle.enginefile import EngineFile
 
 _FORMS_KEPT = 4
 """Compiled programs a `Stylizer` keeps; a folder of stills of many sizes must not fill the memory."""
@@ -42,6 +44,8 @@ class Job:
     """What the network sees: the same frame, or a smaller one (`LookOptions.work_size`)."""
     vector: NDArray[np.float32]
     """The style vector of this very frame: a style may change from one frame to the next."""
+    look: LookOptions
+    """How this very frame is finished."""
 
 
 class Stylizer:
@@ -49,9 +53,10 @@ class Stylizer:
 
     >>> painted = Stylizer("starry_night")(rgb)
 
-    ``style`` is a shipped name, a style file, a blend such as ``"great_wave:0.7,the_scream:0.3"`` or a
-    `Style`. A graph is compiled at the first frame of each form and kept. Use it from one thread;
-    `prepare` and `compose` alone may run on other threads.
+    ``style`` is a shipped name, a style file, an engine file, a blend such as
+    ``"great_wave:0.7,the_scream:0.3"`` or a `Style`. A graph is compiled at the first frame of each form
+    and kept. ``look`` may be replaced at any time; a frame under way keeps its own. Use it from one
+    thread; `open`, `prepare` and `compose` alone may run on other threads.
     """
 
     def __init__(
@@ -62,10 +67,13 @@ class Stylizer:
         backend: BackendOptions | None = None,
     ) -> None:
         self._style = _style(style)
-        self._network = network_of(self._style)
+        self._engine = self._style.engine
+        # An engine holds the weights, so one that an older version built plays on.
+        self._network = None if self._engine else network_of(self._style)
         self.look = look or LookOptions()
         self._options = backend or BackendOptions()
         self._open: OrderedDict[FrameForm, Backend] = OrderedDict()
+        self._lock = threading.Lock()
 
     @property
     def style(self) -> Style:
@@ -75,7 +83,7 @@ class Stylizer:
     @style.setter
     def style(self, style: str | Path | Style) -> None:
         chosen = _style(style)
-        if network_of(chosen).digest != self._network.digest:
+        if chosen.network_digest != self._style.network_digest:
             raise BadOption(
                 f"style {chosen.name!r} runs on another network than {self._style.name!r}; make a new Stylizer for it"
             )
@@ -90,56 +98,80 @@ class Stylizer:
         job = self.prepare(Frame((rgb,), form, 0, _NO_TIME))
         return self.compose(job, self.submit(job)()).planes[0]
 
-    def open(self, form: FrameForm) -> Backend:
-        """The compiled program for frames of ``form`` (of the work size, if there is one).
+    @property
+    def engine(self) -> EngineFile | None:
+        """The engine file that paints, if the style came out of one."""
+        return self._engine
 
-        `submit` calls it; call it yourself to have the compilation behind you, or to see what runs.
+    def open(self, form: FrameForm, work_size: int | None = None) -> Backend:
+        """The compiled program for frames of ``form``, painted at ``work_size`` rows or as `look` says.
+
+        `submit` calls it; call it yourself, on any thread, to have the compilation behind you, or to see
+        what runs.
         """
-        from vidstyle.backends import open_backend
+        work_form = form.resized(self._work_size(form, work_size or self.look.work_size))
+        with self._lock:
+            known = self._open.get(work_form)
+            if known is not None:
+                self._open.move_to_end(work_form)
+                return known
+        compiled = self._compiled(work_form)  # without the lock: frames of other forms go on meanwhile
+        with self._lock:
+            backend = self._open.setdefault(work_form, compiled)
+            oldest = self._open.popitem(last=False)[1] if len(self._open) > _FORMS_KEPT else None
+        for unneeded in (oldest, compiled if backend is not compiled else None):
+            if unneeded is not None:
+                unneeded.close()
+        return backend
+
+    def _compiled(self, form: FrameForm) -> Backend:
+        from vidstyle.backends import open_backend, open_engine
         from vidstyle.backends.base import Program
         from vidstyle.graph import onnx_from_network
 
-        work_form = form.resized(self._work_size(form))
-        if work_form in self._open:
-            self._open.move_to_end(work_form)
-            return self._open[work_form]
         network = self._network
+        if network is None:
+            assert self._engine is not None
+            if self._options.rebuild:
+                from vidstyle.build import fitting_engine
+
+                self._engine = fitting_engine(self._engine, form, self._options)
+            return open_engine(self._engine, form, self._options)
         program = Program(
             network,
-            work_form,
-            lambda precision: onnx_from_network(network, work_form, precision=precision).SerializeToString(),
+            form,
+            lambda precision: onnx_from_network(network, form, precision=precision).SerializeToString(),
         )
-        self._open[work_form] = open_backend(program, self._options)
-        if len(self._open) > _FORMS_KEPT:
-            self._open.popitem(last=False)[1].close()
-        return self._open[work_form]
+        return open_backend(program, self._options)
 
     def prepare(self, frame: Frame) -> Job:
         """Make the picture that the network sees, and note the style of this moment. Safe on any thread."""
-        form = frame.form
-        size = self._work_size(form)
+        form, look = frame.form, self.look
+        size = self._work_size(form, look.work_size)
         work = frame
         if size != form.size:
             work = frame.with_planes(ops.shrink(frame.planes, form, size), form.resized(size))
-        return Job(frame, work, self._style.vector)
+        return Job(frame, work, self._style.vector, look)
 
     def submit(self, job: Job) -> Callable[[], Planes]:
         """Start the network on a prepared frame; the function returned waits for its planes."""
-        return self.open(job.frame.form).submit(job.work.planes, job.vector)
+        return self.open(job.frame.form, job.look.work_size).submit(job.work.planes, job.vector)
 
     def compose(self, job: Job, styled: Planes) -> Frame:
         """The finished frame from what the network made of it. Safe on any thread."""
-        frame, form = job.frame, job.frame.form
+        frame, form, look = job.frame, job.frame.form, job.look
         if job.work is not job.frame:
             styled = ops.enlarge(styled, job.work.planes, frame.planes, job.work.form, form)
-        if self.look.preserve_color:
+        if look.preserve_color:
             styled = ops.keep_color(frame.planes, styled, form)
-        return frame.with_planes(ops.mix(frame.planes, styled, self.look.strength))
+        return frame.with_planes(ops.mix(frame.planes, styled, look.strength))
 
-    def _work_size(self, form: FrameForm) -> tuple[int, int]:
-        height = self.look.work_size
+    def _work_size(self, form: FrameForm, height: int | None) -> tuple[int, int]:
         if height is None or height >= form.height:
             return form.size
+        card = None if self._engine is None else self._engine.card
+        if card is not None and not card.dynamic and card.best[0] == height:
+            return card.best  # its width may have been rounded otherwise
         # A multiple of four in both directions needs no padding inside the graph.
         rows = max(8, round(height / 4) * 4)
         return rows, max(8, round(rows * form.width / form.height / 4) * 4)

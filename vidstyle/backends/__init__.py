@@ -9,7 +9,9 @@ import platform
 from dataclasses import dataclass
 
 from vidstyle.backends.base import Backend, Program
-from vidstyle.errors import MissingDependency
+from vidstyle.enginefile import EngineFile
+from vidstyle.errors import BadOption, MissingDependency
+from vidstyle.frame import FrameForm
 from vidstyle.options import BackendOptions
 
 _PACKAGES: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -57,6 +59,28 @@ def open_backend(program: Program, options: BackendOptions | None = None) -> Bac
         except MissingDependency as error:
             missing.append(str(error))
     raise MissingDependency(f"no inference library works here: {'; '.join(missing)}")
+
+
+def open_engine(engine: EngineFile, form: FrameForm, options: BackendOptions | None = None) -> Backend:
+    """Load a compiled engine for frames of ``form``.
+
+    Raises `MissingDependency` where its TensorRT is not installed, `EngineMismatch` (with the command
+    that mends it) where it was built for other frames, another GPU or another version, and `BadModel`
+    where it is damaged. There is no falling back.
+    """
+    options = options or BackendOptions()
+    if options.backend not in ("auto", "tensorrt"):
+        raise BadOption(
+            f"{engine.path.name} is an engine, which TensorRT runs; backend is {options.backend!r}: leave it out, "
+            "or give a style instead of the engine"
+        )
+    try:
+        from vidstyle.backends import tensorrt
+    except ImportError as error:
+        install = f"pip install 'vidstyle[{engine.card.library}]'"
+        raise MissingDependency(f"{engine.path.name} cannot be run: {error}; install it with: {install}") from error
+    backend: Backend = tensorrt.open_engine(engine, form, options)
+    return backend
 
 
 def _open(name: str, program: Program, options: BackendOptions) -> Backend:

@@ -43,23 +43,25 @@ class Backend(ABC):
     description: str = ""
     """Library, version, precision and threads, for people."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, form: FrameForm, style_size: int) -> None:
+        self.form = form
+        """Form of the frames in and out."""
+        self.style_size = style_size
+        """Length of a style vector."""
 
     def submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
         """Start one frame and return how to get it.
 
-        ``planes`` are uint8 arrays of ``program.form.plane_shapes`` (any strides); they are read
+        ``planes`` are uint8 arrays of ``form.plane_shapes`` (any strides); they are read
         until the result has been taken, so leave them as they are. ``style`` is float32 of shape
         (style_size,). The resulting planes have the same shapes and belong to the caller.
         """
-        form = self.program.form
+        form = self.form
         found = tuple(plane.shape for plane in planes)
         if found != form.plane_shapes or any(plane.dtype != np.uint8 for plane in planes):
             raise BadOption(f"planes have shapes {found}; this program takes uint8 of {form.plane_shapes}")
-        size = self.program.network.architecture.style_size
-        if style.shape != (size,):
-            raise BadOption(f"style vector has shape {style.shape}; network takes ({size},)")
+        if style.shape != (self.style_size,):
+            raise BadOption(f"style vector has shape {style.shape}; network takes ({self.style_size},)")
         return self._submit(planes, style)
 
     def run(self, planes: Planes, style: NDArray[np.float32]) -> Planes:

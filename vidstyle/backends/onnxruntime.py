@@ -24,7 +24,7 @@ class OnnxRuntimeBackend(Backend):
     name = "onnxruntime"
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
-        super().__init__(program)
+        super().__init__(program.form, program.network.architecture.style_size)
         cuda = "CUDAExecutionProvider" in ort.get_available_providers()
         precision = options.precision if options.precision != "auto" else ("fp16" if cuda else "fp32")
         if precision == "bf16" or (precision == "fp16" and not cuda):
@@ -58,7 +58,7 @@ class OnnxRuntimeBackend(Backend):
                 results = future.result()
             except Exception as error:  # the library's errors derive from nothing narrower
                 raise VidstyleError(f"ONNX Runtime failed on a frame: {error}") from error
-            shapes = self.program.form.plane_shapes
+            shapes = self.form.plane_shapes
             return tuple(result.reshape(shape) for result, shape in zip(results, shapes, strict=True))
 
         return wait

@@ -43,7 +43,7 @@ class OpenVinoBackend(Backend):
     name = "openvino"
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
-        super().__init__(program)
+        super().__init__(program.form, program.network.architecture.style_size)
         self._slots: list[_Slot] = []
         self._free: deque[_Slot] = deque()
         core = _core()
@@ -93,7 +93,7 @@ class OpenVinoBackend(Backend):
                 raise VidstyleError(f"OpenVINO failed on a frame: {_reason(error)}") from error
             outputs = slot.outputs
             self._free.append(slot)
-            shapes = self.program.form.plane_shapes
+            shapes = self.form.plane_shapes
             return tuple(output.reshape(shape) for output, shape in zip(outputs, shapes, strict=True))
 
         return wait

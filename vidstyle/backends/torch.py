@@ -24,12 +24,13 @@ class TorchBackend(Backend):
     name = "torch"
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
-        super().__init__(program)
+        super().__init__(program.form, program.network.architecture.style_size)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         default = "fp16" if self._device.type == "cuda" else "fp32"
         precision = options.precision if options.precision != "auto" else default
         self._type = _TYPES[precision]
         self._threads = options.threads
+        self._padded_size = program.network.architecture.padded_size(program.form.size)
         self._net = TransformNet.from_network(program.network).to(self._device)
         self._net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack it
         self._net.requires_grad_(False)
@@ -49,10 +50,10 @@ class TorchBackend(Backend):
 
     @torch.inference_mode()
     def _stylize(self, planes: Planes, style: NDArray[np.float32]) -> Planes:
-        form = self.program.form
+        form = self.form
         tensors = [torch.from_numpy(np.ascontiguousarray(plane)).to(self._device).float() for plane in planes]
         rgb = _rgb_from_planes(tensors, form)
-        height, width = self.program.network.architecture.padded_size(form.size)
+        height, width = self._padded_size
         rgb = functional.pad(rgb, (0, width - form.width, 0, height - form.height), mode="replicate")
         rgb = rgb.contiguous(memory_format=torch.channels_last)
         vector = torch.from_numpy(style).to(self._device)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from vidstyle.enginefile import SUFFIX, EngineFile
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.networks import ARCHITECTURES, Network
 from vidstyle.style import Style, blend, parse_blend
@@ -47,15 +48,21 @@ def thumbnail(name: str) -> Path | None:
 
 
 def load_style(name_or_path: str | Path) -> Style:
-    """A shipped style by name, or a style file by path.
+    """A shipped style by name, a style file by path, or the style of an engine file.
 
-    A shipped name wins; anything that ends in ``.safetensors`` or holds a path separator and is not
-    a shipped name is a path. `BadOption` suggests the nearest name.
+    A shipped name wins; anything that ends in ``.safetensors`` or ``.engine`` or holds a path separator
+    and is not a shipped name is a path. ``x.engine`` is its first style, ``x.engine#NAME`` another one.
+    `BadOption` suggests the nearest name.
     """
     text = str(name_or_path)
     files = dict(_style_files())
     if text in files:
         return replace(Style.load(files[text]), name=text)
+    engine, _, name = text.partition(f"{SUFFIX}#")
+    if name:
+        return Style.of_engine(EngineFile.open(Path(engine + SUFFIX)), name)
+    if text.endswith(SUFFIX):
+        return Style.of_engine(EngineFile.open(Path(text)))
     path = Path(name_or_path)
     if path.suffix == ".safetensors" or path.exists():
         return Style.load(path)

@@ -1,0 +1,280 @@
+"""Engine files: a bare TensorRT plan, and beside it a JSON file that says what the plan is.
+
+``x.engine`` is what TensorRT wrote and nothing else, so that other tools read it. ``x.engine.json``
+is read as if it were hostile: a plan that does not match its digest is never given to TensorRT, and
+no path in it leads out of its folder.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidstyle.errors import BadModel
+from vidstyle.frame import FrameForm, Matrix, Pixels
+from vidstyle.networks import ARCHITECTURES
+from vidstyle.options import MAX_SIDE, EnginePrecision
+from vidstyle.wholefile import write_whole
+
+SUFFIX = ".engine"
+FILE_FORMAT = "vidstyle-engine"
+FILE_VERSION = 1
+MOST_CARD_BYTES = 64 << 20
+"""A style is 17 kB at most, so this is room for thousands."""
+MOST_PLAN_BYTES = 2 << 30
+
+Size = tuple[int, int]
+LibraryName = Literal["tensorrt", "tensorrt-rtx"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineCard:
+    """What an engine is; the JSON file beside it."""
+
+    network: str
+    """``fast`` or ``paper``."""
+    digest: str
+    """`vidstyle.networks.Network.digest` of the weights in the plan."""
+    pixels: Pixels
+    """Layout of the frames."""
+    matrix: Matrix
+    """YCbCr matrix; without meaning for rgb."""
+    full_range: bool
+    """Range of luma; without meaning for rgb."""
+    smallest: Size
+    """``(height, width)`` of the smallest frame that it takes."""
+    best: Size
+    """The one it is tuned for."""
+    largest: Size
+    """The largest one; equal to ``smallest`` for an engine of one size."""
+    precision: EnginePrecision
+    """Arithmetic."""
+    library: LibraryName
+    """What built it and runs it."""
+    library_version: str
+    """As the library says it."""
+    targets: tuple[str, ...]
+    """Compute capabilities that it was built for, such as ``8.9``."""
+    gpu: str | None
+    """Name of the one GPU that it was built on and for; None for an engine that asks for no particular one."""
+    styles: dict[str, NDArray[np.float32]]
+    """Style vectors by name; at least one. The first is the one that is played where none is named."""
+    weights: str | None = None
+    """Name of the style file, in the same folder, whose own weights the plan holds; None for a shipped network."""
+    plan_bytes: int = 0
+    """Size of the plan."""
+    plan_sha256: str = ""
+    """Digest of the plan."""
+    build: dict[str, Any] = field(default_factory=dict)
+    """For people: seconds, layers by type, the fidelity measured before the build, the options."""
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether it takes more than one size."""
+        return self.smallest != self.largest
+
+    def form(self, size: Size | None = None) -> FrameForm:
+        """Frames as it takes them; of its best size where none is given."""
+        height, width = size or self.best
+        return FrameForm(height=height, width=width, pixels=self.pixels, matrix=self.matrix, full_range=self.full_range)
+
+    def takes(self, size: Size) -> bool:
+        """Whether frames of ``(height, width)`` can be run. A dynamic engine pads them to multiples of 4."""
+        if not self.dynamic:
+            return size == self.best
+        padded = [-(-side // 4) * 4 for side in size]
+        return all(a <= b <= c for a, b, c in zip(self.smallest, padded, self.largest, strict=True))
+
+    def sizes(self) -> str:
+        """For people: ``1280x720``, or ``640x360 to 1920x1080``."""
+        first, last = (f"{width}x{height}" for height, width in (self.smallest, self.largest))
+        return f"{first} to {last}" if self.dynamic else first
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """An engine on disk whose two files belong together."""
+
+    path: Path
+    """Of the plan."""
+    card: EngineCard
+    """What stands beside it."""
+
+    @classmethod
+    def open(cls, path: Path) -> EngineFile:
+        """Read the card beside ``path``; the plan itself is read by `read_plan`.
+
+        `BadModel` says what is missing or wrong, and the command that makes the engine anew.
+        """
+        card_path = card_path_of(path)
+        if not path.is_file():
+            raise BadModel(f"there is no engine {path}; make it with `vidstyle build-engine STYLE -o {path}`")
+        try:
+            size = card_path.stat().st_size
+            if size > MOST_CARD_BYTES:
+                raise BadModel(f"{card_path} has {size >> 20} MiB; such a file has {MOST_CARD_BYTES >> 20} at most")
+            facts = json.loads(card_path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise BadModel(
+                f"{path} stands alone: {card_path.name}, which says what it is, is missing; copy both files, or "
+                f"make the engine again with `vidstyle build-engine STYLE -o {path} --overwrite`"
+            ) from error
+        except OSError as error:
+            raise BadModel(f"cannot read {card_path}: {error.strerror or error}") from error
+        except (ValueError, RecursionError) as error:
+            raise BadModel(_damaged(card_path, f"it is not JSON ({error})")) from error
+        try:
+            return cls(path, _card(facts))
+        except _Fault as fault:
+            raise BadModel(_damaged(card_path, str(fault))) from fault
+
+    def read_plan(self) -> bytes:
+        """The plan, checked against its digest: TensorRT may crash on a damaged one."""
+        card = self.card
+        try:
+            size = self.path.stat().st_size
+            plan = self.path.read_bytes() if size == card.plan_bytes else b""
+        except OSError as error:
+            raise BadModel(f"cannot read {self.path}: {error.strerror or error}") from error
+        if hashlib.sha256(plan).hexdigest() != card.plan_sha256:
+            raise BadModel(
+                f"{self.path} is damaged, or is not the file that {card_path_of(self.path).name} describes "
+                f"({size} bytes; {card.plan_bytes} were written); make it again with "
+                f"`vidstyle build-engine {next(iter(card.styles))} -o {self.path} --overwrite`"
+            )
+        return plan
+
+    @property
+    def weights(self) -> Path | None:
+        """The style file with the weights that the plan holds, beside it; None for a shipped network."""
+        return None if self.card.weights is None else self.path.with_name(self.card.weights)
+
+
+def write_engine(path: Path, plan: bytes, card: EngineCard) -> EngineFile:
+    """Write plan and card, each whole or not at all; ``plan_bytes`` and ``plan_sha256`` are filled in.
+
+    The card goes last: a plan without its card is refused, and so is one that another card describes.
+    """
+    card = replace(card, plan_bytes=len(plan), plan_sha256=hashlib.sha256(plan).hexdigest())
+    try:
+        write_whole(path, plan)
+        write_whole(card_path_of(path), (json.dumps(_facts(card), indent=1) + "\n").encode())
+    except OSError as error:
+        raise BadModel(f"cannot write {path}: {error.strerror or error}") from error
+    return EngineFile(path, card)
+
+
+def card_path_of(path: Path) -> Path:
+    """``x.engine.json`` for ``x.engine``."""
+    return path.with_name(path.name + ".json")
+
+
+class _Fault(ValueError):
+    """What is wrong with a card, as half a sentence."""
+
+
+def _damaged(path: Path, why: str) -> str:
+    engine = path.name.removesuffix(".json")
+    return f"{path} is damaged: {why}; make the engine again with `vidstyle build-engine STYLE -o {engine} --overwrite`"
+
+
+def _facts(card: EngineCard) -> dict[str, Any]:
+    facts = {name: getattr(card, name) for name in EngineCard.__dataclass_fields__}
+    styles = {
+        name: base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode() for name, vector in card.styles.items()
+    }
+    return {"format": FILE_FORMAT, "version": FILE_VERSION, **facts, "styles": styles}
+
+
+def _card(facts: Any) -> EngineCard:
+    if not isinstance(facts, dict) or facts.get("format") != FILE_FORMAT:
+        raise _Fault(f"it is not a {FILE_FORMAT} file")
+    if facts.get("version") != FILE_VERSION:
+        raise _Fault(f"it has version {facts.get('version')!r}, and this vidstyle reads version {FILE_VERSION}")
+    sizes = {name: _size(facts, name) for name in ("smallest", "best", "largest")}
+    if any(not a <= b <= c for a, b, c in zip(*sizes.values(), strict=True)):
+        raise _Fault("its sizes do not rise from smallest to largest")
+    network = _choice(facts, "network", tuple(ARCHITECTURES))
+    weights = facts.get("weights")
+    if weights is not None and (not isinstance(weights, str) or not _is_bare_name(weights)):
+        raise _Fault(f"weights is {weights!r}, which is not the name of a file in the same folder")
+    gpu = facts.get("gpu")
+    if not (gpu is None or isinstance(gpu, str)):
+        raise _Fault("gpu is not a name")
+    targets, build = facts.get("targets"), facts.get("build", {})
+    if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+        raise _Fault("targets is not a list of compute capabilities")
+    if not isinstance(build, dict):
+        raise _Fault("build is not an object")
+    full_range, plan_bytes = facts.get("full_range"), facts.get("plan_bytes")
+    if not isinstance(full_range, bool):
+        raise _Fault("full_range is neither true nor false")
+    if type(plan_bytes) is not int or not 0 <= plan_bytes <= MOST_PLAN_BYTES:
+        raise _Fault("plan_bytes is no size of a plan")
+    return EngineCard(
+        network=network,
+        digest=_text(facts, "digest"),
+        pixels=_choice(facts, "pixels", get_args(Pixels)),  # type: ignore[arg-type]  # one of them
+        matrix=_choice(facts, "matrix", get_args(Matrix)),  # type: ignore[arg-type]
+        full_range=full_range,
+        **sizes,
+        precision=_choice(facts, "precision", get_args(EnginePrecision)),  # type: ignore[arg-type]
+        library=_choice(facts, "library", get_args(LibraryName)),  # type: ignore[arg-type]
+        library_version=_text(facts, "library_version"),
+        targets=tuple(targets),
+        gpu=gpu,
+        styles=_styles(facts, ARCHITECTURES[network].style_size),
+        weights=weights,
+        plan_bytes=plan_bytes,
+        plan_sha256=_text(facts, "plan_sha256"),
+        build=build,
+    )
+
+
+def _text(facts: dict[str, Any], name: str) -> str:
+    value = facts.get(name)
+    if not isinstance(value, str):
+        raise _Fault(f"{name} is missing")
+    return value
+
+
+def _choice(facts: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
+    value = _text(facts, name)
+    if value not in choices:
+        raise _Fault(f"{name} is {value!r}, not one of {', '.join(choices)}")
+    return value
+
+
+def _size(facts: dict[str, Any], name: str) -> Size:
+    value = facts.get(name)
+    if not isinstance(value, list) or len(value) != 2 or not all(type(n) is int and 1 <= n <= MAX_SIDE for n in value):
+        raise _Fault(f"{name} is not a [height, width]")
+    return value[0], value[1]
+
+
+def _styles(facts: dict[str, Any], length: int) -> dict[str, NDArray[np.float32]]:
+    stored = facts.get("styles")
+    if not isinstance(stored, dict) or not stored:
+        raise _Fault("it names no style")
+    styles = {}
+    for name, text in stored.items():
+        try:
+            values = np.frombuffer(base64.b64decode(text, validate=True), "<f4")
+        except (ValueError, TypeError) as error:
+            raise _Fault(f"style {name!r} is no vector") from error
+        if values.shape != (length,) or not math.isfinite(float(np.abs(values).sum(dtype=np.float64))):
+            raise _Fault(f"style {name!r} is no vector of {length} finite numbers")
+        styles[name] = values.astype(np.float32)
+    return styles
+
+
+def _is_bare_name(name: str) -> bool:
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0:")
