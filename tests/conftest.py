@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from vidstyle.gpu import nvidia_driver
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,11 +37,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--slow"):
-        return
+    without_gpu = not os.environ.get("FAIL_WITHOUT_CUDA") and not has_gpu()
     for item in items:
-        if "slow" in item.keywords:
+        if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+        if "needs_cuda" in item.keywords and without_gpu:
+            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU"))
+
+
+def has_gpu() -> bool:
+    """Whether the driver of an NVIDIA GPU answers."""
+    try:
+        driver = nvidia_driver()
+    except OSError:
+        return False
+    return driver is not None and bool(driver.gpus)
 
 
 def repository() -> Path:

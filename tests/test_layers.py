@@ -55,6 +55,10 @@ ALLOWED_IN = {
     "openvino": ("vidstyle.backends.openvino",),
     "onnxruntime": ("vidstyle.backends.onnxruntime",),
     "onnx": ("vidstyle.graph",),
+    "tensorrt": ("vidstyle.backends.tensorrt",),
+    "tensorrt_rtx": ("vidstyle.backends.tensorrt",),
+    "cuda": ("vidstyle.backends.tensorrt",),
+    "pyvirtualcam": ("vidstyle.video.virtual_camera",),
 }
 
 
