@@ -10,8 +10,10 @@ import av
 import numpy as np
 import pytest
 from media import Audio, make_sound, make_video, picture, png_cover, psnr, read_contents
+from networks import rgb_from_planes
 
 from vidstyle.errors import VideoError
+from vidstyle.frame import Matrix, Pixels
 from vidstyle.options import ClipOptions
 from vidstyle.video.source import VideoSource
 
@@ -55,6 +57,29 @@ def test_yuv_planes_are_views_without_a_copy(tmp_path: Path) -> None:
     assert all(plane.base is not None for frame in kept for plane in frame.planes)
     rgb = np.array([f.planes[0].mean() for f in kept])  # still readable after the file is closed
     assert np.all(rgb > 0)
+
+
+@pytest.mark.parametrize("pixels", ["i420", "nv12"])
+@pytest.mark.parametrize(
+    ("matrix", "full_range", "color"),
+    [
+        ("bt709", False, {"colorspace": 6, "color_range": 1}),
+        ("bt601", False, {"colorspace": 1, "color_range": 1}),
+        ("bt601", True, {"colorspace": 6, "color_range": 1}),
+        ("bt709", False, {"colorspace": 1, "color_range": 2}),
+        ("bt709", True, {"colorspace": 6, "color_range": 1}),
+    ],
+)
+def test_frames_come_in_the_matrix_and_range_asked_for(
+    tmp_path: Path, pixels: Pixels, matrix: Matrix, full_range: bool, color: dict[str, int]
+) -> None:
+    path = make_video(tmp_path / "a.mp4", frames=2, color=color, smooth=True)
+    with VideoSource(path) as plain, VideoSource(path, pixels=pixels, matrix=matrix, full_range=full_range) as source:
+        assert (source.form.matrix, source.form.full_range) == (matrix, full_range)
+        assert (plain.form.matrix, plain.form.full_range) != (matrix, full_range)
+        for before, after in zip(plain.frames(), source.frames(), strict=True):
+            expected = rgb_from_planes(before.planes, before.form)
+            assert psnr(rgb_from_planes(after.planes, after.form), expected) > 38
 
 
 def test_closing_twice_and_in_the_middle_is_fine(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle import ops
 from vidstyle.errors import BadOption
-from vidstyle.frame import Frame, FrameForm, Planes
+from vidstyle.frame import Frame, FrameForm, Pixels, Planes
 from vidstyle.gallery import default_style_name, load_blend, network_of
 from vidstyle.options import MAX_SIDE, BackendOptions, ClipOptions, EncodeOptions, LookOptions, check_between
 from vidstyle.pipeline import Pipeline, StageSeconds
@@ -324,8 +324,12 @@ def render(
     timeline = style if isinstance(style, Timeline) else Timeline([(0, _style(style))])
     with ExitStack() as stack:
         stylizer = stack.enter_context(Stylizer(timeline.keys[0].style, look=look, backend=backend))
-        pixels: Literal["i420", "rgb"] = "rgb" if encode.pixel_format == "yuv444p" else "i420"
-        video = stack.enter_context(VideoSource(source, pixels=pixels, clip=clip))
+        pixels: Pixels = "rgb" if encode.pixel_format == "yuv444p" else "i420"
+        matrix = full_range = None
+        if stylizer.engine is not None:  # its colors are those that it was built for
+            card = stylizer.engine.card
+            pixels, matrix, full_range = card.pixels, card.matrix, card.full_range
+        video = stack.enter_context(VideoSource(source, pixels=pixels, matrix=matrix, full_range=full_range, clip=clip))
         _check_end(timeline, video.info.duration, clip)
         form = video.form.resized(_output_size(video.form, size))
         sink = stack.enter_context(

@@ -17,13 +17,16 @@ from vidstyle.video.info import (
     MATRIX_BT470BG,
     MATRIX_BT709,
     MATRIX_SMPTE170M,
+    RANGE_FULL,
     UNSPECIFIED,
     VideoInfo,
+    guessed_matrix,
     is_rgb,
 )
 
 _FORMATS = {"rgb": "rgb24", "i420": "yuv420p", "nv12": "nv12"}
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+_SWS_RANGE = {False: ColorRange.MPEG, True: ColorRange.JPEG}
 _SWS_MATRIX: dict[Matrix, Colorspace] = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709}
 # Bilinear chroma, and the slower rounding: without it a conversion is off by up to two levels.
 _SCALER = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -41,6 +44,8 @@ class PlaneReader:
         self._form = form
         turned = info.rotation in (90, 270)
         self._stored_size = info.size[::-1] if turned else info.size
+        self._matrix = guessed_matrix(info.color.matrix, self._stored_size[0])
+        self._full_range = info.color.range == RANGE_FULL
         self._reformatter = VideoReformatter()
 
     def read(self, frame: VideoFrame) -> Planes:
@@ -55,23 +60,25 @@ class PlaneReader:
             frame, name = _with_neutral_chroma(frame), "yuv420p"
         if name == "yuvj420p":
             name = "yuv420p"  # the same bytes; the range is in the form
-        same_matrix = frame.colorspace in (UNSPECIFIED, MATRIX_BT709, MATRIX_BT470BG, MATRIX_SMPTE170M)
+        # Others, which few files have, FFmpeg's scaler knows by the frame's own tag.
+        known_matrix = frame.colorspace in (UNSPECIFIED, MATRIX_BT709, MATRIX_BT470BG, MATRIX_SMPTE170M)
         if (
             name == _FORMATS[form.pixels] == "yuv420p"
-            and same_matrix
+            and known_matrix
+            and (form.matrix, form.full_range) == (self._matrix, self._full_range)
             and (frame.height, frame.width) == (height, width)
         ):
             return frame
-        color_range = ColorRange.JPEG if form.full_range else ColorRange.MPEG
+        color_range = _SWS_RANGE[self._full_range]
         return self._reformatter.reformat(
             frame,
             width,
             height,
             _FORMATS[form.pixels],
-            src_colorspace=None if is_rgb(frame) or not same_matrix else _SWS_MATRIX[form.matrix],
+            src_colorspace=None if is_rgb(frame) or not known_matrix else _SWS_MATRIX[self._matrix],
             src_color_range=ColorRange.JPEG if is_rgb(frame) else (frame.color_range or color_range),
             dst_colorspace=_SWS_MATRIX[form.matrix],
-            dst_color_range=ColorRange.JPEG if form.pixels == "rgb" else color_range,
+            dst_color_range=_SWS_RANGE[form.full_range or form.pixels == "rgb"],
             interpolation=_SCALER,
             threads=1,
         )
@@ -113,7 +120,7 @@ class PlaneWriter:
         for plane, target, shape in zip(frame.planes, made.planes, form.resized(self._size).plane_shapes, strict=True):
             np.copyto(plane_view(target, shape), plane[: shape[0], : shape[1]])
         if made.format.name != self._pixel_format or self._scaled != self._size:
-            color_range = ColorRange.JPEG if form.full_range else ColorRange.MPEG
+            color_range = _SWS_RANGE[form.full_range]
             from_rgb = form.pixels == "rgb"
             made = self._reformatter.reformat(
                 made,

@@ -8,7 +8,6 @@ from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import av.error
 from av.container import InputContainer
@@ -16,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vidstyle.errors import VideoError
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import Frame, FrameForm, Matrix, Pixels
 from vidstyle.options import ClipOptions
 from vidstyle.video.container import open_input, packets
 from vidstyle.video.deinterlace import Deinterlacer
@@ -45,13 +44,16 @@ class VideoSource:
         self,
         path: Path,
         *,
-        pixels: Literal["i420", "rgb"] = "i420",
+        pixels: Pixels = "i420",
+        matrix: Matrix | None = None,
+        full_range: bool | None = None,
         clip: ClipOptions | None = None,
         threads: int | None = None,
     ) -> None:
         """Open ``path`` and decode its first picture. Raises `VideoError` naming the file.
 
-        ``threads`` is how many threads the decoder may use; None lets it choose.
+        Frames have the matrix and range of the file, or those given. ``threads`` is how many threads the
+        decoder may use; None lets it choose.
         """
         self.path = path
         self.info: VideoInfo = probe(path)
@@ -63,8 +65,8 @@ class VideoSource:
             height=height,
             width=width,
             pixels=pixels,
-            matrix=guessed_matrix(color.matrix, stored_height),
-            full_range=color.range == RANGE_FULL,
+            matrix=matrix or guessed_matrix(color.matrix, stored_height),
+            full_range=color.range == RANGE_FULL if full_range is None else full_range,
         )
         """Form of every frame."""
         self._ledger: LossLedger | None = None
