@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from vidstyle.cli.optimize import Optimizer, Wishes, optimize_options
-from vidstyle.cli.params import backend_from, backend_options, chosen_style, look_from, look_options, style_option
+from vidstyle.cli.params import (
+    backend_from,
+    backend_options,
+    chosen_style,
+    gpu_options,
+    look_from,
+    look_options,
+    style_option,
+)
 from vidstyle.errors import BadOption
 from vidstyle.options import BackendName, Precision
 
@@ -28,6 +36,7 @@ PIPE = Path("-")
 @style_option
 @look_options
 @backend_options
+@gpu_options
 @click.option("--format", "suffix", default="png", show_default=True, help="Kind of picture when OUT is -.")
 @click.option("--overwrite", "-y", is_flag=True, help="Replace files that exist.")
 @optimize_options
@@ -43,6 +52,8 @@ def image(
     backend: BackendName,
     precision: Precision,
     threads: int | None,
+    gpu: int | None,
+    rebuild: bool,
     suffix: str,
     overwrite: bool,
     optimize: bool,
@@ -73,6 +84,8 @@ def image(
     if optimize:
         if folder:
             raise BadOption(f"{source} is a folder; --optimize takes minutes a picture, so give it one picture")
+        if gpu is not None or rebuild:
+            raise click.UsageError("--gpu and --rebuild are not for --optimize, which runs on the --device of PyTorch")
         optimizer = Optimizer(style, wishes, look=look, backend=backend, precision=precision, threads=threads)
         _one(optimizer, source, output, ending, overwrite)
         if optimizer.interrupted:
@@ -89,7 +102,8 @@ def image(
             f"{style} is a picture, not a style; make a style of it with `vidstyle adapt {style} -o mine.safetensors`, "
             "or give --optimize"
         )
-    with Stylizer(chosen_style(style), look=look, backend=backend_from(backend, precision, threads)) as stylizer:
+    options = backend_from(backend, precision, threads, gpu, rebuild)
+    with Stylizer(chosen_style(style), look=look, backend=options) as stylizer:
         if not folder:
             _one(partial(stylize_still, stylizer), source, output, ending, overwrite)
         elif _folder(stylizer, source, output, overwrite):

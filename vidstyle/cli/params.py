@@ -127,14 +127,26 @@ def backend_options(command: F) -> F:
     return command
 
 
+def gpu_options(command: F) -> F:
+    """``--gpu`` and ``--rebuild``; see `backend_from`."""
+    for option in (
+        click.option("--rebuild", is_flag=True, help="Build an engine file again where it does not fit this machine."),
+        click.option("--gpu", type=click.IntRange(0, 1023), metavar="N", help="Run on NVIDIA GPU number N, from 0."),
+    ):
+        command = option(command)
+    return command
+
+
 def look_from(strength: float, preserve_color: bool, work_size: int | None) -> LookOptions:
     """The options of `look_options` as the library takes them."""
     return LookOptions(strength=strength, preserve_color=preserve_color, work_size=work_size)
 
 
-def backend_from(backend: BackendName, precision: Precision, threads: int | None) -> BackendOptions:
-    """The options of `backend_options` as the library takes them."""
-    return BackendOptions(backend=backend, precision=precision, threads=threads)
+def backend_from(
+    backend: BackendName, precision: Precision, threads: int | None, gpu: int | None = None, rebuild: bool = False
+) -> BackendOptions:
+    """The options of `backend_options` and `gpu_options` as the library takes them."""
+    return BackendOptions(backend=backend, precision=precision, threads=threads, gpu=gpu, rebuild=rebuild)
 
 
 def chosen_style(style: str | None) -> Style:

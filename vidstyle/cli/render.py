@@ -16,6 +16,7 @@ from vidstyle.cli.params import (
     backend_from,
     backend_options,
     chosen_timeline,
+    gpu_options,
     look_from,
     look_options,
     style_option,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     help="yuv444p keeps odd sizes and full color.",
 )
 @backend_options
+@gpu_options
 @click.option("--skip-errors", is_flag=True, help="Succeed even if some frames cannot be decoded.")
 @click.option("--overwrite", "-y", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
@@ -71,6 +73,8 @@ def render(
     backend: BackendName,
     precision: Precision,
     threads: int | None,
+    gpu: int | None,
+    rebuild: bool,
     skip_errors: bool,
     overwrite: bool,
     as_json: bool,
@@ -86,7 +90,7 @@ def render(
             chosen_timeline(style, style_at, fade),
             size=size,
             look=look_from(strength, preserve_color, work_size),
-            backend=backend_from(backend, precision, threads),
+            backend=backend_from(backend, precision, threads, gpu, rebuild),
             encode=EncodeOptions(codec=codec, crf=crf, preset=preset, pixel_format=pixel_format),
             clip=ClipOptions(start=start, end=end, skip_errors=skip_errors),
             overwrite=overwrite,
