@@ -1,0 +1,113 @@
+"""A stream on its way to a server, by way of a process of its own.
+
+PyAV holds the interpreter's lock while an output connects and while it ends, and gives FFmpeg no time
+limit: a server that does not answer would stop the live picture, and one that does not read would keep
+`close` from returning. A process can be ended at any time. It gets the packets, not the pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from vidstyle.errors import VideoError
+from vidstyle.video.targets import Target
+
+_CHILD = Path(__file__).with_name("relay_child.py")
+_PATIENCE_SECONDS = 10.0
+"""How long the server may take to answer, or to read on."""
+_FAREWELL_SECONDS = 1.0
+"""How long the last packets may take once all are handed over."""
+
+
+class Relay:
+    """A file to write NUT to; `kill` may be called from any thread and ends a blocked `write`."""
+
+    def __init__(self, target: Target, *, patience: float = _PATIENCE_SECONDS) -> None:
+        """Start it. Raises `VideoError` where no process can be started."""
+        self._target = target
+        self._patience = patience
+        self._reason: str | None = None
+        self.opened = threading.Event()
+        """Set when the server has taken the stream."""
+        self.closed = False
+        """True when nothing more can be written; PyAV then writes no trailer."""
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(_CHILD)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is for us; it ends when its input does
+            )
+        except OSError as error:
+            raise VideoError(f"cannot start a process to send to {target.name}: {error.strerror}") from error
+        self._listener = threading.Thread(target=self._listen, name="vidstyle-relay")
+        self._listener.start()
+        # Not as arguments: these can be read by every user of the machine, and the URL may hold a key.
+        order = {"url": target.where, "muxer": target.muxer, "options": target.options, "patience": patience}
+        with contextlib.suppress(VideoError):  # it is told at the first write
+            self.write(json.dumps(order).encode() + b"\n")
+
+    def write(self, data: bytes) -> int:
+        """Pass all of ``data`` on; blocks while the far end does not read. Raises `VideoError`."""
+        assert self._process.stdin is not None
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._process.stdin.write(view) :]
+        except (OSError, ValueError) as error:
+            self.closed = True
+            raise self.error() from error
+        return len(data)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection is gone, or never came about."""
+        return self._process.poll() is not None
+
+    def error(self) -> VideoError:
+        """Why it ended. Waits a moment for the last words."""
+        self._listener.join(_FAREWELL_SECONDS)
+        reason = self._reason
+        if reason is None and self.opened.is_set():
+            reason = f"it took nothing for {self._patience:g} s, or the connection ended"
+        elif reason is None:
+            reason = f"no answer within {self._patience:g} s"
+        return VideoError(f"cannot send to {self._target.name}: {reason}; trying again")
+
+    def close(self) -> None:
+        """Let the last packets out, within a second, and end the process. Closing twice is fine."""
+        self.closed = True
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_FAREWELL_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._listener.join()
+        self._process.stdout.close()
+
+    def kill(self) -> None:
+        """End it at once; what is under way is lost."""
+        self._process.kill()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        # Not `readline`: the pipe has no buffer, so that it can be closed from another thread.
+        heard = b""
+        while data := self._process.stdout.read(4096):
+            *lines, heard = (heard + data).split(b"\n")
+            for line in lines:
+                word, _, rest = line.decode(errors="replace").partition(" ")
+                if word == "open":
+                    self.opened.set()
+                elif word == "lost":
+                    self._reason = rest

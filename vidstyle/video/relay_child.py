@@ -1,0 +1,84 @@
+"""The program that `vidstyle.video.relay` starts: a stream from standard input on to a server.
+
+It imports nothing of vidstyle: it is started by its path, and again whenever the connection was lost.
+Standard input begins with a line of JSON (url, muxer, options, seconds of patience), then comes the
+stream as NUT. Standard output gets ``open`` when the server has taken it, or ``lost`` and the reason.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import av
+import av.error
+
+_INPUT, _OUTPUT = 0, 1
+
+
+def main() -> None:
+    """Carry one stream until it ends, or the connection does."""
+    try:
+        order = json.loads(_line())
+    except ValueError:
+        return  # whoever started this has ended already
+    try:
+        _carry(order)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        _say(f"lost {getattr(error, 'strerror', None) or error}")
+
+
+def _carry(order: dict[str, Any]) -> None:
+    patience = float(order["patience"])
+    # The streams' header says all that is needed: no packets are read ahead to find out more.
+    quick = {"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0", "fflags": "nobuffer"}
+    with av.open("pipe:0", format="nut", container_options=quick) as source:
+        output = av.open(order["url"], "w", format=order["muxer"], container_options=order["options"])
+        tracks = {stream.index: output.add_stream_from_template(stream, opaque=True) for stream in source.streams}
+        with _deadline(patience):
+            output.start_encoding()
+        _say("open")
+        try:
+            for packet in source.demux():
+                if packet.dts is None:
+                    continue
+                packet.stream = tracks[packet.stream.index]
+                with _deadline(patience):
+                    output.mux_one(packet)
+        finally:
+            with _deadline(patience):
+                output.close()
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """End this process if what is inside takes longer.
+
+    PyAV holds the interpreter while it connects and gives FFmpeg no time limit for writing, so neither
+    another thread nor a signal handler would run; the watchdog of `faulthandler` needs neither.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _line() -> bytes:
+    # Byte by byte: what follows the line is FFmpeg's to read.
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(_INPUT, 1)):
+        line += byte
+    return line
+
+
+def _say(text: str) -> None:
+    os.write(_OUTPUT, (" ".join(text.split()) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
