@@ -1,0 +1,375 @@
+"""An ONNX graph to a plan: TensorRT's builder, its proof, and how it is watched and stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from vidstyle.backends.tensorrt.library import Library
+from vidstyle.backends.tensorrt.targets import AMPERE_AND_LATER, PORTABLE, GpuFacts, compute_capabilities
+from vidstyle.errors import BadModel, BadOption
+from vidstyle.options import BuildOptions
+from vidstyle.wholefile import write_whole
+
+_TIMINGS_MAGIC = b"vidstyle-timings-1\n"
+_DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True)
+class BuildProgress:
+    """How far a build has come."""
+
+    fraction: float
+    """0 to 1; it never falls, and says nothing about time."""
+    phase: str
+    """What is done now, as TensorRT calls it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What TensorRT made of a graph, and what is known about it."""
+
+    plan: bytes
+    """What is written to the engine file."""
+    targets: tuple[str, ...]
+    """Compute capabilities that it was built for, ascending."""
+    gpu: str | None
+    """Name of the one GPU that it is for; None where it asks for no particular one."""
+    layers: dict[str, int]
+    """Layers that compute, by the type of their result: ``half``, ``float``."""
+    convolutions: dict[str, int]
+    """Convolutions, by type."""
+    norms: dict[str, int]
+    """Instance norms, by the type of their statistics."""
+    seconds: float
+    """Parsing and building."""
+    inspected: dict[str, int] | None = None
+    """Layers of the engine itself by type, where a GPU let it be loaded."""
+    notes: list[str] = field(default_factory=list)
+    """What was asked for and has no effect; one sentence each."""
+
+
+def build_plan(
+    graph: bytes,
+    options: BuildOptions,
+    library: Library,
+    on_progress: Callable[[BuildProgress], None] | None = None,
+    *,
+    gpu: GpuFacts | None = None,
+) -> Plan:
+    """Build the ONNX model ``graph`` for the targets that ``options`` name.
+
+    ``gpu`` is the GPU that this thread's CUDA context belongs to, None where there is none: then only
+    TensorRT-RTX builds. ``on_progress`` is called on this thread, often. What it raises, or Ctrl-C, stops
+    the build at its next step and is raised here. Raises `BadOption` for what the library cannot do, and
+    `BadModel` with the library's own words where it fails, or where the types of the layers are not those
+    that were asked for.
+    """
+    began, mark = time.perf_counter(), library.messages.mark()
+    module = library.module
+    targets = compute_capabilities(options.targets, library, gpu)
+    if options.refit and library.is_rtx and gpu is None:
+        raise BadOption(
+            f"{library.name} {library.version} builds refittable engines only on a machine with a GPU, "
+            "and none answers here; leave out --refit"
+        )
+    try:
+        builder = module.Builder(library.logger)
+        # TensorRT 10 has to be asked for it; TensorRT 11 and TensorRT-RTX do nothing else.
+        network = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    except TypeError as error:  # how the binding says that there is no driver
+        why = library.messages.since(mark)
+        raise BadModel(f"{library.name} {library.version} does not start here: {why}") from error
+    parser = module.OnnxParser(network, library.logger)
+    if not parser.parse(graph):
+        raise BadModel(f"{library.name} {library.version} cannot read the graph: {library.messages.since(mark)}")
+    layers, convolutions, norms = _types(module, network)
+    _check_types(options, convolutions, norms)
+
+    notes: list[str] = []
+    config = _config(builder, network, options, library, targets, gpu, notes)
+    timings = _timings(config, options, library, gpu, notes)
+    monitor = _monitor(module, on_progress)
+    config.progress_monitor = monitor
+    with _signals_kept(monitor):
+        memory = builder.build_serialized_network(network, config)
+    if monitor.stopped_by is not None:
+        raise monitor.stopped_by
+    if memory is None:
+        raise BadModel(f"{library.name} {library.version} cannot build this engine: {library.messages.since(mark)}")
+    plan = bytes(memory)
+    if timings is not None:
+        _keep_timings(timings, config, notes)
+    return Plan(
+        plan=plan,
+        targets=targets,
+        gpu=None if library.is_rtx or gpu is None or targets == (AMPERE_AND_LATER,) else gpu.name,
+        layers=layers,
+        convolutions=convolutions,
+        norms=norms,
+        seconds=time.perf_counter() - began,
+        inspected=None if gpu is None else inspect_plan(plan, library),
+        notes=notes,
+    )
+
+
+def _config(
+    builder: Any,
+    network: Any,
+    options: BuildOptions,
+    library: Library,
+    targets: tuple[str, ...],
+    gpu: GpuFacts | None,
+    notes: list[str],
+) -> Any:
+    module = library.module
+    config = builder.create_builder_config()
+    if options.precision == "fp32":
+        # It is on by default, and would round every product to 10 bits, as FP16 does.
+        config.clear_flag(module.BuilderFlag.TF32)
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    if options.refit:
+        config.set_flag(module.BuilderFlag.REFIT)
+    if gpu is not None:
+        config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # or the inspector tells names only
+    if options.dynamic:
+        config.add_optimization_profile(_profile(builder, network, options))
+    if library.is_rtx:
+        # Left alone it builds for these; a list would keep later GPUs out.
+        if targets != PORTABLE:
+            config.num_compute_capabilities = len(targets)
+            for index, target in enumerate(targets):
+                number = getattr(module.ComputeCapability, f"SM{target.replace('.', '')}")
+                config.set_compute_capability(number, index)
+    elif targets == (AMPERE_AND_LATER,):
+        config.hardware_compatibility_level = module.HardwareCompatibilityLevel.AMPERE_PLUS
+        notes.append("a portable TensorRT engine is slower than one for the current GPU alone")
+    return config
+
+
+def _profile(builder: Any, network: Any, options: BuildOptions) -> Any:
+    """The sizes of each input, from its own symbolic dimensions."""
+    profile = builder.create_optimization_profile()
+    sizes = (options.smallest or options.size, options.size, options.largest or options.size)
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        if -1 in tuple(tensor.shape):
+            profile.set_shape(tensor.name, *(_shape(tensor.name, tuple(tensor.shape), size) for size in sizes))
+    return profile
+
+
+def _shape(name: str, shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, ...]:
+    rows, columns = size if name in ("frame", "y") else (size[0] // 2, size[1] // 2)
+    sides = iter((rows, columns))
+    return tuple(next(sides) if length == -1 else length for length in shape)
+
+
+def _types(module: Any, network: Any) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Layers that compute, convolutions and instance norms of a parsed network, by the type of their result.
+
+    The network is strongly typed: the engine has to keep these types.
+    """
+    kinds = module.LayerType
+    computing = {
+        getattr(kinds, name)
+        for name in ("CONVOLUTION", "DECONVOLUTION", "ELEMENTWISE", "ACTIVATION", "UNARY", "REDUCE", "NORMALIZATION")
+    }
+    layers: Counter[str] = Counter()
+    convolutions: Counter[str] = Counter()
+    norms: Counter[str] = Counter()
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        kind = layer.get_output(0).dtype.name.lower()
+        if layer.type not in computing or kind not in ("half", "float", "bf16"):
+            continue  # the rest computes shapes
+        layers[kind] += 1
+        if layer.type in (kinds.CONVOLUTION, kinds.DECONVOLUTION):
+            convolutions[kind] += 1
+        if layer.type == kinds.NORMALIZATION:
+            norms[kind] += 1
+    return dict(layers), dict(convolutions), dict(norms)
+
+
+def _check_types(options: BuildOptions, convolutions: dict[str, int], norms: dict[str, int]) -> None:
+    half, single = convolutions.get("half", 0), convolutions.get("float", 0)
+    # One convolution takes the mean of a color, which FP16 does not hold.
+    if options.precision == "fp16" and (half == 0 or single > 1):
+        raise BadModel(
+            f"an fp16 engine was asked for, and {single} of the network's {half + single} convolutions came out in "
+            "fp32; nothing was written: build with --precision fp32, or report this"
+        )
+    if options.precision == "fp32" and half:
+        raise BadModel(f"an fp32 engine was asked for, and {half} convolutions came out in fp16; report this")
+    if set(norms) - {"float"}:
+        raise BadModel(
+            f"the instance norms' statistics came out as {', '.join(norms)}, which a flat frame overflows; report this"
+        )
+
+
+def inspect_plan(plan: bytes, library: Library) -> dict[str, int] | None:
+    """Layers of a plan by the type of their results, from TensorRT's inspector; needs the GPU it is for.
+
+    None where it cannot be loaded or does not say: it may be for another GPU.
+    """
+    module = library.module
+    runtime = module.Runtime(library.logger)  # host code in engines stays forbidden, as it is by default
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        return None
+    text = engine.create_engine_inspector().get_engine_information(module.LayerInformationFormat.JSON)
+    try:
+        layers = json.loads(text)["Layers"]
+        return dict(Counter(_type_of(layer) for layer in layers)) if layers else None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _type_of(layer: dict[str, Any]) -> str:
+    """``half``, ``float`` or ``other``: the versions of TensorRT word it differently."""
+    text = " ".join(str(value) for output in layer["Outputs"] for value in output.values()).lower()
+    if "half" in text or "fp16" in text:
+        return "half"
+    return "float" if "float" in text or "fp32" in text else "other"
+
+
+def _monitor(module: Any, on_progress: Callable[[BuildProgress], None] | None) -> Any:
+    base = module.IProgressMonitor
+
+    class Monitor(base):  # type: ignore[misc, valid-type]  # the class is known only when the module is
+        """Turns nested phases into one fraction. TensorRT may call it from several threads.
+
+        Nothing may be raised in here: it is called by C++.
+        """
+
+        def __init__(self) -> None:
+            base.__init__(self)
+            self.stopped_by: BaseException | None = None
+            self._lock = threading.RLock()
+            self._phases: dict[str, _Phase] = {}
+            self._fraction = 0.0
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            with self._lock:
+                parent = self._phases.get(parent_phase or "")
+                begin, width = parent.step() if parent else (0.0, 1.0)
+                self._phases[phase_name] = _Phase(begin, width / max(num_steps, 1))
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            try:
+                with self._lock:
+                    phase = self._phases.get(phase_name)
+                    if phase is not None:
+                        phase.done = step + 1
+                        self._fraction = max(self._fraction, min(1.0, phase.step()[0]))
+                    if on_progress is not None and self.stopped_by is None:
+                        on_progress(BuildProgress(self._fraction, phase_name))
+            except BaseException as error:
+                self.stop(error)
+            return self.stopped_by is None
+
+        def phase_finish(self, phase_name: str) -> None:
+            with self._lock:
+                self._phases.pop(phase_name, None)
+
+        def stop(self, error: BaseException) -> None:
+            """End the build at its next step."""
+            self.stopped_by = self.stopped_by or error
+
+    return Monitor()
+
+
+@dataclass
+class _Phase:
+    begin: float
+    width: float
+    """Of one step, as a fraction of the build."""
+    done: int = 0
+
+    def step(self) -> tuple[float, float]:
+        """Where its current step begins, and how wide it is."""
+        return self.begin + self.done * self.width, self.width
+
+
+@contextmanager
+def _signals_kept(monitor: Any) -> Iterator[None]:
+    """Signals stop the build instead of raising inside TensorRT's callbacks; their handlers run afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)
+        monitor.stop(KeyboardInterrupt())
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    replaced = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in replaced:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
+        for arrival in arrived[:1]:
+            replaced[signal.Signals(arrival)](arrival, None)
+
+
+@dataclass(frozen=True)
+class _Timings:
+    path: Path
+    key: bytes
+
+
+def _timings(
+    config: Any, options: BuildOptions, library: Library, gpu: GpuFacts | None, notes: list[str]
+) -> _Timings | None:
+    """Give the builder the timings of earlier builds on this GPU with this version, if the file is whole."""
+    if options.timing_cache is None:
+        return None
+    if library.is_rtx:
+        notes.append(f"{library.name} times nothing when it builds, so --timing-cache has no effect")
+        return None
+    facts = (library.name, library.version, gpu.name if gpu else "", gpu.compute_capability if gpu else "")
+    timings = _Timings(Path(options.timing_cache), hashlib.sha256("\0".join(facts).encode()).digest())
+    stored = b""
+    try:
+        content = timings.path.read_bytes()
+    except FileNotFoundError:
+        content = _TIMINGS_MAGIC
+    except OSError as error:
+        raise BadOption(f"cannot read the timing cache {timings.path}: {error.strerror or error}") from error
+    if not content.startswith(_TIMINGS_MAGIC):
+        raise BadOption(f"{timings.path} is not a timing cache of vidstyle; name another file")
+    rest = content[len(_TIMINGS_MAGIC) :]
+    key, digest, data = rest[:_DIGEST_BYTES], rest[_DIGEST_BYTES : 2 * _DIGEST_BYTES], rest[2 * _DIGEST_BYTES :]
+    if key == timings.key and hashlib.sha256(data).digest() == digest:
+        stored = data  # unchecked, one flipped bit ends the whole process inside TensorRT
+    elif rest:
+        notes.append(f"the timing cache {timings.path} is damaged, or of another GPU or version, and was made anew")
+    cache = config.create_timing_cache(stored)
+    if not config.set_timing_cache(cache, ignore_mismatch=False) and stored:
+        notes.append(f"the timing cache {timings.path} does not fit this GPU, and was made anew")
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+    return timings
+
+
+def _keep_timings(timings: _Timings, config: Any, notes: list[str]) -> None:
+    data = bytes(config.get_timing_cache().serialize())
+    try:
+        write_whole(timings.path, _TIMINGS_MAGIC + timings.key + hashlib.sha256(data).digest() + data)
+    except OSError as error:  # the engine is built all the same
+        notes.append(f"the timing cache {timings.path} could not be written: {error.strerror or error}")
