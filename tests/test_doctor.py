@@ -16,8 +16,11 @@ from conftest import repository
 
 import vidstyle
 from vidstyle.backends import backend_report
-from vidstyle.doctor import Report, examine
+from vidstyle.backends.tensorrt.library import installed_versions
+from vidstyle.doctor import Report, _tensorrt, examine
 from vidstyle.gallery import style_names
+from vidstyle.gpu import Gpu, GpuDriver
+from vidstyle.machine import Graphics
 from vidstyle.options import Codec
 from vidstyle.video.codecs import ENCODERS
 
@@ -157,3 +160,41 @@ def test_a_broken_installation_still_gets_a_report(module: str) -> None:
     assert facts["cpu"] and facts["packages"]["numpy"]
     told = [*facts["problems"], facts["auto"]["description"] if facts["auto"] else ""]
     assert any(module in sentence for sentence in told)
+
+
+# TensorRT
+
+
+def graphics(*gpus: Gpu) -> Graphics:
+    return Graphics(GpuDriver("580.1", "13.0", gpus), None, [])
+
+
+def test_without_a_gpu_engines_are_said_to_run_elsewhere() -> None:
+    library = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    builds, runs = _tensorrt(None)[:2]
+    assert builds.startswith(f"tensorrt-rtx {library.__version__} builds engines here, without a GPU, for")
+    assert "8.9" in builds and "9.0" not in builds
+    assert runs == "no NVIDIA GPU answers: engines built here run elsewhere, and this machine paints on the CPU"
+
+
+def test_a_gpu_that_the_library_does_not_know_is_named() -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    lines = _tensorrt(graphics(Gpu("NVIDIA H100", 80 << 30, "9.0"), Gpu("NVIDIA L4", 24 << 30, "8.9")))
+    assert "tensorrt-rtx does not know NVIDIA H100 (compute capability 9.0)" in lines
+    assert "tensorrt-rtx runs engines on NVIDIA L4 (compute capability 8.9)" in lines
+
+
+def test_engines_that_are_kept_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDSTYLE_HOME", str(tmp_path))
+    (tmp_path / "engines").mkdir()
+    (tmp_path / "engines" / "a.engine").write_bytes(bytes(2048))
+    if installed_versions():
+        assert _tensorrt(None)[-1] == f"1 engine of `--backend tensorrt` in {tmp_path / 'engines'} (2.0 KiB)"
+
+
+def test_without_tensorrt_the_command_is_there() -> None:
+    facts = examined_without("tensorrt", "tensorrt_rtx")
+    assert facts["tensorrt"] == [
+        "not installed: engines can be neither built nor run here; pip install 'vidstyle[tensorrt-rtx]'"
+    ]
+    assert facts["problems"] == []

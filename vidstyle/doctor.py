@@ -22,7 +22,9 @@ from vidstyle.machine import Cpu, Graphics, Memory, find_cpu, find_graphics, fin
 T = TypeVar("T")
 
 _CORE = ("numpy", "av", "opencv-python", "openvino", "onnx", "safetensors", "click", "rich")
-_OPTIONAL = ("onnxruntime", "torch")
+_OPTIONAL = ("onnxruntime", "torch", "tensorrt-rtx", "tensorrt", "cuda-python", "pyvirtualcam")
+_GEFORCE = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+"""Compute capabilities that TensorRT-RTX knows; the others need TensorRT."""
 _HARDWARE = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
 """Endings of FFmpeg's hardware encoders that take frames from memory."""
 
@@ -105,6 +107,8 @@ class Report:
     """The one that ``auto`` prefers first."""
     auto: AutoFact | None = None
     """What ``auto`` really takes."""
+    tensorrt: list[str] = field(default_factory=list)
+    """Whether engines can be built here, for which GPUs, and whether they run here; a sentence each."""
     kernels: str | None = None
     """Instruction set of the compiled kernels; None where NumPy and OpenCV serve instead."""
     codecs: Codecs | None = None
@@ -140,6 +144,7 @@ class Report:
             ("Processor", [*_cpu_lines(self.cpu), *_memory_lines(self.memory)]),
             ("GPU", _gpu_lines(self.gpu)),
             ("Backends", [*_backend_lines(self.backends), *_auto_lines(self.auto), kernels]),
+            ("TensorRT", self.tensorrt),
             ("Video", _codec_lines(self.codecs)),
             ("Packages", [line for line in packages if line]),
             ("Gallery", [f"networks: {networks or 'none'}", f"styles: {', '.join(self.styles) or 'none'}", cache]),
@@ -173,6 +178,7 @@ def examine() -> Report:
     report.gpu = look("GPU", find_graphics, None)
     report.backends = look("backends", _backends, [])
     report.auto = look("automatic choice of a backend", lambda: _auto(report.backends, report.problems), None)
+    report.tensorrt = look("TensorRT", lambda: _tensorrt(report.gpu), [])
     report.kernels = look("compiled kernels", _kernels, None)
     report.codecs = look("codecs", _codecs, None)
     report.packages = look("packages", _packages, {})
@@ -219,6 +225,39 @@ def _auto(backends: list[BackendFact], problems: list[str]) -> AutoFact:
             problems.append(broken[-1])
     commands = " or ".join(found.install for found in backends)
     return AutoFact(None, "; ".join(broken) or f"no inference library is installed: {commands}")
+
+
+def _tensorrt(graphics: Graphics | None) -> list[str]:
+    from vidstyle.backends.tensorrt.library import find_library, installed_versions
+
+    driver = None if graphics is None else graphics.nvidia
+    gpus = () if driver is None else driver.gpus
+    installed = installed_versions()
+    if not installed:
+        extra = "tensorrt-rtx" if all(gpu.compute_capability in _GEFORCE for gpu in gpus) else "tensorrt"
+        return [f"not installed: engines can be neither built nor run here; pip install 'vidstyle[{extra}]'"]
+    lines = []
+    for name in installed:
+        library = find_library(name)
+        if library.is_rtx:
+            known = ", ".join(library.compute_capabilities)
+            lines.append(f"{name} {library.version} builds engines here, without a GPU, for compute capability {known}")
+        else:
+            where = "for the GPU that is here" if gpus else "only where there is a GPU, and there is none here"
+            lines.append(f"{name} {library.version} builds engines {where}")
+        for gpu in gpus:
+            runs = "runs engines on" if library.supports(gpu.compute_capability) else "does not know"
+            lines.append(f"{name} {runs} {gpu.name} (compute capability {gpu.compute_capability})")
+    if not gpus:
+        lines.append("no NVIDIA GPU answers: engines built here run elsewhere, and this machine paints on the CPU")
+    elif _version("cuda-python") is None:
+        lines.append("engines need cuda-python to run: pip install cuda-python")
+    engines = list(cache_folder("engines").glob("*.engine"))
+    if engines:
+        size = _size(sum(path.stat().st_size for path in engines))
+        count = f"{len(engines)} engine{'s' if len(engines) > 1 else ''}"
+        lines.append(f"{count} of `--backend tensorrt` in {cache_folder('engines')} ({size})")
+    return lines
 
 
 def _kernels() -> str | None:
@@ -321,8 +360,8 @@ def _missing(report: Report) -> list[Missing]:
             what = "training and adapting, and the torch backend" if backend.name == "torch" else "backend"
             missing.append(Missing(f"{backend.name} ({what})", backend.install))
     known = {backend.name for backend in report.backends}
-    for name, version in report.packages.items():
-        if version is None and name not in known:
+    for name in _CORE:
+        if name in report.packages and report.packages[name] is None and name not in known:
             missing.append(Missing(f"{name} (vidstyle needs it)", f"pip install {name}"))
     if report.kernels is None:
         command = "pip install --force-reinstall --no-deps vidstyle"
