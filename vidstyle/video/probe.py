@@ -59,10 +59,10 @@ def probe(path: Path) -> VideoInfo:
     with open_input(path) as container:
         stream = video_stream(container, path)
         frame = _first_frame(container, stream, path)
-        return _info(path, container, stream, frame)
+        return read_info(path, container, stream, frame)
 
 
-def video_stream(container: InputContainer, path: Path) -> VideoStream:
+def video_stream(container: InputContainer, path: Path | str) -> VideoStream:
     """The picture track: the first video track that is not cover art and is no larger than is safe."""
     pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not pictures:
@@ -95,7 +95,8 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> 
             continue  # the source counts what cannot be decoded; here any picture will do
 
 
-def _info(path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
+def read_info(path: Path | str, container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
+    """What an open file or stream says about itself; ``frame`` is its first picture. Raises `VideoError`."""
     context = stream.codec_context
     rotation, mirrored = _orientation(frame)
     height, width = frame.height, frame.width

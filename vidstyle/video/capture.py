@@ -1,0 +1,222 @@
+"""Frames of a live source, each with the time at which it was taken."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Literal
+
+from vidstyle.errors import VideoError
+from vidstyle.frame import Frame, FrameForm
+from vidstyle.options import MAX_SIDE, check_between
+from vidstyle.video.liveclock import MICROSECOND, ArrivalClock, PlayClock, now
+from vidstyle.video.livereader import Dropped, LiveReader, Piece
+from vidstyle.video.origin import Origin, origin_of
+from vidstyle.video.sound import Sound, SoundForm
+from vidstyle.video.soundreader import SoundJoiner, SoundReader
+
+_FIRST_SECONDS = 5.0
+"""For each of the two steps in which FFmpeg opens a source."""
+_AGAIN_SECONDS = 0.9
+"""The same when it is opened again: `Capture.close` may have to wait for both steps."""
+_BACK_OFF = 0.25
+_MAX_BACK_OFF = 5.0
+
+
+class Capture:
+    """A live source to read frames from: camera, screen, stream, test pattern, or a file played in real time.
+
+    ``source`` is one of
+
+    - ``0``, ``1``, ``/dev/video0``, a camera's name or a part of it that fits no other camera;
+    - ``screen``: what the display shows;
+    - ``testsrc``: FFmpeg's test pattern;
+    - a URL: ``rtsp://``, ``http://``, ``https://``, ``udp://``, ``rtmp://``, ``srt://``;
+    - the path of a video file, played by its own times.
+
+    A camera or stream that drops is opened again for ever, with growing pauses. A recording (a file, or a
+    URL with a beginning and an end) ends, or starts again with ``loop``.
+
+    One thread reads; `close` may be called from any. It is a context manager.
+    Run on Linux; cameras and screens of macOS and Windows follow FFmpeg's documentation and are untried.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        size: tuple[int, int] | None = None,
+        fps: float | None = None,
+        loop: bool = False,
+        on_sound: Callable[[Sound], None] | None = None,
+    ) -> None:
+        """Open ``source`` and decode its first picture. Raises `VideoError` in one sentence.
+
+        ``size`` is ``(height, width)``: cameras are asked for it, the test pattern is made at it, larger
+        screens, streams and files are scaled down to fit inside. ``fps`` is asked of cameras, screens and
+        the test pattern. ``on_sound`` is called with the source's sound on the thread that reads frames.
+        """
+        for side in size or ():
+            check_between("side of the source", side, 16, MAX_SIDE)
+        if fps is not None:
+            check_between("fps of the source", fps, 1, 240)
+        self.source = source
+        self._size, self._fps, self._loop, self._on_sound = size, fps, loop, on_sound
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+        began = time.monotonic()
+        origin = self._origin()
+        reader = self._reader = self._opened(origin, _FIRST_SECONDS)
+        # A source that takes its time is given it again, though closing may then take as long.
+        self._again_seconds = min(max(_AGAIN_SECONDS, 2 * (time.monotonic() - began)), _FIRST_SECONDS)
+        self.live = reader.live
+        """Whether it goes on for ever; False for a recording, which ends."""
+        self.form: FrameForm = reader.natural_form()
+        """Form of every frame. What comes in another form after a drop is converted and scaled to it."""
+        if size is not None and origin.kind not in ("camera", "pattern"):
+            self.form = self.form.resized(_fitted(self.form.size, size))
+        self.sound_form: SoundForm | None = reader.sound
+        """Form of its sound, None without sound."""
+        self.fps: float | None = reader.fps
+        """Frames a second that the source says it delivers, None where it says nothing."""
+        self.description = _described(origin, reader, self.form)
+        """What was really negotiated: ``HD Pro Webcam C920, 1280x720 at 30 fps (mjpeg)``."""
+        self.reconnects = 0
+        """How often it has come back."""
+        self.state: Literal["open", "lost"] = "open"
+        """``lost`` while it waits for the source to come back."""
+        self._last = 0
+        self._run = self._frames()
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether the source has sound."""
+        return self.sound_form is not None
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """Every frame, as it comes, until the recording ends or `close` is called.
+
+        ``pts`` is the capture clock, microseconds of `time.monotonic`: when a camera's or stream's frame
+        came in, when a recording's frame is due. Recordings and the test pattern start at the first call.
+        Planes may be views into the decoder's memory: valid while referenced, not to be written to.
+        Raises `VideoError` where a recording breaks off.
+        """
+        while True:
+            with self._lock:
+                if self._stop.is_set():
+                    return
+                self._owner = threading.get_ident()
+                try:
+                    frame = next(self._run, None)
+                finally:
+                    self._owner = None
+            if frame is None:
+                return
+            yield frame
+
+    def close(self) -> None:
+        """Stop reading and free the source: within two seconds, whatever it does. Closing twice is fine."""
+        self._stop.set()
+        if self._owner == threading.get_ident():
+            return  # called by `on_sound`; the reader is on its way out
+        with self._lock:
+            self._run.close()
+            self._reader.close()
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _origin(self) -> Origin:
+        # Looked up anew each time: a camera that is plugged in again may have another number.
+        return origin_of(self.source, size=self._size, fps=self._fps)
+
+    def _opened(self, origin: Origin, seconds: float) -> LiveReader:
+        return LiveReader(origin, self._stop, seconds, sound=self._on_sound is not None)
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        play = PlayClock()
+        while True:
+            try:
+                yield from self._play(self._reader, play)
+            except Dropped as error:
+                if not self.live and not self._stop.is_set():
+                    raise VideoError(f"{self.source} broke off while it was played: {error}") from error
+            finally:
+                self._reader.close()
+            if self._stop.is_set():
+                return
+            if not self.live:
+                if not self._loop:
+                    self._stop.wait((play.end - now()) / 1e6)  # the last frame is shown for its time, too
+                    return
+                self._reader = self._opened(self._origin(), _FIRST_SECONDS)
+            elif not self._come_back():
+                return
+
+    def _play(self, reader: LiveReader, play: PlayClock) -> Generator[Frame, None, None]:
+        form = self.form
+        reader.become(form, None if self.sound_form is None else SoundReader(self.sound_form))
+        joiner = None if self.sound_form is None else SoundJoiner(self.sound_form)
+        arrival = ArrivalClock(invented=reader.counted, ours=reader.info.container.endswith("v4l2"))
+        if reader.paced:
+            play.begin(float(reader.start))
+        for item in reader.read():
+            if self._stop.is_set():
+                return
+            if isinstance(item, Piece):
+                length = item.samples.shape[1] / (self.sound_form.rate if self.sound_form else 1)
+                at = play.due(item.seconds, length) if reader.paced else arrival.sound(item.seconds)
+                if at is not None and joiner is not None and self._on_sound is not None:
+                    self._on_sound(joiner.join(item.samples, at))
+                continue
+            planes = reader.planes(item.decoded)
+            if not reader.paced:
+                pts = arrival.picture(item.seconds)
+            else:
+                pts = play.late(play.due(item.seconds or 0.0, item.length))
+                if self._stop.wait((pts - now()) / 1e6):
+                    return
+            self._last = pts = max(pts, self._last + 1)
+            yield Frame(planes, form, pts, MICROSECOND, round(item.length * 1e6) if reader.paced else 0)
+
+    def _come_back(self) -> bool:
+        """Open the source again; False when told to stop."""
+        self.state = "lost"
+        pause = _BACK_OFF
+        while not self._stop.wait(pause):
+            try:
+                self._reader = self._opened(self._origin(), self._again_seconds)
+            except VideoError:
+                pause = min(2 * pause, _MAX_BACK_OFF)
+                continue
+            self.reconnects += 1
+            self.state = "open"
+            return True
+        return False
+
+
+def _fitted(size: tuple[int, int], bounds: tuple[int, int]) -> tuple[int, int]:
+    """``size`` scaled down to lie within ``bounds``, its aspect kept, sides even."""
+    scale = min(1.0, bounds[0] / size[0], bounds[1] / size[1])
+    if scale == 1.0:
+        return size
+    return max(2, round(size[0] * scale / 2) * 2), max(2, round(size[1] * scale / 2) * 2)
+
+
+def _described(origin: Origin, reader: LiveReader, form: FrameForm) -> str:
+    height, width = reader.info.size
+    text = f"{origin.label}, {width}x{height}"
+    if reader.fps:
+        text += f" at {reader.fps:.4g} fps"
+    text += f" ({reader.info.codec})"
+    if form.size != reader.info.size:
+        text += f", scaled to {form.width}x{form.height}"
+    return text

@@ -1,0 +1,249 @@
+"""One opening of a live source: what it delivers, until it ends or drops."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import av.error
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from vidstyle.errors import VideoError
+from vidstyle.frame import FrameForm, Planes
+from vidstyle.video.container import packets
+from vidstyle.video.deinterlace import Deinterlacer
+from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix, is_rgb
+from vidstyle.video.origin import Origin
+from vidstyle.video.planes import PlaneReader
+from vidstyle.video.probe import read_info, video_stream
+from vidstyle.video.sdr import SdrConverter
+from vidstyle.video.soundreader import SoundReader, sound_form
+
+_SILENCE_SECONDS = 5.0
+"""How long packets may come without a picture in them before the stream is taken for lost."""
+_POLL_SECONDS = 0.002
+"""How often a device that has nothing yet is asked again."""
+_ONE_THREAD_PIXELS = 1920 * 1088
+_COUNTED = ("mpjpeg", "mjpeg", "h264", "hevc", "mpegvideo", "m4v", "obu")
+"""Demuxers of what carries no times: FFmpeg counts frames of an assumed rate."""
+_SWS_MATRIX = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709}
+
+
+class Dropped(Exception):
+    """The source has stopped delivering."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture on the stream's own clock."""
+
+    decoded: VideoFrame
+    """Upright or not, in any pixel format; `LiveReader.planes` makes planes of it."""
+    seconds: float | None
+    """When it is shown; None where the stream does not say."""
+    length: float
+    """Seconds for which it is shown, as far as known, else 0."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Decoded sound on the stream's own clock."""
+
+    samples: NDArray[np.float32]
+    """(channels, n)."""
+    seconds: float
+    """When it begins."""
+
+
+class LiveReader:
+    """An open source. Use it from one thread at a time; it is a context manager.
+
+    ``stop`` ends it: no call waits much longer than a second and a half after it was set.
+    """
+
+    def __init__(self, origin: Origin, stop: threading.Event, seconds: float, *, sound: bool) -> None:
+        """Open ``origin`` and decode its first picture, with about ``2 * seconds`` to open it.
+
+        ``sound``: also decode the first sound track. Raises `VideoError`.
+        """
+        self._origin = origin
+        self._stop = stop
+        self._container: InputContainer = origin.open(seconds)
+        try:
+            self._video = video_stream(self._container, origin.label)
+            self._audio: AudioStream | None = next(iter(self._container.streams.audio), None)
+            self.sound = None if self._audio is None else sound_form(self._audio)
+            """Form that its sound is brought to, None without sound."""
+            if not sound:
+                self._audio = None
+            duration = self._container.duration
+            self.live = origin.kind != "file" and not (origin.kind == "network" and duration)
+            """Whether it goes on for ever: not a recording, be it on disk or behind a URL."""
+            self.paced = not self.live or origin.kind == "pattern"
+            """Whether it delivers as fast as it is read, so that the reader has to keep the time."""
+            self.counted = self.live and self._container.format.name in _COUNTED
+            """Whether the stream has no times of its own."""
+            self._tune()
+            self._decoded = self._decode()
+            self._waiting: deque[VideoFrame | AudioFrame] = deque()
+            self.info: VideoInfo = read_info(origin.label, self._container, self._video, self._first())
+            """What it says about itself."""
+            self._progressive = Deinterlacer(self._video) if self.info.interlaced else None
+        except BaseException:
+            self._container.close()
+            raise
+        self._sdr = SdrConverter(self.info) if self.info.stored_color.wide else None
+        self._step = float(1 / self.info.rate) if self.info.rate else 0.04
+        self._reformatter = VideoReformatter()
+        self._planes: PlaneReader | None = None
+        self._sound: SoundReader | None = None
+        self._form = self._own = self.natural_form()
+
+    @property
+    def start(self) -> Fraction:
+        """Seconds at which a recording's clock starts."""
+        return self.info.start
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second that it says it delivers, None where it says nothing credible."""
+        rate = None if self.counted else self.info.rate
+        return float(rate) if rate and 1 <= rate <= 240 else None
+
+    def natural_form(self) -> FrameForm:
+        """Form of its pictures as they are, upright, as i420."""
+        height, width = self.info.size
+        stored_height = width if self.info.rotation in (90, 270) else height
+        matrix = guessed_matrix(self.info.color.matrix, stored_height)
+        full = self.info.color.range == RANGE_FULL
+        return FrameForm(height=height, width=width, pixels="i420", matrix=matrix, full_range=full)
+
+    def become(self, form: FrameForm, sound: SoundReader | None) -> None:
+        """From now on pictures are brought to ``form`` and sound to that of ``sound``."""
+        self._form = form
+        self._planes = PlaneReader(replace(self.info, size=form.size), form)
+        self._sound = sound
+
+    def close(self) -> None:
+        """Close the container. Not while another thread reads."""
+        self._decoded.close()
+        self._waiting.clear()
+        with contextlib.suppress(av.error.FFmpegError):
+            self._container.close()
+
+    def read(self) -> Iterator[Picture | Piece]:
+        """Everything it delivers, as it comes; ends where a recording ends. Raises `Dropped`."""
+        seconds: float | None = None
+        for decoded in self._in_order():
+            if isinstance(decoded, AudioFrame):
+                if self._sound is not None:
+                    yield from (Piece(*piece) for piece in self._sound.read(decoded))
+                continue
+            for frame in [decoded] if self._progressive is None else self._progressive.frames(decoded):
+                base = frame.time_base or Fraction(1, 90000)
+                length = float(frame.duration * base) if frame.duration else self._step
+                if frame.pts is not None:
+                    seconds = float(frame.pts * base)
+                elif seconds is not None:
+                    seconds += length
+                yield Picture(frame, seconds, length)
+
+    def planes(self, frame: VideoFrame) -> Planes:
+        """The planes of ``frame`` in the form that was agreed. They may be views into the decoder's memory."""
+        assert self._planes is not None, "become() comes first"
+        if self._sdr is not None:
+            frame = self._sdr.convert(frame)
+        elif (self._own.matrix, self._own.full_range) != (self._form.matrix, self._form.full_range):
+            frame = self._recolored(frame)
+        planes = self._planes.read(frame)
+        if self._video.codec_context.name == "rawvideo":
+            # These views would be into the driver's few buffers, which are gone when the device is closed.
+            return tuple(np.array(plane) for plane in planes)
+        return planes
+
+    def _recolored(self, frame: VideoFrame) -> VideoFrame:
+        """After a drop the source may come back with another matrix or range than it had."""
+        form, rgb = self._form, is_rgb(frame)
+        turned = self.info.rotation in (90, 270)
+        height, width = form.size[::-1] if turned else form.size
+        own_range = ColorRange.JPEG if self._own.full_range else ColorRange.MPEG
+        return self._reformatter.reformat(
+            frame,
+            width,
+            height,
+            "yuv420p",
+            src_colorspace=None if rgb else _SWS_MATRIX[self._own.matrix],
+            src_color_range=ColorRange.JPEG if rgb else own_range,
+            dst_colorspace=_SWS_MATRIX[form.matrix],
+            dst_color_range=ColorRange.JPEG if form.full_range else ColorRange.MPEG,
+            threads=1,
+        )
+
+    def _tune(self) -> None:
+        context = self._video.codec_context
+        if self.live:
+            # Threads that decode whole frames hold back as many frames as there are threads.
+            context.thread_type = "SLICE"
+        elif context.width * context.height > _ONE_THREAD_PIXELS:
+            context.thread_type = "AUTO"
+        else:
+            context.thread_count = 1
+
+    def _first(self) -> VideoFrame:
+        try:
+            for frame in self._decoded:
+                self._waiting.append(frame)
+                if isinstance(frame, VideoFrame):
+                    return frame
+        except Dropped as error:
+            raise VideoError(f"{self._origin.label} broke off before its first picture: {error}") from error
+        raise VideoError(f"{self._origin.label} holds no picture that can be decoded")
+
+    def _in_order(self) -> Iterator[VideoFrame | AudioFrame]:
+        while self._waiting:
+            yield self._waiting.popleft()
+        yield from self._decoded
+
+    def _decode(self) -> Generator[VideoFrame | AudioFrame, None, None]:
+        streams: list[VideoStream | AudioStream] = [self._video]
+        if self._audio is not None:
+            streams.append(self._audio)
+        demuxed = packets(self._container, *streams)
+        seen = asked = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                packet = next(demuxed, None)
+            except av.error.BlockingIOError:
+                if time.monotonic() - asked > _SILENCE_SECONDS:
+                    raise Dropped("it has gone silent") from None
+                self._stop.wait(_POLL_SECONDS)
+                demuxed = packets(self._container, *streams)
+                continue
+            except av.error.FFmpegError as error:
+                raise Dropped(error.strerror or type(error).__name__) from error
+            if packet is None:
+                return
+            asked = time.monotonic()
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                frames = []  # damaged; the next key frame mends it
+            for frame in frames:
+                if isinstance(frame, VideoFrame):
+                    seen = asked
+                if isinstance(frame, VideoFrame | AudioFrame):
+                    yield frame
+            if self.live and asked - seen > _SILENCE_SECONDS:
+                raise Dropped("no picture can be decoded")

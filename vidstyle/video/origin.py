@@ -1,0 +1,176 @@
+"""From what a user calls a live source to what FFmpeg opens."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import av
+import av.error
+from av.container import InputContainer
+
+from vidstyle.errors import VideoError
+from vidstyle.video.cameras import CAMERA_FORMATS, V4L2_ROOT, camera_named
+from vidstyle.video.container import MAX_PIXELS, open_input
+
+Kind = Literal["camera", "screen", "pattern", "network", "file"]
+
+SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp", "rtmp", "rtmps", "srt")
+"""Protocols that a stream may come by."""
+_PROTOCOLS = (*SCHEMES, "tls", "crypto", "data", "httpproxy")  # no "file": a playlist must not name local files
+_PATTERN_SIZE = (360, 640)
+_USUAL_FPS = 30.0
+# AVFMT_FLAG_NONBLOCK, which has no name among the values of fflags. Without it FFmpeg waits inside the
+# driver for the next picture, and a camera that has stopped would hold the thread for ever.
+_NONBLOCK = "+4"
+_READ_SECONDS = 1.5
+"""Silence after which a stream is taken for lost. `Capture.close` waits as long at most."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A source as FFmpeg is to open it."""
+
+    kind: Kind
+    """camera, screen, pattern, network or file."""
+    address: str
+    """URL, path or device."""
+    label: str
+    """For people; a password in a URL is left out."""
+    format: str | None = None
+    """FFmpeg's name of the demuxer, None lets it look."""
+    attempts: tuple[dict[str, str], ...] = ({},)
+    """Options to open it with, in the order in which they are tried."""
+
+    def open(self, seconds: float) -> InputContainer:
+        """The demuxer, close it after use; it has at most about ``2 * seconds`` for it.
+
+        Raises `VideoError` saying why not.
+        """
+        if self.kind == "file":
+            return open_input(Path(self.address))
+        for options in self.attempts:
+            try:
+                return av.open(
+                    self.address,
+                    format=self.format,
+                    container_options=options,
+                    metadata_errors="replace",
+                    timeout=(seconds, _READ_SECONDS),
+                )
+            except (av.error.FFmpegError, ValueError, OSError) as error:
+                refused = error
+                if getattr(error, "errno", None) in _FINAL:
+                    break  # other options will not help
+        raise VideoError(self._sentence(refused, seconds)) from refused
+
+    def _sentence(self, error: Exception, seconds: float) -> str:
+        number = getattr(error, "errno", None)
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if self.kind == "camera":
+            if number in (errno.EACCES, errno.EPERM):
+                return f"no permission to use the camera {self.label}; on Linux its users are in the group `video`"
+            if number == errno.EBUSY:
+                return f"the camera {self.label} is in use; close the program that has it"
+            if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+                return f"there is no camera at {self.address}; plug it in or name another one"
+            return f"cannot open the camera {self.label}: {reason}"
+        if self.kind == "screen":
+            return f"cannot read the screen {self.label}: {reason}"
+        if isinstance(error, av.error.ExitError):
+            return f"{self.label} did not answer within {seconds:g} s; check the address, or whether anything is sent"
+        if number == errno.ECONNREFUSED:
+            return f"nothing answers at {self.label}; check the address and start what sends the stream"
+        if isinstance(error, av.error.InvalidDataError) or number == errno.EPERM:
+            return f"{self.label} answers, but not with a video that can be read"
+        return f"cannot open {self.label}: {reason}"
+
+
+_FINAL = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.ENOENT, errno.ENODEV, errno.ENXIO)
+
+
+def origin_of(
+    source: str,
+    *,
+    size: tuple[int, int] | None = None,
+    fps: float | None = None,
+    system: str = sys.platform,
+    cameras_at: Path = V4L2_ROOT,
+) -> Origin:
+    """What ``source`` means: see `Capture` for the words. ``size`` is ``(height, width)``.
+
+    Raises `VideoError` where there is no such thing.
+    """
+    if source == "testsrc":
+        height, width = size or _PATTERN_SIZE
+        rate = fps or _USUAL_FPS
+        return Origin("pattern", f"testsrc=size={width}x{height}:rate={rate:g}", "test pattern", "lavfi")
+    if source == "screen":
+        return _screen(fps or _USUAL_FPS, system)
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", source)
+    if scheme:
+        return _network(source, scheme[1].lower())
+    if not source.startswith("/dev/") and not source.isdecimal():
+        looks_like_path = os.sep in source or bool(re.search(r"\.\w{2,5}$", source))
+        if Path(source).exists() or looks_like_path:
+            return Origin("file", source, Path(source).name)
+    camera = camera_named(source, system, cameras_at)
+    return Origin("camera", camera.address, camera.name, CAMERA_FORMATS[_family(system)], _wishes(size, fps, system))
+
+
+def _wishes(size: tuple[int, int] | None, fps: float | None, system: str) -> tuple[dict[str, str], ...]:
+    """What to ask a camera for: MJPEG first, as raw pixels at these sizes do not fit through USB at full rate."""
+    shape = {"video_size": f"{size[1]}x{size[0]}"} if size else {}
+    pace = {"framerate": f"{fps:g}"} if fps else {}
+    common = {"fflags": _NONBLOCK, "max_pixels": str(MAX_PIXELS)}
+    if system == "darwin":  # avfoundation delivers raw pixels only, and refuses rates that the camera lacks
+        pace = pace or {"framerate": "30"}
+        asked = [{**shape, **pace}, shape, pace, {}]
+    else:
+        jpeg = {"vcodec": "mjpeg"} if system == "win32" else {"input_format": "mjpeg"}
+        asked = [{**jpeg, **shape, **pace}, {**jpeg, **shape}, {**shape, **pace}, shape, {}]
+    wishes: list[dict[str, str]] = []
+    for wish in asked:
+        if {**common, **wish} not in wishes:
+            wishes.append({**common, **wish})
+    return tuple(wishes)
+
+
+def _screen(fps: float, system: str) -> Origin:
+    rate = {"framerate": f"{fps:g}"}
+    if system == "win32":
+        return Origin("screen", "desktop", "screen", "gdigrab", (rate,))
+    if system == "darwin":
+        return Origin("screen", "Capture screen 0:none", "screen", "avfoundation", ({**rate, "capture_cursor": "1"},))
+    display = os.environ.get("DISPLAY")
+    if not display:
+        raise VideoError("there is no screen to read: DISPLAY is not set; name a camera, a file or a URL")
+    return Origin("screen", display, f"screen {display}", "x11grab", (rate,))
+
+
+def _network(url: str, scheme: str) -> Origin:
+    if scheme not in SCHEMES:
+        raise VideoError(f"source begins with {scheme}://; a stream may come by {', '.join(SCHEMES)}")
+    # Not fflags=nobuffer: it throws away what was read while looking, the first key frame with it.
+    # What is left in the buffers comes at once, and the newest frame wins.
+    options = {
+        "protocol_whitelist": ",".join(_PROTOCOLS),
+        "max_pixels": str(MAX_PIXELS),
+        "fpsprobesize": "0",  # else 20 frames are waited for to guess a rate that nothing needs
+        "analyzeduration": "2000000",
+    }
+    if scheme in ("rtsp", "rtsps") and not re.search(r"[?&](tcp|udp|multicast)\b", url):
+        options["rtsp_transport"] = "tcp"  # over UDP a lost packet smears the picture until the next key frame
+    if scheme == "udp":
+        options["overrun_nonfatal"] = "1"
+    label = re.sub(r"(://[^:/@]+):[^@/]*@", r"\1:***@", url)
+    return Origin("network", url, label, None, (options,))
+
+
+def _family(system: str) -> str:
+    return "linux" if system.startswith("linux") else system
