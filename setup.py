@@ -1,9 +1,11 @@
 """Package list and the compiled extension; the metadata is in pyproject.toml."""
 
+import os
 from glob import glob
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 
 class BuildKernels(build_ext):
@@ -22,6 +24,25 @@ class BuildKernels(build_ext):
         super().build_extensions()
 
 
+class BuildPackage(build_py):
+    """Takes the profiles of engines/ along, as vidstyle/profiles: a wheel installs vidstyle and nothing else."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return  # then engines/ itself is read
+        for profile, copy in self._profiles().items():
+            self.mkpath(os.path.dirname(copy))
+            self.copy_file(profile, copy)
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        return [*super().get_outputs(include_bytecode), *self._profiles().values()]
+
+    def _profiles(self) -> dict[str, str]:
+        folder = os.path.join(self.build_lib, "vidstyle", "profiles")
+        return {profile: os.path.join(folder, os.path.basename(profile)) for profile in sorted(glob("engines/*.toml"))}
+
+
 setup(
     packages=find_packages(include=["vidstyle", "vidstyle.*"]),
     ext_modules=[
@@ -32,5 +53,5 @@ setup(
             optional=True,  # without a compiler vidstyle.ops falls back to NumPy and OpenCV
         )
     ],
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage},
 )

@@ -1,6 +1,6 @@
 """YCbCr and RGB as 3x3 matrices (ITU-R BT.601-7 and BT.709-6, 8 bit).
 
-Both functions work on the 0-255 scale, so that they can be folded into the first and the last
+The matrices work on the 0-255 scale, so that they can be folded into the first and the last
 convolution of a graph that takes and returns 8-bit pixels.
 """
 
@@ -33,3 +33,8 @@ def rgb_from_yuv(matrix: Matrix, full_range: bool) -> tuple[NDArray[np.float64],
     forward, offset = yuv_from_rgb(matrix, full_range)
     inverse = np.linalg.inv(forward).astype(np.float64)
     return inverse, -inverse @ offset
+
+
+def untagged_matrix(height: int) -> Matrix:
+    """The YCbCr matrix that players take for a picture of ``height`` rows that names none."""
+    return "bt709" if height >= 720 else "bt601"

@@ -9,6 +9,7 @@ from typing import Literal
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 
+from vidstyle.color import untagged_matrix
 from vidstyle.frame import Matrix
 
 Hdr = Literal["pq", "hlg"]
@@ -64,7 +65,7 @@ def guessed_matrix(matrix: int, height: int) -> Matrix:
         return "bt709"
     if matrix in (MATRIX_BT470BG, MATRIX_SMPTE170M):
         return "bt601"
-    return "bt709" if height >= 720 else "bt601"
+    return untagged_matrix(height)
 
 
 def is_rgb(frame: VideoFrame) -> bool:
