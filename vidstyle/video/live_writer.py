@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 from fractions import Fraction
 
 import av.error
@@ -13,7 +12,6 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.codec.context import Flags as CodecFlags
 from av.video.frame import PictureType, VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -21,6 +19,7 @@ from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameForm
 from vidstyle.options import EncodeOptions
 from vidstyle.video.codecs import ENCODERS
+from vidstyle.video.conform import Conformer
 from vidstyle.video.info import (
     MATRIX_BT709,
     MATRIX_SMPTE170M,
@@ -71,8 +70,8 @@ class LiveWriter:
         self._form = form
         self._encode = encode
         self._size = kept_size(form, encode)
-        self._writer: tuple[FrameForm, PlaneWriter] | None = None
-        self._recolorer = VideoReformatter()
+        self._conformer = Conformer(form)
+        self._writer = PlaneWriter(form, encode.pixel_format, self._size, self._size)
         self._nominal = round(1_000_000 / (fps or _USUAL_RATE))
         self._sound_form = None if sound is None else track_form(sound)
         self._pending: deque[Sound] = deque(maxlen=_PENDING_PIECES)
@@ -152,23 +151,7 @@ class LiveWriter:
         self.outlet.abandon()
 
     def _fitted(self, frame: Frame, pts: int) -> VideoFrame:
-        form, wanted = frame.form, self._form
-        if form.pixels == "rgb":  # says nothing of its own about YCbCr
-            form = replace(form, matrix=wanted.matrix, full_range=wanted.full_range)
-        if self._writer is None or self._writer[0] != form:
-            kept = kept_size(form, self._encode)
-            self._writer = form, PlaneWriter(form, self._encode.pixel_format, kept, self._size)
-        made = self._writer[1].write(frame, pts, _MICROSECOND)
-        if (form.matrix, form.full_range) != (wanted.matrix, wanted.full_range):
-            made = self._recolorer.reformat(
-                made,
-                src_colorspace=_sws_matrix(form),
-                dst_colorspace=_sws_matrix(wanted),
-                src_color_range=_sws_range(form),
-                dst_color_range=_sws_range(wanted),
-                threads=1,
-            )
-            made.pts, made.time_base = pts, _MICROSECOND
+        made = self._writer.write(self._conformer.conform(frame), pts, _MICROSECOND)
         made.duration = self._nominal
         return made
 
@@ -255,11 +238,3 @@ def track_form(sound: SoundForm) -> SoundForm:
     """What ``sound`` is encoded as: AAC has its rates, and more than two channels are rare in live use."""
     rate = sound.rate if sound.rate in _AAC_RATES else 48000
     return SoundForm(rate, min(sound.channels, len(LAYOUTS)))
-
-
-def _sws_matrix(form: FrameForm) -> Colorspace:
-    return Colorspace.ITU709 if form.matrix == "bt709" else Colorspace.ITU601
-
-
-def _sws_range(form: FrameForm) -> ColorRange:
-    return ColorRange.JPEG if form.full_range else ColorRange.MPEG

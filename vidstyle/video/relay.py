@@ -18,7 +18,7 @@ from vidstyle.errors import VideoError
 from vidstyle.video.targets import Target
 
 _CHILD = Path(__file__).with_name("relay_child.py")
-_PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 10.0
 """How long the server may take to answer, or to read on."""
 _FAREWELL_SECONDS = 1.0
 """How long the last packets may take once all are handed over."""
@@ -27,10 +27,10 @@ _FAREWELL_SECONDS = 1.0
 class Relay:
     """A file to write NUT to; `kill` may be called from any thread and ends a blocked `write`."""
 
-    def __init__(self, target: Target, *, patience: float = _PATIENCE_SECONDS) -> None:
+    def __init__(self, target: Target) -> None:
         """Start it. Raises `VideoError` where no process can be started."""
         self._target = target
-        self._patience = patience
+        self._patience = PATIENCE_SECONDS
         self._reason: str | None = None
         self.opened = threading.Event()
         """Set when the server has taken the stream."""
@@ -50,7 +50,7 @@ class Relay:
         self._listener = threading.Thread(target=self._listen, name="vidstyle-relay")
         self._listener.start()
         # Not as arguments: these can be read by every user of the machine, and the URL may hold a key.
-        order = {"url": target.where, "muxer": target.muxer, "options": target.options, "patience": patience}
+        order = {"url": target.where, "muxer": target.muxer, "options": target.options, "patience": self._patience}
         with contextlib.suppress(VideoError):  # it is told at the first write
             self.write(json.dumps(order).encode() + b"\n")
 

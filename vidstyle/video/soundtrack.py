@@ -41,6 +41,7 @@ class Soundtrack:
         """Samples so far."""
         self._origin = origin
         self._drift = 0.0
+        self._cutting = True
         self._resampler: tuple[SoundForm, AudioResampler] | None = None
 
     def add(self, sound: Sound) -> Iterator[NDArray[np.float32]]:
@@ -51,10 +52,12 @@ class Soundtrack:
         if error > jump:
             self._drift = 0.0
             yield from self._silence(error)
-        elif error < -jump or (error < 0 and self.length == 0):
+        elif error < -jump or (error < 0 and self._cutting):
             self._drift = 0.0
             samples = samples[:, -error:]
+            self._cutting = samples.shape[1] == 0  # until a piece reaches beyond the track's end
         else:
+            self._cutting = False
             samples = self._drawn(samples, error)
         if samples.shape[1]:
             self.length += samples.shape[1]
@@ -62,6 +65,7 @@ class Soundtrack:
 
     def fill(self, pts: int) -> Iterator[NDArray[np.float32]]:
         """Silence up to the time ``pts``, where the track is not there yet."""
+        self._cutting = True
         yield from self._silence(self._place(pts) - self.length)
 
     def end(self) -> int:

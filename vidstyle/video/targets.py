@@ -94,7 +94,7 @@ def _playlist(path: Path) -> Target:
     if "%" in str(path.absolute()):
         raise BadOption(f"playlist {path} has a % in its path, which FFmpeg takes for a number's place; name another")
     options = {
-        "hls_time": str(SEGMENT_SECONDS),
+        "hls_time": str(0.9 * SEGMENT_SECONDS),  # key frames come a little early and late
         "hls_list_size": str(SEGMENTS),
         "hls_flags": "delete_segments+temp_file+independent_segments",
         "hls_segment_filename": f"{folder}/{segment_stem(path)}-%d.ts",
