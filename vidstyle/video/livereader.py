@@ -105,7 +105,9 @@ class LiveReader:
             self._container.close()
             raise
         self._sdr = SdrConverter(self.info) if self.info.stored_color.wide else None
-        self._step = float(1 / self.info.rate) if self.info.rate else 0.04
+        self.fps = self._rate()
+        """Frames a second that it says it delivers, None where it says nothing credible."""
+        self._step = 1 / (self.fps or 25.0)
         self._reformatter = VideoReformatter()
         self._planes: PlaneReader | None = None
         self._sound: SoundReader | None = None
@@ -116,11 +118,14 @@ class LiveReader:
         """Seconds at which a recording's clock starts."""
         return self.info.start
 
-    @property
-    def fps(self) -> float | None:
-        """Frames a second that it says it delivers, None where it says nothing credible."""
-        rate = None if self.counted else self.info.rate
-        return float(rate) if rate and 1 <= rate <= 240 else None
+    def _rate(self) -> float | None:
+        if self.counted:
+            return None
+        # The third is FFmpeg's guess from the first few times, often twice the rate.
+        for rate in (self._video.average_rate, self._video.codec_context.framerate, self.info.rate):
+            if rate and 1 <= rate <= 240:
+                return float(rate)
+        return None
 
     def natural_form(self) -> FrameForm:
         """Form of its pictures as they are, upright, as i420."""

@@ -28,6 +28,8 @@ _USUAL_FPS = 30.0
 # AVFMT_FLAG_NONBLOCK, which has no name among the values of fflags. Without it FFmpeg waits inside the
 # driver for the next picture, and a camera that has stopped would hold the thread for ever.
 _NONBLOCK = "+4"
+# Else FFmpeg waits for 20 frames to guess a rate that nothing needs: 0.6 s of opening, and of old frames.
+_AT_ONCE = {"fpsprobesize": "0"}
 _READ_SECONDS = 1.5
 """Silence after which a stream is taken for lost. `Capture.close` waits as long at most."""
 
@@ -81,7 +83,7 @@ class Origin:
                 return f"there is no camera at {self.address}; plug it in or name another one"
             return f"cannot open the camera {self.label}: {reason}"
         if self.kind == "screen":
-            return f"cannot read the screen {self.label}: {reason}"
+            return f"cannot read the {self.label}: {reason}"
         if isinstance(error, av.error.ExitError):
             return f"{self.label} did not answer within {seconds:g} s; check the address, or whether anything is sent"
         if number == errno.ECONNREFUSED:
@@ -127,7 +129,7 @@ def _wishes(size: tuple[int, int] | None, fps: float | None, system: str) -> tup
     """What to ask a camera for: MJPEG first, as raw pixels at these sizes do not fit through USB at full rate."""
     shape = {"video_size": f"{size[1]}x{size[0]}"} if size else {}
     pace = {"framerate": f"{fps:g}"} if fps else {}
-    common = {"fflags": _NONBLOCK, "max_pixels": str(MAX_PIXELS)}
+    common = {"fflags": _NONBLOCK, "max_pixels": str(MAX_PIXELS), **_AT_ONCE}
     if system == "darwin":  # avfoundation delivers raw pixels only, and refuses rates that the camera lacks
         pace = pace or {"framerate": "30"}
         asked = [{**shape, **pace}, shape, pace, {}]
@@ -142,7 +144,7 @@ def _wishes(size: tuple[int, int] | None, fps: float | None, system: str) -> tup
 
 
 def _screen(fps: float, system: str) -> Origin:
-    rate = {"framerate": f"{fps:g}"}
+    rate = {"framerate": f"{fps:g}", **_AT_ONCE}
     if system == "win32":
         return Origin("screen", "desktop", "screen", "gdigrab", (rate,))
     if system == "darwin":
@@ -161,7 +163,7 @@ def _network(url: str, scheme: str) -> Origin:
     options = {
         "protocol_whitelist": ",".join(_PROTOCOLS),
         "max_pixels": str(MAX_PIXELS),
-        "fpsprobesize": "0",  # else 20 frames are waited for to guess a rate that nothing needs
+        **_AT_ONCE,
         "analyzeduration": "2000000",
     }
     if scheme in ("rtsp", "rtsps") and not re.search(r"[?&](tcp|udp|multicast)\b", url):

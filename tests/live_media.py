@@ -1,0 +1,291 @@
+"""Servers on loopback and other live things, real ones, for the tests of what is live."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody has right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def open_descriptors() -> int:
+    """How many file descriptors this process has (Linux)."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def gray_jpeg(level: int, size: tuple[int, int] = (48, 64)) -> bytes:
+    """A JPEG of one gray; ``size`` is (height, width)."""
+    done, data = cv2.imencode(".jpg", np.full((*size, 3), level, np.uint8))
+    assert done
+    return data.tobytes()
+
+
+class Server:
+    """A TCP server on loopback whose connections each run ``serve`` on a thread. A context manager.
+
+    ``stop()`` is a kill: every connection is cut. ``start()`` listens on the same port again.
+    """
+
+    def __init__(self, serve: Callable[[socket.socket, threading.Event], None], port: int | None = None) -> None:
+        self.port = port or free_port()
+        self._serve = serve
+        self._threads: list[threading.Thread] = []
+        self._connections: list[socket.socket] = []
+        self.accepted = 0
+
+    def start(self) -> Server:
+        self._over = threading.Event()
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", self.port))
+        self._socket.listen()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        return self
+
+    def stop(self) -> None:
+        self._over.set()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        for thread in self._threads:
+            thread.join()
+        self._connections.clear()
+        self._threads.clear()
+
+    def __enter__(self) -> Server:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            self._connections.append(connection)
+            thread = threading.Thread(target=self._one, args=(connection, self._over))
+            self._threads.append(thread)
+            thread.start()
+
+    def _one(self, connection: socket.socket, over: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            self._serve(connection, over)
+
+
+def silent_server() -> Server:
+    """Accepts, and then says nothing."""
+
+    def serve(connection: socket.socket, over: threading.Event) -> None:
+        over.wait()
+
+    return Server(serve)
+
+
+def mjpeg_server(
+    *, size: Callable[[], tuple[int, int]] = lambda: (48, 64), rate: float = 50, frames: int | None = None
+) -> Server:
+    """Multipart MJPEG over HTTP, as IP cameras speak it: gray pictures that get brighter by 1.
+
+    ``size`` is asked at each connection. After ``frames`` it says nothing more, without hanging up.
+    """
+
+    def serve(connection: socket.socket, over: threading.Event) -> None:
+        connection.recv(65536)
+        begin = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
+        connection.sendall(begin)
+        shape, number = size(), 0
+        while not over.wait(1 / rate):
+            if frames is not None and number >= frames:
+                continue
+            data = gray_jpeg(50 + number % 100, shape)
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            connection.sendall(head.encode() + data + b"\r\n")
+            number += 1
+
+    return Server(serve)
+
+
+def http_server(path: Path, content_type: str = "video/mp4", *, sized: bool = True, rate: int | None = None) -> Server:
+    """A file over HTTP, with byte ranges; without ``sized`` as a stream of unknown length, ``rate`` bytes a second."""
+
+    def serve(connection: socket.socket, over: threading.Event) -> None:
+        request = connection.recv(65536).decode()
+        data = path.read_bytes()
+        found = re.search(r"Range: bytes=(\d+)-", request)
+        begin = int(found[1]) if found and sized else 0
+        if sized:
+            head = (
+                f"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {begin}-{len(data) - 1}/{len(data)}\r\n"
+                f"Accept-Ranges: bytes\r\nContent-Length: {len(data) - begin}\r\n"
+            )
+        else:
+            head = "HTTP/1.0 200 OK\r\n"
+        connection.sendall(f"{head}Content-Type: {content_type}\r\nConnection: close\r\n\r\n".encode())
+        step = max(1, (rate or len(data)) // 50)
+        for at in range(begin, len(data), step):
+            connection.sendall(data[at : at + step])
+            if rate and over.wait(0.02):
+                return
+        connection.shutdown(socket.SHUT_WR)
+        over.wait(0.2)
+
+    return Server(serve)
+
+
+class _PacketSink(io.RawIOBase):
+    """Where FFmpeg's RTP muxer writes: one packet a call."""
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._send(bytes(data))
+        return len(data)
+
+
+def rtsp_server(*, size: tuple[int, int] = (48, 64), rate: int = 25) -> Server:
+    """An RTSP camera: H.264 in RTP, interleaved in the TCP connection. The pictures get brighter by 1."""
+    sdp = (
+        "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nt=0 0\r\n"
+        "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\n"
+        "a=control:video\r\n"
+    )
+
+    def serve(connection: socket.socket, over: threading.Event) -> None:
+        buffer = b""
+        while True:
+            while b"\r\n\r\n" not in buffer:
+                got = connection.recv(65536)
+                if not got:
+                    return
+                buffer += got
+            request, buffer = buffer.split(b"\r\n\r\n", 1)
+            text = request.decode()
+            method, url = text.split()[:2]
+            sequence = re.search(r"CSeq: *(\d+)", text)
+            answer = f"RTSP/1.0 200 OK\r\nCSeq: {sequence[1] if sequence else 0}\r\n"
+            body = ""
+            if method == "OPTIONS":
+                answer += "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
+            elif method == "DESCRIBE":
+                body = sdp
+                answer += f"Content-Type: application/sdp\r\nContent-Base: {url}/\r\nContent-Length: {len(body)}\r\n"
+            elif method == "SETUP":
+                answer += "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n"
+            else:
+                answer += "Session: 1\r\n"
+            connection.sendall(f"{answer}\r\n{body}".encode())
+            if method == "PLAY":
+                _send_rtp(connection, over, size, rate)
+                return
+
+    return Server(serve)
+
+
+def _send_rtp(connection: socket.socket, over: threading.Event, size: tuple[int, int], rate: int) -> None:
+    def send(packet: bytes) -> None:
+        channel = 1 if 200 <= packet[1] <= 204 else 0  # RTCP by its type
+        connection.sendall(b"$" + bytes([channel]) + len(packet).to_bytes(2, "big") + packet)
+
+    output: Any = av.open(_PacketSink(send), "w", format="rtp", container_options={"payload_type": "96"})
+    try:
+        stream = live_stream(output, size, rate)
+        for number in range(100_000):
+            if over.wait(1 / rate):
+                return
+            output.mux(stream.encode(_gray(50 + number % 100, size, number, rate)))
+    finally:
+        with contextlib.suppress(OSError, av.error.FFmpegError):
+            output.close()
+
+
+def live_stream(output: Any, size: tuple[int, int], rate: int) -> Any:
+    """An H.264 track without delay, a key frame every half second."""
+    stream = output.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "tune": "zerolatency"})
+    stream.height, stream.width, stream.pix_fmt, stream.gop_size = *size, "yuv420p", max(1, rate // 2)
+    return stream
+
+
+def _gray(level: int, size: tuple[int, int], number: int, rate: int) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(np.full((*size, 3), level, np.uint8), "rgb24")
+    frame.pts, frame.time_base = number, Fraction(1, rate)
+    return frame
+
+
+@contextlib.contextmanager
+def sending(url: str, *, size: tuple[int, int] = (48, 64), rate: int = 25) -> Iterator[None]:
+    """A sender of MPEG-TS with H.264 to ``url`` (``udp://``), at the pace of a camera, while the block runs."""
+    over = threading.Event()
+
+    def send() -> None:
+        with av.open(url, "w", format="mpegts") as output:
+            stream = live_stream(output, size, rate)
+            number = 0
+            while not over.wait(1 / rate):
+                output.mux(stream.encode(_gray(50 + number % 100, size, number, rate)))
+                number += 1
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def x_display(size: tuple[int, int] = (240, 320)) -> Iterator[str]:
+    """An Xvfb with an empty screen of ``size`` (height, width); gives its name for DISPLAY."""
+    read, write = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{size[1]}x{size[0]}x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(command, pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(write)
+    try:
+        with os.fdopen(read) as line:
+            number = line.readline().strip()
+        assert number, "Xvfb has not started"
+        yield f":{number}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Whether ``condition`` became true in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return condition()

@@ -1,0 +1,174 @@
+"""Sound of a microphone, on the capture clock."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import av
+import av.device
+import av.error
+from av.audio.frame import AudioFrame
+from av.container import InputContainer
+
+from vidstyle.errors import VideoError
+from vidstyle.video.container import packets
+from vidstyle.video.liveclock import ArrivalClock, PlayClock, now
+from vidstyle.video.sound import Sound, SoundForm
+from vidstyle.video.soundreader import SoundJoiner, SoundReader, sound_form
+
+_ALSA_CONFIG = Path("/usr/share/alsa/alsa.conf")
+_CARDS = Path("/proc/asound/cards")
+_NONBLOCK = "+4"  # AVFMT_FLAG_NONBLOCK has no name among the values of fflags
+_POLL_SECONDS = 0.005
+_SILENCE_SECONDS = 5.0
+_BACK_OFF = 0.25
+_MAX_BACK_OFF = 5.0
+
+
+class Microphone:
+    """A microphone that is listened to on a thread of its own, ``vidstyle-microphone``.
+
+    It is a context manager; closing twice is fine. One that is unplugged is opened again for ever, with
+    growing pauses. Run on Linux (ALSA); macOS (avfoundation) and Windows (dshow) follow FFmpeg's
+    documentation and are untried.
+    """
+
+    def __init__(self, name: str = "default", *, on_sound: Callable[[Sound], None]) -> None:
+        """Open the microphone and start to listen. Raises `VideoError` listing those there are.
+
+        ``name`` is ``default``, an ALSA device (``hw:1``), on macOS and Windows the device's name, or
+        ``testsrc``: a tone of 440 Hz. ``on_sound`` is called on the thread, with pieces of some 10-40 ms.
+        """
+        self.name = name
+        self._on_sound = on_sound
+        self._container = _opened(name)
+        self.form: SoundForm = sound_form(self._container.streams.audio[0])
+        """Form of every piece."""
+        self.description = f"microphone {name}, {self.form.rate} Hz, {'stereo' if self.form.channels == 2 else 'mono'}"
+        """For people."""
+        self.state: Literal["open", "lost"] = "open"
+        """``lost`` while it waits for the microphone to come back."""
+        self.reconnects = 0
+        """How often it has come back."""
+        self.error: BaseException | None = None
+        """What ``on_sound`` raised, which ended the listening."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="vidstyle-microphone")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening and free the device."""
+        self._stop.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def __enter__(self) -> Microphone:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                try:
+                    self._pass_on()
+                finally:
+                    self._container.close()
+                if not self._come_back():
+                    return
+        except Exception as error:
+            self.error = error
+
+    def _pass_on(self) -> None:
+        reader, joiner = SoundReader(self.form), SoundJoiner(self.form)
+        arrival, play = ArrivalClock(), PlayClock()
+        for frame in self._frames():
+            for samples, seconds in reader.read(frame):
+                length = samples.shape[1] / self.form.rate
+                if self.name == "testsrc":
+                    at = play.late(play.due(seconds, length))
+                    if self._stop.wait((at - now()) / 1e6):
+                        return
+                else:
+                    # What arrives now is the last sample.
+                    at = arrival.picture(seconds + length) - round(length * 1e6)
+                self._on_sound(joiner.join(samples, at))
+
+    def _frames(self) -> Iterator[AudioFrame]:
+        stream = self._container.streams.audio[0]
+        demuxed = packets(self._container, stream)
+        heard = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                packet = next(demuxed, None)
+                frames = [] if packet is None else packet.decode()
+            except av.error.BlockingIOError:
+                if time.monotonic() - heard > _SILENCE_SECONDS or self._stop.wait(_POLL_SECONDS):
+                    return
+                demuxed = packets(self._container, stream)
+                continue
+            except av.error.FFmpegError:
+                return
+            if packet is None:
+                return
+            heard = time.monotonic()
+            yield from (frame for frame in frames if isinstance(frame, AudioFrame))
+
+    def _come_back(self) -> bool:
+        pause = _BACK_OFF
+        self.state = "lost"
+        while not self._stop.wait(pause):
+            try:
+                self._container = _opened(self.name)
+            except VideoError:
+                pause = min(2 * pause, _MAX_BACK_OFF)
+                continue
+            self.reconnects += 1
+            self.state = "open"
+            return True
+        return False
+
+
+def _opened(name: str, system: str = sys.platform) -> InputContainer:
+    address, demuxer, options = name, "alsa", {"fflags": _NONBLOCK}
+    if name == "testsrc":
+        address, demuxer, options = "sine=frequency=440:sample_rate=48000", "lavfi", {}
+    elif system == "darwin":
+        address, demuxer = f":{name}", "avfoundation"
+    elif system == "win32":
+        # dshow has no word for the default device, and by default hands on half a second at a time.
+        address, demuxer = f"audio={_first_of_dshow() if name == 'default' else name}", "dshow"
+        options["audio_buffer_size"] = "40"
+    elif _ALSA_CONFIG.exists():
+        # The ALSA in PyAV's wheel looks for its configuration where the wheel was built.
+        os.environ.setdefault("ALSA_CONFIG_PATH", str(_ALSA_CONFIG))
+    try:
+        container = av.open(address, format=demuxer, container_options=options, timeout=(5.0, 1.5))
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        raise VideoError(f"cannot open the microphone {name}; {_listed(system)}") from error
+    if not container.streams.audio:
+        container.close()
+        raise VideoError(f"{name} has no sound; {_listed(system)}")
+    return container
+
+
+def _first_of_dshow() -> str:
+    return next((d.description for d in av.device.enumerate_input_devices("dshow") if "audio" in d.media_types), "")
+
+
+def _listed(system: str) -> str:
+    if system.startswith("linux"):
+        cards = _CARDS.read_text(errors="replace").splitlines() if _CARDS.exists() else []
+        names = [f"hw:{line.split()[0]} ({line.split('- ', 1)[-1]})" for line in cards if " [" in line]
+        return f"there are {', '.join(names)}" if names else "this machine shows no sound card"
+    return "name it as the system's sound settings do"
