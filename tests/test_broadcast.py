@@ -1,0 +1,523 @@
+"""Recording and streaming from a thread: nothing blocks, nothing is lost in silence, everything ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+import pytest
+from broadcasting import CLOCK, FORM, STEREO, Received, feed, frame, now, play, receive
+from conftest import repository
+
+from vidstyle.errors import BadOption, VideoError
+from vidstyle.frame import FrameForm
+from vidstyle.options import EncodeOptions
+from vidstyle.video import relay
+from vidstyle.video.broadcast import Broadcast
+from vidstyle.video.sound import SoundForm
+
+SOUND: list[SoundForm | None] = [None, STEREO]
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    yield
+    assert not children(), "a process was left running"
+
+
+def children() -> list[int]:
+    """Processes that this one has started and not yet waited for."""
+    found = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return [int(pid) for path in found for pid in path.read_text().split()]
+
+
+def broadcast(target: str | Path, *, sound: SoundForm | None = None, overwrite: bool = False) -> Broadcast:
+    return Broadcast(target, form=FORM, fps=30, sound=sound, overwrite=overwrite)
+
+
+def until(done: Callable[[], object], seconds: float = 5.0) -> bool:
+    """Wait until ``done()``; False if that takes too long."""
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# Files
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".m3u8"])
+def test_what_is_written_in_real_time_plays_with_its_sound(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    with broadcast(path, sound=STEREO) as made:
+        frames = feed(made, 2.3)
+    assert (made.failed, made.reconnects) == (None, 0)
+    played = play(path)
+    assert len(played.times) == frames - made.dropped
+    assert played.times[0] == 0
+    assert played.flashes() == pytest.approx([1, 2], abs=0.035)
+    assert [t for t in played.beeps() if t > 0.5] == pytest.approx([1, 2], abs=0.01)
+    assert suffix[1:] in made.description
+
+
+def test_writing_never_waits_and_every_frame_is_accounted_for(tmp_path: Path) -> None:
+    form = FrameForm(height=1080, width=1920, pixels="i420")
+    frames = [frame(CLOCK + index * 33_333, form=form) for index in range(4)]
+    path = tmp_path / "out.mp4"
+    slowest = 0.0
+    with Broadcast(path, form=form, fps=30, sound=None, encode=EncodeOptions(preset="slower")) as made:
+        for index in range(60):
+            began = time.perf_counter()
+            made.write(frames[index % 4].with_planes(frames[index % 4].planes))
+            slowest = max(slowest, time.perf_counter() - began)
+    assert slowest < 0.1
+    assert made.dropped > 0
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames + made.dropped == 60
+
+
+def test_frames_after_the_end_are_ignored_and_closing_twice_is_fine(tmp_path: Path) -> None:
+    made = broadcast(tmp_path / "out.mp4")
+    made.write(frame(CLOCK))
+    made.close()
+    made.close()
+    made.write(frame(CLOCK + 40_000))
+    assert (made.dropped, made.failed) == (0, None)
+    assert len(play(tmp_path / "out.mp4").times) == 1
+
+
+def test_a_file_that_exists_is_refused_unless_it_may_be_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"precious")
+    with pytest.raises(BadOption, match=r"out\.mp4 exists; name another file, or overwrite it with --overwrite"):
+        broadcast(path)
+    assert path.read_bytes() == b"precious"
+    with broadcast(path, overwrite=True) as made:
+        made.write(frame(CLOCK))
+    assert len(play(path).times) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("out.avi", r"live output out\.avi ends in '\.avi'; it must end in \.mp4, .*\.m3u8, or be a URL: rtmp://"),
+        ("out", "live output out has no suffix"),
+        ("ftp://host/out.mp4", "live output ftp:// is unknown; it can go to rtmp://"),
+        ("rtmp:///app/key", r"live output rtmp://\.\.\. names no host"),
+        ("rtmp://host:port/app", r"live output rtmp://\.\.\. has no valid port"),
+        ("100%.m3u8", "has a % in its path"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused_with_a_sentence(target: str, message: str) -> None:
+    with pytest.raises(BadOption, match=message):
+        broadcast(target)
+
+
+def test_a_missing_folder_is_told_at_once(tmp_path: Path) -> None:
+    for name in ("out.mp4", "out.m3u8"):
+        with pytest.raises(VideoError, match=r"there is no folder .*nowhere; make it first"):
+            broadcast(tmp_path / "nowhere" / name)
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(VideoError, match="it is a folder; name a file"):
+        broadcast(tmp_path / "folder.mp4")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to_is_told_at_once(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(VideoError, match="its folder is not writable; name another folder"):
+            broadcast(tmp_path / "out.mp4")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_full_disk_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").symlink_to("/dev/full")
+    with pytest.raises(VideoError, match=r"no space is left to write .*out\.mp4; free some"):
+        broadcast(tmp_path / "out.mp4", overwrite=True)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_disk_that_fills_up_ends_the_recording_and_leaves_what_was_written(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    noise = np.random.default_rng(0).integers(0, 255, (8, *FORM.size), dtype=np.uint8)
+    made = broadcast(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
+    try:
+        for index in range(400):
+            plain = frame(CLOCK + index * 33_333)
+            made.write(plain.with_planes((noise[index % 8], *plain.planes[1:])))
+            time.sleep(0.003)
+            if made.failed:
+                break
+        failed, dropped = made.failed, made.dropped
+        made.write(frame(CLOCK + 60_000_000))
+        assert made.dropped == dropped + 1
+    finally:
+        made.close()
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert failed is not None
+    assert re.search(r"out\.m.* would become larger than this system or disk allows", failed)
+    played = play(path)
+    assert len(played.times) > 25
+    assert played.times[0] == 0
+
+
+def test_a_file_that_is_removed_meanwhile_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with broadcast(folder / "out.mp4") as made:
+        made.write(frame(CLOCK))
+        shutil.rmtree(folder)
+        for index in range(1, 100):
+            made.write(frame(CLOCK + index * 100_000))
+            time.sleep(0.005)
+            if made.failed:
+                break
+    assert made.failed is not None
+    assert "out.mp4 was removed while it was written" in made.failed
+
+
+RECORDER = """
+import sys
+sys.path.insert(0, {tests!r})
+from broadcasting import FORM, STEREO, feed
+from vidstyle.video.broadcast import Broadcast
+with Broadcast(sys.argv[1], form=FORM, fps=30, sound=STEREO) as broadcast:
+    print("recording", flush=True)
+    feed(broadcast, 60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_a_recording_that_is_killed_lacks_at_most_two_seconds(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    program = textwrap.dedent(RECORDER.format(tests=str(Path(__file__).parent)))
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], cwd=repository(), stdout=subprocess.PIPE) as made:
+        assert made.stdout is not None
+        assert made.stdout.readline() == b"recording\n"
+        began = time.monotonic()
+        time.sleep(5.0 + np.random.default_rng().uniform(0, 1))  # at any place of a fragment
+        made.send_signal(signal.SIGKILL)
+        made.wait()
+        recorded = time.monotonic() - began
+    played = play(path)
+    assert played.times[0] == 0
+    assert recorded - played.times[-1] < 2
+    assert recorded - played.sound_seconds < 2
+    gaps = np.diff(played.times)
+    assert gaps.max() < 0.5
+    seconds = list(range(1, int(played.times[-1]) + 1))
+    assert played.flashes() == pytest.approx(seconds, abs=0.05)
+    assert [t for t in played.beeps() if t > 0.5][: len(seconds)] == pytest.approx(
+        seconds[: len(played.beeps())], abs=0.02
+    )
+
+
+# Playlists
+
+
+@pytest.mark.slow
+def test_a_playlist_plays_while_it_is_written_and_old_segments_go(tmp_path: Path) -> None:
+    path = tmp_path / "my show #1.m3u8"
+    viewed: list[Received] = []
+
+    def view() -> None:
+        assert until(lambda: path.exists() and path.read_text().count("#EXTINF") >= 3)
+        with av.open(str(path), timeout=(5, 5), options={"allowed_extensions": "ALL"}) as container:
+            viewed.extend(receive(container, frames=120))
+
+    viewer = threading.Thread(target=view)
+    with broadcast(path, sound=STEREO) as made:
+        viewer.start()
+        feed(made, 11)
+        texts = path.read_text()
+        viewer.join()
+        named = [line for line in texts.splitlines() if not line.startswith("#")]
+        present = {entry.name for entry in tmp_path.iterdir()} - {path.name, f"{path.name}.tmp"}
+    assert made.failed is None
+    assert len(viewed[-1].times) == 120
+    assert len(viewed[-1].flashes()) >= 3
+    assert 4 <= len(named) <= 6
+    assert all(re.fullmatch(r"my_show__1-[0-9a-f]{8}-\d+\.ts", name) for name in named)  # no path, nothing to escape
+    assert set(named) <= present
+    assert len(present) <= 9  # six named, and the ones just before and after
+    final = path.read_text()
+    assert "#EXT-X-ENDLIST" in final
+    assert "#EXT-X-INDEPENDENT-SEGMENTS" in final
+    assert max(float(length) for length in re.findall(r"#EXTINF:([\d.]+)", final)) < 1.2
+
+
+def test_a_playlist_that_is_overwritten_leaves_no_old_segment(tmp_path: Path) -> None:
+    path = tmp_path / "out.m3u8"
+    (tmp_path / "out-7.ts").write_bytes(b"old")
+    (tmp_path / "out-holiday.ts").write_bytes(b"precious")
+    path.write_text("#EXTM3U\n")
+    with pytest.raises(BadOption, match="exists"):
+        broadcast(path)
+    with broadcast(path, overwrite=True) as made:
+        made.write(frame(CLOCK))
+    assert not (tmp_path / "out-7.ts").exists()
+    assert (tmp_path / "out-holiday.ts").exists()
+    assert len(play(path).times) == 1
+
+
+@pytest.mark.slow
+def test_a_playlist_whose_folder_vanishes_comes_back_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = folder / "out.m3u8"
+    with broadcast(path) as made:
+        feed(made, 1.5, sound=None)
+        shutil.rmtree(folder)
+        feed(made, 2.0, sound=None)
+        assert made.failed is not None
+        assert "folder is gone" in made.failed
+        folder.mkdir()
+        feed(made, 4.0, sound=None)
+        assert made.failed is None
+        assert made.reconnects == 1
+    assert len(play(path).times) > 30
+
+
+# Servers, each played by FFmpeg's own on the loopback
+
+
+class Server(threading.Thread):
+    """Takes one stream at a time, ``times`` in all, and hangs up after ``frames`` frames."""
+
+    def __init__(self, url: str, *, frames: int | None = None, times: int = 1) -> None:
+        super().__init__()
+        self.received: list[Received] = []
+        self._frames, self._times = frames, times
+        self._url = url
+        scheme = url.partition(":")[0]
+        self._options = {
+            "rtmp": {"listen": "1"},
+            "rtsp": {"rtsp_flags": "listen", "listen_timeout": "20"},
+            "udp": {},
+        }[scheme]
+        self._format = {"udp": "mpegts"}.get(scheme)
+
+    def run(self) -> None:
+        for _ in range(self._times):
+            with av.open(self._url, format=self._format, options=self._options, timeout=(20, 2)) as container:
+                made = Received()
+                self.received.append(made)
+                for made in receive(container, frames=self._frames):
+                    self.received[-1] = made
+
+
+def server_url(scheme: str) -> str:
+    return f"{scheme}://127.0.0.1:{free_port()}" + ("" if scheme == "udp" else "/live/secretkey")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sound", SOUND, ids=["silent", "with sound"])
+@pytest.mark.parametrize("scheme", ["rtmp", "rtsp", "udp"])
+def test_a_server_gets_picture_and_sound_in_step(scheme: str, sound: SoundForm | None) -> None:
+    url = server_url(scheme)
+    server = Server(url, frames=70)
+    server.start()
+    time.sleep(0.3)
+    with broadcast(url, sound=sound) as made:
+        frames = feed(made, 4.2, sound=sound)
+        state = made.failed
+    server.join()
+    played = server.received[0]
+    assert len(played.times) == 70
+    assert frames > 100
+    if state is not None:
+        assert "cannot send to" in state  # the server hung up before the end
+    flashes = played.flashes()
+    assert len(flashes) >= 2
+    assert np.diff(flashes) == pytest.approx(1, abs=0.05)
+    if sound is not None:
+        beeps = played.beeps()
+        nearest = [min(beeps, key=lambda beep: abs(beep - flash)) for flash in flashes[-1:]]
+        assert nearest == pytest.approx(flashes[-1:], abs=0.06)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["rtmp", "rtsp"])
+def test_a_server_that_goes_away_five_times_is_found_again_each_time(scheme: str) -> None:
+    url = server_url(scheme)
+    server = Server(url, frames=12, times=6)
+    server.start()
+    with broadcast(url, sound=STEREO) as made:
+        told: set[str] = set()
+        end = time.monotonic() + 30
+        while server.is_alive() and time.monotonic() < end:
+            feed(made, 0.3)
+            told.add(made.failed or "")
+        server.join()
+    assert [len(one.times) >= 12 for one in server.received] == [True] * 6
+    assert made.reconnects == 5
+    assert any("cannot send to" in sentence for sentence in told)
+
+
+def test_a_server_that_was_never_there_is_told_and_the_picture_goes_on() -> None:
+    url = server_url("rtmp")
+    with broadcast(url, sound=STEREO) as made:
+        frames = feed(made, 1.0)
+        assert made.failed is not None
+        assert re.search(
+            r"cannot send to rtmp://127.0.0.1:\d+/live/\.\.\.: Connection refused; trying again", made.failed
+        )
+        began = time.monotonic()
+    assert time.monotonic() - began < 1
+    assert made.reconnects == 0
+    assert frames - 4 <= made.dropped <= frames
+
+
+def test_keys_are_shown_nowhere() -> None:
+    url = server_url("rtmp").replace("://", "://user:password@") + "?token=abc"
+    with broadcast(url) as made:
+        made.write(frame(now()))
+        assert until(children)
+        lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in children()]
+        assert until(lambda: made.failed)
+        shown = " ".join([made.description, made.failed or "", *lines])
+    assert not re.search("secretkey|password|abc", shown)
+
+
+@contextlib.contextmanager
+def mute_server(*, buffer: int | None = None) -> Iterator[str]:
+    """Accepts connections and never says a word, nor reads one."""
+    with socket.socket() as listener:
+        if buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("scheme", ["rtmp", "rtsp"])
+def test_a_server_that_does_not_answer_stops_neither_the_picture_nor_the_end(scheme: str) -> None:
+    with mute_server() as address, broadcast(f"{scheme}://{address}/live/key", sound=STEREO) as made:
+        longest, last = 0.0, time.monotonic()
+        for _ in range(5):
+            feed(made, 0.2)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        began = time.monotonic()
+        made.close()
+        assert time.monotonic() - began < 2
+        assert longest < 0.4
+
+
+def test_a_server_that_does_not_answer_is_given_up_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "PATIENCE_SECONDS", 0.5)
+    with mute_server() as address, broadcast(f"rtmp://{address}/live/key") as made:
+        end = time.monotonic() + 5
+        while made.failed is None and time.monotonic() < end:
+            feed(made, 0.2, sound=None)
+        assert made.failed is not None
+        assert "no answer within 0.5 s; trying again" in made.failed
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.7])
+def test_closing_while_it_waits_to_connect_again_takes_no_time(wait: float) -> None:
+    made = broadcast(server_url("rtmp"))
+    made.write(frame(now()))
+    time.sleep(wait)
+    began = time.monotonic()
+    made.close()
+    assert time.monotonic() - began < 2
+
+
+class Stalling(threading.Thread):
+    """Passes an RTMP stream on to a real server, and stops reading after some bytes."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__()
+        self._server = server
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()
+        self.url = f"rtmp://127.0.0.1:{self._listener.getsockname()[1]}/live/key"
+        self.release = threading.Event()
+        self.stalled = threading.Event()
+
+    def run(self) -> None:
+        host, port = re.findall(r"//(.*?):(\d+)", self._server)[0]
+        with self._listener, self._listener.accept()[0] as client, socket.create_connection((host, int(port))) as far:
+            client.settimeout(0.01)
+            far.settimeout(0.01)
+            passed = 0
+            while passed < 60_000 and not self.release.is_set():
+                for source, target in ((client, far), (far, client)):
+                    with contextlib.suppress(TimeoutError):
+                        data = source.recv(4096)
+                        target.sendall(data)
+                        passed += len(data)
+            self.stalled.set()
+            self.release.wait(30)
+
+
+@pytest.mark.slow
+def test_a_server_that_stops_reading_stops_neither_the_picture_nor_the_end() -> None:
+    behind = Server(server_url("rtmp"))
+    behind.start()
+    time.sleep(0.3)
+    stalling = Stalling(behind._url)
+    stalling.start()
+    form = FrameForm(height=360, width=640, pixels="i420")
+    noise = np.random.default_rng(0).integers(0, 255, (8, *form.size), dtype=np.uint8)
+    made = Broadcast(stalling.url, form=form, fps=30, sound=None)
+    try:
+        slowest, index, stalled_at = 0.0, 0, 0.0
+        end = time.monotonic() + 12
+        while time.monotonic() < end and (not stalled_at or time.monotonic() < stalled_at + 4):
+            if not stalled_at and stalling.stalled.is_set():
+                stalled_at = time.monotonic()
+            plain = frame(now(), form=form)
+            began = time.perf_counter()
+            made.write(plain.with_planes((noise[index % 8], *plain.planes[1:])))
+            slowest = max(slowest, time.perf_counter() - began)
+            index += 1
+            time.sleep(0.03)
+        assert stalled_at
+        assert slowest < 0.1
+    finally:
+        began = time.monotonic()
+        made.close()
+        took = time.monotonic() - began
+        stalling.release.set()
+        stalling.join()
+        behind.join()
+    assert made.dropped > 30  # it was blocked indeed
+    assert took < 2
+
+
+def test_srt_without_its_library_is_told() -> None:
+    try:
+        broadcast("srt://127.0.0.1:9").close()
+    except VideoError as error:
+        assert "this FFmpeg cannot speak srt://; send to rtmp://, rtsp:// or udp://" in str(error)  # noqa: PT017
