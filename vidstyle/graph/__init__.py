@@ -28,7 +28,12 @@ __all__ = ["Body", "GraphPrecision", "onnx_from_network"]
 
 
 def onnx_from_network(
-    network: Network, form: FrameForm, *, precision: GraphPrecision = "fp32", body: Body = "network"
+    network: Network,
+    form: FrameForm,
+    *,
+    precision: GraphPrecision = "fp32",
+    body: Body = "network",
+    dynamic: bool = False,
 ) -> onnx.ModelProto:
     """The graph of ``network`` for frames of ``form``; the same bytes for the same arguments.
 
@@ -37,11 +42,15 @@ def onnx_from_network(
     (1, ceil(H/2), ceil(W/2), 2) for nv12. Outputs: the same planes, called ``frame_out``, ``y_out`` ...
     ``precision`` is that of the arithmetic; the statistics of the instance norms are always float32.
     With an ``identity`` body the network is left out: what remains is the color conversion.
+
+    A ``dynamic`` graph takes frames of any size whose sides are multiples of 4 and at least 8, whatever
+    the size of ``form``: it neither pads nor crops. Its sides are the dimensions called ``height`` and
+    ``width``, and of chroma planes ``chroma_height`` and ``chroma_width``, half of those.
     """
     shape = network.architecture
     writer = GraphWriter(precision)
     style = writer.input("style", onnx.TensorProto.FLOAT, (1, shape.style_size))
-    size = shape.padded_size(form.size)
+    size = None if dynamic else shape.padded_size(form.size)
     # Pixels are taken by cells: each pixel of a cell is a channel of a smaller picture, a *phase*.
     cell = 4 if shape.unshuffle == 4 else 2
     phases = phases_from_planes(writer, form, size, cell)
@@ -53,7 +62,7 @@ def onnx_from_network(
     facts = {
         "vidstyle.network": shape.name,
         "vidstyle.digest": network.digest,
-        "vidstyle.size": f"{form.width}x{form.height}",
+        "vidstyle.size": "dynamic" if dynamic else f"{form.width}x{form.height}",
         "vidstyle.pixels": form.pixels,
         "vidstyle.matrix": form.matrix,
         "vidstyle.range": "full" if form.full_range else "limited",

@@ -11,6 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 GraphPrecision = Literal["fp32", "fp16"]
 Floats = NDArray[np.float64]
+Shape = tuple[int | str, ...]
+"""Sides of a tensor; one that is known when the graph runs has a name."""
 
 OPSET = 18
 """Read by ONNX Runtime 1.14, OpenVINO 2023 and TensorRT 10, and by everything later."""
@@ -31,19 +33,19 @@ class GraphWriter:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
 
-    def input(self, name: str, kind: int, shape: tuple[int, ...]) -> str:
+    def input(self, name: str, kind: int, shape: Shape) -> str:
         """Declare an input."""
         self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 
-    def pixel_input(self, name: str, shape: tuple[int, ...]) -> str:
+    def pixel_input(self, name: str, shape: Shape) -> str:
         """Declare a uint8 input; gives its levels as exact floats.
 
         The cast comes first, as TensorRT wants it.
         """
         return self.node("Cast", self.input(name, TensorProto.UINT8, shape), to=TensorProto.FLOAT)
 
-    def pixel_output(self, levels: str, name: str, shape: tuple[int, ...]) -> None:
+    def pixel_output(self, levels: str, name: str, shape: Shape) -> None:
         """Declare a uint8 output from whole numbers of 0-255. The cast comes last, as TensorRT wants it."""
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
         self._nodes.append(helper.make_node("Cast", [levels], [name], name=f"Cast_{name}", to=TensorProto.UINT8))
