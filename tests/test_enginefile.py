@@ -1,0 +1,282 @@
+"""Engine files: what is written is read, and what is damaged or hostile is a sentence."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vidstyle.enginefile import MOST_CARD_BYTES, EngineCard, EngineFile, card_path_of, write_engine
+from vidstyle.errors import BadModel, BadOption
+from vidstyle.gallery import load_style
+from vidstyle.networks import FAST
+from vidstyle.style import Style
+
+PLAN = b"a plan\0" * 1000
+
+
+def card(**changes: Any) -> EngineCard:
+    vector = np.random.default_rng(0).normal(size=FAST.style_size).astype(np.float32)
+    facts: dict[str, Any] = {
+        "network": "fast",
+        "digest": "0123",
+        "pixels": "i420",
+        "matrix": "bt709",
+        "full_range": False,
+        "smallest": (720, 1280),
+        "best": (720, 1280),
+        "largest": (720, 1280),
+        "precision": "fp16",
+        "library": "tensorrt-rtx",
+        "library_version": "1.7.1.116",
+        "targets": ("8.6", "8.9"),
+        "gpu": None,
+        "styles": {"first": vector, "été #2": -vector},
+        "build": {"seconds": 0.3, "layers": {"half": 12}},
+    }
+    return EngineCard(**{**facts, **changes})
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> EngineFile:
+    return write_engine(tmp_path / "x.engine", PLAN, card())
+
+
+def changed(engine: EngineFile, **changes: Any) -> None:
+    """Write other facts into the card; `...` removes one."""
+    path = card_path_of(engine.path)
+    facts = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in facts.items() if value is not ...}))
+
+
+def test_what_is_written_is_read(engine: EngineFile) -> None:
+    again = EngineFile.open(engine.path)
+    assert again.read_plan() == PLAN
+    for name in EngineCard.__dataclass_fields__:
+        if name != "styles":
+            assert getattr(again.card, name) == getattr(engine.card, name), name
+    assert list(again.card.styles) == ["first", "été #2"]
+    for name, vector in engine.card.styles.items():
+        np.testing.assert_array_equal(again.card.styles[name], vector)
+        assert again.card.styles[name].dtype == np.float32
+        again.card.styles[name][0] = 0  # it belongs to the reader
+
+
+def test_the_plan_is_bare_so_that_other_tools_read_it(engine: EngineFile) -> None:
+    assert engine.path.read_bytes() == PLAN
+    assert sorted(path.name for path in engine.path.parent.iterdir()) == ["x.engine", "x.engine.json"]
+
+
+def test_the_styles_of_an_engine_are_found_by_name(engine: EngineFile) -> None:
+    assert load_style(engine.path).name == "first"
+    style = load_style(f"{engine.path}#été #2")
+    assert (style.name, style.network_digest) == ("été #2", "0123")
+    assert style.engine is not None
+    assert style.engine.path == engine.path
+    with pytest.raises(BadOption, match="has no style 'third'; it has first, été #2"):
+        Style.of_engine(engine, "third")
+
+
+def test_a_dynamic_engine_takes_what_its_padding_fits() -> None:
+    dynamic = card(smallest=(64, 64), best=(720, 1280), largest=(1080, 1920))
+    assert dynamic.dynamic
+    assert dynamic.sizes() == "64x64 to 1920x1080"
+    assert dynamic.takes((1079, 1917))
+    assert dynamic.takes((61, 64))
+    assert not dynamic.takes((60, 64))
+    assert not dynamic.takes((1081, 1920))
+    static = card()
+    assert static.takes((720, 1280))
+    assert not static.takes((719, 1280))
+    assert static.form((64, 48)).size == (64, 48)
+    assert static.form().size == (720, 1280)
+
+
+def test_an_engine_that_is_not_there_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match=r"there is no engine .*nothing.engine; make it with `vidstyle build-engine"):
+        EngineFile.open(tmp_path / "nothing.engine")
+
+
+def test_a_plan_without_its_card_is_refused(engine: EngineFile) -> None:
+    card_path_of(engine.path).unlink()
+    with pytest.raises(BadModel, match=r"stands alone: x\.engine\.json, which says what it is, is missing"):
+        EngineFile.open(engine.path)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "longer", "empty", "another"])
+def test_a_damaged_plan_is_never_given_to_tensorrt(engine: EngineFile, damage: str) -> None:
+    content = {
+        "flipped": PLAN[:500] + bytes([PLAN[500] ^ 1]) + PLAN[501:],
+        "cut": PLAN[:-1],
+        "longer": PLAN + b"\0",
+        "empty": b"",
+        "another": b"another plan",
+    }[damage]
+    engine.path.write_bytes(content)
+    with pytest.raises(BadModel, match="is damaged, or is not the file that x.engine.json describes") as caught:
+        EngineFile.open(engine.path).read_plan()
+    assert "`vidstyle build-engine first -o " in str(caught.value)
+
+
+def test_a_plan_that_is_gone_is_a_sentence(engine: EngineFile) -> None:
+    engine.path.unlink()
+    with pytest.raises(BadModel, match="cannot read"):
+        engine.read_plan()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"12",
+        b'"vidstyle-engine"',
+        b"\xff\xfe\x00",
+        b"[" * 200_000,
+        b'{"a":' * 100_000,
+        b'{"format": "vidstyle-engine", "version": 1}',
+        b'{"format": "vidstyle-engine", "version": ' + b"9" * 10_000 + b"}",
+        b'{"format": "another", "version": 1}',
+    ],
+)
+def test_a_card_that_is_no_card_is_a_sentence(engine: EngineFile, text: bytes) -> None:
+    card_path_of(engine.path).write_bytes(text)
+    with pytest.raises(BadModel, match=r"x\.engine\.json is damaged: .*make the engine again with `vidstyle build-eng"):
+        EngineFile.open(engine.path)
+
+
+def test_a_huge_card_is_not_read(engine: EngineFile) -> None:
+    with card_path_of(engine.path).open("r+b") as file:
+        file.truncate(MOST_CARD_BYTES + 1)  # sparse
+    with pytest.raises(BadModel, match="has 64 MiB; such a file has 64 at most"):
+        EngineFile.open(engine.path)
+
+
+def test_a_card_that_is_a_folder_is_a_sentence(engine: EngineFile) -> None:
+    card_path_of(engine.path).unlink()
+    card_path_of(engine.path).mkdir()
+    with pytest.raises(BadModel, match="cannot read"):
+        EngineFile.open(engine.path)
+
+
+@pytest.mark.parametrize("key", [name for name in EngineCard.__dataclass_fields__ if name not in ("weights", "gpu")])
+@pytest.mark.parametrize("value", [..., None, 3.5, True, [], {}, "no such thing", ["x"], float("nan"), -1, 10**30])
+def test_a_wrong_fact_is_a_sentence_or_harmless(engine: EngineFile, key: str, value: Any) -> None:
+    harmless = {
+        "digest": ["no such thing"],
+        "library_version": ["no such thing"],
+        "targets": [[], ["x"]],
+        "build": [..., {}],
+        "full_range": [True],
+        "plan_bytes": [],
+        "plan_sha256": ["no such thing"],
+    }.get(key, [])
+    changed(engine, **{key: value})
+    if any(type(value) is type(other) and value == other for other in harmless):
+        EngineFile.open(engine.path)
+        return
+    with pytest.raises(BadModel, match=r"x\.engine\.json is damaged: "):
+        EngineFile.open(engine.path)
+
+
+@pytest.mark.parametrize("key", ["weights", "gpu"])
+@pytest.mark.parametrize("value", [3.5, True, [], {}, -1])
+def test_an_optional_fact_of_a_wrong_type_is_a_sentence(engine: EngineFile, key: str, value: Any) -> None:
+    changed(engine, **{key: value})
+    with pytest.raises(BadModel, match=r"x\.engine\.json is damaged: "):
+        EngineFile.open(engine.path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../mine.safetensors",
+        "/etc/passwd",
+        "a/b",
+        "a\\b",
+        "C:mine.safetensors",
+        "..",
+        ".",
+        "",
+        "a\0b",
+        "\\\\host\\share",
+    ],
+)
+def test_no_path_in_a_card_leads_out_of_its_folder(engine: EngineFile, name: str) -> None:
+    changed(engine, weights=name)
+    with pytest.raises(BadModel, match="which is not the name of a file in the same folder"):
+        EngineFile.open(engine.path)
+
+
+def test_the_weights_lie_beside_the_engine(engine: EngineFile) -> None:
+    changed(engine, weights="mine.safetensors")
+    assert EngineFile.open(engine.path).weights == engine.path.with_name("mine.safetensors")
+    assert engine.weights is None
+
+
+@pytest.mark.parametrize("sizes", [[[720, 1280], [640, 1280], [720, 1280]], [[64, 64], [128, 128], [128, 127]]])
+def test_sizes_that_do_not_rise_are_refused(engine: EngineFile, sizes: list[list[int]]) -> None:
+    changed(engine, **dict(zip(("smallest", "best", "largest"), sizes, strict=True)))
+    with pytest.raises(BadModel, match="its sizes do not rise from smallest to largest"):
+        EngineFile.open(engine.path)
+
+
+@pytest.mark.parametrize("size", [[0, 64], [64], [64, 64, 64], [64.0, 64.0], [True, True], ["64", "64"], [64, 10**6]])
+def test_a_size_that_is_none_is_refused(engine: EngineFile, size: list[Any]) -> None:
+    changed(engine, smallest=size)
+    with pytest.raises(BadModel, match=r"smallest is not a \[height, width\]"):
+        EngineFile.open(engine.path)
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [
+        "",
+        "not base64!",
+        12,
+        None,
+        ["a"],
+        base64.b64encode(b"\0" * 4).decode(),
+        base64.b64encode(b"\0" * (4 * FAST.style_size + 1)).decode(),
+        base64.b64encode(np.full(FAST.style_size, np.nan, "<f4").tobytes()).decode(),
+        base64.b64encode(np.full(FAST.style_size, np.inf, "<f4").tobytes()).decode(),
+    ],
+)
+def test_a_style_that_is_no_vector_is_refused(engine: EngineFile, vector: Any) -> None:
+    changed(engine, styles={"first": vector})
+    with pytest.raises(BadModel, match="style 'first' is no vector"):
+        EngineFile.open(engine.path)
+
+
+def test_a_card_of_a_later_version_says_so(engine: EngineFile) -> None:
+    changed(engine, version=2)
+    with pytest.raises(BadModel, match="it has version 2, and this vidstyle reads version 1"):
+        EngineFile.open(engine.path)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(BadModel, match="cannot write"):
+        write_engine(tmp_path / "x.engine", PLAN, card())
+
+
+def test_writing_where_no_folder_is_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match="cannot write"):
+        write_engine(tmp_path / "no" / "x.engine", PLAN, card())
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_engine_is_replaced_as_a_whole(engine: EngineFile) -> None:
+    write_engine(engine.path, b"another", dataclasses.replace(card(), digest="4567"))
+    again = EngineFile.open(engine.path)
+    assert (again.read_plan(), again.card.digest) == (b"another", "4567")
+    assert len(list(engine.path.parent.iterdir())) == 2
