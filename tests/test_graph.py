@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 
@@ -30,18 +31,39 @@ from vidstyle.networks import FAST, PAPER, Architecture, Network
 
 ODD = FrameForm(height=23, width=37, pixels="i420", matrix="bt601")
 BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))
+PRECISIONS: tuple[GraphPrecision, ...] = ("fp32", "fp16")
+BODIES: tuple[Body, ...] = ("network", "identity")
+DIGESTS = {
+    ("fast", "rgb"): "2c8eab79a4f9db4d",
+    ("fast", "i420"): "3fed872b5e41eb9f",
+    ("fast", "nv12"): "4ecaab6397e1b94b",
+    ("paper", "rgb"): "3e4f50279e4fa971",
+    ("paper", "i420"): "ef67a6c5289ef705",
+    ("paper", "nv12"): "87f60ecab49add2c",
+}
 EVERY_LAYOUT = pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
 
 
-def run(network: Network, form: FrameForm, planes: Planes, body: Body, precision: GraphPrecision = "fp32") -> Planes:
-    model = onnx_from_network(network, form, body=body, precision=precision)
+def load(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), settings, ["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model.SerializeToString(), settings, ["CPUExecutionProvider"])
+
+
+def run(network: Network, form: FrameForm, planes: Planes, body: Body, precision: GraphPrecision = "fp32") -> Planes:
+    session = load(onnx_from_network(network, form, body=body, precision=precision))
     arrays = [network.start, *planes]
     feed = {port.name: array.reshape(port.shape) for port, array in zip(session.get_inputs(), arrays, strict=True)}
     results = session.run(None, feed)
     return tuple(result.reshape(shape) for result, shape in zip(results, form.plane_shapes, strict=True))
+
+
+def bare(model: onnx.ModelProto) -> bytes:
+    """The bytes of a graph without the values of its weights, whose last bits another processor may round."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.INT64 and len(tensor.dims) > 1:
+            tensor.ClearField("raw_data")
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 @BOTH
@@ -84,6 +106,19 @@ def test_the_same_arguments_give_the_same_bytes() -> None:
     first, second = (onnx_from_network(fast_network(), ODD).SerializeToString() for _ in range(2))
     assert first == second
     assert onnx_from_network(fast_network(), ODD.resized((24, 37))).SerializeToString() != first
+
+
+@BOTH
+@EVERY_LAYOUT
+def test_graphs_of_one_size_stay_what_they_were(shape: Architecture, pixels: Pixels) -> None:
+    # Compiled models are kept under the digest of the graph: a change makes everybody compile again.
+    digest = hashlib.sha256()
+    for precision in PRECISIONS:
+        for size in ((23, 37), (24, 40)):
+            for body in BODIES:
+                form = FrameForm(height=size[0], width=size[1], pixels=pixels, matrix="bt601")
+                digest.update(bare(onnx_from_network(seeded_network(shape), form, precision=precision, body=body)))
+    assert digest.hexdigest()[:16] == DIGESTS[shape.name, pixels]
 
 
 def test_bytes_become_floats_first_and_bytes_again_last() -> None:
@@ -135,6 +170,88 @@ def test_writing_a_graph_needs_no_torch() -> None:
         "import sys, vidstyle.graph, vidstyle.backends; sys.exit('torch' in sys.modules or 'openvino' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# Sizes that are known when the graph runs
+
+
+@BOTH
+@EVERY_LAYOUT
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_dynamic_graph_paints_what_a_graph_of_that_size_paints(
+    shape: Architecture, pixels: Pixels, precision: GraphPrecision
+) -> None:
+    network = seeded_network(shape)
+    any_size = FrameForm(height=720, width=1280, pixels=pixels, matrix="bt601")
+    model = onnx_from_network(network, any_size, precision=precision, dynamic=True)
+    onnx.checker.check_model(model, full_check=True)
+    dynamic = load(model)
+    for size in ((8, 8), (40, 64), (36, 20)):
+        form = any_size.resized(size)
+        planes = planes_from_rgb(photo("coffee", size), form)
+        fixed = load(onnx_from_network(network, form, precision=precision))
+        ports = fixed.get_inputs()
+        feed = {port.name: a.reshape(port.shape) for port, a in zip(ports, [network.start, *planes], strict=True)}
+        for expected, found in zip(fixed.run(None, feed), dynamic.run(None, feed), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "ports"),
+    [
+        ("rgb", {"frame": (1, "height", "width", 3)}),
+        (
+            "i420",
+            {
+                "y": (1, 1, "height", "width"),
+                "u": (1, 1, "chroma_height", "chroma_width"),
+                "v": (1, 1, "chroma_height", "chroma_width"),
+            },
+        ),
+        ("nv12", {"y": (1, 1, "height", "width"), "uv": (1, "chroma_height", "chroma_width", 2)}),
+    ],
+)
+def test_a_dynamic_graph_names_its_sides(pixels: Pixels, ports: dict[str, tuple[int | str, ...]]) -> None:
+    graph = onnx_from_network(fast_network(), FrameForm(height=8, width=8, pixels=pixels), dynamic=True).graph
+    found = {
+        value.name: tuple(side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim)
+        for value in (*graph.input, *graph.output)
+    }
+    out = {f"{name}_out": shape for name, shape in ports.items()}
+    assert found == {"style": (1, 1088), **ports, **out}
+
+
+def test_a_dynamic_graph_is_one_for_all_sizes() -> None:
+    small, large = (onnx_from_network(fast_network(), ODD.resized(s), dynamic=True) for s in ((8, 8), (720, 1280)))
+    assert small.SerializeToString() == large.SerializeToString()
+    facts = {entry.key: entry.value for entry in small.metadata_props}
+    assert facts["vidstyle.size"] == "dynamic"
+
+
+@BOTH
+@EVERY_LAYOUT
+def test_tensorrt_builds_a_dynamic_graph(shape: Architecture, pixels: Pixels) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
+    model = onnx_from_network(
+        seeded_network(shape), FrameForm(height=8, width=8, pixels=pixels), precision="fp16", dynamic=True
+    )
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse(model.SerializeToString()), [parser.get_error(i).desc() for i in range(parser.num_errors)]
+    config = builder.create_builder_config()
+    profile = builder.create_optimization_profile()
+    for port in model.graph.input[1:]:
+        names = [side.dim_param or side.dim_value for side in port.type.tensor_type.shape.dim]
+        shapes = []
+        for height, width in ((8, 8), (360, 640), (1080, 1920)):
+            sides = {"height": height, "width": width, "chroma_height": height // 2, "chroma_width": width // 2}
+            shapes.append([sides.get(name, name) for name in names])
+        profile.set_shape(port.name, *shapes)
+    assert config.add_optimization_profile(profile) == 0
+    plan = builder.build_serialized_network(network, config)
+    assert plan is not None and plan.nbytes > 100_000
 
 
 # Folded weights
