@@ -29,8 +29,6 @@ class BuildPackage(build_py):
 
     def run(self) -> None:
         super().run()
-        if self.editable_mode:
-            return  # then engines/ itself is read
         for profile, copy in self._profiles().items():
             self.mkpath(os.path.dirname(copy))
             self.copy_file(profile, copy)
@@ -39,6 +37,8 @@ class BuildPackage(build_py):
         return [*super().get_outputs(include_bytecode), *self._profiles().values()]
 
     def _profiles(self) -> dict[str, str]:
+        if self.editable_mode:
+            return {}  # engines/ itself is read then
         folder = os.path.join(self.build_lib, "vidstyle", "profiles")
         return {profile: os.path.join(folder, os.path.basename(profile)) for profile in sorted(glob("engines/*.toml"))}
 

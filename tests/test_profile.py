@@ -1,0 +1,179 @@
+"""Build profiles: found by name, read as the command line reads, wrong ones named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import repository
+from test_packaging import built
+
+from vidstyle.errors import BadOption
+from vidstyle.options import BuildOptions
+from vidstyle.profile import load_profile, profile_fields, profile_names
+
+
+def profile(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_every_shipped_profile_is_valid_and_described() -> None:
+    names = profile_names()
+    assert {"360p", "720p", "1080p", "1080p-nvdec", "any-size", "stills", "turing-720p"} <= set(names)
+    assert names == sorted(names)
+    for name in names:
+        load_profile(name)
+        assert "description" in (repository() / "engines" / f"{name}.toml").read_text()
+
+
+def test_a_profile_is_found_by_name_and_by_path(tmp_path: Path) -> None:
+    assert load_profile("720p") == BuildOptions()
+    assert load_profile("1080p").size == (1080, 1920)
+    assert load_profile(profile(tmp_path, 'size = "640x360"')).size == (360, 640)
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    text = """
+        description = "all of them"
+        min = "64x32"
+        opt = "128x64"
+        max = "256x128"
+        pixels = "nv12"
+        matrix = "bt601"
+        full-range = true
+        precision = "fp32"
+        targets = ["ada", "turing"]
+        library = "tensorrt-rtx"
+        workspace = 512
+        optimization-level = 5
+        timing-cache = "timings"
+        refit = true
+    """
+    assert load_profile(profile(tmp_path, text)) == BuildOptions(
+        smallest=(32, 64),
+        size=(64, 128),
+        largest=(128, 256),
+        pixels="nv12",
+        matrix="bt601",
+        full_range=True,
+        precision="fp32",
+        targets=("ada", "turing"),
+        library="tensorrt-rtx",
+        workspace_mib=512,
+        optimization_level=5,
+        timing_cache="timings",
+        refit=True,
+    )
+
+
+def test_a_profile_says_only_what_it_says(tmp_path: Path) -> None:
+    assert profile_fields(profile(tmp_path, "")) == {}
+    assert profile_fields(profile(tmp_path, 'pixels = "rgb"')) == {"pixels": "rgb"}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('pixel = "rgb"', "there is no key 'pixel', did you mean 'pixels'? allowed are description, size, min"),
+        ("xyz = 1", "there is no key 'xyz'; allowed are description, size, min, opt, max, pixels"),
+        ("[size]\nwidth = 3", "size is {'width': 3}; it must be a size such as \"1280x720\""),
+        ("size = 720", 'size is 720; it must be a size such as "1280x720"'),
+        ('size = "720"', "size is '720'; it must be a size"),
+        ('size = "99999999x1"', "it must be a size"),
+        ('min = "64x64"', "a dynamic engine needs both its smallest and its largest size"),
+        ('min = "640x640"\nmax = "320x320"', "the first must lie between the others"),
+        ('size = "640x480"\nopt = "640x480"', "size and opt are one"),
+        ('pixels = "yuv"', "pixels is 'yuv'; it must be one of rgb, i420, nv12"),
+        ('pixels = ["rgb"]', "pixels is ['rgb']; it must be one of rgb, i420, nv12"),
+        ('matrix = "bt2020"', "matrix is 'bt2020'; it must be one of bt601, bt709"),
+        ("full-range = 1", "full-range is 1; it must be true or false"),
+        ('precision = "int8"', "precision is 'int8'; it must be one of fp16, fp32"),
+        ('targets = "ada"', "targets is 'ada'; it must be a list of portable, current, turing"),
+        ('targets = ["hopper"]', "targets is ['hopper']; it must be a list of"),
+        ("targets = [[1]]", "it must be a list of"),
+        ("workspace = 1.5", "workspace is 1.5; it must be a whole number"),
+        ("workspace = true", "workspace is True; it must be a whole number"),
+        ("workspace = 0", "workspace is 0; it must lie between 1"),
+        ("optimization-level = 6", "optimization level is 6; it must lie between 0 and 5"),
+        ("optimization-level = nan", "it must be a whole number"),
+        ('timing-cache = ""', "it must be the name of a file"),
+        ("description = 3", "description is 3; it must be text"),
+        ("size = ", "is not TOML"),
+        ("\xff", "is not TOML"),
+        ("a = " + "[" * 100_000, "is not TOML"),
+    ],
+)
+def test_a_wrong_profile_names_the_key_and_what_is_allowed(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(BadOption) as caught:
+        load_profile(profile(tmp_path, text))
+    assert sentence in str(caught.value)
+    assert str(caught.value).startswith(f"profile {tmp_path / 'mine.toml'}")
+
+
+def test_a_profile_that_is_not_utf8_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(b'size = "\xff\xfe"')
+    with pytest.raises(BadOption, match="is not TOML"):
+        load_profile(tmp_path / "x.toml")
+
+
+def test_a_huge_profile_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "x.toml").open("wb") as file:
+        file.truncate(2 << 20)
+    with pytest.raises(BadOption, match="a profile has a few hundred"):
+        load_profile(tmp_path / "x.toml")
+
+
+def test_an_unknown_profile_suggests_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match=r"no profile '1080'; did you mean '1080p'\? there are 1080p, .*a \.toml file"):
+        load_profile("1080")
+    for missing in (tmp_path / "no.toml", tmp_path):
+        with pytest.raises(BadOption, match="cannot read profile"):
+            load_profile(missing)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what a build reads, without the large files."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(repository() / name, folder)
+    left_out = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd", "*.safetensors", "*.jpg", "*.engine*")
+    for name in ("vidstyle", "kernels", "engines"):
+        shutil.copytree(repository() / name, folder / name, ignore=left_out)
+    return folder
+
+
+def test_a_wheel_has_the_profiles_and_finds_them_by_name(checkout: Path, tmp_path: Path) -> None:
+    wheel = built("wheel", checkout, tmp_path / "made", CC="no-compiler", CXX="no-compiler")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "site")
+    assert {f"vidstyle/profiles/{name}.toml" for name in profile_names()} <= set(names)
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"vidstyle"}
+    # Beside it lies an `engines` of somebody else, as on PyPI.
+    (tmp_path / "site" / "engines").mkdir()
+    (tmp_path / "site" / "engines" / "theirs.toml").touch()
+    code = "from vidstyle.profile import *; print(profile_names(), load_profile('1080p').size)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == f"{profile_names()} (1080, 1920)", done.stderr
+
+
+def test_the_source_archive_has_the_profiles(checkout: Path, tmp_path: Path) -> None:
+    with tarfile.open(built("sdist", checkout, tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {f"engines/{name}.toml" for name in profile_names()} <= names
