@@ -78,6 +78,21 @@ class LookOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SmoothOptions:
+    """How strongly, and by what means, flicker is taken out of a video."""
+
+    strength: float = 0.7
+    """0 is not at all, 1 as much as can be; 0.7 takes more than half of the flicker and no sharpness."""
+    flow: bool = True
+    """Let what was painted before follow the motion of the source, and mix it with the new."""
+    norms: bool = True
+    """Average the statistics of the instance norms over time, so that the picture as a whole does not pump."""
+
+    def __post_init__(self) -> None:
+        check_between("smooth", self.strength, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncodeOptions:
     """How the output video is compressed."""
 
