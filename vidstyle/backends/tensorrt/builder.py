@@ -205,6 +205,8 @@ def _types(module: Any, network: Any) -> tuple[dict[str, int], dict[str, int], d
 
 def _check_types(options: BuildOptions, convolutions: dict[str, int], norms: dict[str, int]) -> None:
     half, single = convolutions.get("half", 0), convolutions.get("float", 0)
+    if half + single == 0:
+        raise BadModel("the graph holds no convolution: it is not one of vidstyle's networks")
     # One convolution takes the mean of a color, which FP16 does not hold.
     if options.precision == "fp16" and (half == 0 or single > 1):
         raise BadModel(

@@ -1,0 +1,222 @@
+"""Plans of TensorRT-RTX, really built: types, targets, progress, and how a build stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from vidstyle.backends.tensorrt.builder import BuildProgress, Plan, build_plan
+from vidstyle.backends.tensorrt.library import Library, find_library
+from vidstyle.backends.tensorrt.targets import PORTABLE, GpuFacts
+from vidstyle.errors import BadModel, BadOption
+from vidstyle.frame import FrameForm
+from vidstyle.gallery import shared_network
+from vidstyle.graph import onnx_from_network
+from vidstyle.networks import ARCHITECTURES
+from vidstyle.options import BuildOptions, EnginePixels, EnginePrecision
+
+pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+
+SIZES = [(360, 640), (720, 1280), (1080, 1920)]
+NORMS = {"fast": 12, "paper": 15}
+
+
+@pytest.fixture(scope="module")
+def rtx() -> Library:
+    return find_library("tensorrt-rtx")
+
+
+def graph(network: str, options: BuildOptions) -> bytes:
+    height, width = options.size
+    form = FrameForm(height=height, width=width, pixels=options.pixels)
+    model = onnx_from_network(shared_network(network), form, precision=options.precision, dynamic=options.dynamic)
+    return bytes(model.SerializeToString())
+
+
+def built(rtx: Library, network: str = "fast", on_progress: Any = None, **changes: Any) -> Plan:
+    options = BuildOptions(**{"size": (64, 96), **changes})
+    return build_plan(graph(network, options), options, rtx, on_progress)
+
+
+def holds_half(plan: Plan, network: str) -> None:
+    assert plan.norms == {"float": NORMS[network]}
+    assert plan.convolutions["float"] == 1  # the mean of a color
+    assert plan.convolutions["half"] >= len(ARCHITECTURES[network].convs)
+    assert plan.layers["half"] > 2 * plan.layers["float"]
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420"])
+@pytest.mark.parametrize("size", [SIZES[0], *[pytest.param(size, marks=pytest.mark.slow) for size in SIZES[1:]]])
+@pytest.mark.parametrize("network", ARCHITECTURES)
+def test_fp16_plans_of_one_size_compute_in_half(
+    rtx: Library, network: str, size: tuple[int, int], pixels: EnginePixels
+) -> None:
+    plan = built(rtx, network, size=size, pixels=pixels)
+    holds_half(plan, network)
+    assert plan.targets == PORTABLE
+    assert plan.gpu is None
+    assert len(plan.plan) > 500_000
+    assert plan.inspected is None
+    assert plan.notes == []
+
+
+@pytest.mark.parametrize("pixels", ["i420", pytest.param("rgb", marks=pytest.mark.slow), "nv12"])
+@pytest.mark.parametrize("network", ARCHITECTURES)
+def test_dynamic_plans_compute_in_half(rtx: Library, network: str, pixels: EnginePixels) -> None:
+    plan = built(rtx, network, size=(720, 1280), smallest=(64, 64), largest=(1080, 1920), pixels=pixels)
+    holds_half(plan, network)
+
+
+@pytest.mark.parametrize("network", ARCHITECTURES)
+def test_fp32_plans_compute_in_float(rtx: Library, network: str) -> None:
+    plan = built(rtx, network, precision="fp32")
+    assert set(plan.convolutions) == set(plan.layers) == {"float"}
+
+
+def test_an_odd_size_is_built(rtx: Library) -> None:
+    holds_half(built(rtx, size=(361, 641)), "fast")
+
+
+@pytest.mark.parametrize(
+    ("targets", "capabilities"),
+    [(("turing",), ("7.5",)), (("ampere", "ada"), ("8.0", "8.6", "8.9")), (("turing", "portable"), ("7.5", *PORTABLE))],
+)
+def test_plans_are_built_for_gpus_that_are_not_here(rtx: Library, targets: Any, capabilities: tuple[str, ...]) -> None:
+    plan = built(rtx, targets=targets)
+    assert plan.targets == capabilities
+
+
+def test_the_builder_takes_its_options(rtx: Library) -> None:
+    plan = built(rtx, optimization_level=0, workspace_mib=1024)
+    holds_half(plan, "fast")
+
+
+def test_too_little_workspace_is_the_librarys_own_sentence(rtx: Library) -> None:
+    with pytest.raises(BadModel, match=r"tensorrt-rtx .* cannot build this engine: .*(OutOfMemory|workspace)"):
+        built(rtx, size=(720, 1280), workspace_mib=1)
+
+
+@pytest.mark.parametrize(("asked", "written"), [("fp16", "fp32"), ("fp32", "fp16")])
+def test_other_types_than_those_asked_for_are_an_error(
+    rtx: Library, asked: EnginePrecision, written: EnginePrecision
+) -> None:
+    given = graph("fast", BuildOptions(size=(64, 96), precision=written))
+    with pytest.raises(BadModel, match=f"an {asked} engine was asked for, and .* came out in {written}"):
+        build_plan(given, BuildOptions(size=(64, 96), precision=asked), rtx)
+
+
+def test_half_statistics_are_an_error(rtx: Library) -> None:
+    weight = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float16), "w")
+    ones = numpy_helper.from_array(np.ones(3, np.float16), "s")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("InstanceNormalization", ["c", "s", "s"], ["y"]),
+    ]
+    shape = [1, 3, 8, 8]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, shape) for name in "xy"]
+    model = helper.make_model(
+        helper.make_graph(nodes, "half", values[:1], values[1:], [weight, ones]),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=8,
+    )
+    onnx.checker.check_model(model)
+    with pytest.raises(BadModel, match="statistics came out as half, which a flat frame overflows"):
+        build_plan(model.SerializeToString(), BuildOptions(size=(8, 8)), rtx)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no graph", "cut"])
+def test_a_graph_that_cannot_be_read_is_a_sentence(rtx: Library, damage: bytes | str) -> None:
+    whole = graph("fast", BuildOptions(size=(64, 96)))
+    with pytest.raises(BadModel, match="cannot read the graph|holds no convolution"):
+        build_plan(whole[: len(whole) // 2] if isinstance(damage, str) else damage, BuildOptions(size=(64, 96)), rtx)
+
+
+def test_nothing_is_printed(rtx: Library, capfd: pytest.CaptureFixture[str]) -> None:
+    built(rtx)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_rises_to_its_end_on_the_callers_thread(rtx: Library) -> None:
+    seen: list[tuple[BuildProgress, int]] = []
+    built(rtx, on_progress=lambda at: seen.append((at, threading.get_ident())))
+    fractions = [at.fraction for at, _ in seen]
+    assert fractions == sorted(fractions)
+    assert 0 <= fractions[0] < 0.1
+    assert 0.8 < fractions[-1] <= 1
+    assert {thread for _, thread in seen} == {threading.get_ident()}
+    assert len({at.phase for at, _ in seen}) > 3
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
+def test_what_the_callback_raises_stops_the_build(
+    rtx: Library, error: type[BaseException], capfd: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[BuildProgress] = []
+
+    def stop(at: BuildProgress) -> None:
+        calls.append(at)
+        if len(calls) == 5:
+            raise error("enough")
+
+    with pytest.raises(error, match="enough"):
+        built(rtx, on_progress=stop)
+    assert len(calls) == 5
+    assert capfd.readouterr() == ("", "")
+    holds_half(built(rtx), "fast")  # the next one is none the worse
+
+
+def test_ctrl_c_stops_the_build_and_the_handlers_are_as_before(rtx: Library, capfd: pytest.CaptureFixture[str]) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    calls: list[BuildProgress] = []
+
+    def interrupt(at: BuildProgress) -> None:
+        calls.append(at)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        built(rtx, on_progress=interrupt)
+    assert len(calls) < 20
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_build_on_another_thread_leaves_signals_alone(rtx: Library) -> None:
+    plans: list[Plan] = []
+    thread = threading.Thread(target=lambda: plans.append(built(rtx)))
+    thread.start()
+    thread.join()
+    holds_half(plans[0], "fast")
+
+
+def test_refit_needs_a_gpu(rtx: Library) -> None:
+    with pytest.raises(BadOption, match="builds refittable engines only on a machine with a GPU.*leave out --refit"):
+        built(rtx, refit=True)
+
+
+def test_a_timing_cache_has_no_effect_on_rtx(rtx: Library, tmp_path: Path) -> None:
+    plan = built(rtx, timing_cache=str(tmp_path / "timings"))
+    assert plan.notes == ["tensorrt-rtx times nothing when it builds, so --timing-cache has no effect"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensorrt_without_a_gpu_names_the_library_that_needs_none(rtx: Library) -> None:
+    options = BuildOptions(size=(64, 96))
+    with pytest.raises(BadOption, match="none answers here; `--library tensorrt-rtx` builds without one"):
+        build_plan(graph("fast", options), options, Library("tensorrt", rtx.module, rtx.version))
+
+
+def test_every_target_can_be_asked_for() -> None:
+    from vidstyle.backends.tensorrt.targets import _NAMED
+    from vidstyle.options import EngineTarget
+
+    assert {*_NAMED, "current"} == set(get_args(EngineTarget))
+    assert GpuFacts("x", "8.9").compute_capability == "8.9"
