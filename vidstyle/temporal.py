@@ -76,7 +76,7 @@ class Smoother:
         before, self._luma = self._luma, luma
         if before is None:
             return self._begun(styled)
-        flow = self._flow.calc(luma, before, None)
+        flow = self._flow.calc(luma, before, None)  # type: ignore[call-overload]  # the stubs want an array
         weight, cut = self._weights(luma, before, flow)
         if cut:
             self.cuts += 1
