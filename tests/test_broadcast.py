@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -30,8 +31,6 @@ from vidstyle.options import EncodeOptions
 from vidstyle.video import relay
 from vidstyle.video.broadcast import Broadcast
 from vidstyle.video.sound import SoundForm
-
-SOUND: list[SoundForm | None] = [None, STEREO]
 
 
 @pytest.fixture(autouse=True)
@@ -69,17 +68,17 @@ def free_port() -> int:
 # Files
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".m3u8"])
+@pytest.mark.parametrize("suffix", [".mp4", ".m3u8"])
 def test_what_is_written_in_real_time_plays_with_its_sound(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
     with broadcast(path, sound=STEREO) as made:
-        frames = feed(made, 2.3)
+        frames = feed(made, 1.4)
     assert (made.failed, made.reconnects) == (None, 0)
     played = play(path)
     assert len(played.times) == frames - made.dropped
     assert played.times[0] == 0
-    assert played.flashes() == pytest.approx([1, 2], abs=0.035)
-    assert [t for t in played.beeps() if t > 0.5] == pytest.approx([1, 2], abs=0.01)
+    assert played.flashes() == pytest.approx([1], abs=0.035)
+    assert [t for t in played.beeps() if t > 0.5] == pytest.approx([1], abs=0.01)
     assert suffix[1:] in made.description
 
 
@@ -145,14 +144,39 @@ def test_a_missing_folder_is_told_at_once(tmp_path: Path) -> None:
         broadcast(tmp_path / "folder.mp4")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_to_is_told_at_once(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(VideoError, match="its folder is not writable; name another folder"):
-            broadcast(tmp_path / "out.mp4")
-    finally:
-        tmp_path.chmod(0o700)
+@pytest.fixture
+def no_right_to_write(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this process may enter and no more, even if it runs as root."""
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(user)
+            os.chmod(folder, 0o700)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "m3u8"])
+def test_a_folder_that_may_not_be_written_to_is_told_at_once(no_right_to_write: Path, suffix: str) -> None:
+    with pytest.raises(VideoError, match=rf"out\.{suffix}: its folder is not writable; name another folder"):
+        broadcast(no_right_to_write / f"out.{suffix}")
+
+
+def test_a_folder_that_may_not_be_entered_is_told_at_once(no_right_to_write: Path) -> None:
+    closed = no_right_to_write / "closed"
+    user = os.geteuid()
+    os.seteuid(os.getuid())
+    if os.getuid() != 0:
+        no_right_to_write.chmod(0o700)
+    closed.mkdir(mode=0o000)
+    os.seteuid(user)
+    with pytest.raises(VideoError, match=r"cannot write .*out\.mp4"):
+        broadcast(closed / "out.mp4")
+    os.seteuid(os.getuid())
+    closed.chmod(0o700)
 
 
 def test_a_full_disk_is_told_at_once(tmp_path: Path) -> None:
@@ -215,7 +239,7 @@ with Broadcast(sys.argv[1], form=FORM, fps=30, sound=STEREO) as broadcast:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_recording_that_is_killed_lacks_at_most_two_seconds(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
     program = textwrap.dedent(RECORDER.format(tests=str(Path(__file__).parent)))
@@ -223,7 +247,7 @@ def test_a_recording_that_is_killed_lacks_at_most_two_seconds(tmp_path: Path, su
         assert made.stdout is not None
         assert made.stdout.readline() == b"recording\n"
         began = time.monotonic()
-        time.sleep(5.0 + np.random.default_rng().uniform(0, 1))  # at any place of a fragment
+        time.sleep(3.0 + np.random.default_rng().uniform(0, 1))  # at any place of a fragment
         made.send_signal(signal.SIGKILL)
         made.wait()
         recorded = time.monotonic() - began
@@ -256,7 +280,7 @@ def test_a_playlist_plays_while_it_is_written_and_old_segments_go(tmp_path: Path
     viewer = threading.Thread(target=view)
     with broadcast(path, sound=STEREO) as made:
         viewer.start()
-        feed(made, 11)
+        feed(made, 8)
         texts = path.read_text()
         viewer.join()
         named = [line for line in texts.splitlines() if not line.startswith("#")]
@@ -294,13 +318,13 @@ def test_a_playlist_whose_folder_vanishes_comes_back_with_it(tmp_path: Path) -> 
     folder.mkdir()
     path = folder / "out.m3u8"
     with broadcast(path) as made:
-        feed(made, 1.5, sound=None)
+        feed(made, 1.3, sound=None)
         shutil.rmtree(folder)
-        feed(made, 2.0, sound=None)
+        feed(made, 1.2, sound=None)
         assert made.failed is not None
         assert "folder is gone" in made.failed
         folder.mkdir()
-        feed(made, 4.0, sound=None)
+        feed(made, 2.5, sound=None)
         assert made.failed is None
         assert made.reconnects == 1
     assert len(play(path).times) > 30
@@ -318,11 +342,9 @@ class Server(threading.Thread):
         self._frames, self._times = frames, times
         self._url = url
         scheme = url.partition(":")[0]
-        self._options = {
-            "rtmp": {"listen": "1"},
-            "rtsp": {"rtsp_flags": "listen", "listen_timeout": "20"},
-            "udp": {},
-        }[scheme]
+        listen = {"rtmp": {"listen": "1"}, "rtsp": {"rtsp_flags": "listen", "listen_timeout": "20"}}
+        # Short, as FFmpeg's own five seconds of looking first would be most of the test.
+        self._options = {"analyzeduration": "300000", "fpsprobesize": "1", **listen.get(scheme, {})}
         self._format = {"udp": "mpegts"}.get(scheme)
 
     def run(self) -> None:
@@ -339,20 +361,19 @@ def server_url(scheme: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sound", SOUND, ids=["silent", "with sound"])
-@pytest.mark.parametrize("scheme", ["rtmp", "rtsp", "udp"])
+@pytest.mark.parametrize(("scheme", "sound"), [("rtmp", STEREO), ("rtsp", STEREO), ("udp", None)])
 def test_a_server_gets_picture_and_sound_in_step(scheme: str, sound: SoundForm | None) -> None:
     url = server_url(scheme)
-    server = Server(url, frames=70)
+    server = Server(url, frames=72)
     server.start()
     time.sleep(0.3)
     with broadcast(url, sound=sound) as made:
-        frames = feed(made, 4.2, sound=sound)
+        frames = feed(made, 3.2, sound=sound)
         state = made.failed
     server.join()
     played = server.received[0]
-    assert len(played.times) == 70
-    assert frames > 100
+    assert len(played.times) >= 60
+    assert frames > 80
     if state is not None:
         assert "cannot send to" in state  # the server hung up before the end
     flashes = played.flashes()
@@ -365,10 +386,13 @@ def test_a_server_gets_picture_and_sound_in_step(scheme: str, sound: SoundForm |
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["rtmp", "rtsp"])
-def test_a_server_that_goes_away_five_times_is_found_again_each_time(scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "times"), [("rtmp", 5), ("rtsp", 2)])
+def test_a_server_that_goes_away_is_found_again_each_time(
+    scheme: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vidstyle.video.broadcast._LONGEST_BACK_OFF_SECONDS", 0.25)  # or it takes 20 s
     url = server_url(scheme)
-    server = Server(url, frames=12, times=6)
+    server = Server(url, frames=4, times=times + 1)
     server.start()
     with broadcast(url, sound=STEREO) as made:
         told: set[str] = set()
@@ -377,8 +401,8 @@ def test_a_server_that_goes_away_five_times_is_found_again_each_time(scheme: str
             feed(made, 0.3)
             told.add(made.failed or "")
         server.join()
-    assert [len(one.times) >= 12 for one in server.received] == [True] * 6
-    assert made.reconnects == 5
+    assert [len(one.times) >= 4 for one in server.received] == [True] * (times + 1)
+    assert made.reconnects == times
     assert any("cannot send to" in sentence for sentence in told)
 
 
@@ -394,6 +418,25 @@ def test_a_server_that_was_never_there_is_told_and_the_picture_goes_on() -> None
     assert time.monotonic() - began < 1
     assert made.reconnects == 0
     assert frames - 4 <= made.dropped <= frames
+
+
+@pytest.mark.slow
+def test_each_wait_is_twice_as_long_as_the_one_before() -> None:
+    times: list[float] = []
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.settimeout(0.01)
+        with broadcast(f"rtmp://127.0.0.1:{listener.getsockname()[1]}/live/key") as made:
+            end = time.monotonic() + 8
+            while len(times) < 4 and time.monotonic() < end:
+                made.write(frame(now()))
+                with contextlib.suppress(TimeoutError):
+                    listener.accept()[0].close()
+                    times.append(time.monotonic())
+    first, *_, last = np.diff(times)
+    assert 0.25 < first < 0.9  # beside the wait there is the start of the process
+    assert 1.0 < last < 1.65
 
 
 def test_keys_are_shown_nowhere() -> None:
@@ -422,7 +465,7 @@ def mute_server(*, buffer: int | None = None) -> Iterator[str]:
 def test_a_server_that_does_not_answer_stops_neither_the_picture_nor_the_end(scheme: str) -> None:
     with mute_server() as address, broadcast(f"{scheme}://{address}/live/key", sound=STEREO) as made:
         longest, last = 0.0, time.monotonic()
-        for _ in range(5):
+        for _ in range(3):
             feed(made, 0.2)
             longest, last = max(longest, time.monotonic() - last), time.monotonic()
         began = time.monotonic()
@@ -490,11 +533,11 @@ def test_a_server_that_stops_reading_stops_neither_the_picture_nor_the_end() -> 
     stalling.start()
     form = FrameForm(height=360, width=640, pixels="i420")
     noise = np.random.default_rng(0).integers(0, 255, (8, *form.size), dtype=np.uint8)
-    made = Broadcast(stalling.url, form=form, fps=30, sound=None)
+    made = Broadcast(stalling.url, form=form, fps=1000, sound=None)  # for the bit rate that goes with it
     try:
         slowest, index, stalled_at = 0.0, 0, 0.0
         end = time.monotonic() + 12
-        while time.monotonic() < end and (not stalled_at or time.monotonic() < stalled_at + 4):
+        while time.monotonic() < end and (not stalled_at or time.monotonic() < stalled_at + 2.5):
             if not stalled_at and stalling.stalled.is_set():
                 stalled_at = time.monotonic()
             plain = frame(now(), form=form)

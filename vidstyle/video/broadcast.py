@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -227,11 +228,12 @@ class Broadcast:
 
 def _check_place(target: Target, overwrite: bool) -> None:
     path = target.path
-    if not path.parent.is_dir():
+    # These answer no, too, where this process may not look.
+    if not os.path.isdir(path.parent):
         raise VideoError(f"cannot write {target.name}: there is no folder {path.parent}; make it first")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise VideoError(f"cannot write {target.name}: it is a folder; name a file")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise BadOption(f"output {target.name} exists; name another file, or overwrite it with --overwrite")
 
 

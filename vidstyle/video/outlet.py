@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,6 +41,8 @@ class Outlet:
         self._file: _WholeWrites | None = None
         with self._told():
             if target.kind == "playlist":
+                with tempfile.TemporaryFile(dir=target.path.parent):
+                    pass  # FFmpeg makes its files later, and it is now that a folder may be told to be no place
                 for old in segments(target.path):
                     old.unlink()
                 file: Any = target.where
