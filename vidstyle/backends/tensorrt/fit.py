@@ -16,6 +16,11 @@ def mismatch(engine: EngineFile, form: FrameForm | None, gpu: GpuFacts | None, l
     ``form`` is that of the frames, None where there are none yet; ``gpu`` the one to run on, None where
     none answers. The library's own check, which needs the GPU, comes later.
     """
+    if gpu is None:
+        return (
+            f"{engine.path} is an engine, which needs an NVIDIA GPU, and none answers on this machine; "
+            f"paint on the CPU with `--style {_style(engine)}` instead"
+        )
     return _of_library(engine, library) or _of_gpu(engine, gpu, library) or (form and _of_frames(engine, form)) or None
 
 
@@ -30,13 +35,8 @@ def _of_library(engine: EngineFile, library: Library) -> str | None:
     )
 
 
-def _of_gpu(engine: EngineFile, gpu: GpuFacts | None, library: Library) -> str | None:
+def _of_gpu(engine: EngineFile, gpu: GpuFacts, library: Library) -> str | None:
     card = engine.card
-    if gpu is None:
-        return (
-            f"{engine.path} is an engine, which needs an NVIDIA GPU, and none answers on this machine; "
-            f"paint on the CPU with `--style {_style(engine)}` instead"
-        )
     here = f"{gpu.name} (compute capability {gpu.compute_capability})"
     if not library.supports(gpu.compute_capability):
         return (
