@@ -91,6 +91,7 @@ class LiveWriter:
                 self.outlet.begin()
         except BaseException:
             self.outlet.abandon()
+            self.outlet.remove()
             raise
 
     def write(self, frame: Frame) -> bool:

@@ -102,5 +102,6 @@ class VirtualCamera:
 
 
 def _reason(error: BaseException) -> str:
-    """What pyvirtualcam's first backend says, without its questions."""
-    return str(error).splitlines()[0].partition(". ")[0].rstrip(".") if str(error) else type(error).__name__
+    """What pyvirtualcam says, without the name of its part and its own advice."""
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    return first.partition("' backend: ")[2].partition(". ")[0].rstrip(".") or first
