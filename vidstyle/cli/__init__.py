@@ -16,11 +16,13 @@ import click
 from vidstyle import __version__
 from vidstyle.cli.adapt import adapt
 from vidstyle.cli.bench import bench
+from vidstyle.cli.build_engine import build_engine
 from vidstyle.cli.doctor import doctor
 from vidstyle.cli.image import image
 from vidstyle.cli.render import render
 from vidstyle.cli.styles import styles
 from vidstyle.cli.train import train
+from vidstyle.cli.webcam import webcam
 from vidstyle.errors import BadOption, VidstyleError
 
 
@@ -54,7 +56,7 @@ def vidstyle(debug: bool) -> None:
     """Turn video into a painting, in real time, on a laptop CPU or a GPU."""
 
 
-for _command in (render, image, adapt, styles, train, bench, doctor):
+for _command in (render, webcam, image, adapt, styles, build_engine, train, bench, doctor):
     vidstyle.add_command(_command)
 
 

@@ -77,12 +77,7 @@ def build_plan(
     """
     began, mark = time.perf_counter(), library.messages.mark()
     module = library.module
-    targets = compute_capabilities(options.targets, library, gpu)
-    if options.refit and library.is_rtx and gpu is None:
-        raise BadOption(
-            f"{library.name} {library.version} builds refittable engines only on a machine with a GPU, "
-            "and none answers here; leave out --refit"
-        )
+    targets = check_build(options, library, gpu)
     try:
         builder = module.Builder(library.logger)
         # TensorRT 10 has to be asked for it; TensorRT 11 and TensorRT-RTX do nothing else.
@@ -121,6 +116,16 @@ def build_plan(
         inspected=None if gpu is None else inspect_plan(plan, library),
         notes=notes,
     )
+
+
+def check_build(options: BuildOptions, library: Library, gpu: GpuFacts | None) -> tuple[str, ...]:
+    """The compute capabilities that ``library`` would build for; `BadOption` says why it cannot build here."""
+    if options.refit and library.is_rtx and gpu is None:
+        raise BadOption(
+            f"{library.name} {library.version} builds refittable engines only on a machine with a GPU, "
+            "and none answers here; leave out --refit"
+        )
+    return compute_capabilities(options.targets, library, gpu)
 
 
 def _config(

@@ -14,6 +14,9 @@ PORTABLE = ("8.0", "8.6", "8.9", "12.0")
 (https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/cpu-engines.html)."""
 AMPERE_AND_LATER = "8.0+"
 """Target of a portable TensorRT engine (`HardwareCompatibilityLevel.AMPERE_PLUS`)."""
+TENSORRT_NEEDS_A_GPU = (
+    "tensorrt builds on the GPU that it builds for, and none answers here; `--library tensorrt-rtx` builds without one"
+)
 _NAMED: dict[EngineTarget, tuple[str, ...]] = {
     "portable": PORTABLE,
     "turing": ("7.5",),
@@ -62,10 +65,7 @@ def compute_capabilities(targets: Sequence[EngineTarget], library: Library, gpu:
 
 def _for_tensorrt(chosen: tuple[EngineTarget, ...], gpu: GpuFacts | None) -> tuple[str, ...]:
     if gpu is None:
-        raise BadOption(
-            "tensorrt builds on the GPU that it builds for, and none answers here; `--library tensorrt-rtx` "
-            "builds without one"
-        )
+        raise BadOption(TENSORRT_NEEDS_A_GPU)
     others = [target for target in chosen if target not in ("current", "portable")]
     if others or len(chosen) > 1:
         raise BadOption(
