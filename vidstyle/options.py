@@ -13,6 +13,8 @@ BackendName = Literal["auto", "openvino", "onnxruntime", "tensorrt", "torch"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Codec = Literal["h264", "hevc", "vp9", "av1", "ffv1"]
 PixelFormat = Literal["yuv420p", "yuv444p"]
+DecoderName = Literal["software", "nvdec", "auto"]
+EncoderName = Literal["software", "nvenc", "auto"]
 EnginePrecision = Literal["fp16", "fp32"]
 EnginePixels = Literal["rgb", "i420", "nv12"]
 EngineTarget = Literal["portable", "current", "turing", "ampere", "ada", "blackwell"]
@@ -101,9 +103,12 @@ class EncodeOptions:
     crf: int | None = None
     """Constant quality, smaller is better; None is the codec's usual choice. Ignored by ffv1."""
     preset: str | None = None
-    """The encoder's own speed name (x264: ultrafast ... veryslow; SVT-AV1: 0 ... 13); None is fast."""
+    """The encoder's own speed name (x264: ultrafast ... veryslow; SVT-AV1: 0 ... 13; NVENC: p1 ... p7); None
+    is fast."""
     pixel_format: PixelFormat = "yuv420p"
     """Chroma layout of the output; yuv444p keeps odd sizes and full colour, few players show it."""
+    encoder: EncoderName = "software"
+    """What encodes: the processor, or the NVIDIA GPU's own circuit; ``auto`` is the latter where it can."""
 
     def __post_init__(self) -> None:
         if self.codec is not None:
@@ -111,11 +116,12 @@ class EncodeOptions:
         if self.crf is not None:
             check_between("crf", self.crf, 0, 63)
         check_choice("pixel format", self.pixel_format, get_args(PixelFormat))
+        check_choice("encoder", self.encoder, get_args(EncoderName))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipOptions:
-    """Which part of the input is rendered, and how forgiving the reading is."""
+    """Which part of the input is rendered, what decodes it, and how forgiving the reading is."""
 
     start: float = 0.0
     """Seconds from the beginning of the input at which the output begins."""
@@ -123,8 +129,12 @@ class ClipOptions:
     """Seconds at which it ends (exclusive); None is the end of the input."""
     skip_errors: bool = False
     """Carry on, successfully, past frames that cannot be decoded (they are counted either way)."""
+    decoder: DecoderName = "software"
+    """What decodes: the processor, or the NVIDIA GPU's own circuit; ``auto`` is the latter where it can. A video
+    that this circuit is not made for is decoded by the processor, and a note says so."""
 
     def __post_init__(self) -> None:
+        check_choice("decoder", self.decoder, get_args(DecoderName))
         check_between("start", self.start, 0, 1e9)
         if self.end is not None:
             check_between("end", self.end, 0, 1e9)

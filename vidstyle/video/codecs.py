@@ -72,6 +72,10 @@ class Encoder:
         if self.name == "libvpx-vp9":
             # A bit rate of 0 makes crf the only target.
             return {"crf": str(crf), "b": "0", "deadline": "realtime", "cpu-used": preset, "row-mt": "1"}
+        if self.name.endswith("_nvenc") and crf is not None:
+            # A fixed quantizer: NVENC's constant quality is a bit rate in disguise, and counts on even times.
+            quantizer = 4 * crf if self.name == "av1_nvenc" else crf  # that of AV1 runs to 255
+            return {"rc": "constqp", "qp": str(quantizer), "preset": preset, "bf": "0"}
         return {"level": "3", "slices": "4", "slicecrc": "1"}  # ffv1
 
 
@@ -86,6 +90,12 @@ ENCODERS: dict[Codec, Encoder] = {
     "vp9": Encoder("libvpx-vp9", 31, 63, tuple(map(str, range(9))), "7", takes_odd_420=True),
     "av1": Encoder("libsvtav1", 32, 63, tuple(map(str, range(14))), "10", takes_odd_420=True),
     "ffv1": Encoder("ffv1", None, 63, (), "", takes_odd_420=True),
+}
+_NVENC_PRESETS = ("p1", "p2", "p3", "p4", "p5", "p6", "p7")
+NVENC_ENCODERS: dict[Codec, Encoder] = {
+    "h264": Encoder("h264_nvenc", 22, 51, _NVENC_PRESETS, "p4", takes_odd_420=False),
+    "hevc": Encoder("hevc_nvenc", 25, 51, _NVENC_PRESETS, "p4", takes_odd_420=False),
+    "av1": Encoder("av1_nvenc", 32, 63, _NVENC_PRESETS, "p4", takes_odd_420=False),
 }
 
 

@@ -23,6 +23,7 @@ from vidstyle.video.info import (
     guessed_matrix,
     is_rgb,
 )
+from vidstyle.video.nvidia import GpuFrames, is_in_one_piece
 
 _FORMATS = {"rgb": "rgb24", "i420": "yuv420p", "nv12": "nv12"}
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
@@ -101,25 +102,33 @@ class PlaneWriter:
     def __init__(
         self,
         form: FrameForm,
-        pixel_format: Literal["yuv420p", "yuv444p"],
+        pixel_format: Literal["yuv420p", "yuv444p", "nv12"],
         size: tuple[int, int],
         scaled: tuple[int, int],
+        *,
+        on_gpu: bool = False,
     ) -> None:
-        """``size`` is what is kept: ``form.size``, or a row or column less; ``scaled`` is what it becomes."""
+        """``size`` is what is kept: ``form.size``, or a row or column less; ``scaled`` is what it becomes.
+
+        ``on_gpu`` says that the encoder takes frames from the GPU's memory as they are.
+        """
         self._form = form
         self._pixel_format = pixel_format
         self._size = size
         self._scaled = scaled
+        self._on_gpu = on_gpu
+        self._gpu_frames = GpuFrames()
         self._reformatter = VideoReformatter()
 
     def write(self, frame: Frame, pts: int, time_base: Fraction) -> VideoFrame:
-        """A frame for the encoder: one copy of each plane, and a conversion if the formats differ."""
+        """A frame for the encoder: one copy of each plane, and a conversion if the formats differ.
+
+        Planes on the GPU are not copied where the encoder takes them there, else they are downloaded.
+        """
         form = self._form
-        height, width = self._size
-        made = VideoFrame(width, height, _FORMATS[form.pixels])
-        for plane, target, shape in zip(frame.planes, made.planes, form.resized(self._size).plane_shapes, strict=True):
-            np.copyto(plane_view(target, shape), plane[: shape[0], : shape[1]])
-        if made.format.name != self._pixel_format or self._scaled != self._size:
+        made = self._copied(frame) if isinstance(frame.planes[0], np.ndarray) else self._gpu_frames.frame(frame)
+        stays = self._on_gpu and is_in_one_piece(made)
+        if not stays and (made.format.name != self._pixel_format or self._scaled != self._size):
             color_range = _SWS_RANGE[form.full_range]
             from_rgb = form.pixels == "rgb"
             made = self._reformatter.reformat(
@@ -137,6 +146,14 @@ class PlaneWriter:
         made.pts = pts
         made.time_base = time_base
         made.duration = frame.duration
+        return made
+
+    def _copied(self, frame: Frame) -> VideoFrame:
+        height, width = self._size
+        made = VideoFrame(width, height, _FORMATS[self._form.pixels])
+        shapes = self._form.resized(self._size).plane_shapes
+        for plane, target, shape in zip(frame.planes, made.planes, shapes, strict=True):
+            np.copyto(plane_view(target, shape), plane[: shape[0], : shape[1]])
         return made
 
 

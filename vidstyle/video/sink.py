@@ -10,6 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import av
 import av.error
@@ -19,8 +20,8 @@ from av.video.stream import VideoStream
 
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameForm
-from vidstyle.options import ClipOptions, EncodeOptions
-from vidstyle.video.codecs import ENCODERS, codec_for, container_for
+from vidstyle.options import ClipOptions, Codec, EncodeOptions
+from vidstyle.video.codecs import ENCODERS, NVENC_ENCODERS, Encoder, codec_for, container_for
 from vidstyle.video.info import (
     MATRIX_BT709,
     MATRIX_SMPTE170M,
@@ -30,6 +31,7 @@ from vidstyle.video.info import (
     VideoInfo,
     guessed_matrix,
 )
+from vidstyle.video.nvidia import VideoGpu, gpu_setting, nvenc_obstacle
 from vidstyle.video.planes import PlaneWriter
 from vidstyle.video.span import Span
 from vidstyle.video.tags import file_tags, unusual_tags
@@ -54,12 +56,15 @@ class VideoSink:
         encode: EncodeOptions | None = None,
         clip: ClipOptions | None = None,
         overwrite: bool = False,
+        gpu: int | None = None,
+        on_device: bool = False,
     ) -> None:
         """Open ``path`` for frames of ``form``.
 
         ``source`` gives the times, colors and shape; the other tracks are copied from ``source_path``,
-        if there is one. Raises `BadOption` for what cannot be asked, `VideoError` for what cannot be
-        written.
+        if there is one. ``gpu`` is the one that encodes, if ``encode.encoder`` has one do that; ``on_device``
+        says that frames (nv12) will lie there, which saves the copy where it encodes. Raises `BadOption`
+        for what cannot be asked, `VideoError` for what cannot be written.
         """
         encode, clip = encode or EncodeOptions(), clip or ClipOptions()
         self.path = path
@@ -67,16 +72,23 @@ class VideoSink:
         """What the output does not keep of the source, or what was done to keep it; a sentence each."""
         container = container_for(path)
         codec = codec_for(path, encode)
-        self._encoder = ENCODERS[codec]
+        self._form = form
+        self._encoder = ENCODERS[codec] if encode.encoder == "software" else self._hardware(codec, encode, gpu)
         settings = self._encoder.settings(encode)
         _check_place(path, source_path, overwrite)
-        self._form = form
         self._aspect = source.sample_aspect_ratio
         kept = self._codec_size(encode)
         self._size = kept
         if self._aspect not in (None, 1) and container.muxer in ("matroska", "webm") and codec not in ("h264", "hevc"):
             self._size = self._square(kept)
-        self._writer = PlaneWriter(form, encode.pixel_format, kept, self._size)
+        self._pixel_format: Literal["yuv420p", "yuv444p", "nv12"] = encode.pixel_format
+        self._gpu: VideoGpu | None = None
+        if self._encoder in NVENC_ENCODERS.values():
+            settings |= gpu_setting(gpu)
+            if form.pixels == "nv12" and encode.pixel_format == "yuv420p":
+                self._pixel_format = "nv12"  # as it comes
+                self._gpu = VideoGpu(gpu, shared=True) if on_device and kept == self._size else None
+        self._writer = PlaneWriter(form, self._pixel_format, kept, self._size, on_gpu=self._gpu is not None)
         self._time_base = source.time_base
         span = Span.of(source, clip)
         self._shift = int(span.shift / source.time_base)
@@ -118,8 +130,8 @@ class VideoSink:
             pts = self._last_pts + 1
             self._note("some frames have the same time as the one before: they are shown one tick later")
         self._last_pts = pts
-        made = self._writer.write(frame, pts, self._time_base)
         try:
+            made = self._writer.write(frame, pts, self._time_base)
             self._mux(self._stream.encode(made))
         except av.error.FFmpegError as error:
             raise self._cannot_write(error) from error
@@ -169,6 +181,25 @@ class VideoSink:
         else:
             self.abort()
 
+    @property
+    def encoder(self) -> str:
+        """FFmpeg's name of what encodes."""
+        return self._encoder.name
+
+    def _hardware(self, codec: Codec, encode: EncodeOptions, gpu: int | None) -> Encoder:
+        try:
+            obstacle = nvenc_obstacle(codec, encode, self._form.size, gpu)
+        except BadOption as error:
+            if encode.encoder == "nvenc":
+                raise
+            obstacle = str(error)
+        if obstacle is None:
+            return NVENC_ENCODERS[codec]
+        if encode.encoder == "nvenc":
+            raise VideoError(f"{obstacle}; encode in software, by {ENCODERS[codec].name}")
+        self._note(f"NVENC is not used, {ENCODERS[codec].name} encodes: {obstacle}")
+        return ENCODERS[codec]
+
     def _codec_size(self, encode: EncodeOptions) -> tuple[int, int]:
         height, width = self._form.size
         if width < self._encoder.least_width:
@@ -213,13 +244,16 @@ class VideoSink:
         if self._encoder.name == "libsvtav1":
             os.environ.setdefault("SVT_LOG", "1")  # errors only; else it writes a page about itself to stderr
         stream: VideoStream = self._file.add_stream(  # type: ignore[assignment]
-            self._encoder.name, rate=source.rate or 25, options=settings
+            self._encoder.name,
+            rate=source.rate or 25,
+            options=settings,
+            hwaccel=None if self._gpu is None else self._gpu.accelerator,
         )
         stream.time_base = self._time_base
         context = stream.codec_context
         context.time_base = self._time_base
         context.height, context.width = self._size
-        context.pix_fmt = encode.pixel_format
+        context.pix_fmt = self._pixel_format
         context.flags |= CodecFlags.frame_duration
         context.thread_type = "AUTO"  # PyAV asks for slices, which x264 codes at a lower use of the cores
         context.color_range = color.range

@@ -8,19 +8,22 @@ from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import av.error
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vidstyle.errors import VideoError
+from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameForm, Matrix, Pixels
 from vidstyle.options import ClipOptions
 from vidstyle.video.container import open_input, packets
 from vidstyle.video.deinterlace import Deinterlacer
 from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix
 from vidstyle.video.ledger import LossLedger
+from vidstyle.video.nvidia import VideoGpu, gpu_planes, nvdec_decoder, nvdec_obstacle, on_host, trial_obstacle
 from vidstyle.video.planes import PlaneReader
 from vidstyle.video.probe import probe, video_stream
 from vidstyle.video.sdr import SdrConverter
@@ -49,12 +52,18 @@ class VideoSource:
         full_range: bool | None = None,
         clip: ClipOptions | None = None,
         threads: int | None = None,
+        gpu: int | None = None,
+        on_device: bool = False,
     ) -> None:
         """Open ``path`` and decode its first picture. Raises `VideoError` naming the file.
 
         Frames have the matrix and range of the file, or those given. ``threads`` is how many threads the
-        decoder may use; None lets it choose.
+        decoder may use; None lets it choose. ``gpu`` is the one that decodes, if ``clip.decoder`` has one
+        do that; ``on_device`` leaves its frames (nv12) there, as planes that are no arrays but give
+        themselves to others by DLPack. Where the size changes in mid-stream, frames are on the host even so.
         """
+        if on_device and pixels != "nv12":
+            raise BadOption(f"{pixels = } cannot stay on the GPU; NVDEC's frames are nv12")
         self.path = path
         self.info: VideoInfo = probe(path)
         """What the file says about itself."""
@@ -76,6 +85,27 @@ class VideoSource:
         self._closed = False
         self.notes: list[str] = list(self.info.notes)
         """Sentences for the user about what is converted; reading may add some."""
+        self._gpu = None if self._clip.decoder == "software" else self._opened_gpu(gpu, on_device)
+        self.decoder: Literal["software", "nvdec"] = "software" if self._gpu is None else "nvdec"
+        """What decodes."""
+        self.on_device = on_device and self._gpu is not None
+        """Whether frames stay on the GPU."""
+
+    def _opened_gpu(self, number: int | None, on_device: bool) -> VideoGpu | None:
+        gpu, obstacle = None, nvdec_obstacle(self.info, self.form, on_device=on_device)
+        if obstacle is None:
+            try:
+                gpu = VideoGpu(number, shared=on_device)
+            except VideoError as error:
+                if self._clip.decoder == "nvdec":
+                    raise VideoError(f"NVDEC cannot decode {self.path}: {error}; decode in software") from error
+                obstacle = str(error)
+            else:
+                obstacle = trial_obstacle(self.path, self.info.codec, gpu)
+        if obstacle is None:
+            return gpu
+        self._note(f"NVDEC is not used, the processor decodes: {obstacle}")
+        return None
 
     @property
     def frames_expected(self) -> int | None:
@@ -116,6 +146,7 @@ class VideoSource:
             with contextlib.suppress(ValueError):  # it runs on another thread, which closes it
                 self._reading.close()
             self._reading = None
+        self._gpu = None
 
     def __enter__(self) -> VideoSource:
         return self
@@ -137,19 +168,24 @@ class VideoSource:
             elif self.form.width * self.form.height <= _ONE_THREAD_PIXELS:
                 stream.codec_context.thread_count = 1
             stream.codec_context.thread_type = "AUTO"
+            decoder = stream.codec_context
+            if self._gpu is not None:
+                decoder = nvdec_decoder(stream, info.codec, self._gpu.accelerator)
             if span.begin is not None and info.container.startswith(_INDEXED):
                 # Where there is no usable index, reading from the beginning is the fallback.
                 with contextlib.suppress(av.error.FFmpegError):
                     container.seek(math.floor(span.begin / info.time_base), stream=stream)
             ledger = self._ledger = LossLedger(stream, interlaced=info.interlaced)
             sdr = SdrConverter(info) if info.stored_color.wide else None
-            for decoded in self._progressive(container, stream, ledger, span):
+            for decoded in self._progressive(container, stream, decoder, ledger, span):
                 pts = clock.pts(decoded)
                 seconds = pts * info.time_base
                 if span.is_over(seconds):
                     return
                 if span.holds(seconds):
-                    planes = reader.read(decoded if sdr is None else sdr.convert(decoded))
+                    planes = gpu_planes(decoded, self.form) if self.on_device else None
+                    if planes is None:
+                        planes = reader.read(decoded if sdr is None else sdr.convert(decoded))
                     yield Frame(planes, self.form, pts, info.time_base, decoded.duration)
             declared = None if info.duration is None else info.start + exact_seconds(info.duration)
             if declared is not None and span.end is not None:
@@ -161,22 +197,32 @@ class VideoSource:
             self.notes.append(sentence)
 
     def _progressive(
-        self, container: InputContainer, stream: VideoStream, ledger: LossLedger, span: Span
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        decoder: VideoCodecContext,
+        ledger: LossLedger,
+        span: Span,
     ) -> Generator[VideoFrame, None, None]:
         deinterlacer = Deinterlacer(stream) if self.info.interlaced else None
-        for frame in self._decoded(container, stream, ledger, span):
+        for frame in self._decoded(container, stream, decoder, ledger, span):
             if deinterlacer is None and frame.interlaced_frame:
                 deinterlacer = Deinterlacer(stream)
                 self._note("the video is interlaced in parts: these are deinterlaced (bwdif)")
             if deinterlacer is None:
                 yield frame
             else:
-                yield from deinterlacer.frames(frame)
+                yield from deinterlacer.frames(on_host(frame))
         if deinterlacer is not None:
             yield from deinterlacer.frames(None)
 
     def _decoded(
-        self, container: InputContainer, stream: VideoStream, ledger: LossLedger, span: Span
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        decoder: VideoCodecContext,
+        ledger: LossLedger,
+        span: Span,
     ) -> Generator[VideoFrame, None, None]:
         read_errors = 0
         turned = self.info.rotation in (90, 270)
@@ -199,7 +245,7 @@ class VideoSource:
             if wanted:
                 ledger.sent(packet)
             try:
-                frames = packet.decode()
+                frames = decoder.decode(packet)
             except av.error.FFmpegError:
                 if wanted:
                     ledger.failed(packet)
