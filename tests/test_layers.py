@@ -28,6 +28,7 @@ LEVELS = {
     "vidstyle.gallery": 1,
     "vidstyle.timeline": 1,
     "vidstyle.model": 1,
+    "vidstyle.flicker": 1,
     "vidstyle.ops": 1,
     "vidstyle.warp": 1,
     "vidstyle._kernels": 1,
@@ -43,8 +44,10 @@ LEVELS = {
     "vidstyle.sheet": 3,
     "vidstyle.doctor": 3,
     "vidstyle.bench": 3,
+    "vidstyle.bench_temporal": 3,
     "vidstyle.live": 3,
     "vidstyle.build": 3,
+    "vidstyle.fidelity": 3,
     "vidstyle.cli": 4,
     "vidstyle.__main__": 5,
 }

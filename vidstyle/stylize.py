@@ -20,7 +20,15 @@ from vidstyle import ops
 from vidstyle.errors import BadOption
 from vidstyle.frame import Frame, FrameForm, Pixels, Planes
 from vidstyle.gallery import default_style_name, load_blend, network_of
-from vidstyle.options import MAX_SIDE, BackendOptions, ClipOptions, EncodeOptions, LookOptions, check_between
+from vidstyle.options import (
+    MAX_SIDE,
+    BackendOptions,
+    ClipOptions,
+    EncodeOptions,
+    LookOptions,
+    SmoothOptions,
+    check_between,
+)
 from vidstyle.pipeline import Pipeline, StageSeconds
 from vidstyle.style import Style
 from vidstyle.timeline import Timeline
@@ -28,6 +36,7 @@ from vidstyle.timeline import Timeline
 if TYPE_CHECKING:
     from vidstyle.backends.base import Backend
     from vidstyle.enginefile import EngineFile
+    from vidstyle.temporal import Smoother
 
 _FORMS_KEPT = 4
 """Compiled programs a `Stylizer` keeps; a folder of stills of many sizes must not fill the memory."""
@@ -55,8 +64,9 @@ class Stylizer:
 
     ``style`` is a shipped name, a style file, an engine file, a blend such as
     ``"great_wave:0.7,the_scream:0.3"`` or a `Style`. A graph is compiled at the first frame of each form
-    and kept. ``look`` may be replaced at any time; a frame under way keeps its own. Use it from one
-    thread; `open`, `prepare` and `compose` alone may run on other threads.
+    and kept. ``look`` may be replaced at any time; a frame under way keeps its own. With ``smooth`` the
+    frames are those of one video, and each is made to go with the one before. Use it from one thread;
+    `open` and `prepare` alone may run on any, and so may `compose`, one frame at a time and in order.
     """
 
     def __init__(
@@ -65,6 +75,7 @@ class Stylizer:
         *,
         look: LookOptions | None = None,
         backend: BackendOptions | None = None,
+        smooth: SmoothOptions | None = None,
     ) -> None:
         self._style = _style(style)
         self._engine = self._style.engine
@@ -74,6 +85,8 @@ class Stylizer:
         self._options = backend or BackendOptions()
         self._open: OrderedDict[FrameForm, Backend] = OrderedDict()
         self._lock = threading.Lock()
+        self._smooth = smooth if smooth is not None and smooth.strength > 0 else None
+        self._smoother: Smoother | None = None
 
     @property
     def style(self) -> Style:
@@ -158,13 +171,22 @@ class Stylizer:
         return self.open(job.frame.form, job.look.work_size).submit(job.work.planes, job.vector)
 
     def compose(self, job: Job, styled: Planes) -> Frame:
-        """The finished frame from what the network made of it. Safe on any thread."""
+        """The finished frame from what the network made of it."""
         frame, form, look = job.frame, job.frame.form, job.look
+        if self._smooth is not None and self._smooth.flow:
+            styled = self._smoothed(self._smooth, job.work, styled)
         if job.work is not job.frame:
             styled = ops.enlarge(styled, job.work.planes, frame.planes, job.work.form, form)
         if look.preserve_color:
             styled = ops.keep_color(frame.planes, styled, form)
         return frame.with_planes(ops.mix(frame.planes, styled, look.strength))
+
+    def _smoothed(self, smooth: SmoothOptions, work: Frame, styled: Planes) -> Planes:
+        from vidstyle.temporal import Smoother
+
+        if self._smoother is None or self._smoother.form != work.form:
+            self._smoother = Smoother(work.form, smooth)
+        return self._smoother.step(work.planes, styled)
 
     def _work_size(self, form: FrameForm, height: int | None) -> tuple[int, int]:
         if height is None or height >= form.height:
@@ -298,6 +320,7 @@ def render(
     *,
     size: tuple[int, int | None] | None = None,
     look: LookOptions | None = None,
+    smooth: SmoothOptions | None = None,
     backend: BackendOptions | None = None,
     encode: EncodeOptions | None = None,
     clip: ClipOptions | None = None,
@@ -323,7 +346,7 @@ def render(
     source, output = Path(source), Path(output)
     timeline = style if isinstance(style, Timeline) else Timeline([(0, _style(style))])
     with ExitStack() as stack:
-        stylizer = stack.enter_context(Stylizer(timeline.keys[0].style, look=look, backend=backend))
+        stylizer = stack.enter_context(Stylizer(timeline.keys[0].style, look=look, smooth=smooth, backend=backend))
         pixels: Pixels = "rgb" if encode.pixel_format == "yuv444p" else "i420"
         matrix = full_range = None
         if stylizer.engine is not None:  # its colors are those that it was built for

@@ -32,8 +32,8 @@ TOLERANCE = 18.0
 """Levels by which the source may differ from the warped one before; there the weight is down to 1/e."""
 STILL_FLOW = 0.3
 """Pixels of the frame; less is no motion but the flow's own noise."""
-STILL_LEVELS = 2.5
-"""What sensor noise leaves of the difference on the small luma."""
+STILL_LEVELS = 2.0
+"""What sensor noise leaves of the difference, averaged over 5 x 5 pixels of the small luma."""
 MOST_GAIN = 2.5
 CUT_LEVELS = 12.0
 CUT_WEIGHT = 0.35
@@ -103,13 +103,16 @@ class Smoother:
         x = np.arange(width, dtype=np.float32) + flow[..., 0]
         y = np.arange(height, dtype=np.float32)[:, None] + flow[..., 1]
         warped = cv2.remap(before, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        residual = cv2.blur(cv2.absdiff(warped, luma).astype(np.float32), (5, 5))
+        difference = cv2.subtract(warped, luma, dtype=cv2.CV_32F)
+        residual = cv2.blur(np.abs(difference), (5, 5))
         fit = np.exp(-((residual / TOLERANCE) ** 2))
         fit *= (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
         if float(fit.mean()) < CUT_WEIGHT and float(cv2.absdiff(luma, before).mean()) > CUT_LEVELS:
             return fit, True
         speed = (flow * flow).sum(-1) * self._divisor**2
-        rest = ((speed < STILL_FLOW**2) & (residual < STILL_LEVELS)).astype(np.float32)
+        # Noise has no sign that neighbours share; a change of the scene has.
+        changed = np.abs(cv2.blur(difference, (5, 5)))
+        rest = ((speed < STILL_FLOW**2) & (changed < STILL_LEVELS)).astype(np.float32)
         still = cv2.blur(rest, (5, 5)) > 0.9
         flow[still] = 0
         cap = np.full(luma.shape, self._kept, np.float32) if self._cap is None else self._cap
