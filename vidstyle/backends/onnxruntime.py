@@ -5,6 +5,7 @@ It loads a graph in milliseconds, so there is nothing to keep between runs.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -70,3 +71,28 @@ class OnnxRuntimeBackend(Backend):
 def open_program(program: Program, options: BackendOptions) -> Backend:
     """Compile ``program``."""
     return OnnxRuntimeBackend(program, options)
+
+
+def open_on_cpu(graph: bytes) -> Callable[[Sequence[NDArray[Any]]], list[NDArray[Any]]]:
+    """Load a graph for a check: a function from its inputs to its outputs, in their order, as arrays.
+
+    It computes on the CPU whatever else there is. What has the right number of elements need not have the
+    right shape. Raises `BadModel` for what is no graph. Frames go through `OnnxRuntimeBackend`.
+    """
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    settings.intra_op_num_threads = usable_cores()
+    try:
+        session = ort.InferenceSession(graph, settings, ["CPUExecutionProvider"])
+    except Exception as error:  # the library's errors derive from nothing narrower
+        raise BadModel(f"ONNX Runtime cannot load the graph: {error}") from error
+    ports = [(port.name, tuple(port.shape)) for port in session.get_inputs()]
+
+    def run(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        feed = {name: np.ascontiguousarray(a).reshape(shape) for (name, shape), a in zip(ports, arrays, strict=True)}
+        try:
+            return list(session.run(None, feed))
+        except Exception as error:  # the library's errors derive from nothing narrower
+            raise VidstyleError(f"ONNX Runtime failed on a check: {error}") from error
+
+    return run

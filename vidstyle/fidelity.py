@@ -1,0 +1,213 @@
+"""Whether a network still paints its picture in FP16: a check to make before an engine is built.
+
+The graph in FP16 runs against the graph in FP32, on ONNX Runtime and on a CPU, on photos and on frames
+that are hard for it. A CPU rounds as a GPU does because it is told to (`vidstyle.graph.rehearsal`).
+
+The frames are small. That changes nothing but one thing: where a single speck stands on a flat ground,
+an instance norm makes the larger numbers of it the larger the ground is, in proportion to the root of
+the number of pixels. The frame with the speck is there for this, and its numbers are scaled up.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidstyle.color import yuv_from_rgb
+from vidstyle.errors import BadModel, BadOption, MissingDependency
+from vidstyle.frame import FrameForm, Planes
+from vidstyle.networks import MULTIPLE_OF, SMALLEST_SIDE, Network
+from vidstyle.still import read_still
+
+LEAST_PSNR = 40.0
+"""In dB, of the worst plane of the worst frame. The shipped styles have 48 and more; a frame that is one
+level off everywhere has 48.1."""
+LARGEST_HALF = 65504.0
+"""FP16 knows no larger number."""
+PHOTOS = Path(__file__).with_name("training") / "photos"
+"""The photos that ship with vidstyle."""
+FLOPS = 1e9
+"""Of one run of the network: what the size of the frames is chosen by."""
+RUNS = 30
+"""Runs that are made in all, about: with more styles each one gets fewer frames, but never less than two."""
+SPECK = "speck"
+
+U8 = NDArray[np.uint8]
+Size = tuple[int, int]
+Run = Callable[[Sequence[NDArray[Any]]], list[NDArray[Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fidelity:
+    """What was measured of a graph that passed."""
+
+    worst: float
+    """The least PSNR of all, in dB; infinite where FP16 and FP32 paint the very same pixels."""
+    worst_style: str
+    """The style that it belongs to."""
+    worst_frame: str
+    """The frame that it belongs to."""
+    psnr: dict[str, dict[str, float]]
+    """PSNR in dB by frame and then by style; not every style sees every frame."""
+    largest: float
+    """The largest number inside of the network at full size; FP16 ends at 65504."""
+    size: Size
+    """``(height, width)`` of the frames."""
+    seconds: float
+    """How long it took."""
+
+    @property
+    def runs(self) -> int:
+        """How many pairs of pictures were compared."""
+        return sum(len(styles) for styles in self.psnr.values())
+
+
+def check_fidelity(
+    network: Network, form: FrameForm, styles: Mapping[str, NDArray[np.float32]], *, largest: Size | None = None
+) -> Fidelity:
+    """Compare ``network`` in FP16 with itself in FP32 on frames like ``form``, for every one of ``styles``.
+
+    ``styles`` are vectors of shape (style_size,) by name; every one is tried on two frames at least, and
+    few ones on ten. ``largest`` is the ``(height, width)`` of the largest frames, if those of ``form``
+    are not. Raises `BadModel` where FP16 overflows or a frame has less than `LEAST_PSNR`, and
+    `MissingDependency` without ONNX Runtime.
+    """
+    began = time.perf_counter()
+    if not styles:
+        raise BadOption("there is no style to check in FP16; give one at least")
+    _check_numbers(network, styles)
+    full = largest or form.size
+    form = form.resized(_small(form.size, network))
+    exact, half, names = _open(network, form)
+    frames = {name: _planes(picture, form) for name, picture in _pictures(form.size).items()}
+    growth = max(1.0, math.sqrt(math.prod(full) / math.prod(form.size)))
+    psnr: dict[str, dict[str, float]] = {}
+    reached = 0.0
+    for style, frame in _plan(list(styles), list(frames)):
+        inputs: list[NDArray[Any]] = [styles[style], *frames[frame]]
+        expected, (*found, magnitudes) = exact(inputs), half(inputs)
+        magnitudes = magnitudes * (growth if frame == SPECK else 1.0)
+        over = np.flatnonzero(~(magnitudes <= LARGEST_HALF))  # what is not a number is not below anything
+        if over.size:
+            size = "" if frame != SPECK else f", at {full[1]}x{full[0]}"
+            raise BadModel(
+                f"style {style!r} overflows in FP16: {names[over[0]]} reaches {magnitudes[over[0]]:.3g} on frame "
+                f"{frame!r}{size}, and FP16 ends at {LARGEST_HALF:.0f}; build the engine with --precision fp32"
+            )
+        value = min(_psnr(a, b) for a, b in zip(expected, found, strict=True))
+        if value < LEAST_PSNR:
+            raise BadModel(
+                f"style {style!r} does not keep its picture in FP16: frame {frame!r} has {value:.1f} dB against FP32, "
+                f"and {LEAST_PSNR:g} is the least; build the engine with --precision fp32"
+            )
+        psnr.setdefault(frame, {})[style] = value
+        reached = max(reached, float(magnitudes.max()))
+    worst, frame, style = min((value, frame, style) for frame, row in psnr.items() for style, value in row.items())
+    return Fidelity(
+        worst=worst,
+        worst_style=style,
+        worst_frame=frame,
+        psnr=psnr,
+        largest=reached,
+        size=form.size,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _check_numbers(network: Network, styles: Mapping[str, NDArray[np.float32]]) -> None:
+    """Refuse what is not finite, or no longer is after it has been written down in FP16."""
+    arrays = [(f"weight {name!r} of the network", array) for name, array in network.weights.items()]
+    arrays += [(f"style {name!r}", vector) for name, vector in styles.items()]
+    for what, array in arrays:
+        largest = float(np.abs(array).max())
+        # A folded weight is the sum of four at most.
+        if not largest <= LARGEST_HALF / 4:
+            raise BadModel(
+                f"{what} has a number as large as {largest:.3g}, which FP16 cannot compute with; "
+                "build the engine with --precision fp32"
+            )
+    size = network.architecture.style_size
+    for name, vector in styles.items():
+        if vector.shape != (size,):
+            raise BadOption(f"style {name!r} has shape {vector.shape}; network takes ({size},)")
+
+
+def _small(size: Size, network: Network) -> Size:
+    """A size of the same shape at which one run costs `FLOPS`, or ``size`` itself if that is smaller."""
+    scale = math.sqrt(FLOPS / network.architecture.flops_per_pixel() / math.prod(size))
+    if scale >= 1:
+        return size
+    height, width = (max(SMALLEST_SIDE, round(side * scale / MULTIPLE_OF) * MULTIPLE_OF) for side in size)
+    return height, width
+
+
+def _open(network: Network, form: FrameForm) -> tuple[Run, Run, list[str]]:
+    """The graph in FP32, the one that rounds as FP16 does, and the names of its rounded nodes."""
+    from vidstyle.graph import onnx_from_network
+    from vidstyle.graph.rehearsal import rehearsal, rounded_nodes
+
+    try:
+        from vidstyle.backends.onnxruntime import open_on_cpu
+    except ImportError as error:
+        raise MissingDependency(
+            f"FP16 is checked with ONNX Runtime before it is built, which cannot be loaded: {error}; install it "
+            "with: pip install 'vidstyle[onnxruntime]', or build with --precision fp32"
+        ) from error
+    rounded = rehearsal(onnx_from_network(network, form, precision="fp16"))
+    exact = open_on_cpu(onnx_from_network(network, form).SerializeToString())
+    return exact, open_on_cpu(rounded.SerializeToString()), rounded_nodes(rounded)
+
+
+def _plan(styles: Sequence[str], frames: Sequence[str]) -> list[tuple[str, str]]:
+    """Which style is tried on which frame: each begins with another photo, and goes on with what is hard."""
+    photos = [frame for frame in frames if frame.endswith(".jpg")]
+    hard = [frame for frame in frames if frame not in photos]
+    most = max(2, RUNS // len(styles))
+    pairs = []
+    for i, style in enumerate(styles):
+        k = i % len(photos) if photos else 0
+        own = [*photos[k:], *photos[:k]]
+        pairs += [(style, frame) for frame in [*own[:1], *hard, *own[1:]][:most]]
+    return pairs
+
+
+def _pictures(size: Size) -> dict[str, U8]:
+    """RGB of ``size`` by name: what is hard, the hardest first, and the photos."""
+    rows, columns = np.indices(size)
+    speck = np.full(size, 255)
+    speck[size[0] // 2, size[1] // 2] = 0
+    gray = {
+        SPECK: speck,
+        "checkerboard": (rows // 8 + columns // 8) % 2 * 255,
+        "black": np.zeros(size),
+        "white": np.full(size, 255),
+    }
+    pictures = {name: np.repeat(picture.astype(np.uint8)[..., None], 3, axis=2) for name, picture in gray.items()}
+    for path in sorted(PHOTOS.glob("*.jpg")):
+        pixels = read_still(path).rgb
+        pictures[path.name] = np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    return pictures
+
+
+def _planes(rgb: U8, form: FrameForm) -> Planes:
+    """``rgb`` as planes of ``form``."""
+    if form.pixels == "rgb":
+        return (rgb,)
+    matrix, offset = yuv_from_rgb(form.matrix, form.full_range)
+    yuv = rgb @ matrix.T + offset
+    small = cv2.resize(yuv[..., 1:], form.chroma_size[::-1], interpolation=cv2.INTER_AREA)
+    y, uv = (np.clip(np.rint(plane), 0, 255).astype(np.uint8) for plane in (yuv[..., 0], small))
+    return (y, uv) if form.pixels == "nv12" else (y, uv[..., 0], uv[..., 1])
+
+
+def _psnr(first: U8, second: U8) -> float:
+    error = float(np.mean((first.astype(np.float32) - second) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
