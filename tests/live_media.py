@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import os
 import re
@@ -268,7 +269,17 @@ def sending(url: str, *, size: tuple[int, int] = (48, 64), rate: int = 25) -> It
 def x_display(size: tuple[int, int] = (240, 320)) -> Iterator[str]:
     """An Xvfb with an empty screen of ``size`` (height, width); gives its name for DISPLAY."""
     read, write = os.pipe()
-    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{size[1]}x{size[0]}x24", "-nolisten", "tcp"]
+    command = [
+        "Xvfb",
+        "-displayfd",
+        str(write),
+        "-screen",
+        "0",
+        f"{size[1]}x{size[0]}x24",
+        "-nolisten",
+        "tcp",
+        "-noreset",
+    ]
     server = subprocess.Popen(command, pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.close(write)
     try:
@@ -279,6 +290,23 @@ def x_display(size: tuple[int, int] = (240, 320)) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
+
+
+def x_fill(display: str, color: tuple[int, int, int]) -> None:
+    """Paint the whole screen of ``display`` in one RGB color."""
+    x11 = ctypes.CDLL("libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    x11.XOpenDisplay.argtypes = [ctypes.c_char_p]
+    x11.XDefaultRootWindow.restype = ctypes.c_ulong
+    x11.XDefaultRootWindow.argtypes = [ctypes.c_void_p]
+    x11.XSetWindowBackground.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong]
+    x11.XClearWindow.argtypes = [ctypes.c_void_p, ctypes.c_ulong]
+    x11.XCloseDisplay.argtypes = [ctypes.c_void_p]
+    connection = x11.XOpenDisplay(display.encode())
+    root = x11.XDefaultRootWindow(connection)
+    x11.XSetWindowBackground(connection, root, color[0] << 16 | color[1] << 8 | color[2])
+    x11.XClearWindow(connection, root)
+    x11.XCloseDisplay(connection)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> bool:

@@ -23,7 +23,7 @@ from vidstyle.video.liveclock import ArrivalClock, PlayClock, now
 from vidstyle.video.sound import Sound, SoundForm
 from vidstyle.video.soundreader import SoundJoiner, SoundReader, sound_form
 
-_ALSA_CONFIG = Path("/usr/share/alsa/alsa.conf")
+_ALSA_FOLDER = Path("/usr/share/alsa")
 _CARDS = Path("/proc/asound/cards")
 _NONBLOCK = "+4"  # AVFMT_FLAG_NONBLOCK has no name among the values of fflags
 _POLL_SECONDS = 0.005
@@ -43,8 +43,9 @@ class Microphone:
     def __init__(self, name: str = "default", *, on_sound: Callable[[Sound], None]) -> None:
         """Open the microphone and start to listen. Raises `VideoError` listing those there are.
 
-        ``name`` is ``default``, an ALSA device (``hw:1``), on macOS and Windows the device's name, or
-        ``testsrc``: a tone of 440 Hz. ``on_sound`` is called on the thread, with pieces of some 10-40 ms.
+        ``name`` is ``default``, an ALSA device (``hw:1``; ``default`` may be served by a sound server that
+        the ALSA inside PyAV does not know), on macOS and Windows the device's name, or ``testsrc``: a tone
+        of 440 Hz. ``on_sound`` is called on the thread, with pieces of some 10-40 ms.
         """
         self.name = name
         self._on_sound = on_sound
@@ -122,7 +123,9 @@ class Microphone:
             if packet is None:
                 return
             heard = time.monotonic()
-            yield from (frame for frame in frames if isinstance(frame, AudioFrame))
+            for frame in frames:
+                if isinstance(frame, AudioFrame):
+                    yield frame
 
     def _come_back(self) -> bool:
         pause = _BACK_OFF
@@ -149,9 +152,9 @@ def _opened(name: str, system: str = sys.platform) -> InputContainer:
         # dshow has no word for the default device, and by default hands on half a second at a time.
         address, demuxer = f"audio={_first_of_dshow() if name == 'default' else name}", "dshow"
         options["audio_buffer_size"] = "40"
-    elif _ALSA_CONFIG.exists():
+    elif (_ALSA_FOLDER / "alsa.conf").exists():
         # The ALSA in PyAV's wheel looks for its configuration where the wheel was built.
-        os.environ.setdefault("ALSA_CONFIG_PATH", str(_ALSA_CONFIG))
+        os.environ.setdefault("ALSA_CONFIG_DIR", str(_ALSA_FOLDER))
     try:
         container = av.open(address, format=demuxer, container_options=options, timeout=(5.0, 1.5))
     except (av.error.FFmpegError, ValueError, OSError) as error:

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ import av.error
 from av.container import InputContainer
 
 from vidstyle.errors import VideoError
+from vidstyle.video import LIBXCB_IS_SHARED
 from vidstyle.video.cameras import CAMERA_FORMATS, V4L2_ROOT, camera_named
 from vidstyle.video.container import MAX_PIXELS, open_input
 
@@ -57,6 +59,7 @@ class Origin:
         if self.kind == "file":
             return open_input(Path(self.address))
         for options in self.attempts:
+            began = time.monotonic()
             try:
                 return av.open(
                     self.address,
@@ -67,11 +70,12 @@ class Origin:
                 )
             except (av.error.FFmpegError, ValueError, OSError) as error:
                 refused = error
+                in_vain = time.monotonic() - began >= seconds  # some demuxers hide that they were interrupted
                 if getattr(error, "errno", None) in _FINAL:
                     break  # other options will not help
-        raise VideoError(self._sentence(refused, seconds)) from refused
+        raise VideoError(self._sentence(refused, seconds if in_vain else None)) from refused
 
-    def _sentence(self, error: Exception, seconds: float) -> str:
+    def _sentence(self, error: Exception, waited: float | None) -> str:
         number = getattr(error, "errno", None)
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if self.kind == "camera":
@@ -84,8 +88,8 @@ class Origin:
             return f"cannot open the camera {self.label}: {reason}"
         if self.kind == "screen":
             return f"cannot read the {self.label}: {reason}"
-        if isinstance(error, av.error.ExitError):
-            return f"{self.label} did not answer within {seconds:g} s; check the address, or whether anything is sent"
+        if waited is not None:
+            return f"{self.label} did not answer within {waited:g} s; check the address, or whether anything is sent"
         if number == errno.ECONNREFUSED:
             return f"nothing answers at {self.label}; check the address and start what sends the stream"
         if isinstance(error, av.error.InvalidDataError) or number == errno.EPERM:
@@ -152,6 +156,8 @@ def _screen(fps: float, system: str) -> Origin:
     display = os.environ.get("DISPLAY")
     if not display:
         raise VideoError("there is no screen to read: DISPLAY is not set; name a camera, a file or a URL")
+    if not LIBXCB_IS_SHARED:
+        raise VideoError("the screen cannot be read where PyAV and OpenCV were imported before vidstyle.video")
     return Origin("screen", display, f"screen {display}", "x11grab", (rate,))
 
 

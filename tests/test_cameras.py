@@ -1,0 +1,109 @@
+"""Which camera a word means, and what is asked of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vidstyle.errors import VideoError
+from vidstyle.video.cameras import camera_named, cameras
+from vidstyle.video.origin import origin_of
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """What Linux shows of three cameras, of which the first has a second node."""
+    for number, name, index in (
+        (0, "HD Pro Webcam C920", 0),
+        (1, "HD Pro Webcam C920", 1),
+        (2, "Integrated Camera", 0),
+        (10, "OBS Virtual Camera", 0),
+    ):
+        folder = tmp_path / f"video{number}"
+        folder.mkdir()
+        (folder / "name").write_text(f"{name}\n")
+        (folder / "index").write_text(f"{index}\n")
+    return tmp_path
+
+
+def test_cameras_are_listed_once_and_by_number(root: Path) -> None:
+    assert [c.index for c in cameras("linux", root)] == [0, 2, 10]
+    assert [c.address for c in cameras("linux", root)] == ["/dev/video0", "/dev/video2", "/dev/video10"]
+
+
+@pytest.mark.parametrize(
+    ("word", "index"),
+    [("0", 0), ("10", 10), ("/dev/video2", 2), ("Integrated Camera", 2), ("c920", 0), ("virtual", 10)],
+)
+def test_number_path_name_and_part_of_a_name_mean_a_camera(root: Path, word: str, index: int) -> None:
+    assert camera_named(word, "linux", root).index == index
+
+
+def test_whole_name_wins_over_a_part(root: Path) -> None:
+    (root / "video2" / "name").write_text("Camera\n")
+    assert camera_named("camera", "linux", root).index == 2
+
+
+def test_part_that_fits_two_cameras_is_refused_with_both(root: Path) -> None:
+    with pytest.raises(VideoError, match=r"2 \(Integrated Camera\), 10 \(OBS Virtual Camera\)"):
+        camera_named("camera", "linux", root)
+
+
+@pytest.mark.parametrize("word", ["7", "/dev/video7", "Brio"])
+def test_missing_camera_is_refused_with_those_there_are(root: Path, word: str) -> None:
+    with pytest.raises(VideoError, match=r"there are 0 \(HD Pro Webcam C920\), 2 \(Int"):
+        camera_named(word, "linux", root)
+
+
+def test_machine_without_cameras_says_so(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="no camera at all"):
+        camera_named("0", "linux", tmp_path)
+
+
+def test_camera_is_asked_for_mjpeg_first_and_then_for_less(root: Path) -> None:
+    origin = origin_of("0", size=(720, 1280), fps=30, system="linux", cameras_at=root)
+    assert (origin.kind, origin.format, origin.label) == ("camera", "v4l2", "HD Pro Webcam C920")
+    first, *rest = origin.attempts
+    assert (first["input_format"], first["video_size"], first["framerate"]) == ("mjpeg", "1280x720", "30")
+    assert [("input_format" in a, "video_size" in a, "framerate" in a) for a in rest] == [
+        (True, True, False),
+        (False, True, True),
+        (False, True, False),
+        (False, False, False),
+    ]
+    assert all(a["fflags"] == "+4" for a in origin.attempts), "a camera that stalls must not hold the thread"
+
+
+def test_camera_without_wishes_is_asked_for_mjpeg_only(root: Path) -> None:
+    origin = origin_of("0", system="linux", cameras_at=root)
+    assert [a.get("input_format") for a in origin.attempts] == ["mjpeg", None]
+
+
+@pytest.mark.parametrize(
+    ("url", "transport"),
+    [("rtsp://h/a", "tcp"), ("rtsp://h/a?udp", None), ("rtsp://h/a?x=1&tcp", None), ("http://h/a", None)],
+)
+def test_rtsp_comes_over_tcp_unless_the_url_says_otherwise(url: str, transport: str | None) -> None:
+    assert origin_of(url).attempts[0].get("rtsp_transport") == transport
+
+
+def test_password_is_not_shown() -> None:
+    origin = origin_of("rtsp://me:secret@host/a")
+    assert origin.label == "rtsp://me:***@host/a"
+    assert "secret" in origin.address
+
+
+def test_stream_may_not_name_local_files() -> None:
+    assert "file" not in origin_of("http://h/list.m3u8").attempts[0]["protocol_whitelist"].split(",")
+
+
+def test_unknown_protocol_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(VideoError, match=r"begins with gopher://.*rtsp.*srt"):
+        origin_of("gopher://host/a")
+
+
+def test_screen_without_a_display_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    with pytest.raises(VideoError, match="DISPLAY is not set"):
+        origin_of("screen", system="linux")

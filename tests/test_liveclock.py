@@ -1,0 +1,106 @@
+"""Times of live pictures and sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from vidstyle.video import liveclock
+from vidstyle.video.liveclock import ArrivalClock, PlayClock
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the capture clock, in seconds."""
+    time = [1_000_000_000]
+    monkeypatch.setattr(liveclock, "now", lambda: time[0])
+
+    def to(seconds: float) -> None:
+        time[0] = 1_000_000_000 + round(seconds * 1e6)
+
+    return to
+
+
+def seconds(pts: int) -> float:
+    return (pts - 1_000_000_000) / 1e6
+
+
+def test_jitter_of_the_way_is_not_in_the_times(at: Callable[[float], None]) -> None:
+    clock = ArrivalClock()
+    delays = [0.0, 0.03, 0.01, 0.05, 0.0, 0.02]
+    times = []
+    for number, delay in enumerate(delays):
+        at(number / 25 + delay)
+        times.append(seconds(clock.picture(7 + number / 25)))
+    assert times == pytest.approx([number / 25 for number in range(6)], abs=0.001)
+
+
+def test_picture_is_never_from_the_future(at: Callable[[float], None]) -> None:
+    clock = ArrivalClock()
+    at(0.5)
+    clock.picture(0.0)
+    at(0.51)
+    assert seconds(clock.picture(0.3)) == pytest.approx(0.51)  # what was held up came in a burst
+    at(0.52)
+    assert seconds(clock.picture(0.4)) == pytest.approx(0.52)
+
+
+@pytest.mark.parametrize("speed", [0.9995, 1.0005])
+def test_sender_with_another_clock_is_followed(at: Callable[[float], None], speed: float) -> None:
+    clock = ArrivalClock()
+    for number in range(0, 60_000, 10):
+        at(number / 25)
+        last = seconds(clock.picture(number / 25 * speed))
+    assert last == pytest.approx(number / 25, abs=0.002)
+
+
+def test_clock_that_jumps_is_followed_at_once(at: Callable[[float], None]) -> None:
+    clock = ArrivalClock()
+    at(0)
+    clock.picture(5000.0)
+    at(0.04)
+    assert seconds(clock.picture(0.0)) == pytest.approx(0.04)
+
+
+def test_counted_frames_get_the_time_of_their_arrival(at: Callable[[float], None]) -> None:
+    clock = ArrivalClock(invented=True)
+    for number in range(10):
+        at(number / 10)  # ten a second, though the demuxer believes in 25
+        assert seconds(clock.picture(number / 25)) == pytest.approx(number / 10)
+
+
+def test_time_of_a_driver_on_our_clock_is_taken_as_it_is(at: Callable[[float], None]) -> None:
+    clock = ArrivalClock(ours=True)
+    at(2.05)
+    assert seconds(clock.picture(1002.0)) == pytest.approx(2.0)
+
+
+def test_sound_is_in_step_with_the_picture(at: Callable[[float], None]) -> None:
+    clock = ArrivalClock()
+    assert clock.sound(3.0) is None
+    at(1.0)
+    clock.picture(3.0)
+    assert seconds(clock.sound(3.5) or 0) == pytest.approx(1.5)
+
+
+def test_second_pass_begins_when_the_first_is_over(at: Callable[[float], None]) -> None:
+    clock = PlayClock()
+    at(0)
+    clock.begin(10.0)
+    assert seconds(clock.due(10.0, 0.04)) == 0
+    assert seconds(clock.due(10.04, 0.04)) == pytest.approx(0.04)
+    at(0.05)
+    clock.begin(10.0)
+    assert seconds(clock.due(10.0, 0.04)) == pytest.approx(0.08)
+
+
+def test_recording_is_put_off_where_the_machine_does_not_keep_up(at: Callable[[float], None]) -> None:
+    clock = PlayClock()
+    at(0)
+    clock.begin(0.0)
+    at(0.3)
+    assert seconds(clock.late(clock.due(0.1, 0.04))) == pytest.approx(0.1)  # late, and given at once
+    at(3.0)
+    assert seconds(clock.late(clock.due(0.2, 0.04))) == pytest.approx(3.0)
+    assert seconds(clock.due(0.24, 0.04)) == pytest.approx(3.04)

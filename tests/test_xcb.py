@@ -1,0 +1,42 @@
+"""FFmpeg and OpenCV on one X display: in either order, in one process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from live_media import x_display
+
+_BOTH = """
+import os, sys
+for name in {order!r}.split():
+    __import__(name)
+import av, cv2, numpy
+from vidstyle.video import LIBXCB_IS_SHARED
+assert LIBXCB_IS_SHARED
+cv2.imshow("a", numpy.full((40, 40, 3), 200, numpy.uint8))
+cv2.waitKey(50)
+with av.open(os.environ["DISPLAY"], format="x11grab", timeout=(3, 3)) as screen:
+    frame = next(screen.decode(video=0))
+cv2.destroyAllWindows()
+print("both", frame.width)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="X on Linux")
+@pytest.mark.parametrize("order", ["cv2 vidstyle.video av", "av vidstyle.video cv2", "vidstyle.video av cv2"])
+def test_window_and_screen_work_in_one_process(order: str) -> None:
+    with x_display((200, 300)) as display:
+        environment = {"DISPLAY": display, "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
+        command = [sys.executable, "-c", _BOTH.format(order=order)]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    assert run.stdout == "both 300\n", run.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="X on Linux")
+def test_too_late_is_told() -> None:
+    code = "import cv2, av, vidstyle.video; print(vidstyle.video.LIBXCB_IS_SHARED)"
+    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30)
+    assert run.stdout == "False\n", run.stderr
