@@ -250,6 +250,7 @@ def test_mpegts_over_udp() -> None:
         assert reader.capture.fps == 25 and reader.capture.live
 
 
+@pytest.mark.slow
 def test_udp_comes_back_when_the_sender_does() -> None:
     port = free_port()
     with contextlib.ExitStack() as senders:
