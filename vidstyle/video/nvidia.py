@@ -61,7 +61,7 @@ class VideoGpu:
             try:
                 opened = self.accelerator.create(av.Codec("h264", "r"))
             except av.error.FFmpegError as error:
-                raise VideoError(_reason(error, messages)) from error
+                raise VideoError(_reason("FFmpeg cannot use this GPU", error, messages)) from error
         self._held = opened if shared else None
 
 
@@ -91,12 +91,16 @@ def nvdec_obstacle(info: VideoInfo, form: FrameForm, *, on_device: bool) -> str 
 
 
 def nvdec_decoder(stream: VideoStream, codec: str, accelerator: HWAccel | None) -> VideoCodecContext:
-    """A decoder for the packets of ``stream``, by FFmpeg's own name of ``codec``.
+    """A decoder for the packets of ``stream``, by FFmpeg's own name of ``codec``. Raises `VideoError`.
 
     Not the stream's own: that is dav1d for AV1, which knows no GPU, and PyAV would open the GPU for every
     picture track, covers too.
     """
-    decoder = cast(VideoCodecContext, CodecContext.create(codec, "r", accelerator))
+    with _ffmpeg_messages() as messages:
+        try:
+            decoder = cast(VideoCodecContext, CodecContext.create(codec, "r", accelerator))
+        except av.error.FFmpegError as error:
+            raise VideoError(_reason("FFmpeg cannot use this GPU", error, messages)) from error
     decoder.extradata = stream.codec_context.extradata
     decoder.options = {"max_pixels": str(MAX_PIXELS)}
     decoder.thread_count = 1  # the GPU does the work, and each thread would take pictures of its memory
@@ -107,15 +111,17 @@ def trial_obstacle(path: Path, codec: str, gpu: VideoGpu) -> str | None:
     """Decodes the first picture of ``path``: why ``gpu`` cannot; None where it can. Raises `VideoError`."""
     with open_input(path) as container:
         stream = video_stream(container, path)
-        decoder = nvdec_decoder(stream, codec, gpu.accelerator)
+        try:
+            decoder = nvdec_decoder(stream, codec, gpu.accelerator)
+        except VideoError as error:
+            return str(error)
         for count, packet in enumerate(packets(container, stream)):
+            frames: list[VideoFrame] = []
             with suppress(av.error.FFmpegError):
                 frames = decoder.decode(packet)
-                if frames:
-                    if is_on_gpu(frames[0]):
-                        return None
-                    break
-            if count == _TRIAL_PACKETS:
+            if frames and is_on_gpu(frames[0]):
+                return None
+            if frames or count == _TRIAL_PACKETS:
                 break
         return f"this GPU does not decode {codec} of {stream.width}x{stream.height} as it is in the file"
 
@@ -215,7 +221,7 @@ def nvenc_obstacle(codec: Codec, options: EncodeOptions, size: tuple[int, int], 
         try:
             context.open()
         except av.error.FFmpegError as error:
-            reason = _reason(error, messages)
+            reason = _reason("this GPU or its driver has no NVENC for that", error, messages)
             return f"{encoder.name} cannot encode {context.width}x{context.height} {options.pixel_format}: {reason}"
     return None
 
@@ -237,7 +243,8 @@ def _ffmpeg_messages() -> Generator[list[tuple[int, str, str]], None, None]:
         av.logging.set_level(level)
 
 
-def _reason(error: av.error.FFmpegError, messages: list[tuple[int, str, str]]) -> str:
+def _reason(found: str, error: av.error.FFmpegError, messages: list[tuple[int, str, str]]) -> str:
+    """``found`` with what FFmpeg and the driver say about it, or that there is no driver."""
     try:
         driver = nvidia_driver()
     except OSError as no_answer:
@@ -246,4 +253,4 @@ def _reason(error: av.error.FFmpegError, messages: list[tuple[int, str, str]]) -
         return "this machine has no NVIDIA driver"
     said = "; ".join(dict.fromkeys(text.strip().rstrip(".") for _, _, text in messages))
     gpus = ", ".join(f"{number} {gpu.name}" for number, gpu in enumerate(driver.gpus)) or "none"
-    return f"FFmpeg says: {said or error.strerror} (driver {driver.version}; GPUs here: {gpus})"
+    return f"{found}: {said or error.strerror} (driver {driver.version}; GPUs here: {gpus})"
