@@ -284,6 +284,18 @@ def test_transport_stream_over_http_is_live(tmp_path: Path) -> None:
         assert wait_for(lambda: reader.capture.reconnects == 1)
 
 
+def test_sound_of_a_stream_is_on_the_clock_of_its_picture(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.ts", rate=25, frames=30, audio=[Audio()])
+    server = http_server(path, "video/mp2t", sized=False, rate=path.stat().st_size)
+    pieces: list[Sound] = []
+    with server, reading(f"http://127.0.0.1:{server.port}/live", on_sound=pieces.append) as reader:
+        assert wait_for(lambda: reader.count > 20 and len(pieces) > 10)
+        assert reader.last is not None
+        assert abs(pieces[-1].pts - reader.last.pts) < 400_000, "as far apart as they are in the stream"
+    steps = [b.pts - a.pts - a.samples.shape[1] / 0.048 for a, b in zip(pieces[-8:], pieces[-7:], strict=False)]
+    assert np.abs(steps).max() < 3
+
+
 def test_stream_that_drops_is_said_to_be_lost_and_comes_back() -> None:
     with mjpeg_server() as server, reading(f"http://127.0.0.1:{server.port}/cam") as reader:
         assert wait_for(lambda: reader.count > 3)
