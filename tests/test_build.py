@@ -115,7 +115,7 @@ def test_a_matrix_that_is_given_is_taken(tmp_path: Path) -> None:
 def test_a_graph_that_is_not_true_to_fp32_is_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate itself is tested where it is; here, that nothing is written behind a closed one."""
 
-    def closed(*_: object) -> Fidelity:
+    def closed(*_: object, **__: object) -> Fidelity:
         raise BadModel("fp16 is 12.0 dB from fp32")
 
     monkeypatch.setattr(build, "check_fidelity", closed)

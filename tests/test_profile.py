@@ -74,6 +74,11 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     )
 
 
+def test_a_dynamic_profile_is_tuned_for_the_usual_size_or_its_largest(tmp_path: Path) -> None:
+    assert load_profile(profile(tmp_path, 'min = "64x64"\nmax = "1920x1080"')).size == (720, 1280)
+    assert load_profile(profile(tmp_path, 'min = "64x64"\nmax = "640x480"')).size == (480, 640)
+
+
 def test_a_profile_says_only_what_it_says(tmp_path: Path) -> None:
     assert profile_fields(profile(tmp_path, "")) == {}
     assert profile_fields(profile(tmp_path, 'pixels = "rgb"')) == {"pixels": "rgb"}
@@ -89,7 +94,7 @@ def test_a_profile_says_only_what_it_says(tmp_path: Path) -> None:
         ('size = "720"', "size is '720'; it must be a size"),
         ('size = "99999999x1"', "it must be a size"),
         ('min = "64x64"', "a dynamic engine needs both its smallest and its largest size"),
-        ('min = "640x640"\nmax = "320x320"', "the first must lie between the others"),
+        ('min = "640x640"\nopt = "640x640"\nmax = "320x320"', "the first must lie between the others"),
         ('size = "640x480"\nopt = "640x480"', "size and opt are one"),
         ('pixels = "yuv"', "pixels is 'yuv'; it must be one of rgb, i420, nv12"),
         ('pixels = ["rgb"]', "pixels is ['rgb']; it must be one of rgb, i420, nv12"),

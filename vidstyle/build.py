@@ -87,7 +87,10 @@ def build_engine(
         matrix=options.matrix or untagged_matrix(height),
         full_range=options.full_range,
     )
-    fidelity = check_fidelity(network, form, styles) if options.precision == "fp16" else None
+    vectors = {style.name: style.vector for style in styles}
+    fidelity = None
+    if options.precision == "fp16":
+        fidelity = check_fidelity(network, form, vectors, largest=options.largest)
     graph = onnx_from_network(network, form, precision=options.precision, dynamic=options.dynamic)
     with _in_use(facts):
         plan = build_plan(graph.SerializeToString(), options, library, on_progress, gpu=facts)
@@ -107,7 +110,7 @@ def build_engine(
         library_version=library.version,
         targets=plan.targets,
         gpu=plan.gpu,
-        styles={style.name: style.vector for style in styles},
+        styles=vectors,
         weights=weights,
         build=_for_people(options, plan, fidelity),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,7 +28,16 @@ class _Fault(ValueError):
 
 def load_profile(name_or_path: str | Path) -> BuildOptions:
     """The options of a shipped profile or of a TOML file; `BadOption` names the key and what it allows."""
-    return BuildOptions(**profile_fields(name_or_path))
+    return options_from(profile_fields(name_or_path))
+
+
+def options_from(fields: Mapping[str, Any]) -> BuildOptions:
+    """Options of some fields. A dynamic engine is tuned for the usual size if it takes it, else for its largest."""
+    smallest, largest = fields.get("smallest"), fields.get("largest")
+    if smallest is None or largest is None or "size" in fields:
+        return BuildOptions(**fields)
+    fits = all(a <= b <= c for a, b, c in zip(smallest, BuildOptions.size, largest, strict=True))
+    return BuildOptions(**fields, size=BuildOptions.size if fits else largest)
 
 
 def profile_fields(name_or_path: str | Path) -> dict[str, Any]:
@@ -58,7 +67,7 @@ def profile_fields(name_or_path: str | Path) -> dict[str, Any]:
         if field:
             fields[field] = known
     try:
-        BuildOptions(**fields)
+        options_from(fields)
     except BadOption as error:
         raise BadOption(f"profile {path}: {error}") from error
     return fields

@@ -132,18 +132,12 @@ def build_engine(
 
 
 def _options(profile: str | None, wishes: dict[str, Any]) -> BuildOptions:
-    from vidstyle.profile import SIZE_FIELDS, profile_fields
+    from vidstyle.profile import SIZE_FIELDS, options_from, profile_fields
 
     fields = profile_fields(profile) if profile else {}
     if any(field in wishes for field in SIZE_FIELDS):
         fields = {field: value for field, value in fields.items() if field not in SIZE_FIELDS}
-    fields |= wishes
-    smallest, largest = fields.get("smallest"), fields.get("largest")
-    if smallest and largest and "size" not in fields:  # tuned for the usual size if it takes it, else for its largest
-        usual = BuildOptions.size
-        fits = all(a <= b <= c for a, b, c in zip(smallest, usual, largest, strict=True))
-        fields["size"] = usual if fits else largest
-    return BuildOptions(**fields)
+    return options_from(fields | wishes)
 
 
 def _exact(option: str, size: tuple[int, int | None] | None) -> tuple[int, int] | None:
@@ -250,9 +244,10 @@ def _sentences(report: BuildReport) -> str:
     ]
     if plan.inspected:
         lines.append(f"  in the engine, by the inspector: {_counts(plan.inspected)}")
-    if report.fidelity is not None:
+    if (at := report.fidelity) is not None:
         lines.append(
-            f"  fp16 against fp32: at least {report.fidelity.worst:.1f} dB on {len(report.fidelity.psnr)} frames"
+            f"  fp16 against fp32: {at.worst:.1f} dB at worst ({at.worst_style} on {at.worst_frame}) of {at.runs} "
+            f"pictures; the largest number inside is {at.largest:.0f} of 65504"
         )
     lines.append(
         f"  {card.plan_bytes / (1 << 20):.1f} MiB, built in {plan.seconds:.1f} s ({report.seconds:.1f} s in all)"
