@@ -190,7 +190,7 @@ def bench(
     backends = options.backends or tuple(
         BackendOptions(backend=status.name)  # type: ignore[arg-type]  # the report names backends only
         for status in backend_report()
-        if status.version is not None
+        if status.works
     )
     with tempfile.TemporaryDirectory(prefix="vidstyle-bench-") as name:
         folder = Path(name)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     "backends",
     type=click.Choice(get_args(BackendName)),
     multiple=True,
-    help="Inference library; repeatable.  [default: all that are installed]",
+    help="Inference library; repeatable.  [default: all that work here]",
 )
 @click.option("--precision", type=click.Choice(get_args(Precision)), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
@@ -65,7 +65,7 @@ def bench(
 
     if clip is not None and sizes:
         raise click.UsageError("--clip has its own size; leave out --size")
-    names = backends or [status.name for status in backend_report() if status.version is not None]
+    names = backends or [status.name for status in backend_report() if status.works]
     options = BenchOptions(
         sizes=tuple((rows, _even_16_to_9(rows) if columns is None else columns) for rows, columns in sizes) or SIZES,
         clip=clip,

@@ -25,7 +25,8 @@ from vidstyle.errors import BadOption, VidstyleError
 
 __all__ = ["CudaDevice", "CudaGpu", "DevicePlane", "NoGpu", "find_gpu", "list_gpus", "open_gpu"]
 
-_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+_NO_DEVICE = driver.CUresult.CUDA_ERROR_NO_DEVICE
+_SLEEP = driver.CUctx_flags.CU_CTX_SCHED_BLOCKING_SYNC
 
 
 class NoGpu(VidstyleError):
@@ -48,7 +49,7 @@ def list_gpus() -> tuple[CudaGpu, ...]:
     """Every GPU that CUDA offers; `NoGpu` where there is none."""
     try:
         code, *_ = driver.cuInit(0)
-        if int(code) == _NO_DEVICE:
+        if code == _NO_DEVICE:
             hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
             raise NoGpu(
                 "the driver offers none" + (f" (CUDA_VISIBLE_DEVICES is {hidden!r})" if hidden is not None else "")
@@ -90,6 +91,10 @@ class CudaDevice:
         _call(driver.cuInit, 0)
         self.number = number
         self._device = _call(driver.cuDeviceGet, number)
+        _, active = _call(driver.cuDevicePrimaryCtxGetState, self._device)
+        if not active:
+            # A waiting thread sleeps. FFmpeg asks for the same, and refuses a context that has it not.
+            _call(driver.cuDevicePrimaryCtxSetFlags, self._device, int(_SLEEP))
         self._context: Any = _call(driver.cuDevicePrimaryCtxRetain, self._device)
 
     @property
@@ -316,7 +321,7 @@ def _call(function: Any, *arguments: Any) -> Any:
     """What a function of the driver gives besides its code; several things as a tuple."""
     code, *results = function(*arguments)
     if int(code) != 0:
-        if int(code) == int(driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY):
+        if code == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
             raise VidstyleError(
                 f"the GPU's memory is full ({function.__name__}); end what else uses it, or take a smaller size"
             )

@@ -7,7 +7,7 @@ from vidstyle.backends.tensorrt.targets import GpuFacts, covers
 from vidstyle.enginefile import EngineCard, EngineFile
 from vidstyle.frame import FrameForm
 
-__all__ = ["GpuFacts", "mismatch"]
+__all__ = ["GpuFacts", "again", "mismatch", "no_gpu"]
 
 
 def mismatch(engine: EngineFile, form: FrameForm | None, gpu: GpuFacts | None, library: Library) -> str | None:
@@ -17,11 +17,22 @@ def mismatch(engine: EngineFile, form: FrameForm | None, gpu: GpuFacts | None, l
     none answers. The library's own check, which needs the GPU, comes later.
     """
     if gpu is None:
-        return (
-            f"{engine.path} is an engine, which needs an NVIDIA GPU, and none answers on this machine; "
-            f"paint on the CPU with `--style {_style(engine)}` instead"
-        )
+        return no_gpu(engine)
     return _of_library(engine, library) or _of_gpu(engine, gpu, library) or (form and _of_frames(engine, form)) or None
+
+
+def no_gpu(engine: EngineFile, why: str = "") -> str:
+    """What is said where there is no GPU; ``why`` is half a sentence."""
+    reason = f" ({why})" if why else ""
+    return (
+        f"{engine.path} is an engine, which needs an NVIDIA GPU, and none answers on this machine{reason}; "
+        f"paint on the CPU with `--style {_style(engine)}` instead"
+    )
+
+
+def again(engine: EngineFile, wish: str = "") -> str:
+    """How to build it again, with the options ``wish``."""
+    return f"build it again with `--rebuild`, or with {_command(engine, wish)}"
 
 
 def _of_library(engine: EngineFile, library: Library) -> str | None:
@@ -30,7 +41,7 @@ def _of_library(engine: EngineFile, library: Library) -> str | None:
         return None
     return (
         f"{engine.path} was built by {card.library} {card.library_version}, and an engine runs on the version that "
-        f"built it; here is {library.name} {library.version}: {_again(engine)}, or install that version with "
+        f"built it; here is {library.name} {library.version}: {again(engine)}, or install that version with "
         f"pip install '{card.library}=={card.library_version}'"
     )
 
@@ -47,10 +58,10 @@ def _of_gpu(engine: EngineFile, gpu: GpuFacts, library: Library) -> str | None:
     if not covers(card.targets, gpu.compute_capability):
         return (
             f"{engine.path} was built for GPUs of compute capability {', '.join(card.targets)}, and this one is "
-            f"{here}; {_again(engine, '--target current')}"
+            f"{here}; {again(engine, '--target current')}"
         )
     if card.gpu is not None and card.gpu != gpu.name:
-        return f"{engine.path} was built on and for {card.gpu}, and this GPU is {here}; {_again(engine)}"
+        return f"{engine.path} was built on and for {card.gpu}, and this GPU is {here}; {again(engine)}"
     return None
 
 
@@ -59,18 +70,18 @@ def _of_frames(engine: EngineFile, form: FrameForm) -> str | None:
     if form.pixels != card.pixels:
         return (
             f"{engine.path} takes {card.pixels} frames, and these are {form.pixels}; "
-            f"{_again(engine, f'--pixels {form.pixels}')}"
+            f"{again(engine, f'--pixels {form.pixels}')}"
         )
     if not card.takes(form.size):
         size = f"{form.width}x{form.height}"
         wish = f"--size {size}"
-        mend = _again(engine, wish) + _work_size(card, form)
+        mend = again(engine, wish) + _work_size(card, form)
         return f"{engine.path} takes frames of {card.sizes()}, and these are {size}; {mend}"
     if form.pixels != "rgb" and (form.matrix, form.full_range) != (card.matrix, card.full_range):
         wish = f"--matrix {form.matrix}" + (" --full-range" if form.full_range else "")
         return (
             f"{engine.path} takes colors as {_colors(card.matrix, card.full_range)}, and these are "
-            f"{_colors(form.matrix, form.full_range)}; {_again(engine, wish)}"
+            f"{_colors(form.matrix, form.full_range)}; {again(engine, wish)}"
         )
     return None
 
@@ -84,10 +95,6 @@ def _work_size(card: EngineCard, form: FrameForm) -> str:
     if card.takes((rows, width)) or (not card.dynamic and abs(width - card.best[1]) <= 4):
         return f", or paint at its size with `--work-size {rows}`"
     return ""
-
-
-def _again(engine: EngineFile, wish: str = "") -> str:
-    return f"build it again with `--rebuild`, or with {_command(engine, wish)}"
 
 
 def _command(engine: EngineFile, wish: str) -> str:
