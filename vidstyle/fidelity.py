@@ -28,8 +28,8 @@ from vidstyle.networks import MULTIPLE_OF, SMALLEST_SIDE, Network
 from vidstyle.still import read_still
 
 LEAST_PSNR = 40.0
-"""In dB, of the worst plane of the worst frame. The shipped styles have 48 and more; a frame that is one
-level off everywhere has 48.1."""
+"""In dB, of the worst plane. The shipped styles have 48 and more: a flat frame that comes out one level
+off everywhere has 48.1."""
 LARGEST_HALF = 65504.0
 """FP16 knows no larger number."""
 PHOTOS = Path(__file__).with_name("training") / "photos"
@@ -99,7 +99,7 @@ def check_fidelity(
         if over.size:
             size = "" if frame != SPECK else f", at {full[1]}x{full[0]}"
             raise BadModel(
-                f"style {style!r} overflows in FP16: {names[over[0]]} reaches {magnitudes[over[0]]:.3g} on frame "
+                f"style {style!r} overflows in FP16: node {names[over[0]]} reaches {magnitudes[over[0]]:.3g} on frame "
                 f"{frame!r}{size}, and FP16 ends at {LARGEST_HALF:.0f}; build the engine with --precision fp32"
             )
         value = min(_psnr(a, b) for a, b in zip(expected, found, strict=True))
@@ -124,20 +124,23 @@ def check_fidelity(
 
 def _check_numbers(network: Network, styles: Mapping[str, NDArray[np.float32]]) -> None:
     """Refuse what is not finite, or no longer is after it has been written down in FP16."""
-    arrays = [(f"weight {name!r} of the network", array) for name, array in network.weights.items()]
-    arrays += [(f"style {name!r}", vector) for name, vector in styles.items()]
-    for what, array in arrays:
-        largest = float(np.abs(array).max())
-        # A folded weight is the sum of four at most.
-        if not largest <= LARGEST_HALF / 4:
-            raise BadModel(
-                f"{what} has a number as large as {largest:.3g}, which FP16 cannot compute with; "
-                "build the engine with --precision fp32"
-            )
     size = network.architecture.style_size
     for name, vector in styles.items():
         if vector.shape != (size,):
             raise BadOption(f"style {name!r} has shape {vector.shape}; network takes ({size},)")
+        _check_range(f"style {name!r}", vector, LARGEST_HALF)
+    for name, weight in network.weights.items():
+        _check_range(f"weight {name!r} of the network", weight, LARGEST_HALF / 4)  # four at most are added up
+
+
+def _check_range(what: str, numbers: NDArray[np.float32], most: float) -> None:
+    if not np.isfinite(numbers).all():
+        raise BadModel(f"{what} holds numbers that are not finite: it is damaged; make it again")
+    largest = float(np.abs(numbers).max())
+    if largest > most:
+        raise BadModel(
+            f"{what} holds {largest:.3g}, and {most:.0f} is the most for FP16; build the engine with --precision fp32"
+        )
 
 
 def _small(size: Size, network: Network) -> Size:

@@ -1,0 +1,362 @@
+"""FP16: that a rehearsal rounds as a GPU does, that the shipped styles keep their pictures, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from networks import faint, flat, noise, photo, planes_from_rgb, trained_network, worst_psnr
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from vidstyle import fidelity
+from vidstyle.backends.onnxruntime import open_on_cpu
+from vidstyle.errors import BadModel, BadOption, MissingDependency
+from vidstyle.fidelity import LARGEST_HALF, check_fidelity
+from vidstyle.frame import FrameForm, Pixels, Planes
+from vidstyle.gallery import load_style, shared_network, style_names
+from vidstyle.graph import onnx_from_network
+from vidstyle.graph.rehearsal import rehearsal, rounded_nodes
+from vidstyle.networks import ARCHITECTURES, FAST, PAPER, Architecture, Network
+from vidstyle.style import Style
+
+BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))
+HD = FrameForm(height=720, width=1280, pixels="i420")
+SMALL = FrameForm(height=36, width=64, pixels="i420", matrix="bt601")
+
+
+@cache
+def shipped(network: str) -> dict[str, NDArray[np.float32]]:
+    """Vectors of the shipped styles of a network."""
+    styles = [load_style(name) for name in style_names()]
+    return {style.name: style.vector for style in styles if style.network_name == network}
+
+
+def first_style(network: str) -> dict[str, NDArray[np.float32]]:
+    """One of them."""
+    return dict(list(shipped(network).items())[:1])
+
+
+def times(network: Network, factor: float) -> Network:
+    """The network with all its convolutions multiplied."""
+    weights = {
+        name: tensor * np.float32(factor if name.endswith(".weight") else 1) for name, tensor in network.weights.items()
+    }
+    return Network(network.architecture, weights, network.start)
+
+
+# Rehearsals
+
+
+def half_model(nodes: list[onnx.NodeProto], constants: dict[str, NDArray[np.float16]]) -> onnx.ModelProto:
+    """A graph in FP16 from ``x`` (1, 3, 8, 8) to ``y``."""
+    inside, outside = ([helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 3, 8, 8])] for n in ("x", "y"))
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    first = helper.make_node("Cast", ["x"], ["h"], name="h", to=TensorProto.FLOAT16)
+    last = helper.make_node("Cast", ["r"], ["y"], name="y", to=TensorProto.FLOAT)
+    graph = helper.make_graph([first, *nodes, last], "test", inside, outside, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def rehearse(model: onnx.ModelProto, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, float]]:
+    """What comes out, and the magnitudes by node."""
+    rehearsed = rehearsal(model)
+    onnx.checker.check_model(rehearsed, full_check=True)
+    y, magnitudes = open_on_cpu(rehearsed.SerializeToString())([x])
+    return y, dict(zip(rounded_nodes(rehearsed), magnitudes.tolist(), strict=True))
+
+
+def test_a_rehearsal_overflows_where_half_precision_does() -> None:
+    # What comes after would bring it back, if the product were kept as a float.
+    model = half_model(
+        [helper.make_node("Mul", ["h", "h"], ["p"], name="p"), helper.make_node("Mul", ["p", "s"], ["r"], name="r")],
+        {"s": np.array(2**-10, np.float16)},
+    )
+    y, magnitudes = rehearse(model, np.full((1, 3, 8, 8), 300, np.float32))
+    assert np.isposinf(y).all()
+    assert magnitudes["p"] == 90000 > LARGEST_HALF
+    assert np.isfinite(rehearse(model, np.full((1, 3, 8, 8), 255, np.float32))[0]).all()
+
+
+def test_a_rehearsal_rounds_every_result_as_numpy_does() -> None:
+    random = np.random.default_rng(1)
+    x = random.normal(0, 3, (1, 3, 8, 8)).astype(np.float32)
+    weight = random.normal(0, 1, (3, 3, 1, 1)).astype(np.float16)
+    scale, shift = (random.normal(0, 1, (1, 3, 1, 1)).astype(np.float16) for _ in range(2))
+    model = half_model(
+        [
+            helper.make_node("Conv", ["h", "w"], ["c"], name="c"),
+            helper.make_node("Mul", ["c", "scale"], ["m"], name="m"),
+            helper.make_node("Relu", ["m"], ["p"], name="p"),
+            helper.make_node("Add", ["p", "shift"], ["r"], name="r"),
+        ],
+        {"w": weight, "scale": scale, "shift": shift},
+    )
+    y, magnitudes = rehearse(model, x)
+    half = x.astype(np.float16).astype(np.float64)
+    conv = np.einsum("oc,bchw->bohw", weight[:, :, 0, 0].astype(np.float64), half).astype(np.float16)
+    expected = np.maximum(conv * scale, np.float16(0)) + shift
+    np.testing.assert_array_equal(y, expected.astype(np.float32))
+    assert list(magnitudes) == ["h", "c", "m", "r"]
+    assert magnitudes["h"] == np.abs(x).max()
+
+
+@BOTH
+@pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
+def test_nothing_that_computes_in_half_precision_goes_unrounded(
+    shape: Architecture, pixels: Pixels, tmp_path: Path
+) -> None:
+    network = trained_network(shape)
+    form = FrameForm(height=23, width=37, pixels=pixels)
+    half = onnx_from_network(network, form, precision="fp16")
+    rehearsed = rehearsal(half)
+    onnx.checker.check_model(rehearsed, full_check=True)
+    assert list(rehearsed.graph.input) == list(half.graph.input)
+    assert list(rehearsed.graph.output)[:-1] == list(half.graph.output)
+    typed = onnx.shape_inference.infer_shapes(half).graph.value_info
+    halves = {value.name for value in typed if value.type.tensor_type.elem_type == TensorProto.FLOAT16}
+    computing = ("Conv", "ConvTranspose", "Mul", "Add", "Sub", "Sigmoid", "Cast")
+    wanted = {n.output[0] for n in half.graph.node if n.op_type in computing and n.output[0] in halves}
+    assert wanted <= set(rounded_nodes(rehearsed))
+    # ONNX Runtime takes away casts that it thinks are for nothing; these it keeps.
+    settings = onnxruntime.SessionOptions()
+    settings.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    settings.log_severity_level = 3  # it warns that the file is for this machine
+    onnxruntime.InferenceSession(rehearsed.SerializeToString(), settings, ["CPUExecutionProvider"])
+    kept = onnx.load(tmp_path / "optimized.onnx").graph.node
+    to_half = [n for n in kept if n.op_type == "Cast" and n.attribute[0].i == TensorProto.FLOAT16]
+    assert len(to_half) == len(rounded_nodes(rehearsed))
+
+
+def test_half_precision_paints_the_same_picture() -> None:
+    form = FrameForm(height=60, width=88, pixels="i420")
+    (name, vector), *_ = first_style("fast").items()
+    exact, half = Pair(shared_network("fast"), form).paint(vector, planes_from_rgb(photo("coffee", form.size), form))
+    assert worst_psnr(exact, half) >= 50, name
+
+
+class Pair:
+    """A network in FP32 and its rehearsal in FP16."""
+
+    def __init__(self, network: Network, form: FrameForm) -> None:
+        self.form = form
+        self.largest = 0.0
+        rehearsed = rehearsal(onnx_from_network(network, form, precision="fp16"))
+        self._exact = open_on_cpu(onnx_from_network(network, form).SerializeToString())
+        self._half = open_on_cpu(rehearsed.SerializeToString())
+
+    def paint(self, vector: NDArray[np.float32], planes: Planes) -> tuple[Planes, Planes]:
+        *half, magnitudes = self._half([vector, *planes])
+        self.largest = float(magnitudes.max())
+        assert np.isfinite(magnitudes).all()
+        return tuple(self._exact([vector, *planes])), tuple(half)
+
+
+# Shipped styles
+
+
+def hard_frames(size: tuple[int, int]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """RGB frames of every kind, by name."""
+    rows, columns = np.indices(size)
+    random = np.random.default_rng(5)
+
+    def gray(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
+        return np.repeat(levels.astype(np.uint8)[..., None], 3, axis=2)
+
+    for name in ("astronaut", "chelsea", "china", "coffee", "flower", "rocket"):
+        yield name, photo(name, size)
+    yield "dark", photo("china", size) // 16
+    yield "bright", 255 - photo("china", size) // 16
+    for color in ((0, 0, 0), (255, 255, 255), (128, 128, 128), (255, 0, 0), (10, 10, 250)):
+        yield f"flat {color}", flat(color, size)
+    yield "noise", noise(size)
+    yield "faint", faint(size)
+    for period in (1, 2, 4, 8, 16):
+        yield f"checkerboard of {period}", gray((rows // period + columns // period) % 2 * 255)
+    yield "left and right", gray((columns >= size[1] // 2) * 255)
+    yield "red and cyan", np.where((columns < size[1] // 2)[..., None], [255, 0, 0], [0, 255, 255]).astype(np.uint8)
+    lines = random.random(size) < 0.5 * (rows % 12 < 8) * (columns % 7 < 5)
+    yield "text", gray(255 - lines * 255)
+    yield "text on black", gray(lines * 255)
+    for name, ground, level, place in (
+        ("white dot", 0, 255, (size[0] // 2, size[1] // 2)),
+        ("black dot", 255, 0, (size[0] // 2, size[1] // 2)),
+        ("faint dot", 100, 101, (size[0] // 2, size[1] // 2)),
+        ("corner", 0, 255, (0, 0)),
+    ):
+        dot = np.full(size, ground)
+        dot[place] = level
+        yield name, gray(dot)
+    yield "ramp", gray(columns * 255 // (size[1] - 1))
+
+
+def check_gallery(network: str, form: FrameForm, styles: list[str], frames: list[str] | None = None) -> None:
+    pair = Pair(shared_network(network), form)
+    vectors = shipped(network)
+    for frame, rgb in hard_frames(form.size):
+        if frames is not None and frame not in frames:
+            continue
+        planes = planes_from_rgb(rgb, form)
+        for style in styles:
+            exact, half = pair.paint(vectors[style], planes)
+            # A flat frame may come out one level off everywhere, which is 48.1 dB.
+            assert worst_psnr(exact, half) >= 48, (style, frame)
+            # At 3840x2160 the larger numbers of a dot are as many times larger as the root of the pixels.
+            growth = (3840 * 2160 / (form.height * form.width)) ** 0.5 if "dot" in frame or frame == "corner" else 1
+            assert pair.largest * growth < LARGEST_HALF / 2, (style, frame)
+
+
+@BOTH
+def test_a_shipped_style_keeps_its_picture_in_half_precision(shape: Architecture) -> None:
+    frames = ["china", "dark", "flat (255, 0, 0)", "checkerboard of 8", "text", "black dot", "corner"]
+    check_gallery(shape.name, SMALL, list(first_style(shape.name)), frames)
+
+
+@pytest.mark.slow
+@BOTH
+@pytest.mark.parametrize("pixels", ["rgb", "i420"])
+def test_every_shipped_style_keeps_its_picture_in_half_precision(shape: Architecture, pixels: Pixels) -> None:
+    side = 4 if shape == FAST else 2
+    form = FrameForm(height=18 * side, width=30 * side, pixels=pixels)
+    check_gallery(shape.name, form, list(shipped(shape.name)))
+
+
+def test_the_larger_numbers_of_a_speck_grow_with_the_root_of_the_pixels() -> None:
+    # This is why the gate may look at small frames.
+    (vector,) = first_style("fast").values()
+    largest = {}
+    for side in (1, 2, 4):
+        form = FrameForm(height=48 * side, width=80 * side, pixels="rgb")
+        for name, rgb in hard_frames(form.size):
+            if name in ("black dot", "china"):
+                pair = Pair(shared_network("fast"), form)
+                pair.paint(vector, (rgb,))
+                largest[name, side] = pair.largest
+    assert largest["china", 4] < 1.5 * largest["china", 1]
+    for side in (2, 4):
+        assert 0.5 * side < largest["black dot", side] / largest["black dot", 1] < 1.2 * side
+
+
+# The gate
+
+
+@BOTH
+def test_a_shipped_style_passes_the_gate(shape: Architecture) -> None:
+    styles = first_style(shape.name)
+    result = check_fidelity(shared_network(shape.name), HD, styles)
+    assert result.worst >= 48
+    assert result.worst == min(value for row in result.psnr.values() for value in row.values())
+    assert result.psnr[result.worst_frame] == {result.worst_style: result.worst}
+    assert {"black", "white", "checkerboard", "speck"} < set(result.psnr)
+    assert sum(frame.endswith(".jpg") for frame in result.psnr) == 6
+    assert result.runs == 10
+    assert 0 < result.largest < LARGEST_HALF / 4
+    assert result.size[0] < 200 and abs(result.size[1] / result.size[0] - 16 / 9) < 0.1
+    assert result.seconds > 0
+    json.dumps(asdict(result))
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
+def test_frames_have_the_layout_of_the_engine_and_are_not_made_larger(pixels: Pixels) -> None:
+    form = FrameForm(height=21, width=50, pixels=pixels, matrix="bt601", full_range=True)
+    result = check_fidelity(shared_network("fast"), form, first_style("fast"))
+    assert result.size == form.size
+    assert result.worst >= 48
+
+
+@pytest.mark.parametrize("network", list(ARCHITECTURES))
+def test_the_gate_takes_little_time_and_leaves_no_style_out(network: str) -> None:
+    began = time.perf_counter()
+    result = check_fidelity(shared_network(network), HD, shipped(network))
+    for style in shipped(network):
+        frames = [frame for frame, row in result.psnr.items() if style in row]
+        assert "speck" in frames and any(frame.endswith(".jpg") for frame in frames), style
+    assert result.runs <= fidelity.RUNS
+    # Two seconds on two free cores.
+    assert time.perf_counter() - began < 15
+
+
+def test_many_styles_see_two_frames_each() -> None:
+    (vector,) = first_style("fast").values()
+    result = check_fidelity(shared_network("fast"), SMALL, {f"style {i}": vector for i in range(40)})
+    assert result.runs == 80
+    assert len(result.psnr["speck"]) == 40
+    assert sum(len(row) for frame, row in result.psnr.items() if frame.endswith(".jpg")) == 40
+    assert len(result.psnr) == 7  # the photos take turns
+
+
+@BOTH
+@pytest.mark.parametrize("factor", [100, 1000, 10000])
+def test_absurd_weights_are_stopped(shape: Architecture, factor: float, tmp_path: Path) -> None:
+    network = times(shared_network(shape.name), factor)
+    (vector,) = first_style(shape.name).values()
+    path = tmp_path / "absurd.safetensors"
+    Style("absurd", vector, shape.name, network.digest, network).save(path)
+    style = Style.load(path)
+    assert style.kind == "full" and style.network is not None
+    with pytest.raises(BadModel, match="style 'absurd' overflows in FP16.*frame '.*65504.*--precision fp32"):
+        check_fidelity(style.network, HD, {style.name: style.vector})
+
+
+@BOTH
+@pytest.mark.parametrize("factor", [100, 1000, 10000, 100000])
+def test_an_absurd_style_vector_is_stopped(shape: Architecture, factor: float) -> None:
+    (vector,) = first_style(shape.name).values()
+    styles = {"good": vector, "absurd": vector * np.float32(factor)}
+    with pytest.raises(BadModel, match="style 'absurd' .*65504.*--precision fp32"):
+        check_fidelity(shared_network(shape.name), HD, styles)
+
+
+def test_numbers_that_are_none_are_stopped() -> None:
+    network = shared_network("fast")
+    (vector,) = first_style("fast").values()
+    with pytest.raises(BadModel, match="style 'odd' holds numbers that are not finite"):
+        check_fidelity(
+            network, SMALL, {"odd": np.where(np.arange(vector.size) == 7, np.nan, vector).astype(np.float32)}
+        )
+    damaged = {**network.weights, "out.bias": np.full(3, np.inf, np.float32)}
+    with pytest.raises(BadModel, match="weight 'out.bias' of the network holds numbers that are not finite"):
+        check_fidelity(Network(FAST, damaged, network.start), SMALL, {"odd": vector})
+    with pytest.raises(BadModel, match=r"weight 'stem.weight' .*16376 is the most for FP16.*--precision fp32"):
+        large = {**network.weights, "stem.weight": network.weights["stem.weight"] * np.float32(1e6)}
+        check_fidelity(Network(FAST, large, network.start), SMALL, {"odd": vector})
+
+
+def test_a_picture_that_is_lost_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fidelity, "LEAST_PSNR", 80.0)
+    (style, vector), *_ = first_style("fast").items()
+    with pytest.raises(
+        BadModel, match=rf"style '{style}' .*frame '.*' has \d\d\.\d dB.*80 is the least.*--precision fp32"
+    ):
+        check_fidelity(shared_network("fast"), SMALL, {style: vector})
+
+
+def test_the_largest_size_counts_where_there_are_several() -> None:
+    network, styles = shared_network("fast"), first_style("fast")
+    small = check_fidelity(network, SMALL, styles)
+    large = check_fidelity(network, SMALL, styles, largest=(4320, 7680))
+    assert large.psnr == small.psnr
+    assert small.largest < large.largest < LARGEST_HALF
+
+
+def test_no_style_is_an_error_and_so_is_one_of_another_network() -> None:
+    with pytest.raises(BadOption, match="there is no style to check"):
+        check_fidelity(shared_network("fast"), SMALL, {})
+    with pytest.raises(BadOption, match=r"style 'paper/.*' has shape \(3200,\); network takes \(1088,\)"):
+        check_fidelity(shared_network("fast"), SMALL, first_style("paper"))
+
+
+def test_without_onnx_runtime_the_command_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "vidstyle.backends.onnxruntime")
+    with pytest.raises(MissingDependency, match=r"pip install 'vidstyle\[onnxruntime\]'.*--precision fp32"):
+        check_fidelity(shared_network("fast"), SMALL, first_style("fast"))
