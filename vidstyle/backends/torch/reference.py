@@ -1,4 +1,4 @@
-"""Torch: the reference of the other backends. It knows nothing of the ONNX graph."""
+"""Torch on the processor: the reference of the other backends. It knows nothing of the ONNX graph."""
 
 from __future__ import annotations
 
@@ -25,16 +25,14 @@ class TorchBackend(Backend):
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
         super().__init__(program.form, program.network.architecture.style_size)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        default = "fp16" if self._device.type == "cuda" else "fp32"
-        precision = options.precision if options.precision != "auto" else default
+        precision = options.precision if options.precision != "auto" else "fp32"
         self._type = _TYPES[precision]
         self._threads = options.threads
         self._padded_size = program.network.architecture.padded_size(program.form.size)
-        self._net = TransformNet.from_network(program.network).to(self._device)
+        self._net = TransformNet.from_network(program.network)
         self._net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack it
         self._net.requires_grad_(False)
-        self.description = f"PyTorch {torch.__version__} {precision} on {self._device.type}"
+        self.description = f"PyTorch {torch.__version__} {precision} on cpu"
 
     def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
         before = torch.get_num_threads()
@@ -51,16 +49,16 @@ class TorchBackend(Backend):
     @torch.inference_mode()
     def _stylize(self, planes: Planes, style: NDArray[np.float32]) -> Planes:
         form = self.form
-        tensors = [torch.from_numpy(np.ascontiguousarray(plane)).to(self._device).float() for plane in planes]
+        tensors = [torch.from_numpy(np.ascontiguousarray(plane)).float() for plane in planes]
         rgb = _rgb_from_planes(tensors, form)
         height, width = self._padded_size
         rgb = functional.pad(rgb, (0, width - form.width, 0, height - form.height), mode="replicate")
         rgb = rgb.contiguous(memory_format=torch.channels_last)
-        vector = torch.from_numpy(style).to(self._device)
-        with torch.autocast(self._device.type, self._type, enabled=self._type != torch.float32):
+        vector = torch.from_numpy(style)
+        with torch.autocast("cpu", self._type, enabled=self._type != torch.float32):
             styled = self._net(rgb, vector)
         results = _planes_from_rgb(styled.float() * 255, form)
-        return tuple(plane.round().clamp(0, 255).to(torch.uint8).cpu().numpy() for plane in results)
+        return tuple(plane.round().clamp(0, 255).to(torch.uint8).numpy() for plane in results)
 
     def close(self) -> None:
         pass
@@ -91,8 +89,3 @@ def _planes_from_rgb(rgb: Tensor, form: FrameForm) -> list[Tensor]:
 def _transform(picture: Tensor, matrix: NDArray[np.float64], offset: NDArray[np.float64]) -> Tensor:
     m = torch.from_numpy(matrix).to(picture)
     return torch.einsum("oc,chw->ohw", m, picture) + torch.from_numpy(offset).to(picture)[:, None, None]
-
-
-def open_program(program: Program, options: BackendOptions) -> Backend:
-    """Load ``program``."""
-    return TorchBackend(program, options)

@@ -1,0 +1,223 @@
+"""A network as a GPU likes it: 16-bit convolutions of wide pictures, and nothing else between the pixels.
+
+A convolution with three colors in or out leaves most of a tensor core idle, and so does one after an
+upsampling, of which most products are computed several times. So the pixels of a *cell* of 4x4 become
+channels of a picture that is four times smaller (see `vidstyle.backends.torch.norm.NormShape`): the first
+convolution reads such cells, the last one writes them, and one after an upsampling writes cells of 2x2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from vidstyle.backends.torch.norm import Kind, Norm, NormShape, cells_from_pixels, pixels_from_cells, plain_norm
+from vidstyle.color import rgb_from_yuv, yuv_from_rgb
+from vidstyle.frame import FrameForm
+from vidstyle.networks import Conv, Network
+
+Floats = NDArray[np.float64]
+
+CELL = 4
+"""Side of the cells of pixels that go in and come out."""
+_INPUT_STEP = 1 / 256
+"""What a level of 0-255 is in the first convolution: a power of two keeps whole levels exact in 16 bits."""
+
+
+class CellNet:
+    """A network for frames of one form: 8-bit planes and a style vector in, 8-bit planes out.
+
+    ``dtype`` is that of weights and activations; statistics of the norms and colors are float32. It makes
+    the same operations for every frame and waits for none of them, so that a CUDA graph can hold them.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        form: FrameForm,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        norm: Norm = plain_norm,
+    ) -> None:
+        self.form = form
+        self.shape = network.architecture
+        self.norm = norm
+        self._dtype = dtype
+        self._device = torch.device(device)
+        self._size = self.shape.padded_size(form.size)
+        self._sources = _sources(self._size, form, by_cells=self.shape.unshuffle > 1, device=self._device)
+        self._sizes = [2 * conv.outputs for conv in self.shape.normalised]
+        stem, out = self.shape.down[0], self.shape.out
+        weights = {conv: network.weights[f"{conv.name}.weight"].astype(np.float64) for conv in self.shape.convs}
+        folded = {conv: in_cells(weight, conv.upsample, conv.upsample) for conv, weight in weights.items()}
+        folded[stem] = _stem(weights[stem], form, self.shape.unshuffle)
+        folded[out] = in_cells(weights[out], out.upsample, CELL)
+        self._weights = {conv: self._tensor(w).contiguous(memory_format=_LAST) for conv, w in folded.items()}
+        self._bias = self._tensor(np.tile(network.weights[f"{out.name}.bias"], CELL**2))
+        self._colors = None
+        if form.pixels != "rgb":
+            matrix, offset = _planes_matrix(form)
+            self._colors = tuple(torch.from_numpy(a).to(self._device, torch.float32) for a in (matrix.T.copy(), offset))
+
+    def _tensor(self, values: NDArray[np.floating]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self._device, self._dtype)
+
+    @torch.no_grad()
+    def __call__(self, planes: list[Tensor], style: Tensor) -> list[Tensor]:
+        """The stylized planes.
+
+        ``planes`` are contiguous uint8 of ``form.plane_shapes``, ``style`` float32 of shape (style_size,),
+        both on the device. The results may be views of one another's memory.
+        """
+        shape = self.shape
+        styles = dict(zip(shape.normalised, torch.split(style, self._sizes), strict=True))
+
+        def normed(
+            x: Tensor, conv: Conv, kind: Kind, radius: int, cell_out: int = 1, to: Tensor | None = None
+        ) -> Tensor:
+            cell = CELL // shape.unshuffle if conv is shape.down[0] else conv.upsample
+            rows, columns, _ = x.shape
+            return self.norm(x, NormShape(rows, columns, conv.outputs, cell, radius, cell_out), styles[conv], kind, to)
+
+        # Tensors are (rows, columns, channels), and each comes padded for the convolution that reads it.
+        x = self._input(planes)
+        for conv in shape.down:
+            x = normed(self._conv(x, conv), conv, "centered", 1)
+        for first, second in shape.residual:
+            y = normed(self._conv(x, first), first, "centered", 1)
+            x = normed(self._conv(y, second), second, "add", 1, to=x)
+        for conv in shape.up[:-1]:
+            x = normed(self._conv(x, conv), conv, "centered", 1)
+        last, out = shape.up[-1], shape.out
+        radius = 1 if out.upsample > 1 else out.kernel // 2
+        x = normed(self._conv(x, last), last, "plain", radius, CELL // out.upsample)
+        return self._output(self._conv(x, out, self._bias))
+
+    def _conv(self, x: Tensor, conv: Conv, bias: Tensor | None = None) -> Tensor:
+        # A picture with channels last is what torch calls channels_last, seen as (1, channels, rows, columns).
+        y = functional.conv2d(x.permute(2, 0, 1)[None], self._weights[conv], bias, conv.stride)
+        return y[0].permute(1, 2, 0).contiguous()
+
+    def _input(self, planes: list[Tensor]) -> Tensor:
+        """Cells (H/4 + 2, W/4 + 2, 48) of the padded frame, in its own colors, around 0.
+
+        The constants that are left out here the first norm would remove. It must be 0 where the frame is flat,
+        or the norm would blow up what rounding leaves (see `vidstyle.graph.layers`).
+        """
+        colors = [plane.reshape(self.form.height, self.form.width, -1) for plane in planes[:1]]
+        colors += [plane.reshape(*self.form.chroma_size, -1) for plane in planes[1:]]
+        middles = [color[::8, ::8].float().mean((0, 1)).round() for color in colors]
+        pixels = [
+            color.flatten(0, 1).index_select(0, source) for color, source in zip(colors, self._sources, strict=True)
+        ]
+        cells = torch.cat(pixels, 1) if len(pixels) > 1 else pixels[0]
+        rows, columns = (side // CELL + 2 for side in self._size)
+        centered = cells - torch.cat(middles).to(self._dtype)  # whole numbers, exact in 16 bits
+        return (centered * _INPUT_STEP).view(rows, columns, 3 * CELL**2)
+
+    def _output(self, x: Tensor) -> list[Tensor]:
+        """The planes of cells (H/4, W/4, 48) of RGB before the sigmoid."""
+        form = self.form
+        rgb = torch.sigmoid(x.float()) * 255
+        if self._colors is None:
+            return [pixels_from_cells(_levels(rgb), CELL)[: form.height, : form.width]]
+        matrix, offset = self._colors
+        levels = _levels(torch.addmm(offset, rgb.flatten(0, 1), matrix).view(*x.shape[:2], -1))
+        y, *chroma = torch.split(levels, [CELL**2, *_chroma_channels(form)], 2)
+        rows, columns = form.chroma_size
+        planes = [pixels_from_cells(y, CELL)[: form.height, : form.width, 0]]
+        planes += [pixels_from_cells(plane, CELL // 2)[:rows, :columns] for plane in chroma]
+        return [plane.reshape(shape) for plane, shape in zip(planes, form.plane_shapes, strict=True)]
+
+
+_LAST = torch.channels_last
+
+
+def in_cells(weight: Floats, upsample: int, cell: int) -> Floats:
+    """The convolution (OIHW) of a picture upsampled by ``upsample`` (nearest) that writes cells of ``cell``.
+
+    It has a step of 1 and reads cells of ``cell / upsample``, of a picture that is padded by the radius of
+    ``weight``, or by one pixel where it is to be upsampled. Channels are ordered (row, column, channel).
+    """
+    outputs, inputs, kernel, _ = weight.shape
+    radius = kernel // 2
+    padding = radius if upsample == 1 else 1
+    cell_in = cell // upsample
+    reach = (cell - 1 + radius) // upsample + padding
+    place = np.zeros((cell, cell_in, reach // cell_in + 1, kernel))
+    for pixel in range(cell):
+        for tap in range(kernel):
+            source = (pixel + tap - radius) // upsample + padding
+            place[pixel, source % cell_in, source // cell_in, tap] = 1
+    folded = np.einsum("aput,bqvs,oits->abopqiuv", place, place, weight, optimize=True)
+    side = place.shape[2]
+    return np.asarray(folded).reshape(cell**2 * outputs, cell_in**2 * inputs, side, side)
+
+
+def _stem(weight: Floats, form: FrameForm, unshuffle: int) -> Floats:
+    """The first convolution, from cells of levels in the colors of ``form``."""
+    outputs, _, kernel, _ = weight.shape
+    if unshuffle == 1:
+        cells = in_cells(weight, 1, CELL)
+    else:
+        by_color = weight.reshape(outputs, 3, unshuffle**2, kernel, kernel)
+        cells = by_color.transpose(0, 2, 1, 3, 4).reshape(outputs, -1, kernel, kernel)
+    if form.pixels != "rgb":
+        matrix, _ = rgb_from_yuv(form.matrix, form.full_range)
+        split = cells.reshape(cells.shape[0], CELL**2, 3, *cells.shape[2:])
+        cells = np.einsum("opcuv,cd->opduv", split, matrix).reshape(cells.shape)
+    return np.asarray(cells / 255 / _INPUT_STEP)
+
+
+def _planes_matrix(form: FrameForm) -> tuple[Floats, Floats]:
+    """``(m, offset)`` from cells of RGB, 0-255, to cells of luma and half-size cells of chroma, one after the other."""
+    matrix, offset = yuv_from_rgb(form.matrix, form.full_range)
+    half = CELL // 2
+    mean = np.zeros((half, CELL))
+    mean[np.arange(CELL) // 2, np.arange(CELL)] = 0.5
+    luma = np.einsum("pq,c->pqc", np.eye(CELL**2), matrix[0])
+    chroma = np.einsum("ar,bs,dc->dabrsc", mean, mean, matrix[1:]).reshape(2, half**2, CELL**2, 3)
+    offsets = np.repeat(offset[1:, None], half**2, 1)
+    if form.pixels == "nv12":
+        chroma, offsets = chroma.swapaxes(0, 1), offsets.swapaxes(0, 1)
+    m = np.concatenate([luma.reshape(CELL**2, -1), chroma.reshape(2 * half**2, -1)])
+    return m, np.concatenate([np.full(CELL**2, offset[0]), offsets.ravel()])
+
+
+def _chroma_channels(form: FrameForm) -> list[int]:
+    count = (CELL // 2) ** 2
+    return [2 * count] if form.pixels == "nv12" else [count, count]
+
+
+def _sources(size: tuple[int, int], form: FrameForm, *, by_cells: bool, device: torch.device) -> list[Tensor]:
+    """For each plane the index of the sample that each pixel of the padded frame shows, cell by cell.
+
+    The frame is padded to ``size`` by repeating its edges, and then by a cell on each side by reflection, of
+    pixels or (``by_cells``) of whole cells. A chroma sample covers its 2x2 pixels.
+    """
+    rows, columns = (
+        np.minimum(_reflected(side, by_cells), most - 1) for side, most in zip(size, form.size, strict=True)
+    )
+    planes = [(rows, columns, form.width)]
+    planes += [(rows // 2, columns // 2, form.chroma_size[1])] * (len(form.plane_shapes) - 1)
+    sources = []
+    for plane_rows, plane_columns, width in planes:
+        index = torch.from_numpy(plane_rows[:, None] * width + plane_columns)[..., None]
+        # int32 halves what is read for each frame.
+        sources.append(cells_from_pixels(index, CELL).flatten().to(device, torch.int32))
+    return sources
+
+
+def _reflected(side: int, by_cells: bool) -> NDArray[np.int64]:
+    """Which of ``side`` pixels each one of a line shows that is padded by a cell at both ends."""
+    if by_cells:
+        cells = np.pad(np.arange(side).reshape(-1, CELL), ((1, 1), (0, 0)), mode="reflect")
+        return cells.ravel()
+    return np.pad(np.arange(side), CELL, mode="reflect")
+
+
+def _levels(values: Tensor) -> Tensor:
+    return values.round().clamp(0, 255).to(torch.uint8)
