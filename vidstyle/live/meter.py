@@ -1,0 +1,78 @@
+"""How the live picture does: frames a second, latency, and how they were over the whole run."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+_WINDOW_SECONDS = 5.0
+"""What the latency on the overlay is taken over."""
+_RATE_SECONDS = 2.0
+"""What the frames a second on the overlay are counted over."""
+_BIN_SECONDS = 0.0005
+_BINS = 20_000
+"""Ten seconds; what is later is counted in the last one."""
+
+
+class Meter:
+    """Counts frames shown and their latency; the memory it takes does not grow. Times are in seconds."""
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[float, float]] = deque()
+        self._bins = np.zeros(_BINS, np.int64)
+        self.shown = 0
+        """Frames shown in all."""
+        self.first: float | None = None
+        """When the first one was shown."""
+        self.last = 0.0
+        """When the last one was shown."""
+        self.longest = 0.0
+        """The longest latency of all."""
+
+    def add(self, latency: float, now: float) -> None:
+        """A frame taken ``latency`` ago is on the screen ``now``."""
+        self.first = now if self.first is None else self.first
+        self.last = now
+        self.shown += 1
+        self.longest = max(self.longest, latency)
+        self._bins[min(_BINS - 1, max(0, int(latency / _BIN_SECONDS)))] += 1
+        self._recent.append((now, latency))
+        self._forget(now)
+
+    def fps(self, now: float) -> float:
+        """Frames a second, of late."""
+        self._forget(now)
+        first = self.first
+        if first is None:
+            return 0.0
+        # After a start the window is as long as there was time; a lone frame is no rate.
+        span = min(_RATE_SECONDS, max(now - first, 0.0))
+        count = sum(at > now - span for at, _ in self._recent)
+        return count / span if span > 0.1 else 0.0
+
+    def latency(self, now: float) -> tuple[float, float] | None:
+        """Median and 99th percentile of late; None where nothing was shown of late."""
+        self._forget(now)
+        if not self._recent:
+            return None
+        median, late = np.percentile([latency for _, latency in self._recent], (50, 99))
+        return float(median), float(late)
+
+    def overall(self, percent: float) -> float:
+        """That percentile of the latency of the whole run, exact to half a millisecond; 0 without a frame."""
+        if self.shown == 0:
+            return 0.0
+        rank = np.searchsorted(np.cumsum(self._bins), percent / 100 * self.shown)
+        return min(self.longest, (min(int(rank), _BINS - 1) + 0.5) * _BIN_SECONDS)
+
+    @property
+    def average_fps(self) -> float:
+        """Frames a second from the first to the last one."""
+        if self.first is None or self.last <= self.first:
+            return 0.0
+        return (self.shown - 1) / (self.last - self.first)
+
+    def _forget(self, now: float) -> None:
+        while self._recent and self._recent[0][0] <= now - _WINDOW_SECONDS:
+            self._recent.popleft()

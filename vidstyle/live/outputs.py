@@ -1,0 +1,141 @@
+"""Where the painted frames go beside the window: recordings, streams, a virtual camera."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidstyle.errors import VidstyleError
+from vidstyle.frame import Frame, FrameForm
+from vidstyle.options import EncodeOptions
+from vidstyle.video.broadcast import Broadcast
+from vidstyle.video.sound import Sound, SoundForm
+from vidstyle.video.virtual_camera import Sink, VirtualCamera
+
+
+@dataclass(frozen=True)
+class OutputReport:
+    """How one recording or stream did."""
+
+    name: str
+    """File or address, and what is in it; without passwords."""
+    dropped: int
+    """Frames that are not in it."""
+    reconnects: int
+    """How often a lost server was there again."""
+    failed: str | None
+    """Why it is not whole, or nobody was there at the end; None if all went well."""
+
+
+class Outputs:
+    """Passes frames and sound on to every output.
+
+    `write` and the methods that begin and end things are for one thread, `sound` for another one.
+    """
+
+    def __init__(
+        self,
+        form: FrameForm,
+        fps: float | None,
+        sound: SoundForm | None,
+        *,
+        encode: EncodeOptions,
+        workers: Executor,
+    ) -> None:
+        """For frames of ``form``. ``workers`` run what takes its time: the end of a recording."""
+        self._form, self._fps, self._sound, self._encode = form, fps, sound, encode
+        self._workers = workers
+        self._streams: tuple[Broadcast, ...] = ()
+        self._recording: tuple[Broadcast, Path] | None = None
+        self._camera: Sink | None = None
+        self._all: list[Broadcast] = []
+        self._camera_failed: str | None = None
+        self.recordings: list[str] = []
+        """Files that were recorded, or are being."""
+
+    def add(self, target: str, *, overwrite: bool) -> str:
+        """Send everything to ``target``; returns what is sent, for people. Raises as `Broadcast` does."""
+        stream = self._opened(target, overwrite)
+        self._streams = (*self._streams, stream)
+        return stream.description
+
+    def add_camera(self, open_camera: Callable[[FrameForm, float | None], Sink] = VirtualCamera) -> str:
+        """Be a virtual camera; returns its name. Raises as `VirtualCamera` does."""
+        camera = self._camera = open_camera(self._form, self._fps)
+        return str(getattr(camera, "description", "virtual camera"))
+
+    @property
+    def recording(self) -> Path | None:
+        """The file that is being recorded."""
+        return None if self._recording is None else self._recording[1]
+
+    def record(self, path: Path, *, overwrite: bool = False) -> None:
+        """Begin to record to ``path``. Raises as `Broadcast` does."""
+        recording = self._opened(path, overwrite)
+        self._recording = recording, path
+        self._streams = (*self._streams, recording)
+        self.recordings.append(str(path))
+
+    def stop_recording(self) -> None:
+        """End the recording; its last frames are encoded in the background."""
+        if self._recording is not None:
+            recording = self._recording[0]
+            self._recording = None
+            self._streams = tuple(stream for stream in self._streams if stream is not recording)
+            self._workers.submit(recording.close)
+
+    def write(self, frame: Frame) -> None:
+        """Pass ``frame`` on; its planes must stay as they are."""
+        for stream in self._streams:
+            stream.write(frame)
+        if self._camera is not None:
+            try:
+                self._camera.write(frame)
+            except VidstyleError as error:
+                self._camera_failed = str(error)
+                self._camera.close()
+                self._camera = None
+
+    def sound(self, sound: Sound) -> None:
+        """Pass ``sound`` on."""
+        for stream in self._streams:
+            stream.sound(sound)
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with one of them at this moment."""
+        failed = [stream.failed for stream in self._streams if stream.failed is not None]
+        return next(iter(failed), self._camera_failed)
+
+    def close(self) -> None:
+        """End all of them; what waits to be encoded is written. Closing twice is fine."""
+        self._recording = None
+        for stream in self._all:
+            stream.close()
+        if self._camera is not None:
+            self._camera.close()
+
+    def report(self) -> list[OutputReport]:
+        """How each of them did, in the order in which they began."""
+        reports = [OutputReport(one.description, one.dropped, one.reconnects, one.failed) for one in self._all]
+        if self._camera_failed is not None:
+            reports.append(OutputReport("virtual camera", 0, 0, self._camera_failed))
+        return reports
+
+    def _opened(self, target: str | Path, overwrite: bool) -> Broadcast:
+        stream = Broadcast(
+            target, form=self._form, fps=self._fps, sound=self._sound, encode=self._encode, overwrite=overwrite
+        )
+        self._all.append(stream)
+        return stream
+
+
+def free_name(path: Path) -> Path:
+    """``path``, or ``out-2.mp4``, ``out-3.mp4`` ... where ``out.mp4`` is taken."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free

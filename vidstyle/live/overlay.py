@@ -1,0 +1,183 @@
+"""Figures, messages and help, drawn over the live picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidstyle.live.controls import KEYS
+
+U8 = NDArray[np.uint8]
+Color = tuple[int, int, int]
+
+_WHITE: Color = (255, 255, 255)
+_GRAY: Color = (215, 215, 215)
+_AMBER: Color = (80, 190, 255)
+_RED: Color = (60, 60, 240)
+_KEEP = 0.32
+"""How much of the picture shines through a panel: white text on it has contrast on white, too."""
+_KEEP_HELP = 0.2
+_TEXT_OF_HEIGHT = 0.036
+_SMALLEST_TEXT, _LARGEST_TEXT = 12, 30
+_PANELS_KEPT = 16
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of text on a panel."""
+
+    text: str
+    color: Color = _WHITE
+    bold: bool = False
+    dot: bool = False
+    """Whether a red dot stands before it: recording."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the overlay says. None and empty texts are left out."""
+
+    fps: float = 0.0
+    latency: tuple[float, float] | None = None
+    """Median and 99th percentile, in seconds."""
+    dropped: int = 0
+    title: str = ""
+    """Style and blend."""
+    details: str = ""
+    """What differs from the usual: strength, work size, pause."""
+    recording: float | None = None
+    """Seconds recorded so far."""
+    warning: str = ""
+    """What is wrong at this moment."""
+    message: str = ""
+    """What has just happened."""
+    help: bool = False
+    """Whether the help panel is up."""
+
+
+class Overlay:
+    """Draws a `Status`; panels are rendered when their text changes and kept. Use it from one thread."""
+
+    def __init__(self) -> None:
+        self._font = cv2.FontFace("sans")  # comes with OpenCV
+        self._panels: dict[tuple[object, ...], tuple[U8, U8]] = {}
+
+    def draw(self, bgr: U8, status: Status) -> None:
+        """Draw into ``bgr``, uint8 of shape (height, width, 3)."""
+        height, width = bgr.shape[:2]
+        size = min(_LARGEST_TEXT, max(_SMALLEST_TEXT, round(height * _TEXT_OF_HEIGHT)))
+        margin = size // 2
+        self._place(bgr, [*_figures(status)], size, (margin, margin))
+        if status.recording is not None:
+            clock = f"{int(status.recording) // 60}:{int(status.recording) % 60:02d}"
+            panel = self._panel([Line(clock, bold=True, dot=True)], size)
+            _lay(bgr, panel, (margin, width - panel[0].shape[1] - margin))
+        below = [Line(text, color) for text, color in ((status.warning, _AMBER), (status.message, _WHITE)) if text]
+        if below:
+            panel = self._panel(_wrapped(below, max(20, int(width / size * 1.7))), size)
+            _lay(bgr, panel, (height - panel[0].shape[0] - margin, (width - panel[0].shape[1]) // 2))
+        if status.help:
+            panel = self._help(min(size, max(9, height // 26)))
+            _lay(bgr, panel, ((height - panel[0].shape[0]) // 2, (width - panel[0].shape[1]) // 2))
+
+    def _place(self, bgr: U8, lines: list[Line], size: int, at: tuple[int, int]) -> None:
+        if lines:
+            _lay(bgr, self._panel(lines, size), at)
+
+    def _panel(self, lines: Sequence[Line], size: int) -> tuple[U8, U8]:
+        """What is kept of the picture, and what is added to it: both (height, width, 3)."""
+        key = (tuple(lines), size)
+        if key not in self._panels:
+            step = round(size * 1.45)
+            room = round(size * 0.55)
+            width = max(self._width(line, size) for line in lines) + 2 * room
+            ink = np.zeros((step * len(lines) + room, width, 3), np.uint8)
+            for row, line in enumerate(lines):
+                self._write(ink, line, size, (room, row * step + room // 2 + round(size * 1.08)))
+            self._keep(key, ink, room)
+        return self._panels[key]
+
+    def _help(self, size: int) -> tuple[U8, U8]:
+        key = ("help", size)
+        if key not in self._panels:
+            step, room = round(size * 1.5), size
+            first = max(self._width(Line(keys, bold=True), size) for keys, _ in KEYS)
+            second = max(self._width(Line(text), size) for _, text in KEYS)
+            ink = np.zeros((step * len(KEYS) + room, first + second + 4 * room, 3), np.uint8)
+            for row, (keys, text) in enumerate(KEYS):
+                base = row * step + room // 2 + round(size * 1.08)
+                self._write(ink, Line(keys, bold=True), size, (room, base))
+                self._write(ink, Line(text, _GRAY), size, (2 * room + first + size, base))
+            self._keep(key, ink, room, _KEEP_HELP)
+        return self._panels[key]
+
+    def _keep(self, key: tuple[object, ...], ink: U8, radius: int, kept: float = _KEEP) -> None:
+        height, width = ink.shape[:2]
+        plate = np.zeros((height, width), np.uint8)
+        r = min(radius, height // 2, width // 2)
+        cv2.rectangle(plate, (r, 0), (width - 1 - r, height - 1), 255, -1)
+        cv2.rectangle(plate, (0, r), (width - 1, height - 1 - r), 255, -1)
+        for x in (r, width - 1 - r):
+            for y in (r, height - 1 - r):
+                cv2.circle(plate, (x, y), r, 255, -1, cv2.LINE_AA)
+        light = ink.max(axis=2).astype(np.float32)  # where there is text nothing shines through
+        keep = (1 - (1 - kept) * (plate / 255.0)) * (255 - light)
+        if len(self._panels) >= _PANELS_KEPT:
+            self._panels.pop(next(iter(self._panels)))
+        self._panels[key] = np.repeat(np.rint(keep)[..., None], 3, axis=2).astype(np.uint8), ink
+
+    def _width(self, line: Line, size: int) -> int:
+        box = cv2.getTextSize((0, 0), line.text, (0, 0), self._font, size, 600 if line.bold else 400)
+        return int(box[0] + box[2]) + (size if line.dot else 0) + 1
+
+    def _write(self, ink: U8, line: Line, size: int, base: tuple[int, int]) -> None:
+        x, y = base
+        if line.dot:
+            radius = round(size * 0.32)
+            cv2.circle(ink, (x + radius, y - round(size * 0.33)), radius, _RED, -1, cv2.LINE_AA)
+            x += size
+        cv2.putText(ink, line.text, (x, y), line.color, self._font, size, 600 if line.bold else 400)
+
+
+def _figures(status: Status) -> list[Line]:
+    figures = [f"{status.fps:.1f} fps"]
+    if status.latency is not None:
+        median, late = (round(1000 * seconds) for seconds in status.latency)
+        figures.append(f"{median} ms (p99 {late})")
+    figures.append(f"{status.dropped} dropped")
+    lines = [Line("  ·  ".join(figures), _GRAY)]
+    if status.title:
+        lines.insert(0, Line(status.title, bold=True))
+    if status.details:
+        lines.append(Line(status.details, _GRAY))
+    return lines
+
+
+def _wrapped(lines: Sequence[Line], most: int) -> list[Line]:
+    """The lines, broken between words so that none has more than about ``most`` characters."""
+    result: list[Line] = []
+    for line in lines:
+        row = ""
+        for word in line.text.split():
+            if row and len(row) + 1 + len(word) > most:
+                result.append(Line(row, line.color))
+                row = ""
+            row = f"{row} {word}" if row else word
+        result.append(Line(row, line.color))
+    return result
+
+
+def _lay(bgr: U8, panel: tuple[U8, U8], at: tuple[int, int]) -> None:
+    """Lay ``panel`` over ``bgr`` with its corner ``at`` (row, column); what sticks out is cut off."""
+    keep, ink = panel
+    top, left = max(0, at[0]), max(0, at[1])
+    height, width = min(keep.shape[0], bgr.shape[0] - top), min(keep.shape[1], bgr.shape[1] - left)
+    if height <= 0 or width <= 0:
+        return
+    place = bgr[top : top + height, left : left + width]
+    faded = cv2.multiply(place, keep[:height, :width], scale=1 / 255)
+    place[:] = cv2.add(faded, ink[:height, :width])

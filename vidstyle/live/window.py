@@ -1,0 +1,184 @@
+"""The window of the live picture, by way of OpenCV."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from types import TracebackType
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidstyle.errors import VideoError
+
+_NO_WINDOW = (
+    "record with `--record out.mp4 --no-window`, send it on with `--output rtmp://... --no-window`, "
+    "or run `vidstyle serve` and look at it in a browser"
+)
+_LEAST, _MOST = (360, 640), (720, 1280)
+"""Bounds, (height, width), of a window when it opens."""
+_KEYS_AT_ONCE = 8
+# Codes of X11, Windows and macOS.
+_NAMED = {
+    27: "escape",
+    **dict.fromkeys((65361, 2424832, 63234), "left"),
+    **dict.fromkeys((65362, 2490368, 63232), "up"),
+    **dict.fromkeys((65363, 2555904, 63235), "right"),
+    **dict.fromkeys((65364, 2621440, 63233), "down"),
+    65451: "+",
+    65453: "-",
+}
+
+
+class Window:
+    """A window that shows one picture after another, and tells which keys were pressed. A context manager.
+
+    Use it from the main thread: some systems allow windows nowhere else.
+    """
+
+    def __init__(self, title: str, picture_size: tuple[int, int], *, full_screen: bool = False) -> None:
+        """Open a window for pictures of ``picture_size``, (height, width).
+
+        Raises `VideoError` where there is no display, naming what works without one.
+        """
+        check_display()
+        self.title = title
+        self._full_screen = False
+        self._was_visible = False
+        self._size = _first_size(picture_size)
+        flags = cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL
+        try:
+            cv2.namedWindow(title, flags)
+            cv2.resizeWindow(title, self._size[1], self._size[0])
+        except cv2.error as error:
+            raise VideoError(
+                f"this OpenCV cannot open windows (opencv-python-headless cannot); install opencv-python, {_NO_WINDOW}"
+            ) from error
+        self._open = True
+        self.full_screen = full_screen
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(height, width)`` of the area that is drawn on; people may change it at any time."""
+        if self.is_open:
+            with contextlib.suppress(cv2.error):
+                _, _, width, height = cv2.getWindowImageRect(self.title)
+                if width > 0 and height > 0:
+                    self._size = height, width
+        return self._size
+
+    @property
+    def full_screen(self) -> bool:
+        """Whether it covers the whole screen; may be set."""
+        return self._full_screen
+
+    @full_screen.setter
+    def full_screen(self, full_screen: bool) -> None:
+        if full_screen != self._full_screen and self.is_open:
+            self._full_screen = full_screen
+            mode = cv2.WINDOW_FULLSCREEN if full_screen else cv2.WINDOW_NORMAL
+            cv2.setWindowProperty(self.title, cv2.WND_PROP_FULLSCREEN, mode)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has closed it."""
+        if not self._open:
+            return False
+        try:
+            visible = cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:
+            visible = False
+        # Some systems take a moment to show it: then it is not closed, but not yet there.
+        self._open = visible or not self._was_visible
+        self._was_visible |= visible
+        return self._open
+
+    def show(self, bgr: NDArray[np.uint8]) -> None:
+        """Show ``bgr``, uint8 (height, width, 3) of the window's `size`; it is on the screen after `keys`."""
+        if self.is_open:
+            cv2.imshow(self.title, bgr)
+
+    def keys(self) -> list[str]:
+        """Let the system draw and tell what happened, which takes about 2 ms; returns the keys pressed.
+
+        A key is a character, or ``escape``, ``left``, ``right``, ``up`` or ``down``.
+        """
+        pressed: list[str] = []
+        for _ in range(_KEYS_AT_ONCE):
+            # With pollKey the drawing costs more processor time, and the wait here is for nothing else.
+            code = cv2.waitKeyEx(1)
+            if code == -1:
+                break
+            key = key_of(code)
+            if key is not None:
+                pressed.append(key)
+        return pressed
+
+    def close(self) -> None:
+        """Take the window away. Closing twice is fine, and so is one that people have closed."""
+        if self._open:
+            self._open = False
+            with contextlib.suppress(cv2.error):
+                cv2.destroyWindow(self.title)
+                cv2.waitKeyEx(1)
+
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def key_of(code: int) -> str | None:
+    """What OpenCV's key ``code`` is called here; None for keys that mean nothing."""
+    for known in (code, code & 0xFFFF):  # the upper bits may tell of Shift and Num Lock
+        if known in _NAMED:
+            return _NAMED[known]
+    character = code & 0xFFFF
+    return chr(character) if 32 <= character < 127 else None
+
+
+def check_display() -> None:
+    """Raise `VideoError` where a window cannot be: Qt, which is below OpenCV on Linux, would end the process."""
+    if sys.platform in ("win32", "darwin") or os.environ.get("QT_QPA_PLATFORM", "xcb") not in ("", "xcb"):
+        return
+    display = os.environ.get("DISPLAY", "")
+    if not display:
+        raise VideoError(f"there is no display to open a window on (DISPLAY is not set); {_NO_WINDOW}")
+    if not _answers(display):
+        raise VideoError(f"the display {display} does not answer, so no window can be opened; {_NO_WINDOW}")
+
+
+_held: dict[str, int] = {}
+"""Connections that stay open: a display that loses its last client starts anew, which Qt must not run into."""
+
+
+def _answers(display: str) -> bool:
+    if display in _held:
+        return True
+    try:
+        xcb = ctypes.CDLL("libxcb.so.1")  # Qt needs it, too
+    except OSError:
+        return True  # another system than we know
+    xcb.xcb_connect.restype = ctypes.c_void_p
+    xcb.xcb_connect.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
+    xcb.xcb_connection_has_error.argtypes = xcb.xcb_disconnect.argtypes = [ctypes.c_void_p]
+    connection = cast(int, xcb.xcb_connect(display.encode(), None))
+    if xcb.xcb_connection_has_error(connection):
+        xcb.xcb_disconnect(connection)
+        return False
+    _held[display] = connection
+    return True
+
+
+def _first_size(picture: tuple[int, int]) -> tuple[int, int]:
+    """The picture's own size, enlarged or shrunk to what is of use on a screen."""
+    scale = max(1.0, min(bound / side for bound, side in zip(_LEAST, picture, strict=True)))
+    scale = min(scale, *(bound / side for bound, side in zip(_MOST, picture, strict=True)))
+    return max(1, round(picture[0] * scale)), max(1, round(picture[1] * scale))
