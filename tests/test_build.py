@@ -14,10 +14,11 @@ import pytest
 from conftest import repository
 
 from vidstyle import build
+from vidstyle.backends.tensorrt.library import installed_versions
 from vidstyle.backends.tensorrt.targets import PORTABLE, GpuFacts
 from vidstyle.build import build_engine, fitting_engine, styles_of_engine
 from vidstyle.enginefile import EngineFile, card_path_of, write_engine
-from vidstyle.errors import BadModel, BadOption, EngineMismatch
+from vidstyle.errors import BadModel, BadOption, EngineMismatch, MissingDependency
 from vidstyle.fidelity import Fidelity
 from vidstyle.frame import FrameForm
 from vidstyle.gallery import load_style, shared_network
@@ -185,6 +186,16 @@ def test_options_that_cannot_be_are_refused_before_the_work(tmp_path: Path, monk
             build_engine([style], output, options)
     with pytest.raises(BadOption, match="gpu is 7, but no GPU answers"):
         build_engine([style], output, SMALL, gpu=7)
+
+
+def test_a_gpu_that_rtx_does_not_know_says_what_to_do(tmp_path: Path, gpu: Any) -> None:
+    gpu(GpuFacts("NVIDIA H200", "9.0"))
+    if "tensorrt" in installed_versions():
+        pytest.skip("tensorrt is installed, which knows it")
+    with pytest.raises(MissingDependency, match=r"9\.0, only 7\.5.*vidstyle\[tensorrt\].*with --target portable"):
+        build_engine([load_style("starry_night")], tmp_path / "x.engine", SMALL)
+    options = dataclasses.replace(SMALL, targets=("portable",))
+    assert build_engine([load_style("starry_night")], tmp_path / "x.engine", options).engine.card.targets == PORTABLE
 
 
 def test_a_full_style_lies_beside_its_engine(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from vidstyle.backends.tensorrt.builder import BuildProgress, Plan, build_plan
 from vidstyle.backends.tensorrt.library import Library, find_library
 from vidstyle.backends.tensorrt.targets import PORTABLE, GpuFacts
-from vidstyle.errors import BadModel, BadOption
+from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.frame import FrameForm
 from vidstyle.gallery import shared_network
 from vidstyle.graph import onnx_from_network
@@ -212,6 +212,80 @@ def test_tensorrt_without_a_gpu_names_the_library_that_needs_none(rtx: Library) 
     options = BuildOptions(size=(64, 96))
     with pytest.raises(BadOption, match="none answers here; `--library tensorrt-rtx` builds without one"):
         build_plan(graph("fast", options), options, Library("tensorrt", rtx.module, rtx.version))
+
+
+# TensorRT itself builds only where there is a GPU. Its way through the builder is gone here with the module of
+# TensorRT-RTX, whose interface is the same, and with a GPU that is named but not asked.
+
+HERE = GpuFacts("NVIDIA GeForce RTX 4090", "8.9")
+
+
+@pytest.fixture
+def tensorrt(rtx: Library) -> Library:
+    library = Library("tensorrt", rtx.module, "11.4.0.106")
+    vars(library).update(logger=rtx.logger, messages=rtx.messages)  # TensorRT keeps the first logger of a process
+    return library
+
+
+def built_here(library: Library, gpu: GpuFacts = HERE, **changes: Any) -> Plan:
+    options = BuildOptions(**{"size": (64, 96), **changes})
+    return build_plan(graph("fast", options), options, library, gpu=gpu)
+
+
+def test_tensorrt_builds_for_the_gpu_that_is_here(tensorrt: Library) -> None:
+    plan = built_here(tensorrt)
+    assert (plan.targets, plan.gpu, plan.inspected) == (("8.9",), HERE.name, None)
+    holds_half(plan, "fast")
+    plan = built_here(tensorrt, targets=("portable",))
+    assert (plan.targets, plan.gpu) == (("8.0+",), None)
+    assert plan.notes == ["a portable TensorRT engine is slower than one for the current GPU alone"]
+
+
+# TensorRT-RTX has the functions, and warns that they do nothing.
+no_ops = pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+
+
+@no_ops
+def test_timings_are_kept_from_build_to_build(tensorrt: Library, tmp_path: Path) -> None:
+    cache = tmp_path / "timings"
+    assert built_here(tensorrt, timing_cache=str(cache)).notes == []
+    kept = cache.read_bytes()
+    assert built_here(tensorrt, timing_cache=str(cache)).notes == []
+    assert [path.name for path in tmp_path.iterdir()] == ["timings"]
+    anew = [f"the timing cache {cache} is damaged, or of another GPU or version, and was made anew"]
+    for content in (kept[:-1], kept[:40], kept[:-1] + bytes([kept[-1] ^ 1]), kept + b"more"):
+        cache.write_bytes(content)
+        assert built_here(tensorrt, timing_cache=str(cache)).notes == anew
+        assert cache.read_bytes()[:83] == kept[:83]
+    assert built_here(tensorrt, GpuFacts("NVIDIA RTX A4000", "8.6"), timing_cache=str(cache)).notes == anew
+
+
+@no_ops
+def test_a_file_that_is_no_timing_cache_is_left_alone(tensorrt: Library, tmp_path: Path) -> None:
+    (tmp_path / "mine.engine").write_bytes(b"an engine")
+    with pytest.raises(BadOption, match="mine.engine is not a timing cache of vidstyle; name another file"):
+        built_here(tensorrt, timing_cache=str(tmp_path / "mine.engine"))
+    assert (tmp_path / "mine.engine").read_bytes() == b"an engine"
+    with pytest.raises(BadOption, match="cannot read the timing cache"):
+        built_here(tensorrt, timing_cache=str(tmp_path))
+    plan = built_here(tensorrt, timing_cache=str(tmp_path / "no" / "timings"))
+    assert "could not be written: No such file or directory" in plan.notes[0]
+
+
+@pytest.mark.needs_cuda
+def test_an_engine_for_this_gpu_is_inspected() -> None:
+    from vidstyle.build import _in_use, current_gpu
+
+    gpu = current_gpu()
+    assert gpu is not None
+    try:
+        library = find_library(compute_capability=gpu.compute_capability)
+    except MissingDependency as error:
+        pytest.skip(str(error))
+    with _in_use(gpu):
+        plan = built_here(library, gpu)
+    assert plan.targets == (gpu.compute_capability,)
+    assert plan.inspected
 
 
 def test_every_target_can_be_asked_for() -> None:

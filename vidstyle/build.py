@@ -63,7 +63,7 @@ def build_engine(
     engine, so that it can be built again. Raises `BadOption`, `BadModel` or `MissingDependency`.
     """
     from vidstyle.backends.tensorrt.builder import build_plan, check_build
-    from vidstyle.backends.tensorrt.library import find_library
+    from vidstyle.backends.tensorrt.library import find_library, installed_versions
     from vidstyle.backends.tensorrt.targets import TENSORRT_NEEDS_A_GPU, chosen_targets
     from vidstyle.graph import onnx_from_network
 
@@ -77,7 +77,12 @@ def build_engine(
     capability = facts.compute_capability if facts and "current" in chosen_targets(options.targets, facts) else None
     if facts is None and options.library == "tensorrt":
         raise BadOption(TENSORRT_NEEDS_A_GPU)  # whether or not it is installed
-    library = find_library(options.library, compute_capability=capability)
+    try:
+        library = find_library(options.library, compute_capability=capability)
+    except MissingDependency as error:
+        if capability is None or not installed_versions():
+            raise
+        raise MissingDependency(f"{error}; or build for other GPUs than this with --target portable") from error
     check_build(options, library, facts)  # before the work, so that a wrong wish costs nothing
     height, width = options.size
     form = FrameForm(

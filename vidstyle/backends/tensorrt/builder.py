@@ -104,7 +104,7 @@ def build_plan(
         raise BadModel(f"{library.name} {library.version} cannot build this engine: {library.messages.since(mark)}")
     plan = bytes(memory)
     if timings is not None:
-        _keep_timings(timings, config, notes)
+        _keep_timings(timings, notes)
     return Plan(
         plan=plan,
         targets=targets,
@@ -335,10 +335,12 @@ def _signals_kept(monitor: Any) -> Iterator[None]:
             replaced[signal.Signals(arrival)](arrival, None)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Timings:
     path: Path
     key: bytes
+    cache: Any = None
+    """TensorRT's own, which has to live until the engine is built."""
 
 
 def _timings(
@@ -367,15 +369,16 @@ def _timings(
         stored = data  # unchecked, one flipped bit ends the whole process inside TensorRT
     elif rest:
         notes.append(f"the timing cache {timings.path} is damaged, or of another GPU or version, and was made anew")
-    cache = config.create_timing_cache(stored)
-    if not config.set_timing_cache(cache, ignore_mismatch=False) and stored:
+    timings.cache = config.create_timing_cache(stored)
+    if not config.set_timing_cache(timings.cache, ignore_mismatch=False) and stored:
         notes.append(f"the timing cache {timings.path} does not fit this GPU, and was made anew")
-        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+        timings.cache = config.create_timing_cache(b"")
+        config.set_timing_cache(timings.cache, ignore_mismatch=False)
     return timings
 
 
-def _keep_timings(timings: _Timings, config: Any, notes: list[str]) -> None:
-    data = bytes(config.get_timing_cache().serialize())
+def _keep_timings(timings: _Timings, notes: list[str]) -> None:
+    data = bytes(timings.cache.serialize())
     try:
         write_whole(timings.path, _TIMINGS_MAGIC + timings.key + hashlib.sha256(data).digest() + data)
     except OSError as error:  # the engine is built all the same
