@@ -54,7 +54,7 @@ def holds_half(plan: Plan, network: str) -> None:
 
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420"])
-@pytest.mark.parametrize("size", [SIZES[0], *[pytest.param(size, marks=pytest.mark.slow) for size in SIZES[1:]]])
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("network", ARCHITECTURES)
 def test_fp16_plans_of_one_size_compute_in_half(
     rtx: Library, network: str, size: tuple[int, int], pixels: EnginePixels
@@ -68,7 +68,7 @@ def test_fp16_plans_of_one_size_compute_in_half(
     assert plan.notes == []
 
 
-@pytest.mark.parametrize("pixels", ["i420", pytest.param("rgb", marks=pytest.mark.slow), "nv12"])
+@pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
 @pytest.mark.parametrize("network", ARCHITECTURES)
 def test_dynamic_plans_compute_in_half(rtx: Library, network: str, pixels: EnginePixels) -> None:
     plan = built(rtx, network, size=(720, 1280), smallest=(64, 64), largest=(1080, 1920), pixels=pixels)
