@@ -39,6 +39,8 @@ class BackendFact:
     """None where it is not installed."""
     install: str
     """The command that installs it."""
+    works: bool
+    """It is installed, and what it runs on is here."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def examine() -> Report:
 def _backends() -> list[BackendFact]:
     from vidstyle.backends import backend_report
 
-    return [BackendFact(status.name, status.version, status.install) for status in backend_report()]
+    return [BackendFact(status.name, status.version, status.install, status.works) for status in backend_report()]
 
 
 def _auto(backends: list[BackendFact], problems: list[str]) -> AutoFact:
@@ -214,7 +216,7 @@ def _auto(backends: list[BackendFact], problems: list[str]) -> AutoFact:
     frame, style = np.zeros((16, 16, 3), np.uint8), np.ones(network.architecture.style_size, np.float32)
     broken = []
     for found in backends:
-        if found.version is None:
+        if not found.works:
             continue
         try:
             with open_backend(program, BackendOptions(backend=found.name)) as backend:  # type: ignore[arg-type]
@@ -223,7 +225,7 @@ def _auto(backends: list[BackendFact], problems: list[str]) -> AutoFact:
         except Exception as error:  # a library that is installed and broken is what people come with
             broken.append(f"{found.name} does not work: {error}")
             problems.append(broken[-1])
-    commands = " or ".join(found.install for found in backends)
+    commands = " or ".join(found.install for found in backends if found.version is None)
     return AutoFact(None, "; ".join(broken) or f"no inference library is installed: {commands}")
 
 
@@ -412,7 +414,11 @@ def _gpu_lines(gpu: Graphics | None) -> list[str]:
 
 
 def _backend_lines(backends: list[BackendFact]) -> list[str]:
-    return [f"{b.name:12} {b.version or 'not installed'}" for b in backends]
+    lines = []
+    for backend in backends:
+        idle = "" if backend.works or backend.version is None else " (not used: there is no GPU that it knows)"
+        lines.append(f"{backend.name:12} {backend.version or 'not installed'}{idle}")
+    return lines
 
 
 def _auto_lines(auto: AutoFact | None) -> list[str]:
