@@ -140,6 +140,8 @@ class Loop:
         """There is no new picture: the source is paused or waited for. ``frame`` tells the time, if there is one."""
         last, now = self._last, monotonic()
         changed = False
+        if self._controls.paused:
+            self._meter.rest()
         if last is not None and (frame is not None or now - self._came_at > _STALLED_SECONDS):
             job = self._painter.job(last.source, self._controls.style(now), self._controls.strength)
             changed = not _is_same(job, last.job)
@@ -179,8 +181,8 @@ class Loop:
             details.append("paused")
         lost = self._source.state == "lost"
         return Status(
-            fps=self._meter.fps(now),
-            latency=self._meter.latency(now),
+            fps=None if controls.paused else self._meter.fps(now),
+            latency=None if controls.paused else self._meter.latency(now),
             dropped=self._latest.dropped,
             details="  ·  ".join(details),
             recording=None if self._outputs.recording is None else now - self._recording_since,

@@ -29,10 +29,19 @@ class Meter:
         """When the last one was shown."""
         self.longest = 0.0
         """The longest latency of all."""
+        self._since = 0.0
+        self._rested = 0.0
+        self._is_resting = False
 
     def add(self, latency: float, now: float) -> None:
         """A frame taken ``latency`` ago is on the screen ``now``."""
-        self.first = now if self.first is None else self.first
+        if self.first is None:
+            self.first = self._since = now
+        elif self._is_resting:
+            self._rested += now - self.last
+            self._since = now
+            self._recent.clear()
+        self._is_resting = False
         self.last = now
         self.shown += 1
         self.longest = max(self.longest, latency)
@@ -40,14 +49,15 @@ class Meter:
         self._recent.append((now, latency))
         self._forget(now)
 
+    def rest(self) -> None:
+        """Nothing is to be shown until the next frame: that time counts for no rate."""
+        self._is_resting = True
+
     def fps(self, now: float) -> float:
         """Frames a second, of late."""
         self._forget(now)
-        first = self.first
-        if first is None:
-            return 0.0
         # After a start the window is as long as there was time; a lone frame is no rate.
-        span = min(_RATE_SECONDS, max(now - first, 0.0))
+        span = min(_RATE_SECONDS, max(now - self._since, 0.0))
         count = sum(at > now - span for at, _ in self._recent)
         return count / span if span > 0.1 else 0.0
 
@@ -69,9 +79,8 @@ class Meter:
     @property
     def average_fps(self) -> float:
         """Frames a second from the first to the last one."""
-        if self.first is None or self.last <= self.first:
-            return 0.0
-        return (self.shown - 1) / (self.last - self.first)
+        seconds = 0.0 if self.first is None else self.last - self.first - self._rested
+        return (self.shown - 1) / seconds if seconds > 0 else 0.0
 
     def _forget(self, now: float) -> None:
         while self._recent and self._recent[0][0] <= now - _WINDOW_SECONDS:

@@ -41,7 +41,7 @@ class Line:
 class Status:
     """What the overlay says. None and empty texts are left out."""
 
-    fps: float = 0.0
+    fps: float | None = None
     latency: tuple[float, float] | None = None
     """Median and 99th percentile, in seconds."""
     dropped: int = 0
@@ -144,7 +144,7 @@ class Overlay:
 
 
 def _figures(status: Status) -> list[Line]:
-    figures = [f"{status.fps:.1f} fps"]
+    figures = [] if status.fps is None else [f"{status.fps:.1f} fps"]
     if status.latency is not None:
         median, late = (round(1000 * seconds) for seconds in status.latency)
         figures.append(f"{median} ms (p99 {late})")
