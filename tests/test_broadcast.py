@@ -247,7 +247,7 @@ def test_a_recording_that_is_killed_lacks_at_most_two_seconds(tmp_path: Path, su
         assert made.stdout is not None
         assert made.stdout.readline() == b"recording\n"
         began = time.monotonic()
-        time.sleep(3.0 + np.random.default_rng().uniform(0, 1))  # at any place of a fragment
+        time.sleep(2.5 + np.random.default_rng().uniform(0, 1))  # at any place of a fragment
         made.send_signal(signal.SIGKILL)
         made.wait()
         recorded = time.monotonic() - began
@@ -268,34 +268,26 @@ def test_a_recording_that_is_killed_lacks_at_most_two_seconds(tmp_path: Path, su
 
 
 @pytest.mark.slow
-def test_a_playlist_plays_while_it_is_written_and_old_segments_go(tmp_path: Path) -> None:
-    path = tmp_path / "my show #1.m3u8"
+def test_a_playlist_plays_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "out.m3u8"
     viewed: list[Received] = []
 
     def view() -> None:
-        assert until(lambda: path.exists() and path.read_text().count("#EXTINF") >= 3)
-        with av.open(str(path), timeout=(5, 5), options={"allowed_extensions": "ALL"}) as container:
-            viewed.extend(receive(container, frames=120))
+        assert until(lambda: path.exists() and path.read_text().count("#EXTINF") >= 2)
+        with av.open(str(path), timeout=(5, 5)) as container:
+            viewed.extend(receive(container, frames=100))
 
     viewer = threading.Thread(target=view)
     with broadcast(path, sound=STEREO) as made:
         viewer.start()
-        feed(made, 8)
-        texts = path.read_text()
+        feed(made, 4.5)
+        assert "#EXT-X-ENDLIST" not in path.read_text()
         viewer.join()
-        named = [line for line in texts.splitlines() if not line.startswith("#")]
-        present = {entry.name for entry in tmp_path.iterdir()} - {path.name, f"{path.name}.tmp"}
     assert made.failed is None
-    assert len(viewed[-1].times) == 120
-    assert len(viewed[-1].flashes()) >= 3
-    assert 4 <= len(named) <= 6
-    assert all(re.fullmatch(r"my_show__1-[0-9a-f]{8}-\d+\.ts", name) for name in named)  # no path, nothing to escape
-    assert set(named) <= present
-    assert len(present) <= 9  # six named, and the ones just before and after
-    final = path.read_text()
-    assert "#EXT-X-ENDLIST" in final
-    assert "#EXT-X-INDEPENDENT-SEGMENTS" in final
-    assert max(float(length) for length in re.findall(r"#EXTINF:([\d.]+)", final)) < 1.2
+    assert "#EXT-X-ENDLIST" in path.read_text()
+    assert len(viewed[-1].times) == 100
+    assert viewed[-1].flashes() == pytest.approx([1, 2, 3], abs=0.05)
+    assert [t for t in viewed[-1].beeps() if 0.5 < t < 3.3] == pytest.approx([1, 2, 3], abs=0.02)
 
 
 def test_a_playlist_that_is_overwritten_leaves_no_old_segment(tmp_path: Path) -> None:
@@ -318,13 +310,13 @@ def test_a_playlist_whose_folder_vanishes_comes_back_with_it(tmp_path: Path) -> 
     folder.mkdir()
     path = folder / "out.m3u8"
     with broadcast(path) as made:
-        feed(made, 1.3, sound=None)
+        feed(made, 1.2, sound=None)
         shutil.rmtree(folder)
         feed(made, 1.2, sound=None)
         assert made.failed is not None
         assert "folder is gone" in made.failed
         folder.mkdir()
-        feed(made, 2.5, sound=None)
+        feed(made, 2.0, sound=None)
         assert made.failed is None
         assert made.reconnects == 1
     assert len(play(path).times) > 30
@@ -349,7 +341,7 @@ class Server(threading.Thread):
 
     def run(self) -> None:
         for _ in range(self._times):
-            with av.open(self._url, format=self._format, options=self._options, timeout=(20, 2)) as container:
+            with av.open(self._url, format=self._format, options=self._options, timeout=(20, 1)) as container:
                 made = Received()
                 self.received.append(made)
                 for made in receive(container, frames=self._frames):
@@ -373,6 +365,7 @@ def test_a_server_gets_picture_and_sound_in_step(scheme: str, sound: SoundForm |
     server.join()
     played = server.received[0]
     assert len(played.times) >= 60
+    assert abs(played.times[0]) < 0.1  # the key frame that it begins with has come over
     assert frames > 80
     if state is not None:
         assert "cannot send to" in state  # the server hung up before the end
@@ -381,12 +374,12 @@ def test_a_server_gets_picture_and_sound_in_step(scheme: str, sound: SoundForm |
     assert np.diff(flashes) == pytest.approx(1, abs=0.05)
     if sound is not None:
         beeps = played.beeps()
-        nearest = [min(beeps, key=lambda beep: abs(beep - flash)) for flash in flashes[-1:]]
-        assert nearest == pytest.approx(flashes[-1:], abs=0.06)
+        nearest = [min(beeps, key=lambda beep: abs(beep - flash)) for flash in flashes]
+        assert nearest == pytest.approx(flashes, abs=0.04)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scheme", "times"), [("rtmp", 5), ("rtsp", 2)])
+@pytest.mark.parametrize(("scheme", "times"), [("rtmp", 5), ("rtsp", 1)])
 def test_a_server_that_goes_away_is_found_again_each_time(
     scheme: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -417,7 +410,7 @@ def test_a_server_that_was_never_there_is_told_and_the_picture_goes_on() -> None
         began = time.monotonic()
     assert time.monotonic() - began < 1
     assert made.reconnects == 0
-    assert frames - 4 <= made.dropped <= frames
+    assert made.dropped == frames
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -229,6 +230,28 @@ def test_sound_of_any_form_is_written(tmp_path: Path, form: SoundForm) -> None:
         assert stream.codec_context.channels == min(form.channels, 2)
         assert stream.duration is not None and stream.time_base is not None
         assert float(stream.duration * stream.time_base) == pytest.approx(2, abs=0.1)
+
+
+def test_old_segments_of_a_playlist_go(tmp_path: Path) -> None:
+    path = tmp_path / "my show #1.m3u8"
+    most: int = 0
+    made = writer(path)
+    for time in steady(14, fps=10):
+        made.write(frame(CLOCK + time))
+        most = max(most, len(list(tmp_path.iterdir())))
+    made.finish()
+    text = path.read_text()
+    named = [line for line in text.splitlines() if not line.startswith("#")]
+    present = {entry.name for entry in tmp_path.iterdir()} - {path.name}
+    assert len(named) == 6
+    # In the playlist's own folder, and without a letter that a URL would need to escape.
+    assert all(re.fullmatch(r"my_show__1-[0-9a-f]{8}-\d+\.ts", name) for name in named)
+    assert set(named) <= present
+    assert len(present) <= 8  # and those that a player may still be reading
+    assert most <= 10
+    assert re.findall(r"#EXTINF:([\d.]+)", text)[:-1] == ["1.000000"] * 5
+    assert "#EXT-X-INDEPENDENT-SEGMENTS" in text
+    assert [round(gap, 3) for gap in np.diff(play(path, options={"allowed_extensions": "ALL"}).times)] == [0.1] * 59
 
 
 def test_what_a_live_output_cannot_be_is_refused(tmp_path: Path) -> None:

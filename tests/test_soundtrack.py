@@ -44,7 +44,7 @@ def test_pieces_in_step_are_passed_on_unchanged(track: Soundtrack) -> None:
 
 def test_pieces_that_arrive_a_little_early_and_late_are_passed_on_unchanged(track: Soundtrack) -> None:
     random = np.random.default_rng(0)
-    made = joined(track, *(piece(i, late=0.01 * random.uniform(-1, 1)) for i in range(500)))
+    made = joined(track, piece(0), *(piece(i, late=0.01 * random.uniform(-1, 1)) for i in range(1, 500)))
     assert np.array_equal(made, tone(0, 500 * PIECE))
 
 
@@ -111,6 +111,18 @@ def test_sound_that_comes_back_after_silence_is_in_step(track: Soundtrack) -> No
     list(track.fill(ORIGIN + 1_000_000))
     made = joined(track, *(piece(i) for i in range(40, 70)))
     assert np.array_equal(made, tone(50 * PIECE, 20 * PIECE))
+
+
+def test_sound_behind_pieces_that_were_left_out_is_in_step(track: Soundtrack) -> None:
+    joined(track, *(piece(i) for i in range(10)))
+    track.skip()
+    made = joined(track, piece(12))  # a gap so short that it could be a late piece
+    assert not made[:, : 2 * PIECE].any()
+    assert np.array_equal(made[:, 2 * PIECE :], tone(12 * PIECE, PIECE))
+
+
+def test_a_late_beginning_is_not_taken_for_drift(track: Soundtrack) -> None:
+    assert joined(track, piece(3)).shape == (2, 4 * PIECE)
 
 
 @pytest.mark.parametrize("form", [SoundForm(16000, 1), SoundForm(44100, 2), SoundForm(48000, 6)])

@@ -174,13 +174,18 @@ class Broadcast:
         return LiveWriter(self._target, form=self._form, fps=self._fps, sound=self._sound, encode=self._encode)
 
     def _feed(self, writer: LiveWriter) -> None:
+        item: Frame | Sound | None = None
         try:
-            while (item := self._next(writer)) is not None:
+            while True:
+                item = None
+                if (item := self._next(writer)) is None:
+                    break
                 if not writer.outlet.opened:
                     # While it connects only the first frames go out, so that what follows is not late.
                     writer.outlet.check()
                     if writer.frames >= _FIRST_FRAMES:
                         self.dropped += isinstance(item, Frame)
+                        writer.skip()
                         continue
                 elif writer.frames:
                     self._note_open()
@@ -189,9 +194,14 @@ class Broadcast:
                 elif not writer.write(item):
                     self.dropped += 1
         except BaseException:
+            self.dropped += isinstance(item, Frame)
             writer.abandon()
             raise
-        writer.finish()
+        else:
+            writer.finish()
+        finally:
+            if not writer.outlet.opened:
+                self.dropped += writer.frames  # nobody has seen them
 
     def _next(self, writer: LiveWriter) -> Frame | Sound | None:
         while True:

@@ -42,6 +42,8 @@ _EARLY_MICROSECONDS = 5_000
 """Frames come a little early and late; a key frame may, too."""
 _MISSING_MICROSECONDS = 1_000_000
 """Sound that is so far behind the picture is taken for gone, and silence takes its place."""
+_LONGEST_MICROSECONDS = 1_000_000
+"""A frame after a pause is not taken for the first of many such pauses."""
 _PENDING_PIECES = 500
 """Pieces of sound that are kept before the first frame: some seconds."""
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
@@ -72,7 +74,7 @@ class LiveWriter:
         self._size = kept_size(form, encode)
         self._conformer = Conformer(form)
         self._writer = PlaneWriter(form, encode.pixel_format, self._size, self._size)
-        self._nominal = round(1_000_000 / (fps or _USUAL_RATE))
+        self._duration = round(1_000_000 / (fps or _USUAL_RATE))
         self._sound_form = None if sound is None else track_form(sound)
         self._pending: deque[Sound] = deque(maxlen=_PENDING_PIECES)
         self._track: Soundtrack | None = None
@@ -102,20 +104,20 @@ class LiveWriter:
         pts = stamp - self._origin
         if pts <= self._last:
             return False
-        self._last, self._arrived = pts, time.monotonic()
         made = self._fitted(frame, pts)
+        self._last, self._arrived = pts, time.monotonic()
         if self._last_key is None or pts - self._last_key >= _KEY_MICROSECONDS - _EARLY_MICROSECONDS:
             made.pict_type = PictureType.I
             self._last_key = pts
             self.outlet.check()
         for packet in self._video.encode(made):
             self.outlet.write(packet)
-        self.frames += 1
         if self._sound_form is not None and self._track is None:
             self._track = Soundtrack(self._sound_form, self._origin)
             while self._pending:
                 self._add(self._track.add(self._pending.popleft()))
         self._fill(stamp)
+        self.frames += 1
         return True
 
     def sound(self, sound: Sound) -> None:
@@ -124,6 +126,11 @@ class LiveWriter:
             self._add(self._track.add(sound))
         elif self._audio is not None:
             self._pending.append(sound)
+
+    def skip(self) -> None:
+        """Know that sound is left out here; silence will take its place."""
+        if self._track is not None:
+            self._track.skip()
 
     def idle(self) -> None:
         """Go on with silence while nothing comes; and see whether the far end is still there."""
@@ -153,7 +160,10 @@ class LiveWriter:
 
     def _fitted(self, frame: Frame, pts: int) -> VideoFrame:
         made = self._writer.write(self._conformer.conform(frame), pts, _MICROSECOND)
-        made.duration = self._nominal
+        if self._last >= 0:
+            # How long it will be shown is not known yet: most likely as long as the one before.
+            self._duration = min(pts - self._last, _LONGEST_MICROSECONDS)
+        made.duration = self._duration
         return made
 
     def _fill(self, stamp: int) -> None:

@@ -19,7 +19,7 @@ from av.stream import Stream
 
 from vidstyle.errors import VideoError
 from vidstyle.video.relay import Relay
-from vidstyle.video.targets import Target, segments
+from vidstyle.video.targets import INTERLEAVE, Target, segments
 
 _BUFFER_BYTES = 1 << 18
 
@@ -34,8 +34,7 @@ class Outlet:
     def __init__(self, target: Target) -> None:
         """Write over what is there. Raises `VideoError`."""
         self._target = target
-        # A track that falls silent is not to hold up the other for long.
-        options = {"flush_packets": "1", "max_interleave_delta": "500000"}
+        options = {"flush_packets": "1", "max_interleave_delta": INTERLEAVE}
         self.relay: Relay | None = None
         """The process that sends to a server."""
         self._file: _WholeWrites | None = None

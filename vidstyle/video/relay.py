@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 from vidstyle.errors import VideoError
-from vidstyle.video.targets import Target
+from vidstyle.video.targets import INTERLEAVE, Target
 
 _CHILD = Path(__file__).with_name("relay_child.py")
 PATIENCE_SECONDS = 10.0
@@ -50,7 +50,8 @@ class Relay:
         self._listener = threading.Thread(target=self._listen, name="vidstyle-relay")
         self._listener.start()
         # Not as arguments: these can be read by every user of the machine, and the URL may hold a key.
-        order = {"url": target.where, "muxer": target.muxer, "options": target.options, "patience": self._patience}
+        options = {"max_interleave_delta": INTERLEAVE, **target.options}
+        order = {"url": target.where, "muxer": target.muxer, "options": options, "patience": self._patience}
         with contextlib.suppress(VideoError):  # it is told at the first write
             self.write(json.dumps(order).encode() + b"\n")
 

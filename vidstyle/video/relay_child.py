@@ -34,8 +34,8 @@ def main() -> None:
 
 def _carry(order: dict[str, Any]) -> None:
     patience = float(order["patience"])
-    # The streams' header says all that is needed: no packets are read ahead to find out more.
-    quick = {"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0", "fflags": "nobuffer"}
+    # The streams' header says all that is needed: no more than a packet is read ahead to find out more.
+    quick = {"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0"}
     with av.open("pipe:0", format="nut", container_options=quick) as source:
         output = av.open(order["url"], "w", format=order["muxer"], container_options=order["options"])
         tracks = {stream.index: output.add_stream_from_template(stream, opaque=True) for stream in source.streams}
@@ -44,8 +44,9 @@ def _carry(order: dict[str, Any]) -> None:
         _say("open")
         try:
             for packet in source.demux():
-                if packet.dts is None:
-                    continue
+                if packet.pts is None:
+                    continue  # the end of a track
+                packet.dts = packet.pts  # there are no B frames, but NUT's reader does not know it of the first
                 packet.stream = tracks[packet.stream.index]
                 with _deadline(patience):
                     output.mux_one(packet)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vidstyle.video.sound import Sound, SoundForm
 
 LAYOUTS = ("mono", "stereo")
-_JUMP_SECONDS = 0.15
+_JUMP_SECONDS = 0.1
 """A piece that is off by more has lost samples before it (or comes twice): silence, or a cut."""
 _SETTLING_SECONDS = 2.0
 """Over how long the error of the clock is averaged; pieces arrive a little early and late."""
@@ -41,23 +41,19 @@ class Soundtrack:
         """Samples so far."""
         self._origin = origin
         self._drift = 0.0
-        self._cutting = True
+        self._exact = True
         self._resampler: tuple[SoundForm, AudioResampler] | None = None
 
     def add(self, sound: Sound) -> Iterator[NDArray[np.float32]]:
         """The samples that ``sound`` continues the track with, float32 of shape (channels, n)."""
         samples = self._converted(sound)
         error = self._place(sound.pts) - self.length
-        jump = _JUMP_SECONDS * self.form.rate
-        if error > jump:
+        if self._exact or abs(error) > _JUMP_SECONDS * self.form.rate:
             self._drift = 0.0
             yield from self._silence(error)
-        elif error < -jump or (error < 0 and self._cutting):
-            self._drift = 0.0
-            samples = samples[:, -error:]
-            self._cutting = samples.shape[1] == 0  # until a piece reaches beyond the track's end
+            samples = samples[:, max(0, -error) :]
+            self._exact = samples.shape[1] == 0  # until a piece reaches beyond the track's end
         else:
-            self._cutting = False
             samples = self._drawn(samples, error)
         if samples.shape[1]:
             self.length += samples.shape[1]
@@ -65,8 +61,12 @@ class Soundtrack:
 
     def fill(self, pts: int) -> Iterator[NDArray[np.float32]]:
         """Silence up to the time ``pts``, where the track is not there yet."""
-        self._cutting = True
+        self._exact = True
         yield from self._silence(self._place(pts) - self.length)
+
+    def skip(self) -> None:
+        """Know that pieces were left out: the next one goes to its very place."""
+        self._exact = True
 
     def end(self) -> int:
         """The time, in microseconds of the capture clock, at which the track ends so far."""

@@ -31,6 +31,8 @@ _SERVERS: dict[str, tuple[str, dict[str, str]]] = {
     "srt": ("mpegts", {}),
     "udp": ("mpegts", {}),
 }
+INTERLEAVE = "500000"
+"""Microseconds for which a track that falls silent may hold up the other, for FFmpeg."""
 SEGMENT_SECONDS = 1
 """Length of a playlist's segments: short, as a player starts three of them behind."""
 SEGMENTS = 6
