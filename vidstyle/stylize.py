@@ -352,18 +352,41 @@ def render(
         if stylizer.engine is not None:  # its colors are those that it was built for
             card = stylizer.engine.card
             pixels, matrix, full_range = card.pixels, card.matrix, card.full_range
-        video = stack.enter_context(VideoSource(source, pixels=pixels, matrix=matrix, full_range=full_range, clip=clip))
+        # Frames that nothing but the network and the encoder touches need not leave the GPU.
+        untouched = pixels == "nv12" and size is None and smooth is None and stylizer.look == LookOptions()
+        gpu = None if backend is None else backend.gpu
+        video = stack.enter_context(
+            VideoSource(
+                source,
+                pixels=pixels,
+                matrix=matrix,
+                full_range=full_range,
+                clip=clip,
+                gpu=gpu,
+                on_device=untouched and clip.decoder != "software",
+            )
+        )
         _check_end(timeline, video.info.duration, clip)
         form = video.form.resized(_output_size(video.form, size))
         sink = stack.enter_context(
             VideoSink(
-                output, source=video.info, source_path=source, form=form, encode=encode, clip=clip, overwrite=overwrite
+                output,
+                source=video.info,
+                source_path=source,
+                form=form,
+                encode=encode,
+                clip=clip,
+                overwrite=overwrite,
+                gpu=gpu,
+                on_device=video.on_device,
             )
         )
+        program = stylizer.open(form)
+        program.device_output = video.on_device and sink.encoder.endswith("_nvenc")
         report = RenderReport(
             str(output),
             timeline.name,
-            stylizer.open(form).description,
+            program.description,
             form.width,
             form.height,
             styles=[(float(key.seconds), key.style.name) for key in timeline.keys],

@@ -42,6 +42,9 @@ class Backend(ABC):
     """How many frames it computes at once; submit that many before waiting for the first."""
     description: str = ""
     """Library, version, precision and threads, for people."""
+    device_output: bool = False
+    """Set it to leave the results of frames submitted from then on where they were computed. Backends that
+    compute in main memory do so anyway; `tensorrt` then gives planes on the GPU."""
 
     def __init__(self, form: FrameForm, style_size: int) -> None:
         self.form = form

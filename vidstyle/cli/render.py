@@ -22,7 +22,16 @@ from vidstyle.cli.params import (
     style_option,
     timeline_options,
 )
-from vidstyle.options import BackendName, ClipOptions, Codec, EncodeOptions, PixelFormat, Precision
+from vidstyle.options import (
+    BackendName,
+    ClipOptions,
+    Codec,
+    DecoderName,
+    EncodeOptions,
+    EncoderName,
+    PixelFormat,
+    Precision,
+)
 
 if TYPE_CHECKING:
     from vidstyle.stylize import Progress, RenderReport
@@ -49,6 +58,20 @@ if TYPE_CHECKING:
 )
 @backend_options
 @gpu_options
+@click.option(
+    "--decoder",
+    type=click.Choice(get_args(DecoderName)),
+    default="software",
+    show_default=True,
+    help="nvdec is an NVIDIA GPU's; auto takes it where it can.",
+)
+@click.option(
+    "--encoder",
+    type=click.Choice(get_args(EncoderName)),
+    default="software",
+    show_default=True,
+    help="nvenc is an NVIDIA GPU's; auto takes it where it can.",
+)
 @click.option("--skip-errors", is_flag=True, help="Succeed even if some frames cannot be decoded.")
 @click.option("--overwrite", "-y", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
@@ -75,6 +98,8 @@ def render(
     threads: int | None,
     gpu: int | None,
     rebuild: bool,
+    decoder: DecoderName,
+    encoder: EncoderName,
     skip_errors: bool,
     overwrite: bool,
     as_json: bool,
@@ -91,8 +116,8 @@ def render(
             size=size,
             look=look_from(strength, preserve_color, work_size),
             backend=backend_from(backend, precision, threads, gpu, rebuild),
-            encode=EncodeOptions(codec=codec, crf=crf, preset=preset, pixel_format=pixel_format),
-            clip=ClipOptions(start=start, end=end, skip_errors=skip_errors),
+            encode=EncodeOptions(codec=codec, crf=crf, preset=preset, pixel_format=pixel_format, encoder=encoder),
+            clip=ClipOptions(start=start, end=end, skip_errors=skip_errors, decoder=decoder),
             overwrite=overwrite,
             on_start=display.start,
             on_progress=display.update,

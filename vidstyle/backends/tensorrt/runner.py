@@ -44,15 +44,13 @@ class Loaded(Protocol):
 class TensorRtBackend(Backend):
     """An engine with a slot for each frame in flight.
 
+    With ``device_output`` results are `vidstyle.backends.tensorrt.deviceplane.DevicePlane`.
     Planes may be arrays of host memory or lie on the GPU (anything with ``__dlpack__`` or
     ``__cuda_array_interface__`` that has a shape and a dtype). `close` may be called from another thread: it
     waits for the frames that are under way, and what is asked for afterwards is an error.
     """
 
     name = "tensorrt"
-    device_output: bool = False
-    """Set it to leave results on the GPU, as `vidstyle.backends.tensorrt.deviceplane.DevicePlane`; it holds
-    for the frames submitted from then on."""
 
     def __init__(
         self,
