@@ -1,10 +1,13 @@
-"""ONNX Runtime: other processors, and CUDA where the onnxruntime-gpu package is installed.
+"""ONNX Runtime: other processors, and NVIDIA GPUs where the onnxruntime-gpu package is installed.
 
 It loads a graph in milliseconds, so there is nothing to keep between runs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,8 +17,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from vidstyle.backends.base import Backend, Pending, Program, usable_cores
-from vidstyle.errors import BadModel, BadOption, VidstyleError
+from vidstyle.errors import BadModel, BadOption, MissingDependency, VidstyleError
 from vidstyle.frame import Planes
+from vidstyle.gpu import nvidia_driver
 from vidstyle.options import BackendOptions
 
 
@@ -26,25 +30,21 @@ class OnnxRuntimeBackend(Backend):
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
         super().__init__(program.form, program.network.architecture.style_size)
-        cuda = "CUDAExecutionProvider" in ort.get_available_providers()
-        precision = options.precision if options.precision != "auto" else ("fp16" if cuda else "fp32")
-        if precision == "bf16" or (precision == "fp16" and not cuda):
+        precision = options.precision if options.precision != "auto" else "fp32"
+        if precision != "fp32":
             raise BadOption(f"ONNX Runtime does not compute in {precision} here; use fp32 or auto")
         threads = options.threads or usable_cores()
-        self.in_flight = 1 if cuda else min(threads, 4)
+        self.in_flight = min(threads, 4)
         settings = ort.SessionOptions()
         settings.log_severity_level = 3  # errors; they are raised as well
         settings.intra_op_num_threads = max(1, threads // self.in_flight)
-        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if cuda else ["CPUExecutionProvider"]
         try:
-            graph = program.graph("fp16" if precision == "fp16" else "fp32")
-            self._session = ort.InferenceSession(graph, settings, providers)
+            self._session = ort.InferenceSession(program.graph("fp32"), settings, ["CPUExecutionProvider"])
         except Exception as error:  # the library's errors derive from nothing narrower
             raise BadModel(f"ONNX Runtime cannot load the graph: {error}") from error
         self._inputs = [(port.name, tuple(port.shape)) for port in self._session.get_inputs()]
         self._pool = ThreadPoolExecutor(self.in_flight, "vidstyle-onnxruntime")
-        provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
-        self.description = f"ONNX Runtime {ort.__version__} {precision} on {provider}, threads: {threads}"
+        self.description = f"ONNX Runtime {ort.__version__} {precision} on CPU, threads: {threads}"
 
     def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
         arrays: list[NDArray[Any]] = [
@@ -68,9 +68,162 @@ class OnnxRuntimeBackend(Backend):
         self._pool.shutdown(cancel_futures=True)
 
 
+class OnnxRuntimeCudaBackend(Backend):
+    """A session on an NVIDIA GPU, and the one thread that copies frames there and back and runs it."""
+
+    name = "onnxruntime"
+    in_flight = 2  # one that is computed, and one that waits for it
+
+    def __init__(self, program: Program, options: BackendOptions, gpu: int, *, nhwc: bool = False) -> None:
+        super().__init__(program.form, program.network.architecture.style_size)
+        precision = options.precision if options.precision != "auto" else "fp16"
+        if precision == "bf16":
+            raise BadOption("ONNX Runtime does not compute in bf16 on a GPU; use fp16, fp32 or auto")
+        graph = program.graph("fp16" if precision == "fp16" else "fp32")
+        provider = {
+            "device_id": str(gpu),
+            "cudnn_conv_algo_search": "EXHAUSTIVE",  # measures, at the first frame
+            "use_tf32": "0",
+            "prefer_nhwc": str(int(nhwc)),
+        }
+        # Its CUDA graph belongs to the thread that recorded it.
+        self._pool = ThreadPoolExecutor(1, "vidstyle-onnxruntime")
+        try:
+            self._session, recorded = self._pool.submit(_open_on_gpu, graph, provider, gpu).result()
+        except BaseException:
+            self._pool.shutdown()
+            raise
+        notes = [*(["NHWC"] if nhwc else []), "CUDA graph" if recorded else "no CUDA graph"]
+        self.description = f"ONNX Runtime {ort.__version__} {precision} on CUDA GPU {gpu}, {', '.join(notes)}"
+
+    def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
+        future = self._pool.submit(self._session.run, (style, *planes))
+
+        def wait() -> Planes:
+            try:
+                results = future.result()
+            except Exception as error:  # the library's errors derive from nothing narrower
+                raise VidstyleError(f"ONNX Runtime failed on a frame: {_first_line(error)}") from error
+            shapes = self.form.plane_shapes
+            return tuple(result.reshape(shape) for result, shape in zip(results, shapes, strict=True))
+
+        return wait
+
+    def network_seconds(self, runs: int) -> list[float]:
+        """How long each of ``runs`` runs takes on the frame that came last, copies left out; for benchmarks."""
+
+        def measure() -> float:
+            began = time.perf_counter()
+            self._session.compute()
+            return time.perf_counter() - began
+
+        return [self._pool.submit(measure).result() for _ in range(runs)]
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+class BoundSession:
+    """A session with its inputs and outputs in the memory of one device, always at the same place.
+
+    A CUDA graph wants that, and otherwise the library would copy them anew for each run.
+    """
+
+    def __init__(self, session: ort.InferenceSession, device: str, number: int) -> None:
+        self.session = session
+        """Its inputs are ``style`` and the planes, its outputs the planes."""
+        self._binding = session.io_binding()
+        self._inputs, self._outputs = (
+            [ort.OrtValue.ortvalue_from_shape_and_type(port.shape, _TYPES[port.type], device, number) for port in ports]
+            for ports in (session.get_inputs(), session.get_outputs())
+        )
+        for port, value in zip(session.get_inputs(), self._inputs, strict=True):
+            self._binding.bind_ortvalue_input(port.name, value)
+        for port, value in zip(session.get_outputs(), self._outputs, strict=True):
+            self._binding.bind_ortvalue_output(port.name, value)
+
+    def run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Outputs, as arrays of the caller's, of inputs with the right number of elements."""
+        for value, array in zip(self._inputs, arrays, strict=True):
+            value.update_inplace(np.ascontiguousarray(array).reshape(value.shape()))
+        self.compute()
+        return [np.array(value.numpy()) for value in self._outputs]
+
+    def compute(self) -> None:
+        """Run the inputs that are there, and wait for the end."""
+        self.session.run_with_iobinding(self._binding)
+
+    def blank(self) -> None:
+        """Run inputs of zeros twice: the library measures and records when it first runs."""
+        for _ in range(2):
+            self.run([np.zeros(port.shape, _TYPES[port.type]) for port in self.session.get_inputs()])
+
+
+_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+_CUDA = "CUDAExecutionProvider"
+
+
 def open_program(program: Program, options: BackendOptions) -> Backend:
-    """Compile ``program``."""
-    return OnnxRuntimeBackend(program, options)
+    """Compile ``program``: for the GPU that ``options`` name, else for the first one, else for the CPU.
+
+    Raises `MissingDependency` where a GPU is named and this ONNX Runtime has no CUDA, and `VidstyleError` where
+    it has and cannot load it though there is a GPU: it never goes to the CPU instead.
+    """
+    gpu = _gpu(options.gpu)
+    return OnnxRuntimeBackend(program, options) if gpu is None else OnnxRuntimeCudaBackend(program, options, gpu)
+
+
+def _gpu(wanted: int | None) -> int | None:
+    """The number of the GPU to run on; None is the CPU."""
+    if _CUDA not in ort.get_available_providers():
+        if wanted is None:
+            return None
+        raise MissingDependency(
+            f"gpu is {wanted}, but ONNX Runtime {ort.__version__} here was built without CUDA; replace it: "
+            "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+        )
+    if wanted is not None:
+        return wanted
+    try:
+        driver = nvidia_driver()
+    except OSError:
+        return None
+    return 0 if driver is not None and driver.gpus else None
+
+
+def _open_on_gpu(graph: bytes, provider: dict[str, str], gpu: int) -> tuple[BoundSession, bool]:
+    """A session that has run once, and whether it runs as a CUDA graph."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
+        ort.preload_dlls()  # CUDA's libraries from their own pip packages; it prints what it doesn't find
+    failures = []
+    # Where part of a graph has no CUDA kernel, it cannot be recorded.
+    for recorded in (True, False):
+        try:
+            session = _cuda_session(graph, {**provider, "enable_cuda_graph": str(int(recorded))})
+            if session.get_providers()[0] != _CUDA:
+                break
+            bound = BoundSession(session, "cuda", gpu)
+            bound.blank()
+            return bound, recorded
+        except Exception as error:  # the library's errors derive from nothing narrower
+            failures.append(error)
+    reason = _first_line(failures[-1]) if failures else "its CUDA libraries cannot be loaded"
+    raise VidstyleError(
+        f"ONNX Runtime {ort.__version__} cannot use GPU {gpu}: {reason}; it needs the driver, CUDA and cuDNN of its own"
+        " version (pip install 'onnxruntime-gpu[cuda,cudnn]'), `vidstyle doctor` tells what is here, and "
+        "`--backend openvino` paints on the CPU"
+    ) from (failures[-1] if failures else None)
+
+
+def _cuda_session(graph: bytes, provider: dict[str, str]) -> ort.InferenceSession:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 4  # it logs as an error what is raised, or seen at the providers
+    # Without this it prints, and goes to the CPU.
+    return ort.InferenceSession(graph, settings, [(_CUDA, provider)], enable_fallback=0)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def open_on_cpu(graph: bytes) -> Callable[[Sequence[NDArray[Any]]], list[NDArray[Any]]]:

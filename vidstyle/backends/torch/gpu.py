@@ -95,6 +95,21 @@ class CudaBackend(Backend):
 
         return wait
 
+    def network_seconds(self, runs: int) -> list[float]:
+        """How long each of ``runs`` runs takes on the frame that came last, by the GPU's clock; for benchmarks.
+
+        From 8-bit planes to 8-bit planes in the GPU's memory: copies to and from the processor are left out.
+        """
+        slot = self.slots[0]
+        with torch.cuda.device(self._device), torch.cuda.stream(slot.stream):
+            marks = [torch.cuda.Event(enable_timing=True) for _ in range(runs + 1)]  # type: ignore[no-untyped-call]
+            for mark in marks[:-1]:
+                mark.record()
+                slot.graph.replay()
+            marks[-1].record()
+            slot.stream.synchronize()
+        return [begin.elapsed_time(end) / 1000 for begin, end in zip(marks[:-1], marks[1:], strict=True)]
+
     def close(self) -> None:
         # Frames that nobody waited for still read and write their memory.
         for slot in self.slots:
