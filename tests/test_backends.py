@@ -15,6 +15,7 @@ import numpy as np
 import openvino
 import pytest
 import torch
+from conftest import has_gpu
 from networks import (
     faint,
     fast_network,
@@ -239,8 +240,9 @@ def test_the_description_says_library_precision_and_where(name: BackendName) -> 
 
 def test_the_report_imports_no_library() -> None:
     code = (
-        "import sys; from vidstyle.backends import backend_report; assert len(backend_report()) == 3;"
-        "sys.exit(bool({'torch', 'openvino', 'onnxruntime', 'onnx'} & set(sys.modules)))"
+        "import sys; from vidstyle.backends import backend_report; assert len(backend_report()) == 4;"
+        "sys.exit(bool({'torch', 'openvino', 'onnxruntime', 'onnx', 'tensorrt_rtx', 'tensorrt', 'cuda'}"
+        " & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
@@ -286,6 +288,38 @@ def test_auto_without_any_library_names_them_all(without: set[str]) -> None:
     without.update(ALL)
     with pytest.raises(MissingDependency, match=r"no inference library works here: .*openvino.*onnxruntime.*torch"):
         open_backend(program(SMALL))
+
+
+def test_auto_takes_first_what_runs_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_on_gpu", lambda number: ("torch", "onnxruntime"))
+    assert [status.name for status in backend_report()][:2] == ["torch", "onnxruntime"]
+    with open_backend(program(SMALL)) as backend:
+        assert backend.name == "torch"
+
+
+def test_auto_says_what_it_would_have_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise VidstyleError("the GPU's memory is full")
+
+    monkeypatch.setattr(backends, "_on_gpu", lambda number: ("torch",))
+    monkeypatch.setattr("vidstyle.backends.torch.open_program", refuse)
+    with open_backend(program(SMALL)) as backend:
+        assert backend.name == backend_report()[1].name
+        assert backend.description.endswith("(instead of torch: the GPU's memory is full)")
+    with pytest.raises(BadOption, match="nothing runs on GPU 0: torch: the GPU's memory is full"):
+        open_backend(program(SMALL), BackendOptions(gpu=0))
+
+
+@pytest.mark.skipif(has_gpu(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error_and_never_the_processor() -> None:
+    with pytest.raises(BadOption, match="gpu is 0, but no NVIDIA GPU answers here .*; leave it out for the CPU"):
+        open_backend(program(SMALL), BackendOptions(gpu=0))
+    with pytest.raises(BadOption, match="gpu is 0, and OpenVINO paints on the CPU here"):
+        open_backend(program(SMALL), BackendOptions(backend="openvino", gpu=0))
+
+
+def test_whether_torch_knows_cuda_is_read_without_importing_it() -> None:
+    assert backends._torch_has_cuda() == (torch.version.cuda is not None)
 
 
 def test_a_precision_that_the_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,4 +437,4 @@ def test_each_library_and_setting_has_its_own_key() -> None:
 
 
 def test_the_package_lists_its_backends_once() -> None:
-    assert {status.name for status in backend_report()} == set(ALL) == set(backends._PACKAGES)
+    assert {status.name for status in backend_report()} == {*ALL, "tensorrt"} == set(backends._PACKAGES)

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -162,13 +163,13 @@ def test_frames_come_back_as_themselves_in_any_order() -> None:
 
 def test_frames_are_computed_side_by_side() -> None:
     with opened() as runner:
-        runner.device.slowness = 0.2
+        runner.device.slowness = 0.4
         began = time.perf_counter()
         pending = [runner.backend.submit(planes_of(name, SMALL), fast_style()) for name in NAMES[:3]]
         submitted = time.perf_counter() - began
         for wait in pending:
             wait()
-        assert submitted < 0.2 <= time.perf_counter() - began < 0.55
+        assert submitted < 0.4 <= time.perf_counter() - began < 1.1
 
 
 def test_a_result_belongs_to_the_caller() -> None:
@@ -269,17 +270,15 @@ def test_closing_from_another_thread_waits_for_a_frame_that_is_waited_for() -> N
     with opened() as runner:
         runner.device.slowness = 0.3
         wait = runner.backend.submit(planes_of("china", SMALL), fast_style())
-        begun = threading.Event()
 
         def close() -> None:
-            begun.wait()
-            time.sleep(0.1)
+            while not runner.backend._at_work:
+                time.sleep(0.001)
             runner.backend.close()
 
         closer = threading.Thread(target=close)
         closer.start()
-        begun.set()
-        result = wait()  # it had begun before the other thread closed
+        result = wait()
         closer.join()
         assert worst_psnr(result, expected("china", SMALL)) >= 60
         assert runner.device.closed
@@ -417,16 +416,16 @@ def test_frames_of_pyav_are_read_through_dlpack() -> None:
 def test_a_plane_on_the_device_lives_until_its_frame_is_done() -> None:
     with opened() as runner:
         runner.device.slowness = 0.1
-        first = runner.backend.submit(planes_of("coffee", SMALL), fast_style())
         planes = on_device(planes_of("china", SMALL))
-        watched = [plane.owner for plane in cast(tuple[DevicePlane, ...], planes)]
+        memory = weakref.ref(cast(DevicePlane, planes[0]).owner)
         pending = runner.backend.submit(planes, fast_style())
         del planes
         gc.collect()
-        held = gc.get_referrers(watched[0])
-        assert any(isinstance(holder, DevicePlane) for holder in held) or held
+        assert memory() is not None
         assert worst_psnr(pending(), expected("china", SMALL)) >= 60
-        first()
+        del pending
+        gc.collect()
+        assert memory() is None
 
 
 def test_wrong_planes_on_the_device_are_refused_in_a_sentence() -> None:

@@ -80,15 +80,14 @@ def find_gpu(number: int | None = None) -> CudaGpu:
 
 
 def open_gpu(number: int) -> CudaDevice:
-    """GPU ``number``, for work; close it."""
-    return CudaDevice(number)
+    """GPU ``number``, for work; close it. Raises what `find_gpu` raises."""
+    return CudaDevice(find_gpu(number).number)
 
 
 class CudaDevice:
     """A GPU's primary context, held until `close`. May be used from any thread, one at a time."""
 
     def __init__(self, number: int) -> None:
-        _call(driver.cuInit, 0)
         self.number = number
         self._device = _call(driver.cuDeviceGet, number)
         _, active = _call(driver.cuDevicePrimaryCtxGetState, self._device)
@@ -319,7 +318,10 @@ def _gpu(number: int, version: str) -> CudaGpu:
 
 def _call(function: Any, *arguments: Any) -> Any:
     """What a function of the driver gives besides its code; several things as a tuple."""
-    code, *results = function(*arguments)
+    try:
+        code, *results = function(*arguments)
+    except RuntimeError as error:  # the driver is older than the function
+        raise VidstyleError(f"the NVIDIA driver is too old: it has no {function.__name__}; update it") from error
     if int(code) != 0:
         if code == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
             raise VidstyleError(

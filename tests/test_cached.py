@@ -1,0 +1,240 @@
+"""Engines kept between runs: found again, built once by many processes, made anew when damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import repository
+from networks import fast_network, seeded_network
+
+from vidstyle.backends.base import Program
+from vidstyle.backends.tensorrt import cached
+from vidstyle.backends.tensorrt.cached import Recipe, engine_for, path_of
+from vidstyle.backends.tensorrt.library import Library, find_library
+from vidstyle.backends.tensorrt.lock import file_lock
+from vidstyle.backends.tensorrt.targets import GpuFacts
+from vidstyle.enginefile import EngineFile, card_path_of
+from vidstyle.frame import FrameForm
+from vidstyle.graph import onnx_from_network
+from vidstyle.networks import FAST, Network
+from vidstyle.options import EnginePrecision
+
+pytest.importorskip("tensorrt_rtx")
+FORM = FrameForm(height=24, width=32, pixels="i420")
+RTX_4090 = GpuFacts("NVIDIA GeForce RTX 4090", "8.9")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VIDSTYLE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "engines"
+
+
+def recipe(
+    form: FrameForm = FORM,
+    network: Network | None = None,
+    precision: EnginePrecision = "fp16",
+    gpu: GpuFacts = RTX_4090,
+    library: Library | None = None,
+) -> Recipe:
+    chosen = network or fast_network()
+    program = Program(chosen, form, lambda kind: onnx_from_network(chosen, form, precision=kind).SerializeToString())
+    return Recipe.of(program, precision, library or find_library("tensorrt-rtx"), gpu)
+
+
+def where(wanted: Recipe) -> Path:
+    return path_of(wanted, wanted.program.graph(wanted.precision))
+
+
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What is built from now on."""
+    seen: list[object] = []
+    original = cached.build_plan
+
+    def build(*arguments: object, **more: object) -> object:
+        seen.append(arguments)
+        return original(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cached, "build_plan", build)
+    return seen
+
+
+def test_the_second_run_takes_what_the_first_built(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = builds(monkeypatch)
+    first, plan = engine_for(recipe())
+    second, again = engine_for(recipe())
+    assert len(built) == 1 and plan == again == first.path.read_bytes()
+    assert first.path == second.path == where(recipe())
+    card = second.card
+    assert (card.network, card.digest, card.precision) == ("fast", fast_network().digest, "fp16")
+    assert (card.best, card.dynamic, card.pixels, card.targets) == (FORM.size, False, "i420", ("8.9",))
+    assert json.loads(card_path_of(first.path).read_text())["build"]["for"] == RTX_4090.name
+
+
+def test_everything_that_an_engine_is_built_from_and_for_has_a_name_of_its_own() -> None:
+    library = find_library("tensorrt-rtx")
+    other = seeded_network(FAST)
+    recipes = [
+        recipe(),
+        recipe(FORM.resized((24, 36))),
+        recipe(replace(FORM, pixels="nv12")),
+        recipe(replace(FORM, matrix="bt601")),
+        recipe(replace(FORM, full_range=True)),
+        recipe(network=other),
+        recipe(precision="fp32"),
+        recipe(gpu=replace(RTX_4090, name="NVIDIA L4")),
+        recipe(gpu=replace(RTX_4090, compute_capability="8.6")),
+        recipe(library=Library("tensorrt-rtx", library.module, "1.8.0.1")),
+        recipe(library=Library("tensorrt", library.module, library.version)),
+    ]
+    assert len({where(one) for one in recipes}) == len(recipes)
+    assert where(recipe()) == where(recipe())
+
+
+@pytest.mark.parametrize("damage", ["plan cut", "plan flipped", "plan gone", "card gone", "card damaged"])
+def test_a_damaged_engine_is_built_again(damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, plan = engine_for(recipe())
+    card = card_path_of(engine.path)
+    if damage == "plan cut":
+        engine.path.write_bytes(plan[: len(plan) // 2])
+    elif damage == "plan flipped":
+        engine.path.write_bytes(plan[:999] + bytes([plan[999] ^ 1]) + plan[1000:])
+    elif damage == "card damaged":
+        card.write_text(card.read_text()[:-30])
+    else:
+        (engine.path if damage == "plan gone" else card).unlink()
+    built = builds(monkeypatch)
+    mended, _ = engine_for(recipe())
+    assert len(built) == 1
+    assert EngineFile.open(mended.path).read_plan()
+
+
+def test_an_engine_that_does_not_load_is_built_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine_for(recipe())
+    built = builds(monkeypatch)
+    engine_for(recipe(), anew=True)
+    assert len(built) == 1
+
+
+def test_a_home_that_cannot_be_written_costs_only_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("VIDSTYLE_HOME", str(tmp_path / "file"))
+    engine, plan = engine_for(recipe())
+    assert not engine.path.exists()
+    assert (engine.card.plan_bytes, len(engine.card.plan_sha256)) == (len(plan), 64)
+
+
+def test_the_engine_used_longest_ago_goes_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cached, "ENGINES_KEPT", 2)
+    recipes = [recipe(FORM.resized((24, width))) for width in (32, 36, 40)]
+    first, second, third = (where(one) for one in recipes)
+    for one in recipes[:2]:
+        engine_for(one)
+    os.utime(first, (2, 2))
+    os.utime(second, (1, 1))
+    engine_for(recipes[0])  # used again
+    engine_for(recipes[2])
+    assert set(home.glob("*.engine")) == {first, third}
+    assert not card_path_of(second).exists() and not second.with_suffix(".lock").exists()
+
+
+CODE = """
+import sys
+sys.path[:0] = {paths!r}
+import test_cached
+from vidstyle.backends.tensorrt import cached
+def build(*arguments, original=cached.build_plan, **more):
+    print("built", flush=True)
+    return original(*arguments, **more)
+cached.build_plan = build
+print("ready", flush=True)
+sys.stdin.readline()
+engine, plan = cached.engine_for(test_cached.recipe())
+assert engine.read_plan() == plan
+"""
+
+
+def test_two_processes_build_an_engine_once(home: Path) -> None:
+    code = CODE.format(paths=[str(repository()), str(repository() / "tests")])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=repository()
+        )
+        for _ in range(2)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None and process.stdin is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        printed = [process.communicate(timeout=60)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0]
+        assert sorted(printed) == ["", "built\n"]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert len(list(home.glob("*.engine"))) == 1
+    assert not list(home.glob("*.part"))
+
+
+def test_building_needs_neither_onnxruntime_nor_torch() -> None:
+    code = f"""
+import sys
+sys.modules.update(onnxruntime=None, torch=None, openvino=None)
+from vidstyle.backends.base import Program
+from vidstyle.backends.tensorrt.cached import Recipe, engine_for
+from vidstyle.backends.tensorrt.library import find_library
+from vidstyle.backends.tensorrt.targets import GpuFacts
+from vidstyle.frame import FrameForm
+from vidstyle.gallery import shared_network
+from vidstyle.graph import onnx_from_network
+network, form = shared_network("fast"), {FORM!r}
+program = Program(network, form, lambda kind: onnx_from_network(network, form, precision=kind).SerializeToString())
+engine_for(Recipe.of(program, "fp16", find_library("tensorrt-rtx"), {RTX_4090!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, cwd=repository(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_lock_is_waited_for_and_given_back(tmp_path: Path) -> None:
+    path, order = tmp_path / "new" / "a.lock", []
+
+    def other() -> None:
+        with file_lock(path):
+            order.append("other")
+
+    with file_lock(path):
+        thread = threading.Thread(target=other)
+        thread.start()
+        time.sleep(0.2)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "other"]
+    with pytest.raises(ZeroDivisionError), file_lock(path):
+        raise ZeroDivisionError
+    with file_lock(path):
+        pass
+
+
+def test_a_lock_of_a_process_that_died_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    code = (
+        "import os; from pathlib import Path; from vidstyle.backends.tensorrt.lock import file_lock;"
+        f"file_lock(Path({str(path)!r})).__enter__(); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", code], timeout=60, cwd=repository())
+    began = time.perf_counter()
+    with file_lock(path):
+        assert time.perf_counter() - began < 5
