@@ -21,7 +21,7 @@ from vidstyle.frame import FrameForm
 from vidstyle.gallery import shared_network
 from vidstyle.graph import onnx_from_network
 from vidstyle.networks import ARCHITECTURES
-from vidstyle.options import BuildOptions, EnginePixels, EnginePrecision
+from vidstyle.options import BuildOptions, EnginePrecision, Pixels
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
@@ -57,7 +57,7 @@ def holds_half(plan: Plan, network: str) -> None:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("network", ARCHITECTURES)
 def test_fp16_plans_of_one_size_compute_in_half(
-    rtx: Library, network: str, size: tuple[int, int], pixels: EnginePixels
+    rtx: Library, network: str, size: tuple[int, int], pixels: Pixels
 ) -> None:
     plan = built(rtx, network, size=size, pixels=pixels)
     holds_half(plan, network)
@@ -70,7 +70,7 @@ def test_fp16_plans_of_one_size_compute_in_half(
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
 @pytest.mark.parametrize("network", ARCHITECTURES)
-def test_dynamic_plans_compute_in_half(rtx: Library, network: str, pixels: EnginePixels) -> None:
+def test_dynamic_plans_compute_in_half(rtx: Library, network: str, pixels: Pixels) -> None:
     plan = built(rtx, network, size=(720, 1280), smallest=(64, 64), largest=(1080, 1920), pixels=pixels)
     holds_half(plan, network)
 

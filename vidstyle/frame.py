@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption
-from vidstyle.options import MAX_SIDE
+from vidstyle.options import MAX_SIDE, Matrix, Pixels
 
-Pixels = Literal["rgb", "i420", "nv12"]
-Matrix = Literal["bt601", "bt709"]
+__all__ = ["Frame", "FrameForm", "Matrix", "Pixels", "Planes"]
+
 Planes: TypeAlias = tuple[NDArray[np.uint8], ...]
 
 

@@ -16,7 +16,8 @@ PixelFormat = Literal["yuv420p", "yuv444p"]
 DecoderName = Literal["software", "nvdec", "auto"]
 EncoderName = Literal["software", "nvenc", "auto"]
 EnginePrecision = Literal["fp16", "fp32"]
-EnginePixels = Literal["rgb", "i420", "nv12"]
+Pixels = Literal["rgb", "i420", "nv12"]
+Matrix = Literal["bt601", "bt709"]
 EngineTarget = Literal["portable", "current", "turing", "ampere", "ada", "blackwell"]
 EngineLibrary = Literal["auto", "tensorrt", "tensorrt-rtx"]
 
@@ -152,9 +153,9 @@ class BuildOptions:
     """With ``largest``: a dynamic engine, which takes every size between the two. None builds for ``size`` alone."""
     largest: tuple[int, int] | None = None
     """See ``smallest``."""
-    pixels: EnginePixels = "i420"
+    pixels: Pixels = "i420"
     """Layout of the frames: i420 is what software decoders speak, nv12 what NVIDIA's speak."""
-    matrix: Literal["bt601", "bt709"] | None = None
+    matrix: Matrix | None = None
     """YCbCr matrix of the frames; None is the one that players take for pictures of that height: bt709 from 720
     rows on. Without meaning for rgb. Frames of another one are converted on the CPU."""
     full_range: bool = False
@@ -175,7 +176,7 @@ class BuildOptions:
     """Whether the weights can be replaced later without a build."""
 
     def __post_init__(self) -> None:
-        check_choice("pixels", self.pixels, get_args(EnginePixels))
+        check_choice("pixels", self.pixels, get_args(Pixels))
         check_choice("precision", self.precision, get_args(EnginePrecision))
         check_choice("library", self.library, get_args(EngineLibrary))
         for target in self.targets:

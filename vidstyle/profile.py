@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from vidstyle.errors import BadOption
 from vidstyle.frame import Matrix
-from vidstyle.options import BuildOptions, EngineLibrary, EnginePixels, EnginePrecision, EngineTarget
+from vidstyle.options import BuildOptions, EngineLibrary, EnginePrecision, EngineTarget, Pixels
 
 SUFFIX = ".toml"
 MOST_BYTES = 1 << 20
@@ -153,7 +153,7 @@ _KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "min": ("smallest", _size),
     "opt": ("size", _size),
     "max": ("largest", _size),
-    "pixels": ("pixels", _choice(get_args(EnginePixels))),
+    "pixels": ("pixels", _choice(get_args(Pixels))),
     "matrix": ("matrix", _choice(get_args(Matrix))),
     "full-range": ("full_range", _flag),
     "precision": ("precision", _choice(get_args(EnginePrecision))),

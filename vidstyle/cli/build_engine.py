@@ -11,14 +11,14 @@ import click
 
 from vidstyle.cli.params import Size
 from vidstyle.errors import BadOption, MissingDependency
-from vidstyle.frame import Matrix
 from vidstyle.options import (
     BuildOptions,
     EngineLibrary,
-    EnginePixels,
     EnginePrecision,
     EngineTarget,
+    Matrix,
     NetworkName,
+    Pixels,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ PAINTINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 @click.option("--max", "largest", type=Size(), help="... up to this one.")
 @click.option(
     "--pixels",
-    type=click.Choice(get_args(EnginePixels)),
+    type=click.Choice(get_args(Pixels)),
     help="Layout of the frames: i420 from software decoders, nv12 from the GPU's, rgb for stills.  [default: i420]",
 )
 @click.option("--matrix", type=click.Choice(get_args(Matrix)), help="YCbCr matrix.  [default: bt709 from 720 rows on]")
@@ -72,7 +72,7 @@ def build_engine(
     smallest: tuple[int, int | None] | None,
     best: tuple[int, int | None] | None,
     largest: tuple[int, int | None] | None,
-    pixels: EnginePixels | None,
+    pixels: Pixels | None,
     matrix: Matrix | None,
     full_range: bool | None,
     precision: EnginePrecision | None,
