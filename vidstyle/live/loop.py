@@ -129,7 +129,7 @@ class Loop:
     def _show(self, painting: Painting) -> None:
         self._outputs.write(painting.painted)
         self._last = painting
-        self._draw(painting)
+        self._draw()
         now = monotonic()
         pts = painting.painted.pts
         self._meter.add(now - pts / 1e6, now)
@@ -152,11 +152,11 @@ class Loop:
                 # Who watches from afar sees a still picture, with sound, and not a broken line.
                 self._outputs.write(replace(last.painted, pts=frame.pts, time_base=frame.time_base))
         if changed or now - self._drawn_at >= _STILL_SECONDS:
-            self._draw(None)
+            self._draw()
         elif self._screen is not None:
             self._obey(self._screen.keys())
 
-    def _draw(self, painting: Painting | None) -> None:
+    def _draw(self) -> None:
         screen = self._screen
         self._drawn_at = now = monotonic()
         self._note_saved()
@@ -168,7 +168,7 @@ class Loop:
             return
         if screen.wants_figures(now):
             screen.figures(self._status(now), now)
-        self._obey(screen.show(painting, self._controls, now))
+        self._obey(screen.show(self._last, self._controls, now))
 
     def _status(self, now: float) -> Status:
         controls, height = self._controls, self._painter.form.height

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from vidstyle.options import check_between
 
 _STEP = 0.88
@@ -125,15 +127,13 @@ class Pace:
 
 
 def _ladder(start: int, least: int) -> tuple[int, ...]:
-    floor = max(least, start * _FLOOR)
-    heights = [start]
-    height = start * _STEP
-    while height > floor * 1.05:
+    floor = math.ceil(max(least, start * _FLOOR) / 4) * 4
+    heights, height = [start], start * _STEP
+    while height > floor * 1.05:  # two heights that are nearly the same are one too many
         heights.append(round(height / 4) * 4)
         height *= _STEP
-    heights.append(-int(-floor // 4) * 4)
-    kept = [heights[0]]
-    for height in heights[1:]:
-        if height < kept[-1]:
+    kept = [start]
+    for height in (*heights[1:], floor):
+        if floor <= height < kept[-1]:
             kept.append(int(height))
     return tuple(kept)

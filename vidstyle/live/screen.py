@@ -26,7 +26,6 @@ class Screen:
         self._status = Status()
         self._figures_at = float("-inf")
         self._message, self._message_until = "", float("-inf")
-        self._painting: Painting | None = None
 
     def say(self, message: str, now: float) -> None:
         """Show ``message`` for some seconds."""
@@ -45,13 +44,11 @@ class Screen:
         self._status, self._figures_at = status, now
 
     def show(self, painting: Painting | None, controls: Controls, now: float) -> list[str]:
-        """Put ``painting``, or the last one again, on the screen, and return the keys pressed until then."""
-        self._painting = painting or self._painting
+        """Put ``painting``, if there is one, on the screen, and return the keys pressed until then."""
         window = self.window
         window.full_screen = controls.full_screen
-        if self._painting is not None and window.is_open:
-            shown = self._painting
-            bgr = draw(shown.painted, shown.source, window.size, view=controls.view, mirror=controls.mirror)
+        if painting is not None and window.is_open:
+            bgr = draw(painting.painted, painting.source, window.size, view=controls.view, mirror=controls.mirror)
             message = self._message if now < self._message_until else ""
             status = replace(self._status, title=controls.title, message=message, help=controls.help)
             self._overlay.draw(bgr, status)

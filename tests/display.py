@@ -1,0 +1,164 @@
+"""A screen of its own for windows, and a live window on it that keys are sent to."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import repository
+from numpy.typing import NDArray
+
+SCREEN = (720, 1280)
+
+
+class Display:
+    """An Xvfb whose picture can be read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        read, write = os.pipe()
+        height, width = SCREEN
+        command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{width}x{height}x24", "-fbdir", str(folder)]
+        self._server = subprocess.Popen(
+            [*command, "-nolisten", "tcp"], pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        os.close(write)
+        with os.fdopen(read) as answer:
+            self.name = f":{answer.readline().strip()}"
+
+    def shot(self) -> NDArray[np.uint8]:
+        """The whole screen: RGB of shape (height, width, 3)."""
+        data = (self._folder / "Xvfb_screen0").read_bytes()  # an XWD file: header, colors, pixels
+        header = np.frombuffer(data, ">u4", 25)
+        begin = int(header[0] + 12 * header[19])
+        rows = np.frombuffer(data, np.uint8, int(header[12] * header[5]), begin).reshape(header[5], header[12])
+        return rows.reshape(header[5], -1, 4)[:, : header[4], 2::-1].copy()
+
+    def tool(self, *words: str) -> str:
+        """What xdotool says."""
+        done = subprocess.run(
+            ["xdotool", *words], env={**os.environ, "DISPLAY": self.name}, capture_output=True, text=True, timeout=20
+        )
+        return done.stdout.strip()
+
+    def close(self) -> None:
+        """End it."""
+        self._server.kill()
+        self._server.wait()
+
+
+@contextlib.contextmanager
+def display(folder: Path) -> Iterator[Display]:
+    """A `Display`; skips the test where there can be none."""
+    for program in ("Xvfb", "xdotool"):
+        if shutil.which(program) is None:
+            pytest.skip(f"there is no {program}")
+    screen = Display(folder)
+    try:
+        yield screen
+    finally:
+        screen.close()
+
+
+class Webcam:
+    """``vidstyle webcam`` in a process of its own, with a window on ``screen``. A context manager."""
+
+    def __init__(self, screen: Display, *words: str, folder: Path) -> None:
+        self.screen = screen
+        self._window = ""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "vidstyle", "webcam", "--json", *words],
+            cwd=folder,
+            env={**os.environ, "DISPLAY": screen.name, "PYTHONPATH": str(repository())},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Webcam:
+        self.until(lambda: self.screen.tool("search", "--name", "^vidstyle$"), "a window")
+        self._window = self.screen.tool("search", "--name", "^vidstyle$").split()[-1]
+        self.until(lambda: self.shot()[200:].std() > 5, "a picture")
+        self.screen.tool("windowfocus", self._window)  # there is no window manager to do it
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+    def until(self, condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+        """Wait for ``condition``."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if self._process.poll() is not None:
+                pytest.fail(f"ended before there was {what}: {self._process.communicate()}")
+            if time.monotonic() > end:
+                pytest.fail(f"there was not {what} within {seconds} s")
+            time.sleep(0.03)
+
+    def size(self) -> tuple[int, int]:
+        """``(height, width)`` of the window."""
+        lines = dict(line.split("=") for line in self.screen.tool("getwindowgeometry", "--shell", self._window).split())
+        return int(lines["HEIGHT"]), int(lines["WIDTH"])
+
+    def shot(self) -> NDArray[np.uint8]:
+        """What is in the window, which lies in the corner of the screen."""
+        height, width = self.size() if self._window else (360, 640)
+        return self.screen.shot()[:height, :width]
+
+    def press(self, *keys: str) -> None:
+        """Type ``keys``, by their X11 names, as fast as a fast typist."""
+        for key in keys:
+            self.screen.tool("key", key)
+            time.sleep(0.12)
+
+    def close_button(self) -> None:
+        """What a window manager sends when its close button is clicked."""
+        x11: Any = ctypes.CDLL("libX11.so.6")
+        x11.XOpenDisplay.restype = ctypes.c_void_p
+        x11.XInternAtom.restype = ctypes.c_ulong
+        connection = ctypes.c_void_p(x11.XOpenDisplay(self.screen.name.encode()))
+        # XClientMessageEvent: type, serial, send_event, display, window, message_type, format, data
+        event = (ctypes.c_long * 24)()
+        names = (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW")
+        protocols, delete = (x11.XInternAtom(connection, name, 0) for name in names)
+        event[0], event[4], event[5], event[6], event[7] = 33, int(self._window), protocols, 32, delete
+        x11.XSendEvent(connection, ctypes.c_ulong(int(self._window)), 0, ctypes.c_long(0), event)
+        x11.XCloseDisplay(connection)
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+
+    def report(self) -> dict[str, Any]:
+        """Wait for the end, which must be a good one."""
+        out, err = self._process.communicate(timeout=20)
+        assert self._process.returncode == 0, err
+        report: dict[str, Any] = json.loads(out)
+        return report
+
+
+def level(picture: NDArray[np.uint8]) -> float:
+    """Mean of all values."""
+    return float(picture.mean())
+
+
+def difference(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Mean of how far the values are from each other."""
+    return float(np.abs(first.astype(int) - second.astype(int)).mean())

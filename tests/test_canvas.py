@@ -1,0 +1,106 @@
+"""What the window shows of a frame: right colors, size, mirror, split."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pictures import photo
+
+from vidstyle.color import yuv_from_rgb
+from vidstyle.frame import Frame, FrameForm, Matrix, Pixels
+from vidstyle.live.canvas import bgr_from_planes, draw
+
+MICROSECOND = Fraction(1, 1_000_000)
+
+
+def solid(rgb: tuple[int, int, int], form: FrameForm) -> Frame:
+    """A frame of one color."""
+    if form.pixels == "rgb":
+        return Frame((np.full((*form.size, 3), rgb, np.uint8),), form, 0, MICROSECOND)
+    matrix, offset = yuv_from_rgb(form.matrix, form.full_range)
+    y, u, v = np.rint(matrix @ np.array(rgb, float) + offset).astype(np.uint8)
+    planes: tuple[NDArray[np.uint8], ...] = (np.full(form.size, y, np.uint8),)
+    if form.pixels == "i420":
+        planes += (np.full(form.chroma_size, u, np.uint8), np.full(form.chroma_size, v, np.uint8))
+    else:
+        planes += (np.stack([np.full(form.chroma_size, c, np.uint8) for c in (u, v)], axis=-1),)
+    return Frame(planes, form, 0, MICROSECOND)
+
+
+def form(height: int = 32, width: int = 48) -> FrameForm:
+    return FrameForm(height=height, width=width, pixels="i420")
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
+@pytest.mark.parametrize("matrix", ["bt601", "bt709"])
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("size", [(16, 24), (17, 23)])
+def test_colors_are_right_in_every_form(
+    pixels: Pixels, matrix: Matrix, full_range: bool, size: tuple[int, int]
+) -> None:
+    for rgb in ((255, 255, 255), (0, 0, 0), (200, 30, 60), (20, 180, 90), (40, 60, 220)):
+        frame = solid(
+            rgb, FrameForm(height=size[0], width=size[1], pixels=pixels, matrix=matrix, full_range=full_range)
+        )
+        bgr = bgr_from_planes(frame.planes, frame.form)
+        assert bgr.shape == (*size, 3)
+        assert bgr.dtype == np.uint8
+        assert np.abs(bgr.astype(int) - rgb[::-1]).max() <= 2
+
+
+def test_every_pixel_has_the_chroma_of_its_place() -> None:
+    wide = form(16, 16)
+    left, right = solid((220, 30, 30), wide), solid((30, 30, 220), wide)
+    planes = tuple(
+        np.concatenate([a[:, : a.shape[1] // 2], b[:, b.shape[1] // 2 :]], axis=1)
+        for a, b in zip(left.planes, right.planes, strict=True)
+    )
+    bgr = bgr_from_planes(planes, wide).astype(int)
+    assert np.abs(bgr[:, :8] - (30, 30, 220)).max() <= 2
+    assert np.abs(bgr[:, 8:] - (220, 30, 30)).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(32, 48), (64, 96), (20, 30), (100, 48), (32, 200), (31, 47)])
+def test_picture_fills_the_window_and_keeps_its_shape(size: tuple[int, int]) -> None:
+    white = solid((255, 255, 255), form())
+    shown = draw(white, white, size)
+    assert shown.shape == (*size, 3)
+    rows, columns = shown.max(axis=(1, 2)) > 128, shown.max(axis=(0, 2)) > 128
+    height, width = int(rows.sum()), int(columns.sum())
+    assert height == size[0] or width == size[1]
+    assert width / height == pytest.approx(1.5, rel=0.06)
+    assert abs(int(rows[::-1].argmax()) - int(rows.argmax())) <= 1  # in the middle
+    assert abs(int(columns[::-1].argmax()) - int(columns.argmax())) <= 1
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_split_shows_the_source_on_the_left(mirror: bool) -> None:
+    shown = draw(solid((200, 0, 0), form()), solid((0, 0, 200), form()), (32, 48), view="split", mirror=mirror)
+    assert shown[:, :20, 0].min() > 190, "left is the source, blue"
+    assert shown[:, 28:, 2].min() > 190, "right is the painting, red"
+    assert shown[:, 23:25].min() == 255
+
+
+@pytest.mark.parametrize(("view", "channel"), [("painted", 2), ("original", 0)])
+def test_views(view: Literal["painted", "original"], channel: int) -> None:
+    shown = draw(solid((200, 0, 0), form()), solid((0, 0, 200), form()), (32, 48), view=view)
+    assert shown[..., channel].min() > 190
+
+
+def test_mirror_turns_left_and_right() -> None:
+    picture = Frame((photo(1, (32, 48)),), FrameForm(height=32, width=48), 0, MICROSECOND)
+    plain, mirrored = (draw(picture, picture, (32, 48), mirror=mirror) for mirror in (False, True))
+    assert np.array_equal(plain[:, ::-1], mirrored)
+    assert np.array_equal(cv2.cvtColor(plain, cv2.COLOR_BGR2RGB), picture.planes[0])
+
+
+def test_frame_is_left_as_it_is() -> None:
+    picture = solid((1, 2, 3), form())
+    for plane in picture.planes:
+        plane.flags.writeable = False
+    draw(picture, picture, (32, 48), view="split")

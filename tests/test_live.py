@@ -1,0 +1,361 @@
+"""A live run without a window: newest wins, order, pause, pace, recordings, ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import numpy as np
+import pytest
+from networks import photo, planes_from_rgb
+
+from vidstyle.errors import BadOption, VideoError, VidstyleError
+from vidstyle.frame import Frame, FrameForm, Planes
+from vidstyle.gallery import load_style
+from vidstyle.live.live import Live
+from vidstyle.live.options import LiveOptions
+from vidstyle.live.outputs import free_name
+from vidstyle.live.report import LiveReport
+from vidstyle.live.source import OnSound
+from vidstyle.options import LookOptions
+from vidstyle.video.sound import Sound, SoundForm
+
+MICROSECOND = Fraction(1, 1_000_000)
+SOUND = SoundForm(48000, 1)
+STYLES = [load_style(name) for name in ("starry_night", "the_scream", "great_wave")]
+
+
+def now() -> int:
+    return time.monotonic_ns() // 1000
+
+
+class Moving:
+    """A source with the interface of `Capture`: a photo that moves sideways, at ``fps``, for ``seconds``."""
+
+    def __init__(
+        self,
+        size: tuple[int, int] = (96, 160),
+        *,
+        fps: float = 30,
+        seconds: float = 1.5,
+        on_sound: OnSound | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        self.form = FrameForm(height=size[0], width=size[1], pixels="i420")
+        self.description = "moving photo"
+        self.fps: float | None = fps
+        self.reconnects = 0
+        self.state: Literal["open", "lost"] = "open"
+        self.sound_form: SoundForm | None = None if on_sound is None else SOUND
+        self.closed = threading.Event()
+        self.sent: dict[int, Planes] = {}
+        self._seconds, self._on_sound, self._error = seconds, on_sound, error
+        wide = photo("chelsea", (size[0], size[1]))
+        self._pictures = [planes_from_rgb(np.roll(wide, 4 * i, axis=1), self.form) for i in range(8)]
+
+    def frames(self) -> Generator[Frame, None, None]:
+        assert self.fps is not None
+        began = time.monotonic()
+        for number in range(round(self._seconds * self.fps)):
+            if self.closed.wait(max(0.0, began + number / self.fps - time.monotonic())):
+                return
+            pts = now()
+            self.sent[pts] = self._pictures[number % 8]
+            if self._on_sound is not None:
+                samples = np.full((1, round(48000 / self.fps)), 0.1, np.float32)
+                self._on_sound(Sound(samples, SOUND, pts))
+            yield Frame(self.sent[pts], self.form, pts, MICROSECOND)
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@dataclass
+class Camera:
+    """A virtual camera that remembers: no device can be where tests run. It has the interface of the real one."""
+
+    frames: list[Frame] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    closed: int = 0
+    delay: float = 0.0
+    fail_after: int | None = None
+
+    def write(self, frame: Frame) -> None:
+        if self.fail_after is not None and len(self.frames) >= self.fail_after:
+            raise VideoError("virtual camera took no more frames")
+        self.frames.append(frame)
+        self.times.append(time.monotonic())
+        time.sleep(self.delay)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def run(
+    source: Moving | Callable[[OnSound | None], Moving],
+    *,
+    camera: Camera | None = None,
+    hook: Callable[[Live, int], None] | None = None,
+    options: dict[str, Any] | None = None,
+    **settings: Any,
+) -> LiveReport:
+    """A run into ``camera``; ``hook`` is called with the run and the number of each frame shown."""
+    shown = 0
+
+    def on_shown(pts: int, at: float) -> None:
+        nonlocal shown
+        shown += 1
+        assert 0 <= at - pts / 1e6 < 10
+        if hook is not None:
+            hook(live, shown)
+
+    live = Live(
+        (lambda on_sound: source) if isinstance(source, Moving) else source,
+        STYLES,
+        options=LiveOptions(window=False, virtual_camera=True, **(options or {})),
+        open_camera=lambda form, fps: camera or Camera(),
+        on_shown=on_shown,
+        **settings,
+    )
+    return live.run()
+
+
+def test_every_frame_of_a_slow_source_is_painted_in_order() -> None:
+    source, camera = Moving(), Camera()
+    report = run(source, camera=camera)
+    stamps = [frame.pts for frame in camera.frames]
+    assert stamps == sorted(set(stamps))
+    assert report.shown == len(stamps)
+    assert report.shown + report.dropped == 45
+    assert report.dropped <= 5
+    assert report.fps == pytest.approx(30, rel=0.15)
+    assert 0 < report.latency_median_ms <= report.latency_p99_ms <= report.latency_longest_ms + 0.5
+    assert report.latency_median_ms < 100
+    assert source.closed.is_set()
+    assert camera.closed
+    for frame in camera.frames:
+        assert not np.array_equal(frame.planes[0], source.sent[frame.pts][0])
+
+
+def test_newest_wins_where_the_machine_is_slow() -> None:
+    camera = Camera(delay=0.1)
+    report = run(Moving(fps=60, seconds=2), camera=camera)
+    stamps = [frame.pts for frame in camera.frames]
+    assert stamps == sorted(set(stamps))
+    assert report.dropped > 60
+    assert report.shown + report.dropped == 120
+    ages = [at - frame.pts / 1e6 for at, frame in zip(camera.times, camera.frames, strict=True)]
+    assert max(ages[3:]) < 0.35, "latency grows: old frames are kept"
+
+
+def test_style_strength_and_blend_change_while_it_runs() -> None:
+    camera, source = Camera(), Moving(seconds=3)
+
+    def hook(live: Live, shown: int) -> None:
+        key = {20: "n", 60: "-"}.get(shown)
+        if key:
+            live.controls.press(key, time.monotonic())
+
+    report = run(source, camera=camera, hook=hook)
+    assert report.style == "the_scream"
+
+    def against(reference: Frame, frame: Frame) -> float:
+        return float(np.abs(reference.planes[1].astype(int).mean() - frame.planes[1].astype(int).mean()))
+
+    first, last = camera.frames[19], camera.frames[58]
+    middle = camera.frames[20 + 8]
+    assert against(first, last) > 4
+    assert 0 < against(first, middle) < against(first, last)
+    ahead = camera.times[21] - camera.times[20]
+    assert ahead < 0.1, "a change of style holds up the picture"
+
+
+def test_pause_sends_a_still_picture_with_new_times() -> None:
+    camera, source = Camera(), Moving(seconds=2)
+    paused_at = 0
+
+    def hook(live: Live, shown: int) -> None:
+        nonlocal paused_at
+        if shown == 15:
+            live.controls.press(" ", time.monotonic())
+            paused_at = len(camera.frames)
+            threading.Timer(0.7, live.controls.press, (" ", 0.0)).start()
+
+    report = run(source, camera=camera, hook=hook)
+    held = camera.frames[paused_at + 3 : paused_at + 12]
+    assert all(np.array_equal(frame.planes[0], held[0].planes[0]) for frame in held)
+    stamps = [frame.pts for frame in camera.frames]
+    assert stamps == sorted(set(stamps))
+    assert report.shown < len(camera.frames) - 10, "frames of a pause are not counted as shown"
+    assert not np.array_equal(camera.frames[-1].planes[0], held[0].planes[0])
+
+
+def test_strength_works_on_a_paused_picture() -> None:
+    camera = Camera()
+
+    def hook(live: Live, shown: int) -> None:
+        if shown == 10:
+            live.controls.press(" ", time.monotonic())
+            threading.Timer(0.4, lambda: [live.controls.press("-", 0.0) for _ in range(10)]).start()
+
+    source = Moving(seconds=1.5)
+    run(source, camera=camera, hook=hook)
+    held, bare = camera.frames[15], camera.frames[-1]
+    assert not np.array_equal(held.planes[0], bare.planes[0])
+    assert any(np.array_equal(bare.planes[0], planes[0]) for planes in source.sent.values())
+
+
+def test_records_picture_and_sound(tmp_path: Path) -> None:
+    file = tmp_path / "out.mp4"
+    report = run(lambda on_sound: Moving(on_sound=on_sound, seconds=2), options={"record": file, "mirror": True})
+    assert report.recordings == [str(file)]
+    assert [output.failed for output in report.outputs] == [None]
+    with av.open(str(file)) as container:
+        frames = list(container.decode(video=0))
+    with av.open(str(file)) as container:
+        sound = sum(frame.samples for frame in container.decode(audio=0)) / 48000
+    assert len(frames) == report.shown - report.outputs[0].dropped
+    assert 1.6 < float(frames[-1].time or 0) < 2.3
+    assert 1.6 < sound < 2.6
+
+
+def test_outputs_get_everything(tmp_path: Path) -> None:
+    files = (str(tmp_path / "a.mkv"), str(tmp_path / "b.m3u8"))
+    report = run(Moving(seconds=1.2), options={"outputs": files})
+    assert [output.failed for output in report.outputs] == [None, None]
+    for file in files:
+        with av.open(file) as container:
+            assert sum(1 for _ in container.decode(video=0)) > 20
+
+
+def test_microphone_takes_the_place_of_the_sound(tmp_path: Path) -> None:
+    from vidstyle.video.microphone import Microphone
+
+    asked: list[OnSound | None] = []
+
+    def open_source(on_sound: OnSound | None) -> Moving:
+        asked.append(on_sound)
+        return Moving(seconds=1.5)
+
+    file = tmp_path / "out.mkv"
+    run(
+        open_source,
+        options={"record": file},
+        open_microphone=lambda on_sound: Microphone("testsrc", on_sound=on_sound),
+    )
+    assert asked == [None]
+    with av.open(str(file)) as container:
+        peak = max(float(np.abs(frame.to_ndarray()).max()) for frame in container.decode(audio=0))
+    assert peak > 0.05
+
+
+def test_error_of_the_source_ends_all_and_the_recording_is_whole(tmp_path: Path) -> None:
+    file, camera = tmp_path / "out.mp4", Camera()
+    with pytest.raises(VideoError, match="broke off"):
+        run(Moving(seconds=1, error=VideoError("it broke off")), camera=camera, options={"record": file})
+    assert camera.closed
+    with av.open(str(file)) as container:
+        assert sum(1 for _ in container.decode(video=0)) > 15
+
+
+def test_error_while_painting_ends_all() -> None:
+    source, camera = Moving(), Camera()
+
+    def hook(live: Live, shown: int) -> None:
+        raise RuntimeError("from the hook")
+
+    with pytest.raises(RuntimeError, match="from the hook"):
+        run(source, camera=camera, hook=hook)
+    assert source.closed.is_set()
+    assert camera.closed
+
+
+def test_ctrl_c_is_a_normal_end() -> None:
+    def hook(live: Live, shown: int) -> None:
+        if shown == 5:
+            raise KeyboardInterrupt
+
+    assert run(Moving(seconds=60), hook=hook).shown == 5
+
+
+def test_stop_and_time_end_it() -> None:
+    began = time.monotonic()
+    threads: list[threading.Timer] = []
+
+    def hook(live: Live, shown: int) -> None:
+        if shown == 1:
+            threads.append(threading.Timer(0.3, live.stop))
+            threads[0].start()
+
+    run(Moving(seconds=60), hook=hook)
+    report = run(Moving(seconds=60), options={"seconds": 0.5})
+    assert 0.3 < report.seconds < 0.9
+    assert time.monotonic() - began < 10
+
+
+def test_virtual_camera_that_breaks_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    file, camera = tmp_path / "out.mp4", Camera(fail_after=5)
+    report = run(Moving(), camera=camera, options={"record": file})
+    assert report.shown > 20
+    assert report.problems == ["virtual camera took no more frames"]
+    assert report.outputs[-1].failed == "virtual camera took no more frames"
+
+
+def test_nothing_is_left_where_opening_fails(tmp_path: Path) -> None:
+    source = Moving()
+
+    def no_camera(form: FrameForm, fps: float | None) -> Camera:
+        raise VideoError("there is no virtual camera")
+
+    live = Live(
+        lambda on_sound: source,
+        STYLES,
+        options=LiveOptions(window=False, virtual_camera=True, record=tmp_path / "out.mp4"),
+        open_camera=no_camera,
+    )
+    with pytest.raises(VideoError, match="no virtual camera"):
+        live.run()
+    assert source.closed.is_set()
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_place_for_the_picture_is_refused() -> None:
+    with pytest.raises(BadOption, match="nowhere to put the picture"):
+        LiveOptions(window=False)
+
+
+def test_existing_recording_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "out.mp4"
+    file.write_text("mine")
+    with pytest.raises(VidstyleError, match="overwrite"):
+        run(Moving(), options={"record": file})
+    assert file.read_text() == "mine"
+
+
+def test_free_names(tmp_path: Path) -> None:
+    for expected in ("out.mp4", "out-2.mp4", "out-3.mp4"):
+        path = free_name(tmp_path / "out.mp4")
+        assert path.name == expected
+        path.touch()
+
+
+@pytest.mark.slow
+def test_work_size_steps_down_and_the_picture_never_stops() -> None:
+    camera = Camera()
+    size = (900, 1600)
+    report = run(Moving(size, seconds=9), camera=camera, options={"target_fps": 30}, look=LookOptions(work_size=720))
+    assert 360 <= report.work_size < 720
+    gaps = np.diff(camera.times)
+    assert gaps.max() < 0.7, "the picture stood still while the next size was compiled"
+    assert all(frame.form.size == size for frame in camera.frames)
+    early = sum(at < camera.times[0] + 2 for at in camera.times)
+    late = sum(at > camera.times[-1] - 2 for at in camera.times)
+    assert late > early

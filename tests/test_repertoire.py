@@ -1,0 +1,61 @@
+"""The styles that keys go through."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidstyle.errors import BadOption
+from vidstyle.gallery import load_style, network_of, style_names
+from vidstyle.live.repertoire import repertoire
+
+FAST = [name for name in style_names() if "/" not in name]
+
+
+def test_shipped_style_stands_in_its_place() -> None:
+    styles, index = repertoire("great_wave")
+    assert [style.name for style in styles] == FAST
+    assert styles[index].name == "great_wave"
+
+
+def test_styles_of_the_other_network_go_with_their_own_kind() -> None:
+    styles, index = repertoire("paper/great_wave")
+    assert styles[index].name == "paper/great_wave"
+    assert all(style.name.startswith("paper/") for style in styles)
+    assert len(styles) > 1
+
+
+def test_file_stands_before_the_shipped_ones(tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    load_style("great_wave").save(file)
+    styles, index = repertoire(str(file))
+    assert index == 0
+    assert [style.name for style in styles] == ["mine", *FAST]
+
+
+def test_blend_brings_its_parts(tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    load_style("great_wave").save(file)
+    styles, index = repertoire(f"{file}:0.5,the_scream:0.5")
+    names = [style.name for style in styles]
+    assert index == 0
+    assert names[1:3] == ["mine", "the_scream"]
+    assert sorted(names[1:]) == sorted(["mine", *FAST])
+    assert np.allclose(styles[0].vector, (styles[1].vector + styles[2].vector) / 2)
+
+
+def test_style_with_its_own_network_is_alone(tmp_path: Path) -> None:
+    style = load_style("great_wave")
+    full = replace(style, network=network_of(style), name="full")
+    file = tmp_path / "full.safetensors"
+    full.save(file)
+    styles, index = repertoire(str(file))
+    assert (len(styles), index) == (1, 0)
+
+
+def test_unknown_name_is_a_sentence() -> None:
+    with pytest.raises(BadOption, match="did you mean 'starry_night'"):
+        repertoire("stary_night")

@@ -1,0 +1,258 @@
+"""``vidstyle webcam``: a real window, real keys, and the pixels on the screen."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from conftest import repository
+from display import Webcam, difference, display
+from numpy.typing import NDArray
+
+from vidstyle.frame import Frame
+from vidstyle.live.canvas import bgr_from_planes
+from vidstyle.stylize import Stylizer
+from vidstyle.video.capture import Capture
+
+SIZE = (360, 640)
+BELOW = np.s_[110:300]
+"""Rows that the overlay leaves alone."""
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video of 10 s in which nothing moves."""
+    y, x = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
+    rgb = np.stack([x * 255 // SIZE[1], y * 255 // SIZE[0], 128 + 90 * np.sin(x / 30) * np.cos(y / 25)], axis=-1)
+    rgb[150:250, 100:220] = (230, 200, 40)
+    path = tmp_path_factory.mktemp("webcam") / "still.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=30, options={"crf": "12"})
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        for _ in range(300):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(rgb.astype(np.uint8), format="rgb24")))
+        out.mux(stream.encode())
+    return path
+
+
+def source_frame(path: Path) -> Frame:
+    with Capture(str(path)) as capture:
+        return next(capture.frames())
+
+
+def rgb_of(frame: Frame) -> NDArray[np.uint8]:
+    return bgr_from_planes(frame.planes, frame.form)[..., ::-1]
+
+
+def painted(frame: Frame, style: str) -> NDArray[np.uint8]:
+    with Stylizer(style) as stylizer:
+        job = stylizer.prepare(frame)
+        return rgb_of(stylizer.compose(job, stylizer.submit(job)()))
+
+
+def close_to(shot: NDArray[np.uint8], expected: NDArray[np.uint8]) -> bool:
+    """The frames of the file differ a little from each other."""
+    return difference(shot[BELOW], expected[BELOW]) < 4
+
+
+@pytest.mark.slow
+def test_keys_change_what_is_on_the_screen(still: Path, tmp_path: Path) -> None:
+    source = source_frame(still)
+    plain, night, scream = rgb_of(source), painted(source, "starry_night"), painted(source, "the_scream")
+    assert difference(night[BELOW], scream[BELOW]) > 15
+    middle = SIZE[1] // 2
+    with (
+        display(tmp_path) as screen,
+        Webcam(screen, "--source", str(still), "--loop", "--record", "out.mp4", folder=tmp_path) as webcam,
+    ):
+        assert webcam.size() == SIZE
+        webcam.until(lambda: close_to(webcam.shot(), night), "starry_night")
+        webcam.press("n")
+        webcam.until(lambda: close_to(webcam.shot(), scream), "the next style", 3)
+        webcam.press("p")
+        webcam.until(lambda: close_to(webcam.shot(), night), "the style before", 3)
+
+        webcam.press("minus", "minus", "minus", "minus", "minus")
+        half = ((night.astype(int) + plain) // 2).astype(np.uint8)
+        webcam.until(lambda: close_to(webcam.shot(), half), "half the strength", 3)
+        webcam.press("plus", "plus", "plus", "plus", "plus")
+        webcam.until(lambda: close_to(webcam.shot(), night), "all the strength", 3)
+
+        webcam.press("o")
+        split = night.copy()
+        split[:, :middle] = plain[:, :middle]
+        webcam.until(lambda: close_to(webcam.shot(), split), "the split view", 3)
+        webcam.press("m")
+        mirrored = night[:, ::-1].copy()
+        mirrored[:, :middle] = plain[:, ::-1][:, :middle]
+        webcam.until(lambda: close_to(webcam.shot(), mirrored), "the mirrored split view", 3)
+        webcam.press("o")
+        webcam.until(lambda: close_to(webcam.shot(), plain[:, ::-1]), "the mirrored source", 3)
+        webcam.press("o", "m")
+        webcam.until(lambda: close_to(webcam.shot(), night), "the painting", 3)
+
+        webcam.press("h")
+        panel = np.s_[120:240, 240:400]
+        webcam.until(lambda: np.median(webcam.shot()[panel]) < np.median(night[panel]) / 2, "the help", 3)
+        assert webcam.shot()[panel].max() > 200, "no text on the help"
+        webcam.press("h")
+        webcam.until(lambda: close_to(webcam.shot(), night), "the help to go", 3)
+
+        webcam.press("bracketright", "bracketright", "bracketright")
+        blend = painted(source, "starry_night:0.7,the_scream:0.3")
+        webcam.until(lambda: close_to(webcam.shot(), blend), "the blend", 3)
+        webcam.press("bracketleft", "bracketleft", "bracketleft")
+        webcam.until(lambda: close_to(webcam.shot(), night), "the pure style", 3)
+
+        webcam.press("f")
+        webcam.until(lambda: webcam.size() == (720, 1280), "a full screen", 3)
+        large = cv2.resize(night, (1280, 720))
+        webcam.until(lambda: difference(webcam.shot()[160:650], large[160:650]) < 5, "the picture on all of it", 3)
+        webcam.press("f")
+        webcam.until(lambda: webcam.size() == SIZE, "a small window", 3)
+
+        webcam.press("s")
+        webcam.until(lambda: list(tmp_path.glob("*.png")), "a snapshot", 3)
+        webcam.press("r")
+        webcam.press("r")
+        webcam.until((tmp_path / "out-2.mp4").exists, "another recording", 3)
+        time.sleep(0.5)
+        webcam.press("q")
+        report = webcam.report()
+
+    assert report["recordings"] == ["out.mp4", "out-2.mp4"]
+    assert report["shown"] > 60
+    assert report["latency_median_ms"] < 1000
+    assert report["problems"] == []
+    snapshot = tmp_path / report["snapshots"][0]
+    assert snapshot.name.startswith("starry_night-")
+    bgr = cv2.imread(str(snapshot))
+    assert bgr is not None
+    assert difference(bgr[..., ::-1], night) < 4, "the overlay, or the window's size, is in the snapshot"
+    for name in report["recordings"]:
+        with av.open(str(tmp_path / name)) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert frames[-1].shape == (*SIZE, 3)
+        assert difference(frames[-1], night) < 8, "a recording has no overlay, mirror or split"
+
+
+@pytest.mark.slow
+def test_pause_holds_the_picture_and_styles_change_it_still(tmp_path: Path) -> None:
+    with (
+        display(tmp_path) as screen,
+        Webcam(screen, "--source", "testsrc", "--size", "640x360", folder=tmp_path) as webcam,
+    ):
+        first = webcam.shot()
+        webcam.until(lambda: difference(webcam.shot()[BELOW], first[BELOW]) > 0.5, "a moving picture", 3)
+        webcam.press("space")
+        time.sleep(0.3)
+        held = webcam.shot()
+        time.sleep(0.6)
+        assert np.array_equal(webcam.shot()[BELOW], held[BELOW])
+        webcam.press("n")
+        webcam.until(lambda: difference(webcam.shot()[BELOW], held[BELOW]) > 5, "another style", 3)
+        time.sleep(0.6)
+        other = webcam.shot()
+        time.sleep(0.4)
+        assert np.array_equal(webcam.shot()[BELOW], other[BELOW])
+        webcam.press("space")
+        webcam.until(lambda: difference(webcam.shot()[BELOW], other[BELOW]) > 0.5, "it going on", 3)
+        webcam.press("q")
+        assert webcam.report()["style"] == "the_scream"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["Escape", "close button", "Ctrl-C"])
+def test_ways_to_quit(way: str, tmp_path: Path) -> None:
+    with display(tmp_path) as screen, Webcam(screen, "--source", "testsrc", folder=tmp_path) as webcam:
+        if way == "close button":
+            webcam.close_button()
+        elif way == "Ctrl-C":
+            webcam.interrupt()
+        else:
+            webcam.press(way)
+        assert webcam.report()["shown"] > 0
+
+
+def run(*words: str, folder: Path, shown_on: str | None = None) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    return subprocess.run(
+        [sys.executable, "-m", "vidstyle", "webcam", *words],
+        cwd=folder,
+        env={**env, "PYTHONPATH": str(repository()), **({"DISPLAY": shown_on} if shown_on else {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
+@pytest.mark.parametrize("shown_on", [None, ":987"])
+def test_without_a_display_a_sentence_names_what_works(shown_on: str | None, tmp_path: Path) -> None:
+    done = run("--source", "testsrc", folder=tmp_path, shown_on=shown_on)
+    assert done.returncode == 1, done.stderr
+    for word in ("display", "--record", "--output", "vidstyle serve"):
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_records_without_a_window(tmp_path: Path) -> None:
+    words = (
+        "--source",
+        "testsrc",
+        "--size",
+        "160x96",
+        "--no-window",
+        "--record",
+        "out.mp4",
+        "--seconds",
+        "1",
+        "--json",
+    )
+    done = run(*words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["shown"] >= 10
+    assert (report["width"], report["height"]) == (160, 96)
+    assert "test pattern" in done.stderr
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert times[0] == 0
+    assert times == sorted(set(times))
+    assert 0.7 < times[-1] < 2
+    again = run(*words, folder=tmp_path)
+    assert again.returncode == 2
+    assert "--overwrite" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--no-window",), "--record"),
+        (("--size", "720"), "WIDTHxHEIGHT"),
+        (("--style", "stary_night"), "did you mean"),
+        (("--target-fps", "0"), "target-fps"),
+    ],
+)
+def test_wrong_usage_is_a_sentence(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    done = run("--source", "testsrc", *words, folder=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_source_is_a_sentence(tmp_path: Path) -> None:
+    done = run("--source", "missing.mp4", "--no-window", "--record", "out.mp4", folder=tmp_path)
+    assert done.returncode == 1
+    assert "missing.mp4" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
