@@ -1,0 +1,315 @@
+"""Torch on a GPU: its arithmetic, which needs none, and what only one can show."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from networks import (
+    faint,
+    fast_network,
+    fast_style,
+    flat,
+    noise,
+    photo,
+    planes_from_rgb,
+    seeded_network,
+    trained_network,
+    worst_psnr,
+)
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from vidstyle.backends import open_backend
+from vidstyle.backends.base import Program
+from vidstyle.backends.torch.cells import CellNet, in_cells
+from vidstyle.backends.torch.gpu import CudaBackend, choose_norm
+from vidstyle.backends.torch.norm import Kind, NormShape, cells_from_pixels, pixels_from_cells, plain_norm
+from vidstyle.backends.torch.reference import TorchBackend
+from vidstyle.errors import BadOption, MissingDependency, VidstyleError
+from vidstyle.frame import FrameForm, Planes
+from vidstyle.gallery import load_style, network_of
+from vidstyle.networks import FAST, NORM_EPSILON, PAPER, Architecture, Network
+from vidstyle.options import BackendOptions, Precision
+
+BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))
+FORMS = [
+    FrameForm(height=1, width=1),
+    FrameForm(height=7, width=13, pixels="i420", full_range=True),
+    FrameForm(height=45, width=70),
+    FrameForm(height=45, width=71, pixels="nv12"),
+    FrameForm(height=48, width=64, pixels="i420", matrix="bt601"),
+]
+STYLES = ["starry_night", "great_wave", "the_scream", "paper/starry_night", "paper/grande_jatte", "paper/wheat_field"]
+SIZE = (92, 124)
+
+
+def described(form: FrameForm) -> str:
+    return f"{form.width}x{form.height}-{form.pixels}"
+
+
+def program(form: FrameForm, network: Network) -> Program:
+    return Program(network, form, lambda kind: pytest.fail("torch needs no graph"))
+
+
+@cache
+def reference(form: FrameForm, network: Network) -> TorchBackend:
+    return TorchBackend(program(form, network), BackendOptions(backend="torch", precision="fp32"))
+
+
+def painted(net: CellNet, planes: Planes, style: NDArray[np.float32]) -> Planes:
+    tensors = [torch.from_numpy(np.ascontiguousarray(plane)) for plane in planes]
+    return tuple(plane.numpy() for plane in net(tensors, torch.from_numpy(style.copy())))
+
+
+def hard_frames(size: tuple[int, int]) -> dict[str, NDArray[np.uint8]]:
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    return {
+        "black": flat((0, 0, 0), size),
+        "white": flat((255, 255, 255), size),
+        "gray": flat((77, 77, 77), size),
+        "blue": flat((10, 20, 240), size),
+        "noise": noise(size),
+        "faint": faint(size),
+        "dark": photo("coffee", size) // 16,
+        "bright": 255 - photo("coffee", size) // 16,
+        "checkers": np.where((rows // 5 + columns // 5) % 2 == 0, 0, 255).astype(np.uint8)[..., None].repeat(3, 2),
+        "letterbox": np.pad(photo("china", (size[0] - 40, size[1])), ((20, 20), (0, 0), (0, 0))),
+        "photo": photo("flower", size),
+    }
+
+
+# The same picture
+
+
+@BOTH
+@pytest.mark.parametrize("form", FORMS, ids=described)
+def test_in_cells_a_network_paints_the_same(shape: Architecture, form: FrameForm) -> None:
+    network = trained_network(shape)
+    planes = planes_from_rgb(photo("china", form.size), form)
+    found = painted(CellNet(network, form, torch.float32, "cpu"), planes, network.start)
+    assert worst_psnr(found, reference(form, network).run(planes, network.start)) >= 80
+
+
+@BOTH
+def test_in_cells_an_untrained_network_paints_the_same(shape: Architecture) -> None:
+    network, form = seeded_network(shape), FORMS[2]
+    planes = planes_from_rgb(photo("china", form.size), form)
+    found = painted(CellNet(network, form, torch.float32, "cpu"), planes, network.start)
+    assert worst_psnr(found, reference(form, network).run(planes, network.start)) >= 60
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_in_half_every_frame_is_painted_as_in_float32(name: str) -> None:
+    style = load_style(name)
+    network = network_of(style)
+    form = FrameForm(height=SIZE[0], width=SIZE[1], pixels="i420")
+    net = CellNet(network, form, torch.float16, "cpu")
+    for what, rgb in hard_frames(SIZE).items():
+        planes = planes_from_rgb(rgb, form)
+        found = worst_psnr(painted(net, planes, style.vector), reference(form, network).run(planes, style.vector))
+        assert found >= 40, f"{what}: {found:.1f} dB"
+
+
+@BOTH
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_flat_frame_is_painted_flat_in_16_bits(shape: Architecture, precision: Precision) -> None:
+    network = trained_network(shape)
+    form = FrameForm(height=64, width=80)
+    net = CellNet(network, form, torch.float16 if precision == "fp16" else torch.bfloat16, "cpu")
+    for level in (0, 3, 128, 255):
+        (result,) = painted(net, (flat((level, level, level), form.size),), network.start)
+        assert result.reshape(-1, 3).std(0).max() == 0
+
+
+def test_the_style_and_the_planes_are_read_anew_each_time() -> None:
+    form = FORMS[4]
+    net = CellNet(fast_network(), form, torch.float16, "cpu")
+    first, second = (planes_from_rgb(photo(name, form.size), form) for name in ("china", "coffee"))
+    once = painted(net, first, fast_style())
+    assert worst_psnr(painted(net, second, fast_style()), once) < 40
+    assert worst_psnr(painted(net, first, fast_style() * np.float32(0.5)), once) < 40
+    assert worst_psnr(painted(net, first, fast_style()), once) == 99
+
+
+# Its parts
+
+
+@pytest.mark.parametrize(("kernel", "upsample", "cell"), [(3, 1, 1), (3, 2, 2), (9, 1, 4), (5, 2, 4)])
+def test_a_convolution_in_cells_is_the_same_convolution(kernel: int, upsample: int, cell: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    weight = torch.rand(5, 6, kernel, kernel, generator=random, dtype=torch.float64)
+    picture = torch.rand(1, 6, 16, 24, generator=random, dtype=torch.float64)
+    radius = kernel // 2
+    padding = radius if upsample == 1 else 1
+    padded = functional.pad(picture, (padding,) * 4, mode="reflect")
+    expected = functional.conv2d(functional.interpolate(padded, scale_factor=upsample, mode="nearest"), weight)
+    extra = padding * upsample - radius
+    expected = expected[0, :, extra : extra + 16 * upsample, extra : extra + 24 * upsample]
+    cells = cells_from_pixels(padded[0].permute(1, 2, 0), cell // upsample)
+    folded = torch.from_numpy(in_cells(weight.numpy(), upsample, cell))
+    result = functional.conv2d(cells.permute(2, 0, 1)[None], folded)[0].permute(1, 2, 0)
+    torch.testing.assert_close(pixels_from_cells(result, cell), expected.permute(1, 2, 0))
+
+
+NORMS = [
+    NormShape(5, 7, 48),
+    NormShape(2, 3, 32, cell=4),
+    NormShape(6, 10, 16, cell=2, cell_out=2),
+    NormShape(6, 10, 32, cell=2, radius=4, cell_out=4),
+    NormShape(12, 9, 128),
+    NormShape(2, 2, 128),
+]
+
+
+@pytest.mark.parametrize("shape", NORMS, ids=str)
+def test_the_plain_norm_is_an_instance_norm_with_its_style_and_padding(shape: NormShape) -> None:
+    x, style = torch.randn(shape.shape) * 3 + 5, torch.randn(2 * shape.channels)
+    picture = pixels_from_cells(x, shape.cell).permute(2, 0, 1)[None]
+    scale, shift = style.view(2, 1, -1, 1, 1)
+    normed = functional.instance_norm(picture, eps=NORM_EPSILON) * scale
+    expected = {"plain": (normed + shift).relu(), "centered": (normed + shift).relu() - shift.relu(), "add": normed}
+    other = torch.randn(shape.shape_out)
+    for kind, result in expected.items():
+        padded = functional.pad(result, (shape.radius,) * 4, mode="reflect")[0].permute(1, 2, 0)
+        cells = cells_from_pixels(padded, shape.cell_out) + (other if kind == "add" else 0)
+        found = plain_norm(x, shape, style, kind, other if kind == "add" else None)  # type: ignore[arg-type]
+        assert found.shape == shape.shape_out and found.is_contiguous()
+        torch.testing.assert_close(found, cells, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("level", [0.0, -3.0, 6e4])
+def test_a_norm_of_a_flat_picture_is_zero(level: float) -> None:
+    shape = NORMS[0]
+    x = torch.full(shape.shape, level, dtype=torch.float16)
+    result = plain_norm(x, shape, torch.ones(2 * shape.channels), "centered", None)
+    assert result.abs().max() == 0
+
+
+def check_fused_norms(device: str) -> None:
+    """The kernels against torch's operations."""
+    from vidstyle.backends.torch.fused import fused_norm
+
+    kinds: tuple[Kind, ...] = ("centered", "plain", "add")
+    large = [NormShape(180, 321, 48), NormShape(150, 130, 64, cell=2), NormShape(90, 160, 32, 2, 4, 4)]
+    for shape in NORMS + (large if device == "cuda" else []):
+        for dtype in (torch.float16, torch.float32, torch.bfloat16):
+            x = (torch.randn(shape.shape, device=device) * 3 + 50).to(dtype)
+            style = torch.randn(2 * shape.channels, device=device)
+            for kind in kinds[: 3 if shape.cell == shape.cell_out == 1 else 2]:
+                other = torch.randn(shape.shape_out, device=device).to(dtype) if kind == "add" else None
+                found = fused_norm(x, shape, style, kind, other).float()
+                expected = plain_norm(x, shape, style, kind, other).float()
+                torch.testing.assert_close(found, expected, atol=2e-4, rtol=torch.finfo(dtype).eps * 2)
+            flat_one = torch.full(shape.shape, 7.0, device=device, dtype=dtype)
+            assert fused_norm(flat_one, shape, style, "centered", None).abs().max() == 0
+
+
+def test_the_fused_norm_computes_what_the_plain_one_does() -> None:
+    pytest.importorskip("triton", reason="Triton comes with torch's CUDA builds")
+    code = "import test_torch_backend; test_torch_backend.check_fused_norms('cpu')"
+    path = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=80)
+
+
+def test_without_triton_the_plain_norm_serves_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "vidstyle.backends.torch.fused", raising=False)
+    norm, name = choose_norm(fast_network(), FORMS[2], torch.float32, torch.device("cpu"))
+    assert norm is plain_norm
+    assert name.startswith("without Triton (")
+
+
+# Choosing the GPU
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="torch is built for CUDA")
+def test_a_gpu_without_cuda_in_torch_is_refused_in_a_sentence() -> None:
+    with pytest.raises(MissingDependency, match="gpu is 0, but PyTorch .* was built without CUDA; install the CUDA b"):
+        open_backend(program(FORMS[0], fast_network()), BackendOptions(backend="torch", gpu=0))
+
+
+def test_a_gpu_that_is_not_there_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadOption, match=r"gpu is 1, but PyTorch .* \(CUDA 13.0\) finds no NVIDIA GPU here"):
+        open_backend(program(FORMS[0], fast_network()), BackendOptions(backend="torch", gpu=1))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(BadOption, match="gpu is 2, but PyTorch sees 2 here, numbered from 0"):
+        open_backend(program(FORMS[0], fast_network()), BackendOptions(backend="torch", gpu=2))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch has a GPU")
+def test_without_a_gpu_it_is_the_reference_on_the_cpu() -> None:
+    with open_backend(program(FORMS[0], fast_network()), BackendOptions(backend="torch")) as backend:
+        assert type(backend) is TorchBackend
+        assert backend.description == f"PyTorch {torch.__version__} fp32 on cpu"
+
+
+# On a GPU
+
+
+def on_gpu(form: FrameForm, network: Network, precision: Precision = "auto") -> CudaBackend:
+    backend = open_backend(program(form, network), BackendOptions(backend="torch", gpu=0, precision=precision))
+    assert isinstance(backend, CudaBackend)
+    return backend
+
+
+@pytest.mark.needs_cuda
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+@pytest.mark.parametrize("form", FORMS, ids=described)
+@BOTH
+def test_a_gpu_paints_what_the_cpu_paints(shape: Architecture, form: FrameForm, precision: Precision) -> None:
+    network = trained_network(shape)
+    with on_gpu(form, network, precision) as backend:
+        for name in ("china", "coffee", "flower", "astronaut"):
+            planes = planes_from_rgb(photo(name, form.size), form)
+            expected = reference(form, network).run(planes, network.start)
+            assert worst_psnr(backend.run(planes, network.start), expected) >= (60 if precision == "fp32" else 40)
+
+
+@pytest.mark.needs_cuda
+@pytest.mark.parametrize("name", STYLES)
+def test_a_gpu_paints_hard_frames_in_half(name: str) -> None:
+    style = load_style(name)
+    network = network_of(style)
+    form = FrameForm(height=360, width=640, pixels="i420")
+    with on_gpu(form, network) as backend:
+        assert "fp16" in backend.description and "Triton" in backend.description
+        for what, rgb in hard_frames(form.size).items():
+            planes = planes_from_rgb(rgb, form)
+            found = worst_psnr(backend.run(planes, style.vector), reference(form, network).run(planes, style.vector))
+            assert found >= 40, f"{what}: {found:.1f} dB"
+
+
+@pytest.mark.needs_cuda
+def test_frames_on_a_gpu_come_back_as_themselves_in_any_order() -> None:
+    form, style = FrameForm(height=97, width=131), fast_style()
+    names = ("astronaut", "china", "coffee", "flower", "rocket", "chelsea")
+    frames = [planes_from_rgb(photo(name, form.size), form) for name in names]
+    with on_gpu(form, fast_network()) as backend:
+        assert backend.in_flight == 3
+        alone = [backend.run(planes, style) for planes in frames]
+        for start in (0, 3):
+            pending = {i: backend.submit(frames[i], style) for i in range(start, start + 3)}
+            with pytest.raises(VidstyleError, match="3 frames are under way"):
+                backend.submit(frames[0], style)
+            for i in reversed(pending):
+                assert worst_psnr(pending[i](), alone[i]) >= 60
+        assert len(backend.network_seconds(5)) == 5
+        backend.submit(frames[0], style)  # nobody waits for it
+    backend.close()
+
+
+@pytest.mark.needs_cuda
+def test_the_fused_norm_works_on_a_gpu() -> None:
+    check_fused_norms("cuda")
+    norm, name = choose_norm(fast_network(), FORMS[2], torch.float16, torch.device("cuda"))
+    assert norm is not plain_norm, name
