@@ -429,7 +429,7 @@ def activation_bytes(network: Network, form: FrameForm) -> int:
 
     net = CellNet(network, form, torch.float16, "meta", counting)
     planes = [torch.empty(shape, dtype=torch.uint8, device="meta") for shape in form.plane_shapes]
-    net(planes, torch.empty(network.architecture.style_size, device="meta"))
+    net.paint(planes, torch.empty(network.architecture.style_size, device="meta"), planes)
     return 2 * count
 
 
@@ -445,8 +445,9 @@ class CellsOnCpu(Backend):
 
     def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
         tensors = [torch.from_numpy(np.ascontiguousarray(plane)) for plane in planes]
-        results = tuple(plane.numpy() for plane in self._net(tensors, torch.from_numpy(style.copy())))
-        return lambda: results
+        results = [torch.empty_like(tensor) for tensor in tensors]
+        self._net.paint(tensors, torch.from_numpy(style.copy()), results)
+        return lambda: tuple(plane.numpy() for plane in results)
 
     def network_seconds(self, runs: int) -> list[float]:
         planes = tuple(np.zeros(shape, np.uint8) for shape in self.form.plane_shapes)

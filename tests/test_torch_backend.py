@@ -28,7 +28,7 @@ from torch.nn import functional
 from vidstyle.backends import open_backend
 from vidstyle.backends.base import Program
 from vidstyle.backends.torch.cells import CellNet, in_cells
-from vidstyle.backends.torch.gpu import CudaBackend, choose_norm
+from vidstyle.backends.torch.gpu import CudaBackend, choose_net
 from vidstyle.backends.torch.norm import Kind, NormShape, cells_from_pixels, pixels_from_cells, plain_norm
 from vidstyle.backends.torch.reference import TorchBackend
 from vidstyle.errors import BadOption, MissingDependency, VidstyleError
@@ -64,7 +64,9 @@ def reference(form: FrameForm, network: Network) -> TorchBackend:
 
 def painted(net: CellNet, planes: Planes, style: NDArray[np.float32]) -> Planes:
     tensors = [torch.from_numpy(np.ascontiguousarray(plane)) for plane in planes]
-    return tuple(plane.numpy() for plane in net(tensors, torch.from_numpy(style.copy())))
+    results = [torch.full_like(tensor, 99) for tensor in tensors]
+    net.paint(tensors, torch.from_numpy(style.copy()), results)
+    return tuple(plane.numpy() for plane in results)
 
 
 def hard_frames(size: tuple[int, int]) -> dict[str, NDArray[np.uint8]]:
@@ -191,14 +193,25 @@ def test_a_norm_of_a_flat_picture_is_zero(level: float) -> None:
     assert result.abs().max() == 0
 
 
-def check_fused_norms(device: str) -> None:
+def check_fused(device: str) -> None:
     """The kernels against torch's operations."""
-    from vidstyle.backends.torch.fused import fused_norm
+    from vidstyle.backends.torch.fused import FusedNet, fused_norm
+
+    for form in FORMS if device == "cuda" else FORMS[1:4]:
+        for network in (fast_network(), trained_network(PAPER))[: 1 if form is FORMS[2] and device == "cpu" else 2]:
+            planes = [torch.from_numpy(plane).to(device) for plane in planes_from_rgb(photo("china", form.size), form)]
+            style = torch.from_numpy(network.start.copy()).to(device)
+            found, expected = ([torch.full_like(plane, 99) for plane in planes] for _ in range(2))
+            FusedNet(network, form, torch.float32, device).paint(planes, style, found)
+            CellNet(network, form, torch.float32, device).paint(planes, style, expected)
+            for a, b in zip(found, expected, strict=True):
+                assert worst_psnr((a.cpu().numpy(),), (b.cpu().numpy(),)) >= 60
+        assert choose_net(network, form, torch.float16, torch.device(device))[0] is FusedNet
 
     kinds: tuple[Kind, ...] = ("centered", "plain", "add")
     large = [NormShape(180, 321, 48), NormShape(150, 130, 64, cell=2), NormShape(90, 160, 32, 2, 4, 4)]
     for shape in NORMS + (large if device == "cuda" else []):
-        for dtype in (torch.float16, torch.float32, torch.bfloat16):
+        for dtype in (torch.float16, torch.float32, torch.bfloat16)[: 3 if device == "cuda" else 1]:
             x = (torch.randn(shape.shape, device=device) * 3 + 50).to(dtype)
             style = torch.randn(2 * shape.channels, device=device)
             for kind in kinds[: 3 if shape.cell == shape.cell_out == 1 else 2]:
@@ -210,19 +223,19 @@ def check_fused_norms(device: str) -> None:
             assert fused_norm(flat_one, shape, style, "centered", None).abs().max() == 0
 
 
-def test_the_fused_norm_computes_what_the_plain_one_does() -> None:
+def test_the_fused_network_paints_what_the_plain_one_does() -> None:
     pytest.importorskip("triton", reason="Triton comes with torch's CUDA builds")
-    code = "import test_torch_backend; test_torch_backend.check_fused_norms('cpu')"
+    code = "import test_torch_backend; test_torch_backend.check_fused('cpu')"
     path = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=80)
 
 
-def test_without_triton_the_plain_norm_serves_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_triton_the_plain_network_serves_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delitem(sys.modules, "vidstyle.backends.torch.fused", raising=False)
-    norm, name = choose_norm(fast_network(), FORMS[2], torch.float32, torch.device("cpu"))
-    assert norm is plain_norm
+    kind, name = choose_net(fast_network(), FORMS[2], torch.float32, torch.device("cpu"))
+    assert kind is CellNet
     assert name.startswith("without Triton (")
 
 
@@ -309,7 +322,5 @@ def test_frames_on_a_gpu_come_back_as_themselves_in_any_order() -> None:
 
 
 @pytest.mark.needs_cuda
-def test_the_fused_norm_works_on_a_gpu() -> None:
-    check_fused_norms("cuda")
-    norm, name = choose_norm(fast_network(), FORMS[2], torch.float16, torch.device("cuda"))
-    assert norm is not plain_norm, name
+def test_the_fused_network_works_on_a_gpu() -> None:
+    check_fused("cuda")

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 CELL = 4
 """Side of the cells of pixels that go in and come out."""
-_INPUT_STEP = 1 / 256
+INPUT_STEP = 1 / 256
 """What a level of 0-255 is in the first convolution: a power of two keeps whole levels exact in 16 bits."""
 
 
@@ -56,7 +56,7 @@ class CellNet:
         folded[stem] = _stem(weights[stem], form, self.shape.unshuffle)
         folded[out] = in_cells(weights[out], out.upsample, CELL)
         self._weights = {conv: self._tensor(w).contiguous(memory_format=_LAST) for conv, w in folded.items()}
-        self._bias = self._tensor(np.tile(network.weights[f"{out.name}.bias"], CELL**2))
+        self._bias = torch.from_numpy(network.weights[f"{out.name}.bias"].copy()).to(self._device)
         self._colors = None
         if form.pixels != "rgb":
             matrix, offset = _planes_matrix(form)
@@ -66,11 +66,11 @@ class CellNet:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._device, self._dtype)
 
     @torch.no_grad()
-    def __call__(self, planes: list[Tensor], style: Tensor) -> list[Tensor]:
-        """The stylized planes.
+    def paint(self, planes: list[Tensor], style: Tensor, results: list[Tensor]) -> None:
+        """Write the stylized planes into ``results``.
 
-        ``planes`` are contiguous uint8 of ``form.plane_shapes``, ``style`` float32 of shape (style_size,),
-        both on the device. The results may be views of one another's memory.
+        ``planes`` and ``results`` are contiguous uint8 of ``form.plane_shapes``, ``style`` is float32 of shape
+        (style_size,), all on the device.
         """
         shape = self.shape
         styles = dict(zip(shape.normalised, torch.split(style, self._sizes), strict=True))
@@ -94,11 +94,11 @@ class CellNet:
         last, out = shape.up[-1], shape.out
         radius = 1 if out.upsample > 1 else out.kernel // 2
         x = normed(self._conv(x, last), last, "plain", radius, CELL // out.upsample)
-        return self._output(self._conv(x, out, self._bias))
+        self._output(self._conv(x, out), results)
 
-    def _conv(self, x: Tensor, conv: Conv, bias: Tensor | None = None) -> Tensor:
+    def _conv(self, x: Tensor, conv: Conv) -> Tensor:
         # A picture with channels last is what torch calls channels_last, seen as (1, channels, rows, columns).
-        y = functional.conv2d(x.permute(2, 0, 1)[None], self._weights[conv], bias, conv.stride)
+        y = functional.conv2d(x.permute(2, 0, 1)[None], self._weights[conv], stride=conv.stride)
         return y[0].permute(1, 2, 0).contiguous()
 
     def _input(self, planes: list[Tensor]) -> Tensor:
@@ -116,21 +116,23 @@ class CellNet:
         cells = torch.cat(pixels, 1) if len(pixels) > 1 else pixels[0]
         rows, columns = (side // CELL + 2 for side in self._size)
         centered = cells - torch.cat(middles).to(self._dtype)  # whole numbers, exact in 16 bits
-        return (centered * _INPUT_STEP).view(rows, columns, 3 * CELL**2)
+        return (centered * INPUT_STEP).view(rows, columns, 3 * CELL**2)
 
-    def _output(self, x: Tensor) -> list[Tensor]:
-        """The planes of cells (H/4, W/4, 48) of RGB before the sigmoid."""
+    def _output(self, x: Tensor, results: list[Tensor]) -> None:
+        """Write the planes of cells (H/4, W/4, 48) of RGB before bias and sigmoid."""
         form = self.form
-        rgb = torch.sigmoid(x.float()) * 255
+        rgb = torch.sigmoid(x.float() + self._bias.repeat(CELL**2)) * 255
         if self._colors is None:
-            return [pixels_from_cells(_levels(rgb), CELL)[: form.height, : form.width]]
+            results[0].copy_(pixels_from_cells(_levels(rgb), CELL)[: form.height, : form.width])
+            return
         matrix, offset = self._colors
         levels = _levels(torch.addmm(offset, rgb.flatten(0, 1), matrix).view(*x.shape[:2], -1))
         y, *chroma = torch.split(levels, [CELL**2, *_chroma_channels(form)], 2)
         rows, columns = form.chroma_size
         planes = [pixels_from_cells(y, CELL)[: form.height, : form.width, 0]]
         planes += [pixels_from_cells(plane, CELL // 2)[:rows, :columns] for plane in chroma]
-        return [plane.reshape(shape) for plane, shape in zip(planes, form.plane_shapes, strict=True)]
+        for result, plane in zip(results, planes, strict=True):
+            result.copy_(plane.view_as(result) if plane.is_contiguous() else plane.reshape(result.shape))
 
 
 _LAST = torch.channels_last
@@ -169,7 +171,7 @@ def _stem(weight: Floats, form: FrameForm, unshuffle: int) -> Floats:
         matrix, _ = rgb_from_yuv(form.matrix, form.full_range)
         split = cells.reshape(cells.shape[0], CELL**2, 3, *cells.shape[2:])
         cells = np.einsum("opcuv,cd->opduv", split, matrix).reshape(cells.shape)
-    return np.asarray(cells / 255 / _INPUT_STEP)
+    return np.asarray(cells / 255 / INPUT_STEP)
 
 
 def _planes_matrix(form: FrameForm) -> tuple[Floats, Floats]:

@@ -1,7 +1,8 @@
-"""The norm as two Triton kernels: one reads a picture and leaves its moments, one reads both and writes the result.
+"""All but the convolutions in Triton kernels: one for the pixels that come in, one for those that go out, two a norm.
 
-What the second one writes is padded and in the order in which the next convolution reads it, so nothing is
-copied in between. Both are bounded by memory: a pixel is read twice and written once.
+A norm's first kernel reads a picture and leaves its moments, the second reads both and writes the result, padded
+and in the order in which the next convolution reads it: a pixel is read twice and written once, and nothing is
+copied in between.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from vidstyle.backends.torch.cells import CELL, INPUT_STEP, CellNet
 from vidstyle.backends.torch.norm import Kind, NormShape
-from vidstyle.networks import NORM_EPSILON
+from vidstyle.color import yuv_from_rgb
+from vidstyle.frame import FrameForm
+from vidstyle.networks import NORM_EPSILON, Network
 
 VERSION = str(triton.__version__)
 """Of Triton."""
@@ -23,7 +27,59 @@ _PARTS = 64
 """Most parts of which moments are taken; every program of the second kernel reads them all."""
 _PROGRAMS = 512
 """About so many of the second kernel: four for each multiprocessor of a large GPU."""
+_SAMPLES = 1024
+"""Pixels whose mean stands for that of the frame: any number will do that is exact where the frame is flat."""
 _KINDS = {"centered": 0, "plain": 1, "add": 2}
+
+
+class FusedNet(CellNet):
+    """`CellNet` with everything between the convolutions in kernels of its own."""
+
+    def __init__(self, network: Network, form: FrameForm, dtype: torch.dtype, device: torch.device | str) -> None:
+        super().__init__(network, form, dtype, device, fused_norm)
+        matrix, offset = yuv_from_rgb(form.matrix, form.full_range)
+        self._constants = tuple(float(value) for value in (*matrix.ravel(), *offset))
+
+    def _input(self, planes: list[Tensor]) -> Tensor:
+        rows, columns = (side // CELL + 2 for side in self._size)
+        out = torch.empty((rows, columns, 3 * CELL**2), dtype=self._dtype, device=self._device)
+        pixels = out.numel() // 3
+        colors, strides = _three(planes)
+        _cells[(triton.cdiv(pixels, 512),)](
+            *colors,
+            self._sources[0],
+            self._sources[-1],
+            out,
+            pixels,
+            max(1, pixels // _SAMPLES),
+            INPUT_STEP,
+            first_stride=strides[0],
+            stride=strides[1],
+            samples=_SAMPLES,
+            tile=512,
+        )
+        return out
+
+    def _output(self, x: Tensor, results: list[Tensor]) -> None:
+        rows, columns = self.form.size
+        if self.form.pixels == "rgb":
+            _rgb[(triton.cdiv(rows * columns, 256),)](x, self._bias, results[0], rows, columns, x.shape[1], CELL, 256)
+            return
+        colors, strides = _three(results)
+        chroma = self.form.chroma_size
+        _yuv[(triton.cdiv(chroma[0] * chroma[1], 128),)](
+            x, self._bias, *colors, *self._constants, rows, columns, *chroma, x.shape[1], strides[1], CELL, 128
+        )
+
+
+def _three(planes: list[Tensor]) -> tuple[list[Tensor], tuple[int, int]]:
+    """Each color's first sample, and the samples from one to the next: of the first color, and of the others."""
+    flat = [plane.view(-1) for plane in planes]
+    if len(flat) == 3:
+        return flat, (1, 1)
+    if len(flat) == 2:
+        return [*flat, flat[1][1:]], (1, 2)
+    return [flat[0], flat[0][1:], flat[0][2:]], (3, 3)
 
 
 def fused_norm(x: Tensor, shape: NormShape, style: Tensor, kind: Kind, other: Tensor | None) -> Tensor:
@@ -163,3 +219,118 @@ def _normed(  # type: ignore[no-untyped-def]
             if kind == 0:
                 value -= tl.maximum(shift, 0.0)[None, :]
         tl.store(out + place, value.to(out.dtype.element_ty), mask=there)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _around_zero(plane, index, step, stride: tl.constexpr, pixel, there, sample, sampled):  # type: ignore[no-untyped-def]
+    source = tl.load(index + sample, mask=sampled, other=0)
+    levels = tl.load(plane + source * stride, mask=sampled, other=0).to(tl.float32)
+    middle = tl.floor(tl.sum(levels, 0) / tl.sum(sampled.to(tl.float32), 0) + 0.5)
+    source = tl.load(index + pixel, mask=there, other=0)
+    return (tl.load(plane + source * stride, mask=there, other=0).to(tl.float32) - middle) * step
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _cells(  # type: ignore[no-untyped-def]
+    first,
+    second,
+    third,
+    first_index,
+    index,
+    out,
+    pixels,
+    apart,
+    step,
+    first_stride: tl.constexpr,
+    stride: tl.constexpr,
+    samples: tl.constexpr,
+    tile: tl.constexpr,
+):
+    """Pixels of the padded frame, cell by cell, around 0; each program takes the same samples for the mean."""
+    pixel = tl.program_id(0) * tile + tl.arange(0, tile)
+    there = pixel < pixels
+    sample = tl.arange(0, samples) * apart
+    sampled = sample < pixels
+    kind = out.dtype.element_ty
+    place = out + pixel.to(tl.int64) * 3
+    value = _around_zero(first, first_index, step, first_stride, pixel, there, sample, sampled)
+    tl.store(place, value.to(kind), mask=there)
+    value = _around_zero(second, index, step, stride, pixel, there, sample, sampled)
+    tl.store(place + 1, value.to(kind), mask=there)
+    value = _around_zero(third, index, step, stride, pixel, there, sample, sampled)
+    tl.store(place + 2, value.to(kind), mask=there)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _level(x, bias, color: tl.constexpr, row, column, columns, there, cell: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The level, 0-255 and not rounded, of pixels of one color; ``columns`` counts cells."""
+    place = ((row // cell) * columns + column // cell).to(tl.int64) * (3 * cell * cell)
+    place += ((row % cell) * cell + column % cell) * 3 + color
+    value = tl.load(x + place, mask=there, other=0.0).to(tl.float32) + tl.load(bias + color)
+    return 255.0 / (1.0 + tl.exp(-value))
+
+
+@triton.jit
+def _put(place, level, there):  # type: ignore[no-untyped-def]
+    level = tl.minimum(tl.maximum(tl.floor(level + 0.5), 0.0), 255.0)
+    tl.store(place, level.to(tl.int32).to(tl.uint8), mask=there)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _rgb(x, bias, out, rows, columns, wide, cell: tl.constexpr, tile: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Interleaved RGB of ``rows`` x ``columns`` pixels from cells in lines of ``wide``."""
+    pixel = tl.program_id(0) * tile + tl.arange(0, tile)
+    there = pixel < rows * columns
+    row, column = pixel // columns, pixel % columns
+    place = out + pixel.to(tl.int64) * 3
+    _put(place, _level(x, bias, 0, row, column, wide, there, cell), there)
+    _put(place + 1, _level(x, bias, 1, row, column, wide, there, cell), there)
+    _put(place + 2, _level(x, bias, 2, row, column, wide, there, cell), there)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _yuv(  # type: ignore[no-untyped-def]
+    x,
+    bias,
+    first,
+    second,
+    third,
+    y_red,
+    y_green,
+    y_blue,
+    u_red,
+    u_green,
+    u_blue,
+    v_red,
+    v_green,
+    v_blue,
+    y_offset,
+    u_offset,
+    v_offset,
+    rows,
+    columns,
+    chroma_rows,
+    chroma_columns,
+    wide,
+    stride: tl.constexpr,
+    cell: tl.constexpr,
+    tile: tl.constexpr,
+):
+    """Four luma samples and one of each chroma from each 2x2 pixels."""
+    sample = tl.program_id(0) * tile + tl.arange(0, tile)
+    there = sample < chroma_rows * chroma_columns
+    top, left = (sample // chroma_columns) * 2, (sample % chroma_columns) * 2
+    u = tl.zeros((tile,), tl.float32)
+    v = tl.zeros((tile,), tl.float32)
+    for corner in tl.static_range(4):
+        row, column = top + corner // 2, left + corner % 2
+        red = _level(x, bias, 0, row, column, wide, there, cell)
+        green = _level(x, bias, 1, row, column, wide, there, cell)
+        blue = _level(x, bias, 2, row, column, wide, there, cell)
+        u += u_red * red + u_green * green + u_blue * blue
+        v += v_red * red + v_green * green + v_blue * blue
+        shown = there & (row < rows) & (column < columns)
+        luma = y_red * red + y_green * green + y_blue * blue + y_offset
+        _put(first + row.to(tl.int64) * columns + column, luma, shown)
+    _put(second + sample.to(tl.int64) * stride, u * 0.25 + u_offset, there)
+    _put(third + sample.to(tl.int64) * stride, v * 0.25 + v_offset, there)

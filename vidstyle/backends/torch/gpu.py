@@ -18,7 +18,6 @@ from torch import Tensor
 
 from vidstyle.backends.base import Backend, Pending, Program
 from vidstyle.backends.torch.cells import CellNet
-from vidstyle.backends.torch.norm import Norm, plain_norm
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.networks import Network
@@ -49,8 +48,8 @@ class CudaBackend(Backend):
         dtype = _TYPES[precision]
         try:
             with torch.cuda.device(device):  # Triton runs on the current one
-                norm, norm_name = choose_norm(program.network, program.form, dtype, device)
-                net = CellNet(program.network, program.form, dtype, device, norm)
+                kind, kind_name = choose_net(program.network, program.form, dtype, device)
+                net = kind(program.network, program.form, dtype, device)
                 torch.cuda.synchronize()  # the weights are there before another stream reads them
                 self._open_slots(net)
         except torch.OutOfMemoryError as error:
@@ -63,7 +62,7 @@ class CudaBackend(Backend):
         self._free.extend(self.slots)
         self.in_flight = len(self.slots)
         gpu = torch.cuda.get_device_name(device)
-        self.description = f"PyTorch {torch.__version__} {precision} on {gpu}, {norm_name}, frames: {self.in_flight}"
+        self.description = f"PyTorch {torch.__version__} {precision} on {gpu}, {kind_name}, frames: {self.in_flight}"
 
     def _open_slots(self, net: CellNet) -> None:
         for number in range(_IN_FLIGHT):
@@ -151,18 +150,14 @@ class Slot:
     def _record(self, net: CellNet) -> torch.cuda.CUDAGraph:
         planes, results = self._views(self._pixels_there), self._views(self._result)
 
-        def compute() -> None:
-            for result, plane in zip(results, net(planes, self._style_there), strict=True):
-                result.copy_(plane)
-
         with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
             for _ in range(_WARM_UP):
-                compute()
+                net.paint(planes, self._style_there, results)
             self.stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             # Other threads may use CUDA meanwhile, a decoder's for one.
             with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-                compute()
+                net.paint(planes, self._style_there, results)
         return graph
 
     def start(self, planes: Planes, style: NDArray[np.float32]) -> None:
@@ -188,14 +183,16 @@ class Slot:
         self.graph.reset()
 
 
-def choose_norm(network: Network, form: FrameForm, dtype: torch.dtype, device: torch.device) -> tuple[Norm, str]:
-    """The fused norm if it works here, else the plain one; and its name, for people.
+def choose_net(
+    network: Network, form: FrameForm, dtype: torch.dtype, device: torch.device
+) -> tuple[type[CellNet], str]:
+    """`FusedNet` if it works here, else `CellNet`; and its name, for people.
 
-    Triton comes with torch's CUDA builds for Linux, needs a C compiler, and does not know every GPU. So it paints
-    a small picture first, and the plain norm does too.
+    Triton comes with torch's CUDA builds for Linux, needs a C compiler, and does not know every GPU. So both
+    paint a small picture first.
     """
     try:
-        from vidstyle.backends.torch import fused
+        from vidstyle.backends.torch.fused import VERSION, FusedNet
 
         small = form.resized((36, 52))
         random = torch.Generator().manual_seed(0)
@@ -203,15 +200,17 @@ def choose_norm(network: Network, form: FrameForm, dtype: torch.dtype, device: t
             torch.randint(0, 256, shape, generator=random, dtype=torch.uint8).to(device) for shape in small.plane_shapes
         ]
         style = torch.from_numpy(network.start.copy()).to(device)
-        found, expected = (
-            CellNet(network, small, dtype, device, norm)(planes, style) for norm in (fused.fused_norm, plain_norm)
-        )
-        error = max(float((a.float() - b.float()).abs().mean()) for a, b in zip(found, expected, strict=True))
-        if not error < 1:  # level of 255
-            return plain_norm, f"without Triton {fused.VERSION}, which computes something else"
+        pictures = []
+        for kind in (FusedNet, CellNet):
+            results = [torch.full_like(plane, 99) for plane in planes]
+            kind(network, small, dtype, device).paint(planes, style, results)
+            pictures.append(results)
+        error = max(float((a.float() - b.float()).abs().mean()) for a, b in zip(*pictures, strict=True))
+        if error > 1:  # level of 255
+            return CellNet, f"without Triton {VERSION}, which paints something else"
     except Exception as error:  # a compiler's errors derive from nothing narrower
-        return plain_norm, f"without Triton ({_first_line(error)})"
-    return fused.fused_norm, f"Triton {fused.VERSION}"
+        return CellNet, f"without Triton ({_first_line(error)})"
+    return FusedNet, f"Triton {VERSION}"
 
 
 def _first_line(error: Exception) -> str:
