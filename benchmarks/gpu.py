@@ -122,6 +122,8 @@ def main() -> None:
     if not dry:
         check_gpu(options.gpu)
     device = torch.device("cpu") if dry else torch.device("cuda", options.gpu)
+    if not dry:
+        torch.cuda.set_device(device)  # events are of the current one
     name = options.name or ("dry-run" if dry else file_name(torch.cuda.get_device_name(device)))
     results = ResultFile(name, options.results)
     results.put("machine", "gpu", {**machine(device, options.gpu), "note": options.note, "dry_run": dry})

@@ -97,8 +97,8 @@ class CellNet:
         self._output(self._conv(x, out), results)
 
     def _conv(self, x: Tensor, conv: Conv) -> Tensor:
-        # A picture with channels last is what torch calls channels_last, seen as (1, channels, rows, columns).
-        y = functional.conv2d(x.permute(2, 0, 1)[None], self._weights[conv], stride=conv.stride)
+        # Seen as (1, channels, rows, columns) this is what torch calls channels_last, and the result is too.
+        y = functional.conv2d(x[None].permute(0, 3, 1, 2), self._weights[conv], stride=conv.stride)
         return y[0].permute(1, 2, 0).contiguous()
 
     def _input(self, planes: list[Tensor]) -> Tensor:
