@@ -18,9 +18,11 @@ class BuildKernels(build_ext):
             # The last three let loops become vector instructions: Python's own flags hold -fwrapv, under
             # which an index may wrap around, and nothing here reads errno or traps.
             flags = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden"]
-            flags += ["-fno-wrapv", "-fno-math-errno", "-fno-trapping-math"]
+            flags += ["-fno-wrapv", "-fno-math-errno", "-fno-trapping-math", "-pthread"]
         for extension in self.extensions:
             extension.extra_compile_args = flags
+            if "-pthread" in flags:
+                extension.extra_link_args = ["-pthread"]
         super().build_extensions()
 
 
@@ -50,7 +52,7 @@ setup(
             "vidstyle._kernels",
             sources=["kernels/module.cpp"],
             depends=sorted(glob("kernels/*.h") + glob("kernels/*.inl")),
-            optional=True,  # without a compiler vidstyle.ops falls back to NumPy and OpenCV
+            optional=True,  # without a compiler vidstyle.ops and vidstyle.warp fall back to NumPy and OpenCV
         )
     ],
     cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage},

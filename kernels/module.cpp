@@ -1,18 +1,22 @@
 // vidstyle._kernels: the kernels as functions on buffers. Arguments are checked here, once, so that no
-// call from Python can reach outside a buffer; the work runs without the GIL, on the caller's thread.
+// call from Python can reach outside a buffer; the work runs without the GIL, on the caller's thread and,
+// where asked for, on others that end with the call.
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "enlarge.h"
 #include "rows.h"
+#include "warp_plane.h"
 
 namespace {
 
@@ -23,6 +27,7 @@ using vidstyle::GuideKind;
 using vidstyle::Rows;
 using vidstyle::Source;
 using vidstyle::Target;
+using vidstyle::Warp;
 
 constexpr Py_ssize_t kMaxSide = 1 << 20;
 constexpr Py_ssize_t kMaxChannels = 4;
@@ -157,6 +162,130 @@ void enlarge_checked(PyObject* args, PyObject* kwargs) {
   vidstyle::enlarge(styled, small_guide, guide, out, fit, rows);
 }
 
+// An array of one plane or of its small fields, held as long as this lives. The strides of axes of length 1
+// say nothing; here they are what they would be in memory without gaps.
+class Array {
+ public:
+  Array(PyObject* object, bool writable, const char* format, std::size_t size, const char* what)
+      : what_(what), size_(static_cast<Py_ssize_t>(size)) {
+    const int flags = PyBUF_STRIDES | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(object, &view_, flags) != 0) throw Raised{};
+    const char* found = view_.format == nullptr ? "B" : view_.format;
+    if (view_.itemsize != size_ || std::strcmp(found, format) != 0)
+      fail("aligned and of type " + std::string(format));  // what is not aligned has another format
+    if (view_.ndim != 2 && view_.ndim != 3) fail("of 2 or 3 dimensions");
+    for (int i = 0; i < view_.ndim; ++i) {
+      const Py_ssize_t most = i < 2 ? kMaxSide : kMaxChannels;
+      if (view_.shape[i] < 1 || view_.shape[i] > most)
+        fail("at least 1 and at most 1048576 pixels long and wide, of at most 4 channels");
+      if (view_.strides[i] % size_ != 0) fail("aligned");
+    }
+    if (reinterpret_cast<std::uintptr_t>(view_.buf) % size != 0) fail("aligned");
+  }
+  Array(const Array&) = delete;
+  Array& operator=(const Array&) = delete;
+  ~Array() { release(); }
+
+  int height() const { return static_cast<int>(view_.shape[0]); }
+  int width() const { return static_cast<int>(view_.shape[1]); }
+  int channels() const { return view_.ndim == 2 ? 1 : static_cast<int>(view_.shape[2]); }
+  bool same_shape(const Array& other) const {
+    return height() == other.height() && width() == other.width() && channels() == other.channels();
+  }
+
+  // Numbers from one pixel, channel and row to the next.
+  Py_ssize_t channel() const { return channels() > 1 ? view_.strides[2] / size_ : 1; }
+  Py_ssize_t step() const { return width() > 1 ? view_.strides[1] / size_ : channels(); }
+  Py_ssize_t row() const { return height() > 1 ? view_.strides[0] / size_ : width() * channels(); }
+
+  template <class Number>
+  Channel<Number> first() const {
+    return {static_cast<Number*>(view_.buf), height(), width(), row(), step()};
+  }
+  template <class Byte>
+  vidstyle::Picture<Byte> picture() const {
+    return {first<Byte>(), channels(), channel()};
+  }
+  template <class Number>
+  vidstyle::Remembered<Number> remembered() const {
+    if (width() > 1 && step() != 1) fail("side by side within a row of a channel");
+    return {static_cast<Number*>(view_.buf), row(), channel()};
+  }
+
+  bool overlaps(const Array& other) const {
+    const auto [begin, end] = extent();
+    const auto [from, to] = other.extent();
+    return begin < to && from < end;
+  }
+
+  // Not const: releases what is held, for a constructor that throws has no destructor.
+  [[noreturn]] void fail(const std::string& wrong) {
+    release();
+    raise(PyExc_ValueError, std::string(what_) + " must be " + wrong);
+  }
+  [[noreturn]] void fail(const std::string& wrong) const {
+    raise(PyExc_ValueError, std::string(what_) + " must be " + wrong);
+  }
+
+ private:
+  void release() {
+    if (view_.obj != nullptr) PyBuffer_Release(&view_);
+  }
+  std::pair<std::uintptr_t, std::uintptr_t> extent() const {
+    auto begin = reinterpret_cast<std::uintptr_t>(view_.buf), end = begin + static_cast<std::uintptr_t>(size_);
+    for (int i = 0; i < view_.ndim; ++i) {
+      const Py_ssize_t length = (view_.shape[i] - 1) * view_.strides[i];
+      (length < 0 ? begin : end) += static_cast<std::uintptr_t>(length);
+    }
+    return {begin, end};
+  }
+
+  const char* what_;
+  Py_ssize_t size_;
+  Py_buffer view_{};
+};
+
+void warp_blend_checked(PyObject* args, PyObject* kwargs) {
+  static const char* names[] = {"new",     "memory",  "flow",  "weight", "gain", "shown",
+                                "updated", "threads", "level", nullptr};
+  PyObject *new_object, *memory_object, *flow_object, *weight_object, *shown_object, *updated_object;
+  double gain;
+  int threads = 1;
+  const char* level = nullptr;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOdOO|iz", const_cast<char**>(names), &new_object,
+                                   &memory_object, &flow_object, &weight_object, &gain, &shown_object,
+                                   &updated_object, &threads, &level))
+    throw Raised{};
+  if (!(std::fabs(gain) <= 1000)) raise(PyExc_ValueError, "gain must lie between -1000 and 1000");
+  if (threads < 1) raise(PyExc_ValueError, "threads must be at least 1");
+  const Rows rows = rows_of_level(level);
+
+  const Array fresh(new_object, false, "B", 1, "new"), memory(memory_object, false, "H", 2, "memory");
+  const Array flow(flow_object, false, "f", 4, "flow"), weight(weight_object, false, "f", 4, "weight");
+  const Array shown(shown_object, true, "B", 1, "shown"), updated(updated_object, true, "H", 2, "updated");
+  for (const Array* array : {&memory, &shown, &updated}) {
+    if (!array->same_shape(fresh)) array->fail("as large as new");
+  }
+  if (flow.channels() != 2 || flow.channel() != 1 || flow.step() != 2)
+    flow.fail("of shape (h, w, 2), without gaps within a row");
+  if (weight.channels() != 1 || weight.step() != 1) weight.fail("of shape (h, w), without gaps within a row");
+  if (weight.height() != flow.height() || weight.width() != flow.width()) weight.fail("as large as flow");
+  for (const Array* out : {&shown, &updated}) {
+    for (const Array* other : {&fresh, &memory, &flow, &weight, &shown, &updated}) {
+      if (other != out && out->overlaps(*other)) out->fail("apart from all other arrays");
+    }
+  }
+  const Warp warp{fresh.picture<const std::uint8_t>(),
+                  memory.remembered<const std::uint16_t>(),
+                  flow.first<const float>(),
+                  weight.first<const float>(),
+                  static_cast<float>(gain),
+                  shown.picture<std::uint8_t>(),
+                  updated.remembered<std::uint16_t>()};
+  const Unlocked unlocked;
+  vidstyle::warp_plane(warp, threads, rows);
+}
+
 // Runs `work` and turns what it throws into Python exceptions; None where it throws nothing.
 template <class Work>
 PyObject* guarded(Work work) {
@@ -175,6 +304,10 @@ PyObject* guarded(Work work) {
 
 PyObject* enlarge(PyObject*, PyObject* args, PyObject* kwargs) {
   return guarded([&] { enlarge_checked(args, kwargs); });
+}
+
+PyObject* warp_blend(PyObject*, PyObject* args, PyObject* kwargs) {
+  return guarded([&] { warp_blend_checked(args, kwargs); });
 }
 
 PyObject* levels(PyObject*, PyObject*) {
@@ -196,6 +329,10 @@ PyMethodDef methods[] = {
     {"enlarge", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(enlarge)), METH_VARARGS | METH_KEYWORDS,
      "enlarge(styled, small_guide, guide, out, kind, epsilon, low, high, level=None)\n--\n\n"
      "Write into the arrays `out` the arrays `styled`, enlarged under a guide; see vidstyle.ops.enlarge."},
+    {"warp_blend", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(warp_blend)),
+     METH_VARARGS | METH_KEYWORDS,
+     "warp_blend(new, memory, flow, weight, gain, shown, updated, threads=1, level=None)\n--\n\n"
+     "Write into `shown` and `updated`; see vidstyle.warp.warp_blend."},
     {"levels", levels, METH_NOARGS,
      "levels()\n--\n\nInstruction sets that this processor can run, the one that is used last."},
     {nullptr, nullptr, 0, nullptr},

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "plane.h"
+#include "warp_row.h"
 
 #if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
 #define VS_X86 1
@@ -80,6 +81,7 @@ struct Rows {
   void (*apply)(const float* const*, const float* const*, const float*, const std::uint8_t*, int, std::uint8_t*);
   void (*halve)(const std::uint8_t*, const std::uint8_t*, int, std::uint8_t*);
   void (*luma)(const std::uint8_t*, int, std::uint8_t*);
+  WarpRows warp;
 };
 
 }  // namespace vidstyle
@@ -87,6 +89,7 @@ struct Rows {
 #define VS_LEVEL baseline
 #define VS_TARGET
 #include "rows.inl"
+#include "warp_rows.inl"
 #undef VS_LEVEL
 #undef VS_TARGET
 
@@ -95,22 +98,29 @@ struct Rows {
 #define VS_TARGET __attribute__((target("avx2,fma")))
 #define VS_AVX2
 #include "rows.inl"
+#include "warp_rows.inl"
 #undef VS_LEVEL
 #undef VS_TARGET
 
 #define VS_LEVEL avx512
 #define VS_TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
+#define VS_AVX512
 #include "rows.inl"
+#include "warp_rows.inl"
 #undef VS_LEVEL
 #undef VS_TARGET
 #undef VS_AVX2
+#undef VS_AVX512
 #endif
 
 namespace vidstyle {
 
 #define VS_ROWS(level)                                                                                            \
   {                                                                                                               \
-    #level, level::box_sum, level::box_product, level::model, level::expand, level::apply, level::halve, level::luma \
+    #level, level::box_sum, level::box_product, level::model, level::expand, level::apply, level::halve,           \
+        level::luma, {                                                                                            \
+      level::stretch, level::update, level::show, level::split2, level::split3, level::join2, level::join3        \
+    }                                                                                                             \
   }
 
 // The copies that this processor can run, the best one last.

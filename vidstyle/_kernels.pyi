@@ -1,4 +1,4 @@
-"""Compiled from ``kernels/``; `vidstyle.ops` is the face to use."""
+"""Compiled from ``kernels/``; `vidstyle.ops` and `vidstyle.warp` are the faces to use."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,17 @@ def enlarge(
     epsilon: float,
     low: float,
     high: float,
+    level: str | None = None,
+) -> None: ...
+def warp_blend(
+    new: NDArray[np.uint8],
+    memory: NDArray[np.uint16],
+    flow: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    gain: float,
+    shown: NDArray[np.uint8],
+    updated: NDArray[np.uint16],
+    threads: int = 1,
     level: str | None = None,
 ) -> None: ...
 def levels() -> tuple[str, ...]: ...
