@@ -9,10 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vidstyle.errors import BadModel, BadOption, ImageError, MissingDependency, VideoError, VidstyleError
-from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions
+from vidstyle.errors import (
+    BadModel,
+    BadOption,
+    EngineMismatch,
+    ImageError,
+    MissingDependency,
+    VideoError,
+    VidstyleError,
+)
+from vidstyle.options import BackendOptions, BuildOptions, ClipOptions, EncodeOptions, LookOptions, SmoothOptions
 
 if TYPE_CHECKING:
+    from vidstyle.build import build_engine
     from vidstyle.frame import Frame, FrameForm
     from vidstyle.stylize import Progress, RenderReport, Stylizer, render, stylize_stream
     from vidstyle.timeline import Timeline
@@ -23,8 +32,10 @@ __all__ = [
     "BackendOptions",
     "BadModel",
     "BadOption",
+    "BuildOptions",
     "ClipOptions",
     "EncodeOptions",
+    "EngineMismatch",
     "Frame",
     "FrameForm",
     "ImageError",
@@ -32,10 +43,12 @@ __all__ = [
     "MissingDependency",
     "Progress",
     "RenderReport",
+    "SmoothOptions",
     "Stylizer",
     "Timeline",
     "VideoError",
     "VidstyleError",
+    "build_engine",
     "render",
     "stylize_stream",
 ]
@@ -48,6 +61,7 @@ _LAZY = {
     "RenderReport": "vidstyle.stylize",
     "Stylizer": "vidstyle.stylize",
     "Timeline": "vidstyle.timeline",
+    "build_engine": "vidstyle.build",
     "render": "vidstyle.stylize",
     "stylize_stream": "vidstyle.stylize",
 }
