@@ -5,9 +5,15 @@ in the frame before. The picture remembered is warped along it and the new one i
 better the source itself warps. That is an average over time of textures that differ from frame to frame,
 and averages are flat; so what is shown is sharpened by just as much as it takes to give it the gradient
 energy of the frame as painted. What is remembered is not sharpened: fed back, that grows patterns.
+
+Beside the painted picture the source is remembered too, small and mixed by the very same weights. How far
+the memory may be trusted is read from that one: what it has not yet forgotten cannot hide in it, so neither
+a slow fade nor what a moving thing uncovers leaves a ghost that is taken for the scene.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,128 +21,220 @@ from numpy.typing import NDArray
 
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.options import SmoothOptions
-from vidstyle.warp import F32, U8, U16, remembered, warp_blend
+from vidstyle.warp import F32, SCALE, U8, U16, remembered, warp_blend
 
 FLOW_ROWS = 176
 """The flow is looked for at about so many rows. Less follows the picture worse (68 rows: a third more of the
-flicker is left), more costs time."""
+flicker is left), more costs time. Flows and the lengths below are in pixels of this small luma."""
+SMALLEST = 12
+"""DIS refuses pictures with fewer rows or columns; frames so small are not smoothed."""
 USUAL = 0.7
-"""The strength at which the numbers below hold."""
-KEPT = 0.75
+"""The strength at which the weights below hold."""
+KEPT = 0.8
 """Weight of the memory where all is well."""
 KEPT_STILL = 0.95
 """What it rises to where nothing moves, so that a still scene comes to rest."""
 RISE = 0.15
 """Share of the way that it rises in a frame."""
-TOLERANCE = 18.0
-"""Levels by which the source may differ from the warped one before; there the weight is down to 1/e."""
-STILL_FLOW = 0.3
-"""Pixels of the frame; less is no motion but the flow's own noise."""
+TOLERANCE = 6.0, 2.5, 24.0
+"""Levels by which the source may differ from its memory, there the weight is down to 1/e: in flat parts, so much
+more for each level of texture, at most. In texture even a flow that is right to half a pixel leaves a difference."""
+CONTRAST = 20.0
+"""Standard deviation, in levels, of a picture for which the levels here are meant. The network makes a painting of
+full contrast out of a picture of little, so in a darker one the same difference tells more: they shrink with it."""
+APART = 0.4, 0.08
+"""Pixels, and share of the squared length, by which the flows there and back may miss each other."""
+FLAT = 3.0
+"""Levels of texture below which that counts less and less: in a plain sky any flow is as good as another."""
+STILL_FLOW = 0.15
+"""Pixels a frame; less is no motion but the flow's own noise."""
 STILL_LEVELS = 2.0
 """What sensor noise leaves of the difference, averaged over 5 x 5 pixels of the small luma."""
-MOST_GAIN = 2.5
-CUT_LEVELS = 12.0
-CUT_WEIGHT = 0.35
-"""A cut: the small luma differs by more than `CUT_LEVELS`, and warped it fits in less than this share."""
-ENERGY_ROWS = 96
+FIRST_GAIN, LEAST_GAIN, MOST_GAIN = 0.2, 0.1, 2.5
+CUT_FIT, CUT_LEVELS = 0.3, 4.0
+"""A cut: the source fits its memory in less than this share, and the frame before differs by more levels."""
+STYLE_CUT = 0.35
+"""How far a style's vector may be from the one remembered, as a share of its length; more is another style. The
+shipped ones are 0.58 and more apart, and a fade of a second moves by 0.04 a frame."""
+STYLE_LAG = 0.08
+"""In the same measure: where the memory is down to 1/e, so that it keeps up with a style that fades."""
+ENERGY_ROWS = 40
 """So many rows are looked at for the gradient energy."""
 
 
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """What two sources in a row say about their painted frames."""
+
+    flow: F32
+    """Shape (h, w, 2), in pixels of the small luma: where each pixel was in the frame before."""
+    weight: F32
+    """Shape (h, w), in [0, 1]: how much of the memory is kept."""
+
+
 class Smoother:
-    """Smooths the frames of one video, in order. Use it from one thread at a time."""
+    """Smooths the frames of one video, in order.
+
+    `step` does it all. `look` and `blend` are its halves, which two threads may share: each half sees
+    every frame, in order, on one thread at a time.
+    """
 
     def __init__(self, form: FrameForm, options: SmoothOptions | None = None, *, threads: int = 1) -> None:
-        """``form`` is that of every frame, source and styled alike."""
+        """``form`` is that of every frame, source and styled alike. ``threads`` blend at once."""
         self.options = options or SmoothOptions()
         self.form = form
         strength = self.options.strength / USUAL
         self._kept = min(0.9, KEPT * strength)
-        self._kept_still = min(0.98, max(self._kept, KEPT_STILL * min(1.0, strength)))
-        self._divisor = max(1, round(min(form.size) / FLOW_ROWS))
+        self._kept_still = max(self._kept, KEPT_STILL * min(1.0, strength))
+        divisor = max(1, round(min(form.size) / FLOW_ROWS))
+        self._size = max(1, form.height // divisor), max(1, form.width // divisor)
+        self._x = np.arange(self._size[1], dtype=np.float32)
+        self._y = np.arange(self._size[0], dtype=np.float32)[:, None]
         self._threads = threads
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._luma: U8 | None = None
+        self._seen: F32 | None = None
+        self._style: F32 | None = None
+        self._cap = np.full(self._size, self._kept, np.float32)
         self._memory: list[U16] = []
         self._spare: list[U16] = []
-        self._cap: F32 | None = None
-        self._gain = 0.0
+        self._gain = FIRST_GAIN
         self.cuts = 0
-        """Scene cuts seen so far, the first frame not counted."""
+        """Cuts from scene to scene and from style to style so far."""
 
     def reset(self) -> None:
-        """Forget what was: the next frame is given back as it is."""
+        """Forget what was: the next frame is given back as it is. Not while another thread is at work here."""
         self._luma = None
 
-    def step(self, source: Planes, styled: Planes) -> Planes:
+    def step(self, source: Planes, styled: Planes, style: F32 | None = None) -> Planes:
         """The smoothed frame: new planes of the form, or ``styled`` itself where a scene begins.
 
-        ``source`` is what ``styled`` was made from. Neither is kept.
+        ``source`` is what ``styled`` was made from, and ``style`` the style's vector, if it may change: an
+        old style does not linger. Neither picture is kept.
         """
+        return self.blend(styled, self.look(source, style))
+
+    def look(self, source: Planes, style: F32 | None = None) -> Motion | None:
+        """How this source goes on from the one before; None where it does not: at the first frame and at a cut."""
+        if min(self._size) < SMALLEST:
+            return None
         luma = self._small_luma(source)
         before, self._luma = self._luma, luma
-        if before is None:
-            return self._begun(styled)
-        flow = self._flow.calc(luma, before, None)  # type: ignore[call-overload]  # the stubs want an array
-        weight, cut = self._weights(luma, before, flow)
-        if cut:
+        ease = self._ease(style)
+        if before is not None:
+            motion = self._motion(luma, before, ease) if ease > 0 else None
+            if motion is not None:
+                return motion
             self.cuts += 1
-            return self._begun(styled)
+        self._seen, self._style = luma.astype(np.float32), style
+        self._cap.fill(self._kept)
+        return None
+
+    def blend(self, styled: Planes, motion: Motion | None) -> Planes:
+        """The other half of `step`; ``motion`` is what `look` said of the source of ``styled``."""
+        if min(self._size) < SMALLEST:
+            return styled
+        if motion is None:
+            self._memory = [remembered(plane) for plane in styled]
+            self._spare = [np.empty_like(memory) for memory in self._memory]
+            return styled
         shown = tuple(np.empty(plane.shape, np.uint8) for plane in styled)
         for index, (new, memory, spare, out) in enumerate(zip(styled, self._memory, self._spare, shown, strict=True)):
             gain = self._gain if index == 0 else 0.0  # luma, or red, green and blue; chroma has no fine texture
-            warp_blend(new, memory, flow, weight, gain, out, spare, threads=self._threads)
+            warp_blend(new, memory, motion.flow, motion.weight, gain, out, spare, threads=self._threads)
         self._memory, self._spare = self._spare, self._memory
-        ratio = _energy(styled[0]) / max(_energy(shown[0]), 1e-6)
-        self._gain = float(np.clip(self._gain + 2 * (np.sqrt(ratio) - 1), 0, MOST_GAIN))
+        self._gain = fitting_gain(self._gain, styled[0], self._memory[0], shown[0])
         return shown
 
-    def _begun(self, styled: Planes) -> Planes:
-        self._memory = [remembered(plane) for plane in styled]
-        self._spare = [np.empty_like(memory) for memory in self._memory]
-        self._cap = None
-        self._gain = 0.0
-        return styled
+    def _ease(self, style: F32 | None) -> float:
+        """Share of the memory that a change of style leaves: 1 without one, 0 where the style is another one."""
+        before = self._style
+        if style is None or before is None or style is before:
+            return 1.0
+        away = float(np.linalg.norm(style - before)) / max(float(np.linalg.norm(style)), 1e-6)
+        if away > STYLE_CUT:
+            return 0.0
+        ease = float(np.exp(-((away / STYLE_LAG) ** 2)))
+        kept = self._kept * ease
+        self._style = style if away < 1e-3 else np.asarray(style + np.float32(kept) * (before - style), np.float32)
+        return ease
 
-    def _weights(self, luma: U8, before: U8, flow: F32) -> tuple[F32, bool]:
-        """How much of the memory is kept at each pixel of the small luma, and whether the scene is another one."""
-        height, width = luma.shape
-        x = np.arange(width, dtype=np.float32) + flow[..., 0]
-        y = np.arange(height, dtype=np.float32)[:, None] + flow[..., 1]
-        warped = cv2.remap(before, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        difference = cv2.subtract(warped, luma, dtype=cv2.CV_32F)
+    def _motion(self, luma: U8, before: U8, ease: float) -> Motion | None:
+        """None is a cut."""
+        assert self._seen is not None
+        flow = self._flow.calc(luma, before, None)  # type: ignore[call-overload]
+        back = self._flow.calc(before, luma, None)  # type: ignore[call-overload]
+        flow_x, flow_y = _channels(flow)
+        x, y = flow_x + self._x, flow_y + self._y
+        new = luma.astype(np.float32)
+        difference = _read(self._seen, x, y) - new
         residual = cv2.blur(np.abs(difference), (5, 5))
-        fit = np.exp(-((residual / TOLERANCE) ** 2))
+        texture = cv2.blur(cv2.absdiff(new, cv2.blur(new, (3, 3))), (5, 5))
+        contrast = float(np.clip(cv2.meanStdDev(luma)[1][0, 0] / CONTRAST, 0.05, 1))
+        flat, slope, most = TOLERANCE
+        misfit = (residual / np.minimum(contrast * flat + slope * texture, most)) ** 2
+        squared = flow_x * flow_x + flow_y * flow_y
+        back_x, back_y = _channels(_read(back, x, y))
+        apart = (back_x + flow_x) ** 2 + (back_y + flow_y) ** 2
+        misfit += apart / (APART[0] ** 2 + APART[1] * squared) * np.minimum(texture / FLAT, 1)
+        fit = cv2.exp(-np.minimum(misfit, 20))  # beyond it lie numbers that processors are slow at
+        height, width = self._size
         fit *= (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-        if float(fit.mean()) < CUT_WEIGHT and float(cv2.absdiff(luma, before).mean()) > CUT_LEVELS:
-            return fit, True
-        speed = (flow * flow).sum(-1) * self._divisor**2
+        step = float(cv2.norm(luma, before, cv2.NORM_L1)) / luma.size
+        if float(fit.mean()) < CUT_FIT and step > contrast * CUT_LEVELS:
+            return None
         # Noise has no sign that neighbours share; a change of the scene has.
         changed = np.abs(cv2.blur(difference, (5, 5)))
-        rest = ((speed < STILL_FLOW**2) & (changed < STILL_LEVELS)).astype(np.float32)
-        still = cv2.blur(rest, (5, 5)) > 0.9
-        flow[still] = 0
-        cap = np.full(luma.shape, self._kept, np.float32) if self._cap is None else self._cap
-        self._cap = np.where(still, cap + np.float32(RISE) * (self._kept_still - cap), np.float32(self._kept))
-        return np.asarray(self._cap * fit, np.float32), False
+        rest = ((squared < STILL_FLOW**2) & (changed < contrast * STILL_LEVELS)).astype(np.float32)
+        moving = (cv2.blur(rest, (5, 5)) <= 0.9).astype(np.float32)
+        risen = self._cap + np.float32(RISE) * (self._kept_still - self._cap)
+        self._cap = risen + (moving if ease > 0.95 else np.float32(1)) * (np.float32(self._kept) - risen)
+        weight = self._cap * fit * np.float32(ease)
+        self._seen = new + weight * difference
+        return Motion(np.asarray(cv2.merge((flow_x * moving, flow_y * moving)), np.float32), weight)
 
     def _small_luma(self, source: Planes) -> U8:
-        height, width = self.form.size
-        size = max(1, width // self._divisor), max(1, height // self._divisor)
         plane = source[0]
-        if size != (width, height):
-            plane = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
+        if self._size != self.form.size:
+            plane = np.asarray(cv2.resize(plane, self._size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
         if plane.ndim == 3:
-            plane = np.asarray(cv2.cvtColor(plane, cv2.COLOR_RGB2GRAY), np.uint8)
-        return np.ascontiguousarray(plane)
+            return np.asarray(cv2.cvtColor(plane, cv2.COLOR_RGB2GRAY), np.uint8)
+        return np.array(plane)  # the caller's may be overwritten
 
 
-def _energy(plane: NDArray[np.uint8]) -> float:
-    """Mean square of the gradient, on some of the rows; of green in rgb."""
+def fitting_gain(gain: float, new: U8, memory: U16, shown: U8) -> float:
+    """The gain that gives ``shown`` the gradient energy of ``new``, from what ``gain`` made of ``memory``.
+
+    Energy is a parabola of the gain, which this solves on some of the rows (of green in rgb).
+    """
+    wanted, soft, sharp = _gradients(new), _gradients(memory), _gradients(shown)
+    if wanted.size == 0:
+        return gain
+    soft *= np.float32(1 / SCALE)
+    sharp -= soft
+    missing = float(np.vdot(wanted, wanted)) - float(np.vdot(soft, soft))
+    cross, square = float(np.vdot(soft, sharp)), float(np.vdot(sharp, sharp))
+    if missing <= 0 or square <= 0:
+        return max(LEAST_GAIN, gain / 2)
+    times = (np.sqrt(cross * cross + square * missing) - cross) / square
+    return float(np.clip(gain * min(times, 3.0), LEAST_GAIN, MOST_GAIN))
+
+
+def _gradients(plane: NDArray[np.uint8] | NDArray[np.uint16]) -> F32:
+    """Differences to the right and downwards, on some of the rows."""
     luma = plane if plane.ndim == 2 else plane[..., 1]
     step = max(1, (luma.shape[0] - 1) // ENERGY_ROWS)
-    upper = luma[:-1:step, :-1].astype(np.int16)
-    if upper.size == 0:
-        return 0.0
-    right = luma[:-1:step, 1:] - upper
-    below = luma[1::step, :-1] - upper
-    return float(np.mean(right.astype(np.float32) ** 2 + below.astype(np.float32) ** 2))
+    upper = luma[:-1:step, :-1].astype(np.float32)
+    found = np.empty((2, *upper.shape), np.float32)
+    np.subtract(luma[:-1:step, 1:], upper, out=found[0])
+    np.subtract(luma[1::step, :-1][: len(upper)], upper, out=found[1])
+    return found
+
+
+def _channels(flow: NDArray[np.generic]) -> tuple[F32, F32]:
+    # `cv2.split` takes twenty times as long.
+    return np.asarray(cv2.extractChannel(flow, 0), np.float32), np.asarray(cv2.extractChannel(flow, 1), np.float32)
+
+
+def _read(picture: NDArray[np.generic], x: F32, y: F32) -> F32:
+    return np.asarray(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
