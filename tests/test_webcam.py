@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import repository
 from display import Webcam, difference, display
+from live_media import mjpeg_server
 from numpy.typing import NDArray
 
 from vidstyle.frame import Frame
@@ -167,6 +168,28 @@ def test_pause_holds_the_picture_and_styles_change_it_still(tmp_path: Path) -> N
         webcam.until(lambda: difference(webcam.shot()[BELOW], other[BELOW]) > 0.5, "it going on", 3)
         webcam.press("q")
         assert webcam.report()["style"] == "the_scream"
+
+
+@pytest.mark.slow
+def test_lost_source_is_told_and_its_last_picture_stays(tmp_path: Path) -> None:
+    with display(tmp_path) as screen, mjpeg_server(size=lambda: SIZE, rate=20) as server:
+        source = f"http://127.0.0.1:{server.port}/"
+        with Webcam(screen, "--source", source, folder=tmp_path) as webcam:
+            amber, below = (255, 190, 80), np.s_[300:]
+            webcam.until(lambda: webcam.shot()[BELOW].mean() > 20, "a picture")
+            server.stop()
+
+            def says_something() -> bool:
+                return bool((np.abs(webcam.shot()[below].astype(int) - amber).max(axis=2) < 40).sum() > 50)
+
+            webcam.until(says_something, "a word on the source", 8)
+            assert webcam.shot()[BELOW].mean() > 20, "the last picture is gone"
+            server.start()
+            webcam.until(lambda: not says_something(), "the source again", 12)
+            webcam.press("q")
+            report = webcam.report()
+    assert report["reconnects"] == 1
+    assert report["problems"] == []
 
 
 @pytest.mark.slow

@@ -73,6 +73,7 @@ class Loop:
     def run(self) -> None:
         """Go on until the source ends, the time is up, or somebody quits."""
         painter = self._painter
+        self._say(f"{self._report.source}  ·  {self._report.backend}", monotonic())
         while not self._is_over():
             shown = 0
             if not painter.is_full:

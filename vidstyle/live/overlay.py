@@ -21,7 +21,7 @@ _RED: Color = (60, 60, 240)
 _KEEP = 0.32
 """How much of the picture shines through a panel: white text on it has contrast on white, too."""
 _KEEP_HELP = 0.2
-_TEXT_OF_HEIGHT = 0.036
+_TEXT_OF_HEIGHT = 0.033
 _SMALLEST_TEXT, _LARGEST_TEXT = 12, 30
 _PANELS_KEPT = 16
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import sys
-from functools import cache
 from time import monotonic
 from types import TracebackType
-from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.errors import VideoError
+from vidstyle.live import x11
 
 _NO_WINDOW = (
     "record with `--record out.mp4 --no-window`, send it on with `--output rtmp://... --no-window`, "
@@ -24,6 +21,8 @@ _NO_WINDOW = (
 _LEAST, _MOST = (360, 640), (720, 1280)
 """Bounds, (height, width), of a window when it opens."""
 _KEYS_AT_ONCE = 8
+_TELL_SECONDS = (0.1, 0.3, 0.6, 1.0, 2.0)
+"""When Qt is told that the window is there, in case it has missed it."""
 _MANAGER_SECONDS = 0.3
 """How long a window manager may take to make a window full screen."""
 # Codes of X11, Windows and macOS.
@@ -63,6 +62,7 @@ class Window:
                 f"this OpenCV cannot open windows (opencv-python-headless cannot); install opencv-python, {_NO_WINDOW}"
             ) from error
         self._open = True
+        self._tell_at = [monotonic() + seconds for seconds in _TELL_SECONDS]
         self._before, self._by_hand, self._asked_at = self._size, False, 0.0
         self.full_screen = full_screen
 
@@ -117,6 +117,9 @@ class Window:
         """
         if self._full_screen and not self._by_hand and monotonic() - self._asked_at > _MANAGER_SECONDS:
             self._cover_screen()
+        if self._tell_at and monotonic() >= self._tell_at[0]:
+            self._tell_at.pop(0)
+            x11.tell_windows_that_they_are_shown()
         pressed: list[str] = []
         for _ in range(_KEYS_AT_ONCE):
             # With pollKey the drawing costs more processor time, and the wait here is for nothing else.
@@ -139,7 +142,7 @@ class Window:
     def _cover_screen(self) -> None:
         """Where no window manager makes a window full screen, as in a kiosk, do it by hand."""
         self._by_hand = True
-        screen = _screen_size()
+        screen = x11.screen_size()
         if screen is not None and self.size == self._before != screen:
             self._place(screen)
 
@@ -167,69 +170,13 @@ def key_of(code: int) -> str | None:
 
 def check_display() -> None:
     """Raise `VideoError` where a window cannot be: Qt, which is below OpenCV on Linux, would end the process."""
-    if not _is_x11():
+    if not x11.is_in_use():
         return
     display = os.environ.get("DISPLAY", "")
     if not display:
         raise VideoError(f"there is no display to open a window on (DISPLAY is not set); {_NO_WINDOW}")
-    xcb = _xcb()
-    if xcb is None or display in _held:
-        return
-    connection = cast(int, xcb.xcb_connect(display.encode(), None))
-    if xcb.xcb_connection_has_error(connection):
-        xcb.xcb_disconnect(connection)
+    if not x11.answers(display):
         raise VideoError(f"the display {display} does not answer, so no window can be opened; {_NO_WINDOW}")
-    _held[display] = connection
-
-
-_held: dict[str, int] = {}
-"""Connections that stay open: a display that loses its last client starts anew, which Qt must not run into."""
-
-
-class _Screen(ctypes.Structure):
-    """The beginning of ``xcb_screen_t``."""
-
-    _fields_ = [("numbers", ctypes.c_uint32 * 5), ("width", ctypes.c_uint16), ("height", ctypes.c_uint16)]
-
-
-class _Screens(ctypes.Structure):
-    """``xcb_screen_iterator_t``."""
-
-    _fields_ = [("screen", ctypes.POINTER(_Screen)), ("rem", ctypes.c_int), ("index", ctypes.c_int)]
-
-
-def _is_x11() -> bool:
-    if sys.platform in ("win32", "darwin"):
-        return False
-    return os.environ.get("QT_QPA_PLATFORM", "") in ("", "xcb")
-
-
-def _screen_size() -> tuple[int, int] | None:
-    """``(height, width)`` of the X11 screen; None where nobody knows."""
-    connection, xcb = _held.get(os.environ.get("DISPLAY", "")), _xcb()
-    if connection is None or xcb is None or not _is_x11():
-        return None
-    screen = xcb.xcb_setup_roots_iterator(xcb.xcb_get_setup(connection)).screen.contents
-    return screen.height, screen.width
-
-
-@cache
-def _xcb() -> ctypes.CDLL | None:
-    try:
-        xcb = ctypes.CDLL("libxcb.so.1")  # Qt needs it, too
-    except OSError:
-        return None
-    xcb.xcb_connect.restype = xcb.xcb_get_setup.restype = ctypes.c_void_p
-    xcb.xcb_connect.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
-    for function in (
-        xcb.xcb_connection_has_error,
-        xcb.xcb_disconnect,
-        xcb.xcb_get_setup,
-        xcb.xcb_setup_roots_iterator,
-    ):
-        function.argtypes = [ctypes.c_void_p]
-    xcb.xcb_setup_roots_iterator.restype = _Screens
-    return xcb
 
 
 def _first_size(picture: tuple[int, int]) -> tuple[int, int]:
