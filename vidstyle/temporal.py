@@ -42,12 +42,14 @@ more for each level of texture, at most. In texture even a flow that is right to
 CONTRAST = 20.0
 """Standard deviation, in levels, of a picture for which the levels here are meant. The network makes a painting of
 full contrast out of a picture of little, so in a darker one the same difference tells more: they shrink with it."""
-APART = 0.4, 0.08
+APART = 0.7, 0.15
 """Pixels, and share of the squared length, by which the flows there and back may miss each other."""
 FLAT = 3.0
 """Levels of texture below which that counts less and less: in a plain sky any flow is as good as another."""
-STILL_FLOW = 0.15
-"""Pixels a frame; less is no motion but the flow's own noise."""
+STILL_FLOW = 0.08
+"""Pixels a frame, averaged over some frames; less is no motion but the flow's own noise."""
+STEADY = 0.2
+"""Share of the newest flow in that average."""
 STILL_LEVELS = 2.0
 """What sensor noise leaves of the difference, averaged over 5 x 5 pixels of the small luma."""
 FIRST_GAIN, LEAST_GAIN, MOST_GAIN = 0.2, 0.1, 2.5
@@ -92,10 +94,12 @@ class Smoother:
         self._y = np.arange(self._size[0], dtype=np.float32)[:, None]
         self._threads = threads
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow_back = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)  # does as well, for half
         self._luma: U8 | None = None
         self._seen: F32 | None = None
         self._style: F32 | None = None
         self._cap = np.full(self._size, self._kept, np.float32)
+        self._drift_x, self._drift_y = np.zeros((2, *self._size), np.float32)
         self._memory: list[U16] = []
         self._spare: list[U16] = []
         self._gain = FIRST_GAIN
@@ -128,6 +132,8 @@ class Smoother:
             self.cuts += 1
         self._seen, self._style = luma.astype(np.float32), style
         self._cap.fill(self._kept)
+        self._drift_x.fill(0)
+        self._drift_y.fill(0)
         return None
 
     def blend(self, styled: Planes, motion: Motion | None) -> Planes:
@@ -162,8 +168,8 @@ class Smoother:
     def _motion(self, luma: U8, before: U8, ease: float) -> Motion | None:
         """None is a cut."""
         assert self._seen is not None
-        flow = self._flow.calc(luma, before, None)  # type: ignore[call-overload]
-        back = self._flow.calc(before, luma, None)  # type: ignore[call-overload]
+        flow = np.asarray(self._flow.calc(luma, before, None), np.float32)  # type: ignore[call-overload]
+        back = np.asarray(self._flow_back.calc(before, luma, None), np.float32)  # type: ignore[call-overload]
         flow_x, flow_y = _channels(flow)
         x, y = flow_x + self._x, flow_y + self._y
         new = luma.astype(np.float32)
@@ -185,10 +191,13 @@ class Smoother:
             return None
         # Noise has no sign that neighbours share; a change of the scene has.
         changed = np.abs(cv2.blur(difference, (5, 5)))
-        rest = ((squared < STILL_FLOW**2) & (changed < contrast * STILL_LEVELS)).astype(np.float32)
+        self._drift_x += STEADY * (flow_x - self._drift_x)
+        self._drift_y += STEADY * (flow_y - self._drift_y)
+        drift = self._drift_x * self._drift_x + self._drift_y * self._drift_y
+        rest = ((drift < STILL_FLOW**2) & (squared < 0.25) & (changed < contrast * STILL_LEVELS)).astype(np.float32)
         moving = (cv2.blur(rest, (5, 5)) <= 0.9).astype(np.float32)
         risen = self._cap + np.float32(RISE) * (self._kept_still - self._cap)
-        self._cap = risen + (moving if ease > 0.95 else np.float32(1)) * (np.float32(self._kept) - risen)
+        self._cap = np.asarray(risen + (moving if ease > 0.95 else 1) * (self._kept - risen), np.float32)
         weight = self._cap * fit * np.float32(ease)
         self._seen = new + weight * difference
         return Motion(np.asarray(cv2.merge((flow_x * moving, flow_y * moving)), np.float32), weight)
@@ -231,10 +240,10 @@ def _gradients(plane: NDArray[np.uint8] | NDArray[np.uint16]) -> F32:
     return found
 
 
-def _channels(flow: NDArray[np.generic]) -> tuple[F32, F32]:
+def _channels(flow: F32) -> tuple[F32, F32]:
     # `cv2.split` takes twenty times as long.
     return np.asarray(cv2.extractChannel(flow, 0), np.float32), np.asarray(cv2.extractChannel(flow, 1), np.float32)
 
 
-def _read(picture: NDArray[np.generic], x: F32, y: F32) -> F32:
+def _read(picture: F32, x: F32, y: F32) -> F32:
     return np.asarray(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
