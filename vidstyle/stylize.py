@@ -174,19 +174,19 @@ class Stylizer:
         """The finished frame from what the network made of it."""
         frame, form, look = job.frame, job.frame.form, job.look
         if self._smooth is not None and self._smooth.flow:
-            styled = self._smoothed(self._smooth, job.work, styled)
+            styled = self._smoothed(self._smooth, job, styled)
         if job.work is not job.frame:
             styled = ops.enlarge(styled, job.work.planes, frame.planes, job.work.form, form)
         if look.preserve_color:
             styled = ops.keep_color(frame.planes, styled, form)
         return frame.with_planes(ops.mix(frame.planes, styled, look.strength))
 
-    def _smoothed(self, smooth: SmoothOptions, work: Frame, styled: Planes) -> Planes:
+    def _smoothed(self, smooth: SmoothOptions, job: Job, styled: Planes) -> Planes:
         from vidstyle.temporal import Smoother
 
-        if self._smoother is None or self._smoother.form != work.form:
-            self._smoother = Smoother(work.form, smooth)
-        return self._smoother.step(work.planes, styled)
+        if self._smoother is None or self._smoother.form != job.work.form:
+            self._smoother = Smoother(job.work.form, smooth)
+        return self._smoother.step(job.work.planes, styled, job.vector)
 
     def _work_size(self, form: FrameForm, height: int | None) -> tuple[int, int]:
         if height is None or height >= form.height:
