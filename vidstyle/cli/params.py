@@ -61,7 +61,7 @@ def style_option(command: F) -> F:
         "-s",
         "--style",
         metavar="NAME|FILE[:WEIGHT],...",
-        help="Shipped style, style file, or a blend such as great_wave:0.7,the_scream:0.3. [default: starry_night]",
+        help="Shipped style, style or engine file, or a blend: great_wave:0.7,the_scream:0.3.  [default: starry_night]",
     )(command)
 
 

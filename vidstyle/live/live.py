@@ -20,7 +20,7 @@ from vidstyle.live.report import LiveReport
 from vidstyle.live.screen import Screen
 from vidstyle.live.source import CaptureThread, Microphone, OnSound, Source
 from vidstyle.live.window import check_display
-from vidstyle.options import BackendOptions, EncodeOptions, LookOptions
+from vidstyle.options import BackendOptions, EncodeOptions, LookOptions, SmoothOptions
 from vidstyle.style import Style
 from vidstyle.stylize import Stylizer
 from vidstyle.video.sound import Sound
@@ -43,6 +43,7 @@ class Live:
         *,
         index: int = 0,
         look: LookOptions | None = None,
+        smooth: SmoothOptions | None = None,
         backend: BackendOptions | None = None,
         encode: EncodeOptions | None = None,
         options: LiveOptions | None = None,
@@ -60,7 +61,7 @@ class Live:
         events dealt with. The callbacks are called on the thread that calls `run`.
         """
         self._open_source, self._open_microphone, self._open_camera = open_source, open_microphone, open_camera
-        self._look, self._backend = look or LookOptions(), backend
+        self._look, self._smooth, self._backend = look or LookOptions(), smooth, backend
         self._encode = encode or EncodeOptions()
         self._options = options = options or LiveOptions()
         self._on_start, self._on_shown = on_start, on_shown
@@ -93,7 +94,9 @@ class Live:
         with ExitStack() as stack:
             if options.window:
                 check_display()  # before anything else takes its time
-            stylizer = stack.enter_context(Stylizer(self.controls.current, look=self._look, backend=self._backend))
+            stylizer = stack.enter_context(
+                Stylizer(self.controls.current, look=self._look, smooth=self._smooth, backend=self._backend)
+            )
             workers = stack.enter_context(ThreadPoolExecutor(1, "vidstyle-live"))
             wants_sound = self._open_microphone is None
             source = stack.enter_context(contextlib.closing(self._open_source(self._hear if wants_sound else None)))

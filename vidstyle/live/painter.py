@@ -66,7 +66,7 @@ class Painter:
             if engine is not None and not engine.card.dynamic:
                 raise BadOption(
                     f"{engine.path} was built for {engine.card.sizes()} alone, so its work size cannot follow a target "
-                    "of frames a second; build it with --smallest and --largest, or leave out --target-fps"
+                    "of frames a second; build it with --min and --max, or leave out --target-fps"
                 )
             least = 16 if engine is None else engine.card.smallest[0]
             self._pace = Pace(target_fps, min(form.height, stylizer.look.work_size or form.height), least=least)
