@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from vidstyle.options import BackendName, BackendOptions, LookOptions, Precision
+from vidstyle.options import BackendName, BackendOptions, LookOptions, Precision, SmoothOptions
 
 if TYPE_CHECKING:
     from vidstyle.style import Style
@@ -53,6 +53,21 @@ class StyleAt(click.ParamType[tuple[float, str]]):
         if not equals or not style.strip():
             self.fail(f"{value!r} is not a time and a style; write TIME=STYLE, like 0:05=the_scream", param, ctx)
         return Seconds().convert(time, param, ctx), style.strip()
+
+
+class SmoothCommand(click.Command):
+    """A command with `smooth_options`: ``--smooth`` takes the next word only if that is a number.
+
+    Else click would take the file name of ``vidstyle render --smooth IN OUT`` for the strength.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        options = args[: args.index("--")] if "--" in args else args
+        for index, word in enumerate(options):
+            following = options[index + 1] if index + 1 < len(options) else ""
+            if word == "--smooth" and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", following):
+                args[index] = f"--smooth={SmoothOptions().strength}"
+        return super().parse_args(ctx, args)
 
 
 def style_option(command: F) -> F:
@@ -104,6 +119,25 @@ def look_options(command: F) -> F:
     return command
 
 
+def smooth_options(command: F) -> F:
+    """``--smooth`` and ``--smooth-without``, for a `SmoothCommand`; see `smooth_from`."""
+    for option in (
+        click.option(
+            "--smooth-without",
+            type=click.Choice(["flow", "norms"]),
+            help="Smooth without following the motion (flow), or without averaging the network's statistics (norms).",
+        ),
+        click.option(
+            "--smooth",
+            type=click.FloatRange(0, 1),
+            metavar="[S]",
+            help="Take the flicker out: bare with strength 0.7, --smooth=0.3 less, --smooth=1 most.  [default: off]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def backend_options(command: F) -> F:
     """``--backend``, ``--precision`` and ``--threads``; see `backend_from`."""
     for option in (
@@ -140,6 +174,15 @@ def gpu_options(command: F) -> F:
 def look_from(strength: float, preserve_color: bool, work_size: int | None) -> LookOptions:
     """The options of `look_options` as the library takes them."""
     return LookOptions(strength=strength, preserve_color=preserve_color, work_size=work_size)
+
+
+def smooth_from(smooth: float | None, without: str | None) -> SmoothOptions | None:
+    """The options of `smooth_options` as the library takes them; None is no smoothing."""
+    if not smooth:
+        if without is not None:
+            raise click.UsageError("--smooth-without leaves out a part of --smooth; give --smooth too")
+        return None
+    return SmoothOptions(strength=smooth, flow=without != "flow", norms=without != "norms")
 
 
 def backend_from(

@@ -13,12 +13,15 @@ import click
 from vidstyle.cli.params import (
     Seconds,
     Size,
+    SmoothCommand,
     backend_from,
     backend_options,
     chosen_timeline,
     gpu_options,
     look_from,
     look_options,
+    smooth_from,
+    smooth_options,
     style_option,
     timeline_options,
 )
@@ -37,12 +40,13 @@ if TYPE_CHECKING:
     from vidstyle.stylize import Progress, RenderReport
 
 
-@click.command()
+@click.command(cls=SmoothCommand)
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
 @style_option
 @timeline_options
 @look_options
+@smooth_options
 @click.option("--size", type=Size(), help="Size of the output.  [default: that of the input]")
 @click.option("--start", type=Seconds(), default=0.0, help="Begin at this time: seconds, m:ss or h:mm:ss.")
 @click.option("--end", type=Seconds(), help="End at this time.")
@@ -86,6 +90,8 @@ def render(
     strength: float,
     preserve_color: bool,
     work_size: int | None,
+    smooth: float | None,
+    smooth_without: str | None,
     size: tuple[int, int | None] | None,
     start: float,
     end: float | None,
@@ -115,6 +121,7 @@ def render(
             chosen_timeline(style, style_at, fade),
             size=size,
             look=look_from(strength, preserve_color, work_size),
+            smooth=smooth_from(smooth, smooth_without),
             backend=backend_from(backend, precision, threads, gpu, rebuild),
             encode=EncodeOptions(codec=codec, crf=crf, preset=preset, pixel_format=pixel_format, encoder=encoder),
             clip=ClipOptions(start=start, end=end, skip_errors=skip_errors, decoder=decoder),
