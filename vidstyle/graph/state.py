@@ -9,6 +9,9 @@ With ``m`` and ``v`` for the mixed mean and variance, and ``norm`` for the norm 
 so that the norm stays the one operation that libraries know, and the style's scale and shift take up
 ``a`` and ``b``: nothing more is done to any pixel. And the frame's own statistics need no sums over the
 picture. The norm is a line, ``x = own m + sqrt(own v + eps) * norm(x)``, which some of its points give.
+
+``m`` is ``alpha * m of the state + (1 - alpha) * own m``, and so is ``v``; but where the two are so far apart that
+they are hardly of one scene, and in flat pictures, ``alpha`` falls to 0 for that channel.
 """
 
 from __future__ import annotations
@@ -29,10 +32,14 @@ _STEP = 8
 _POINTS = 6
 """Rows and columns of points at least, where the picture has them."""
 _PRIOR = 1e-4
-"""Where the points lie in one place they give no line; this much of the remembered slope decides then."""
-_FARTHEST = 4.0
-"""Standard deviations by which a norm may be off its own mean. A flat frame that turns brighter has none, and
-would be off by hundreds, layer after layer."""
+"""Where the points lie in one place they give no line; so much of that of a flat picture decides then."""
+_FLAT = 60.0
+"""Full weight from a variance of 2 / `_FLAT` on, none below half of that; pictures that are not flat have 0.1 to
+1000. A flat frame that turns brighter would be off by hundreds of standard deviations, layer after layer."""
+_ALIKE = 8.0
+"""Full weight where one variance is at least 2 / `_ALIKE` of the other, none below half of that."""
+_NEAR = 0.5
+"""Full weight where the means are up to 1 / `_NEAR` standard deviations apart, none from twice that on."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +98,16 @@ class NormMemory:
         # the operations on pictures, and compute them once for each pixel.
         mean_before, variance_before = self._before[conv]
         power_before = w.node("Add", variance_before, self._exact(NORM_EPSILON))
-        mean, power = self._own(x, normed, conv, power_before)
+        mean, power = self._own(x, normed, conv)
         if conv is self._stem:
             mean = w.node("Add", mean, self._left_out)
-        change = w.node("Mul", w.node("Sub", mean_before, mean), self._alpha)
-        mixed = w.node("Add", power, w.node("Mul", w.node("Sub", power_before, power), self._alpha))
+        alpha = w.node("Mul", self._alpha, self._likeness(mean_before, power_before, mean, power))
+        change = w.node("Mul", w.node("Sub", mean_before, mean), alpha)
+        mixed = w.node("Add", power, w.node("Mul", w.node("Sub", power_before, power), alpha))
         self._after += [w.node("Add", mean, change), w.node("Sub", mixed, self._exact(NORM_EPSILON))]
 
         a = w.node("Sqrt", w.node("Div", power, mixed))
-        b = w.node("Clip", w.node("Div", change, w.node("Sqrt", mixed)), *map(self._exact, (-_FARTHEST, _FARTHEST)))
+        b = w.node("Div", change, w.node("Sqrt", mixed))
         scale, shift = self._style[conv]
         offset = w.node("Neg", w.node("Mul", scale, b))
         vectors = (
@@ -110,7 +118,7 @@ class NormMemory:
         )
         return Moved(*(w.node("Reshape", w.rounded(vector), w.integers(1, -1, 1, 1)) for vector in vectors))
 
-    def _own(self, x: str, normed: str, conv: Conv, power_before: str) -> tuple[str, str]:
+    def _own(self, x: str, normed: str, conv: Conv) -> tuple[str, str]:
         """Mean, and variance plus epsilon, of ``x``: the line through points of it and of its norm."""
         w = self._w
         # OpenVINO keeps float32 from an output back to the nearest convolution. With these two, that is the
@@ -119,16 +127,28 @@ class NormMemory:
         once = w.floats(np.ones((conv.outputs, 1, 1, 1)))
         x, y = (w.exact(w.node("Conv", t, once, group=conv.outputs, strides=steps)) for t in (x, normed))
         mean_x, mean_y, mean_xy, mean_yy = map(self._mean, (x, y, w.node("Mul", x, y), w.node("Mul", y, y)))
-        prior = self._exact(_PRIOR)
         covariance = w.node("Sub", mean_xy, w.node("Mul", mean_x, mean_y))
         variance = w.node("Sub", mean_yy, w.node("Mul", mean_y, mean_y))
         slope = w.node(
             "Div",
-            w.node("Add", covariance, w.node("Mul", w.node("Sqrt", power_before), prior)),
-            w.node("Add", variance, prior),
+            w.node("Add", covariance, self._exact(_PRIOR * math.sqrt(NORM_EPSILON))),
+            w.node("Add", variance, self._exact(_PRIOR)),
         )
         slope = w.node("Max", slope, self._exact(math.sqrt(NORM_EPSILON)))
         return w.node("Sub", mean_x, w.node("Mul", slope, mean_y)), w.node("Mul", slope, slope)
+
+    def _likeness(self, mean_before: str, power_before: str, mean: str, power: str) -> str:
+        """1 where both statistics are those of one scene, 0 where they are not or the picture is flat."""
+        w = self._w
+
+        def ramp(x: str, factor: float, start: float) -> str:
+            line = w.node("Add", w.node("Mul", x, self._exact(factor)), self._exact(start))
+            return w.node("Clip", line, self._exact(0.0), self._exact(1.0))
+
+        ratio = w.node("Div", w.node("Min", power, power_before), w.node("Max", power, power_before))
+        apart = w.node("Div", w.node("Abs", w.node("Sub", mean_before, mean)), w.node("Sqrt", power))
+        alike = w.node("Mul", ramp(ratio, _ALIKE, -1), ramp(apart, -_NEAR, 2))
+        return w.node("Mul", alike, ramp(power, _FLAT, -1))
 
     def finish(self) -> None:
         """Declare the output."""
