@@ -39,6 +39,7 @@ LEVELS = {
     "vidstyle.still": 2,
     "vidstyle.pipeline": 2,
     "vidstyle.temporal": 2,
+    "vidstyle.normshare": 2,
     "vidstyle.stylize": 3,
     "vidstyle.stylize_still": 3,
     "vidstyle.sheet": 3,

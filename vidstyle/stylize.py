@@ -20,6 +20,7 @@ from vidstyle import ops
 from vidstyle.errors import BadOption
 from vidstyle.frame import Frame, FrameForm, Pixels, Planes
 from vidstyle.gallery import default_style_name, load_blend, network_of
+from vidstyle.normshare import NormShare
 from vidstyle.options import (
     MAX_SIDE,
     BackendOptions,
@@ -87,6 +88,7 @@ class Stylizer:
         self._lock = threading.Lock()
         self._smooth = smooth if smooth is not None and smooth.strength > 0 else None
         self._smoother: Smoother | None = None
+        self._share = NormShare(self._smooth) if self._smooth is not None and self._smooth.norms else None
 
     @property
     def style(self) -> Style:
@@ -154,6 +156,7 @@ class Stylizer:
             network,
             form,
             lambda precision: onnx_from_network(network, form, precision=precision).SerializeToString(),
+            (lambda: onnx_from_network(network, form, state=True).SerializeToString()) if self._share else None,
         )
         return open_backend(program, self._options)
 
@@ -168,7 +171,11 @@ class Stylizer:
 
     def submit(self, job: Job) -> Callable[[], Planes]:
         """Start the network on a prepared frame; the function returned waits for its planes."""
-        return self.open(job.frame.form, job.look.work_size).submit(job.work.planes, job.vector)
+        backend = self.open(job.frame.form, job.look.work_size)
+        if self._share is None or not backend.remembers:
+            return backend.submit(job.work.planes, job.vector)
+        kept = self._share.next(job.work.planes, job.vector, backend.in_flight)
+        return backend.submit(job.work.planes, job.vector, kept=kept)
 
     def compose(self, job: Job, styled: Planes) -> Frame:
         """The finished frame from what the network made of it."""
