@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,9 @@ import numpy as np
 from vidstyle.errors import BadOption
 from vidstyle.flicker import (
     RGB,
+    Mask,
     Motion,
+    ghost,
     gradient_energy,
     is_cut,
     judged_motion,
@@ -27,20 +28,25 @@ from vidstyle.flicker import (
     structural_similarity,
     visible_pixels,
 )
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import FrameForm
 from vidstyle.options import BackendOptions, SmoothOptions, check_between
 from vidstyle.still import read_still
 from vidstyle.style import Style
 from vidstyle.stylize import Stylizer
+from vidstyle.temporal import Smoother
 from vidstyle.video.source import VideoSource
 
-MADE = ("pan", "zoom", "sprite", "still")
+MADE = ("pan", "zoom", "sprite", "still", "cut")
 """Clips that are made from the shipped photos."""
+MOVING = MADE[:3]
+"""Those of which E_warp says something."""
 PHOTOS = Path(__file__).parent / "training" / "photos"
 SENSOR_NOISE = 3.0
 """Levels, standard deviation, of the noise in the still and half-still probes."""
 WARM_UP = 5
 """Frames in which smoothing sets in; they are in no figure of sharpness and unrest."""
+GHOST_FRAMES = 4
+"""A thing's ghost is looked for where it was in the last so many frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +54,11 @@ class TemporalOptions:
     """What to measure."""
 
     clips: tuple[Path, ...] = ()
-    """Videos; their first frames are taken. None takes made clips alone."""
+    """Videos, of which the first frames are taken; the made clips of `MOVING` are measured in any case."""
     frames: int = 40
     """Of each clip."""
     rows: int = 360
-    """Height at which everything is measured."""
+    """Length of the shorter side at which everything is measured; a smaller video keeps its size."""
     smooth: tuple[SmoothOptions, ...] = (SmoothOptions(),)
     """Ways of smoothing to compare with none."""
     backend: BackendOptions = field(default_factory=BackendOptions)
@@ -82,17 +88,21 @@ class ClipResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoiseResult:
-    """A still with sensor noise, in one style, smoothed in one way or not at all."""
+class ProbeResult:
+    """What only made pictures tell, in one style, smoothed in one way or not at all."""
 
     style: str
     """Name of the style."""
     smooth: str
     """See `ClipResult.smooth`."""
     gain: float
-    """Unrest of what is painted over the unrest of the still."""
+    """A still with sensor noise: unrest of what is painted over that of the still."""
     half_still: float
     """Unrest, in levels, of the still half of a picture whose other half moves; without noise."""
+    ghost: float
+    """`vidstyle.flicker.ghost` of a thing that moves over a still picture, in levels, where it has just been."""
+    cut: float
+    """Mean difference, in levels, of the first frame after a cut from that frame unsmoothed."""
 
 
 @dataclass
@@ -101,27 +111,36 @@ class TemporalReport:
 
     clips: list[ClipResult] = field(default_factory=list)
     """One for each clip, style and way."""
-    noise: list[NoiseResult] = field(default_factory=list)
+    probes: list[ProbeResult] = field(default_factory=list)
     """One for each style and way."""
     backend: str = ""
     """What painted."""
 
     def ways(self) -> list[str]:
         """The ways of smoothing, ``none`` first."""
-        return list(dict.fromkeys(result.smooth for result in self.noise))
+        return list(dict.fromkeys(result.smooth for result in self.probes))
+
+    def source_error(self) -> float:
+        """E_warp of the clips themselves, mean over them."""
+        return _mean([result.warping_error for result in self.clips if result.smooth == "source"])
 
     def summary(self, way: str) -> dict[str, float]:
-        """Means over clips and styles: E_warp and noise gain over those of ``none``, sharpness, similarity."""
-        none = {(r.clip, r.style): r for r in self.clips if r.smooth == "none"}
-        calm = {r.style: r for r in self.noise if r.smooth == "none"}
-        chosen = [r for r in self.clips if r.smooth == way]
-        noise = [r for r in self.noise if r.smooth == way]
+        """Means over clips and styles. Those named ``..._ratio`` are over the same of ``none``, one by one."""
+        none = {(r.clip, r.style): r.warping_error for r in self.clips if r.smooth == "none"}
+        calm = {r.style: r for r in self.probes if r.smooth == "none"}
+        clips = [r for r in self.clips if r.smooth == way]
+        probes = [r for r in self.probes if r.smooth == way]
         return {
-            "warping_error": _mean([r.warping_error / none[r.clip, r.style].warping_error for r in chosen]),
-            "sharpness": _mean([r.sharpness for r in chosen]),
-            "similarity": _mean([r.similarity for r in chosen]),
-            "noise_gain": _mean([r.gain / calm[r.style].gain for r in noise]),
-            "half_still": _mean([r.half_still / max(calm[r.style].half_still, 1e-6) for r in noise]),
+            "warping_error": _mean([r.warping_error for r in clips]),
+            "warping_error_ratio": _mean([r.warping_error / none[r.clip, r.style] for r in clips]),
+            "sharpness": _mean([r.sharpness for r in clips]),
+            "similarity": _mean([r.similarity for r in clips]),
+            "noise_gain": _mean([r.gain for r in probes]),
+            "noise_gain_ratio": _mean([r.gain / calm[r.style].gain for r in probes]),
+            "half_still": _mean([r.half_still for r in probes]),
+            "half_still_ratio": _mean([r.half_still / max(calm[r.style].half_still, 1e-6) for r in probes]),
+            "ghost": _mean([r.ghost for r in probes]),
+            "cut": max((r.cut for r in probes), default=math.nan),
         }
 
 
@@ -133,7 +152,7 @@ def bench_temporal(
     if not styles:
         raise BadOption("there is no style to measure; give at least one")
     report = TemporalReport()
-    clips = [_read(path, options) for path in options.clips] + [made_clip(name, options) for name in MADE[:3]]
+    clips = [read_clip(path, options) for path in options.clips] + [made_clip(name, options) for name in MOVING]
     for clip in clips:
         for style in styles:
             if on_step:
@@ -141,8 +160,8 @@ def bench_temporal(
             _measure_clip(report, clip, style, options)
     for style in styles:
         if on_step:
-            on_step(f"noise in {style.name}")
-        _measure_noise(report, style, options)
+            on_step(f"noise, rest, ghosts and cuts in {style.name}")
+        _probe(report, style, options)
     return report
 
 
@@ -156,10 +175,13 @@ class Clip:
     """Of one size."""
     motions: list[Motion | None]
     """One for each pair; None is a cut."""
+    uncovered: list[Mask] = field(default_factory=list)
+    """Of the sprite: for each frame where it was a moment before and is no more."""
 
 
 def made_clip(name: str, options: TemporalOptions) -> Clip:
-    """A photo that moves by a law: ``pan``, ``zoom``, ``sprite`` (a picture over a still one), or a ``still``."""
+    """A photo that moves by a law: ``pan``, ``zoom``, ``sprite`` (a picture over a still one), or a ``still``;
+    or a ``cut`` in the middle, from one still to another."""
     rows, columns = options.rows, round(options.rows * 16 / 9 / 4) * 4
     size = rows, columns
     ground, sprite = _photo("china", 2 * rows), _photo("astronaut", rows // 2)[: rows // 2, : rows // 2]
@@ -168,6 +190,7 @@ def made_clip(name: str, options: TemporalOptions) -> Clip:
         "zoom": lambda i: _zoom(1.0 - 0.006 * i, ground.shape, size),
         "sprite": lambda i: np.array([[1, 0, 0.3 * columns], [0, 1, 0.3 * rows]]),
         "still": lambda i: np.array([[1, 0, 0.3 * columns], [0, 1, 0.3 * rows]]),
+        "cut": lambda i: np.array([[1, 0, 0.3 * columns], [0, 1, 0.3 * rows]]),
     }
     if name not in laws:
         raise BadOption(f"clip is {name!r}; there are {', '.join(MADE)}")
@@ -175,9 +198,11 @@ def made_clip(name: str, options: TemporalOptions) -> Clip:
     places = [(0.1 * columns + 4.3 * i, 0.3 * rows + 1.1 * i) for i in range(options.frames)]
     frames: list[RGB] = []
     covers = []
-    for matrix, place in zip(matrices, places, strict=True):
+    other = _photo("coffee", 2 * rows)
+    for i, (matrix, place) in enumerate(zip(matrices, places, strict=True)):
+        photo = other if name == "cut" and i >= options.frames // 2 else ground
         # The inverse map: where in the photo each pixel of the frame is read.
-        frame = np.asarray(cv2.warpAffine(ground, matrix, size[::-1], flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP))
+        frame = np.asarray(cv2.warpAffine(photo, matrix, size[::-1], flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP))
         cover = np.zeros(size, np.float32)
         if name == "sprite":
             shift = np.array([[1, 0, place[0]], [0, 1, place[1]]], np.float64)
@@ -192,8 +217,18 @@ def made_clip(name: str, options: TemporalOptions) -> Clip:
         step = np.subtract(places[i + 1], places[i])
         there = np.where(covers[i][..., None] > 0.5, step, there).astype(np.float32)
         back = np.where(covers[i + 1][..., None] > 0.5, -step, back).astype(np.float32)
-        motions.append(Motion(there, visible_pixels(there, back)))
-    return Clip(name, frames, motions)
+        cut = name == "cut" and i + 1 == options.frames // 2
+        motions.append(None if cut else Motion(there, visible_pixels(there, back)))
+    return Clip(name, frames, motions, _left(covers) if name == "sprite" else [])
+
+
+def _left(covers: Sequence[np.ndarray]) -> list[Mask]:
+    """For each frame what was covered in one of the last ones, and is no more."""
+    found = []
+    for i, cover in enumerate(covers):
+        before = np.any([other > 0 for other in covers[max(0, i - GHOST_FRAMES) : i + 1]], axis=0)
+        found.append(before & (cover == 0))
+    return found
 
 
 def _law_flow(first: np.ndarray, second: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -221,14 +256,14 @@ def _photo(name: str, rows: int) -> RGB:
     return np.asarray(cv2.resize(rgb, (max(columns, 2 * rows), rows), interpolation=cv2.INTER_CUBIC))
 
 
-def _read(path: Path, options: TemporalOptions) -> Clip:
+def read_clip(path: Path, options: TemporalOptions) -> Clip:
+    """The first frames of a video, and how they move as far as Farneback's method can tell."""
     frames: list[RGB] = []
     with VideoSource(path, pixels="rgb") as source:
-        height, width = source.form.size
-        rows = min(options.rows, height)
-        size = round(width * rows / height / 4) * 4, round(rows / 4) * 4
+        scale = min(1.0, options.rows / min(source.form.size))
+        height, width = (max(4, round(side * scale / 4) * 4) for side in source.form.size)
         for frame in source.frames():
-            frames.append(np.asarray(cv2.resize(frame.planes[0], size, interpolation=cv2.INTER_AREA)))
+            frames.append(np.asarray(cv2.resize(frame.planes[0], (width, height), interpolation=cv2.INTER_AREA)))
             if len(frames) == options.frames:
                 break
     if len(frames) < WARM_UP + 3:
@@ -237,66 +272,107 @@ def _read(path: Path, options: TemporalOptions) -> Clip:
     return Clip(path.stem, frames, motions)
 
 
-def _measure_clip(report: TemporalReport, clip: Clip, style: Style, options: TemporalOptions) -> None:
-    plain = _painted(report, clip.frames, style, None, options)
+def clip_result(clip: Clip, style: str, way: str, frames: Sequence[RGB], plain: Sequence[RGB]) -> ClipResult:
+    """The measures of a clip as ``frames``, which unsmoothed is ``plain``."""
     energy = _mean([gradient_energy(frame) for frame in plain[WARM_UP:]])
-    results = {"source": clip.frames, "none": plain}
-    for smooth in options.smooth:
-        results[way_name(smooth)] = _painted(report, clip.frames, style, smooth, options)
-    for way, frames in results.items():
-        report.clips.append(
-            ClipResult(
-                clip=clip.name,
-                style=style.name,
-                smooth=way,
-                warping_error=mean_warping_error(frames, clip.motions),
-                sharpness=_mean([gradient_energy(frame) for frame in frames[WARM_UP:]]) / energy,
-                similarity=_mean(
-                    [structural_similarity(a, b) for a, b in zip(frames[WARM_UP:], plain[WARM_UP:], strict=True)]
-                ),
-            )
-        )
+    pairs = list(zip(frames[WARM_UP:], plain[WARM_UP:], strict=True))
+    return ClipResult(
+        clip=clip.name,
+        style=style,
+        smooth=way,
+        warping_error=mean_warping_error(frames, clip.motions),
+        sharpness=_mean([gradient_energy(frame) for frame in frames[WARM_UP:]]) / energy,
+        similarity=_mean([structural_similarity(a, b) for a, b in pairs]),
+    )
 
 
-def _measure_noise(report: TemporalReport, style: Style, options: TemporalOptions) -> None:
-    count = max(options.frames, 24)
-    still = made_clip("still", replace(options, frames=1 + WARM_UP + 3)).frames[0]
+def ghost_of(clip: Clip, frames: Sequence[RGB], plain: Sequence[RGB]) -> float:
+    """What is left, in levels, of the sprite of ``clip`` where it has just been."""
+    found = [ghost(a, b, mask) for a, b, mask in zip(frames, plain, clip.uncovered, strict=True) if mask.any()]
+    return _mean(found[WARM_UP:])
+
+
+def _measure_clip(report: TemporalReport, clip: Clip, style: Style, options: TemporalOptions) -> None:
+    painted = _painted(report, clip.frames, style, options)
+    for way, frames in {"source": clip.frames, **painted}.items():
+        report.clips.append(clip_result(clip, style.name, way, frames, painted["none"]))
+
+
+def noisy_still(options: TemporalOptions) -> list[RGB]:
+    """A still as a sensor sees it: the same noise at each call."""
+    still = made_clip("still", replace(options, frames=WARM_UP + 3)).frames[0]
     random = np.random.default_rng(0)
-    noisy = [np.clip(np.rint(still + random.normal(0, SENSOR_NOISE, still.shape)), 0, 255) for _ in range(count)]
-    probe = [frame.astype(np.uint8) for frame in noisy]
+    noisy = (still + random.normal(0, SENSOR_NOISE, still.shape) for _ in range(max(options.frames, 24)))
+    return [np.clip(np.rint(frame), 0, 255).astype(np.uint8) for frame in noisy]
+
+
+def _half_still(options: TemporalOptions) -> list[RGB]:
+    """The right half pans, the left one rests."""
+    still = made_clip("still", replace(options, frames=WARM_UP + 3)).frames[0]
     middle = still.shape[1] // 2
-    halves = []
-    for i in range(count):  # the right half pans, the left one rests
+    frames = []
+    for i in range(max(options.frames, 24)):
         frame = still.copy()
         frame[:, middle:] = np.roll(still[:, middle:], 3 * i, axis=1)
-        halves.append(frame)
-    for smooth in (None, *options.smooth):
-        calm = _painted(report, probe, style, smooth, options)[count // 2 :]
-        half = _painted(report, halves, style, smooth, options)[count // 2 :]
-        # Strokes reach over the middle: what is near it may move.
-        resting = [frame[:, : middle * 3 // 4] for frame in half]
-        report.noise.append(
-            NoiseResult(
+        frames.append(frame)
+    return frames
+
+
+def _probe(report: TemporalReport, style: Style, options: TemporalOptions) -> None:
+    noise, half = noisy_still(options), _half_still(options)
+    sprite = made_clip("sprite", replace(options, frames=24))
+    cut = made_clip("cut", replace(options, frames=2 * (WARM_UP + 3)))
+    calm, resting, moved, changed = (
+        _painted(report, frames, style, options) for frames in (noise, half, sprite.frames, cut.frames)
+    )
+    late = len(noise) // 2  # by then a still has come to rest
+    edge = half[0].shape[1] * 3 // 8  # strokes reach over the middle: what is near it may move
+    first = len(cut.frames) // 2
+    for way in calm:
+        report.probes.append(
+            ProbeResult(
                 style=style.name,
-                smooth=way_name(smooth),
-                gain=restlessness(calm) / restlessness(probe[count // 2 :]),
-                half_still=restlessness(resting),
+                smooth=way,
+                gain=restlessness(calm[way][late:]) / restlessness(noise[late:]),
+                half_still=restlessness([frame[:, :edge] for frame in resting[way][late:]]),
+                ghost=ghost_of(sprite, moved[way], moved["none"]),
+                cut=float(cv2.absdiff(changed[way][first], changed["none"][first]).mean()),
             )
         )
 
 
 def _painted(
-    report: TemporalReport, frames: Sequence[RGB], style: Style, smooth: SmoothOptions | None, options: TemporalOptions
-) -> list[RGB]:
-    form = FrameForm(height=frames[0].shape[0], width=frames[0].shape[1], pixels="rgb")
+    report: TemporalReport, frames: Sequence[RGB], style: Style, options: TemporalOptions
+) -> dict[str, list[RGB]]:
+    """``frames`` by way of smoothing, ``none`` first.
 
-    with Stylizer(style, backend=options.backend, smooth=smooth) as stylizer:
-        report.backend = stylizer.open(form).description
-        painted = []
-        for index, rgb in enumerate(frames):
-            job = stylizer.prepare(Frame((rgb,), form, index, Fraction(1, 25)))
-            painted.append(stylizer.compose(job, stylizer.submit(job)()).planes[0])
-    return painted
+    The flow acts on what the network has painted, so frames are painted once for each strength of the norms.
+    """
+    form = FrameForm(height=frames[0].shape[0], width=frames[0].shape[1], pixels="rgb")
+    painted: dict[float | None, list[RGB]] = {}
+    result: dict[str, list[RGB]] = {}
+    for smooth in (None, *options.smooth):
+        norms = smooth.strength if smooth is not None and smooth.norms else None
+        if norms not in painted:
+            only = None if norms is None else SmoothOptions(strength=norms, flow=False)
+            with Stylizer(style, backend=options.backend, smooth=only) as stylizer:
+                report.backend = stylizer.open(form).description
+                painted[norms] = [stylizer(frame) for frame in frames]
+        result[way_name(smooth)] = painted[norms]
+        if smooth is not None and smooth.flow:
+            smoother = Smoother(form, smooth)
+            pairs = zip(frames, painted[norms], strict=True)
+            result[way_name(smooth)] = [smoother.step((source,), (styled,))[0] for source, styled in pairs]
+    return result
+
+
+def ways_of(strength: float) -> tuple[SmoothOptions, ...]:
+    """The parts of smoothing alone, and together."""
+    return (
+        SmoothOptions(strength=strength, flow=False),
+        SmoothOptions(strength=strength, norms=False),
+        SmoothOptions(strength=strength),
+    )
 
 
 def way_name(smooth: SmoothOptions | None) -> str:

@@ -5,6 +5,7 @@ Pictures are uint8 RGB of shape (H, W, 3), flows float32 (H, W, 2) in pixels (x,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -102,6 +103,15 @@ def restlessness(frames: Sequence[RGB]) -> float:
     """Standard deviation over time, in levels, of the mean pixel of a scene in which nothing moves."""
     stack = np.stack([frame.astype(np.float32) for frame in frames])
     return float(stack.std(axis=0).mean())
+
+
+def ghost(shown: RGB, plain: RGB, where: Mask) -> float:
+    """Mean difference of a smoothed picture from the unsmoothed one, in levels, in the pixels ``where``.
+
+    Both are blurred first (Gaussian, sigma 2): a ghost is larger than a stroke's grain. NaN without pixels.
+    """
+    a, b = (cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 2) for picture in (shown, plain))
+    return float(cv2.absdiff(a, b)[where].mean()) if where.any() else math.nan
 
 
 def is_cut(first: RGB, second: RGB) -> bool:
