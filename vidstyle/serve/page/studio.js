@@ -1,0 +1,233 @@
+// Jobs on the server: paintings that become styles, videos that get painted. The server's list is the truth.
+
+import { call, ofJob, send } from "./api.js";
+import { lossCurve } from "./curve.js";
+import { byId, clock, fileName, icon, make, problem, say } from "./dom.js";
+import { titleOf } from "./drop.js";
+
+const LOOK_MS = 1000;
+const PREVIEW_STEPS = 10;
+const ACTIVE = ["queued", "running"];
+
+/** Events: `jobs` (`detail` is the list), and `style` when one was made or has changed. */
+export class Studio extends EventTarget {
+  constructor(look) {
+    super();
+    this.look = look;
+    this.list = byId("jobs");
+    this.rows = new Map();
+    this.uploads = 0;
+    this.timer = null;
+    this.states = new Map();
+    document.addEventListener("visibilitychange", () => !document.hidden && this.refresh());
+  }
+
+  async adapt(file) {
+    await this.upload("api/jobs/adapt", file, { painting: file, title: titleOf(file.name) });
+  }
+
+  async render(file) {
+    const blend = JSON.stringify(this.look.blend);
+    await this.upload("api/jobs/render", file, { video: file, blend, strength: String(this.look.strength) });
+  }
+
+  async upload(path, file, fields) {
+    problem("studio-problem", null);
+    const row = this.uploadRow(file.name);
+    this.list.prepend(row.item);
+    this.uploads += 1;
+    say(`Sending ${file.name}`);
+    row.item.scrollIntoView({ block: "nearest" });
+    try {
+      await send(path, fields, (share) => {
+        row.progress.value = share;
+        row.words.textContent = share < 1 ? `sending, ${Math.round(100 * share)} %` : "the server looks at it";
+      });
+      say(`${file.name} is in the studio`);
+    } catch (error) {
+      problem("studio-problem", `${file.name}: ${error.message}`);
+    }
+    this.uploads -= 1;
+    row.item.remove();
+    await this.refresh();
+  }
+
+  uploadRow(name) {
+    const words = make("p", { class: "words" }, "sending");
+    const progress = make("progress", { max: 1, value: 0, "aria-label": `Upload of ${name}` });
+    const item = make("li", { class: "job" }, make("span", { class: "preview" }, icon("painting")));
+    item.append(make("h3", {}, name), words, progress);
+    return { item, words, progress };
+  }
+
+  /** Ask the server for its jobs; goes on by itself while one is under way. */
+  async refresh() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    let jobs;
+    try {
+      jobs = await call("GET", "api/jobs");
+    } catch (error) {
+      problem("studio-problem", error.message);
+      this.timer = setTimeout(() => this.refresh(), 5 * LOOK_MS);
+      return;
+    }
+    this.show(jobs);
+    clearTimeout(this.timer);
+    if (jobs.some((job) => ACTIVE.includes(job.state)) && !document.hidden) {
+      this.timer = setTimeout(() => this.refresh(), LOOK_MS);
+    }
+  }
+
+  show(jobs) {
+    const ids = new Set(jobs.map((job) => job.id));
+    for (const [id, row] of this.rows) {
+      if (ids.has(id)) continue;
+      row.item.remove();
+      this.rows.delete(id);
+    }
+    const newest = [...jobs].sort((a, b) => (b.created ?? 0) - (a.created ?? 0));
+    newest.forEach((job, index) => {
+      const row = this.rows.get(job.id) ?? this.row(job);
+      const place = this.list.children[index + this.uploads];
+      if (place !== row.item) this.list.insertBefore(row.item, place ?? null);
+      this.fillIn(row, job);
+    });
+    this.announce(jobs);
+    this.dispatchEvent(new CustomEvent("jobs", { detail: jobs }));
+  }
+
+  /** Say what has ended, and let the gallery know what is new in it. */
+  announce(jobs) {
+    let hasNewStyle = false;
+    for (const job of jobs) {
+      const step = job.kind === "adapt" ? Math.floor((job.step ?? 0) / PREVIEW_STEPS) : 0;
+      const now = `${job.state} ${job.style ?? ""} ${step}`;
+      const before = this.states.get(job.id);
+      if (before !== undefined && before.split(" ")[0] !== job.state) {
+        if (job.state === "done") say(`${job.title} is ready`);
+        if (job.state === "failed") say(`${job.title} has failed`);
+      }
+      if (job.kind === "adapt" && before !== now) hasNewStyle = true;
+      this.states.set(job.id, now);
+    }
+    if (hasNewStyle) this.dispatchEvent(new Event("style"));
+  }
+
+  row(job) {
+    const isAdapt = job.kind === "adapt";
+    const row = {
+      preview: make("img", { class: "preview", alt: `Preview of ${job.title}`, hidden: true }),
+      blank: make("span", { class: "preview" }, icon(isAdapt ? "painting" : "film")),
+      title: make("h3"),
+      words: make("p", { class: "words" }),
+      progress: make("progress", { max: 1, value: 0 }),
+      curve: isAdapt ? lossCurve() : null,
+      buttons: make("div", { class: "buttons" }),
+      drawn: null,
+      shape: null,
+    };
+    row.preview.addEventListener("error", () => {
+      row.preview.hidden = true; // there is none yet
+      row.blank.hidden = false;
+    });
+    row.preview.addEventListener("load", () => {
+      row.preview.hidden = false;
+      row.blank.hidden = true;
+    });
+    row.item = make("li", { class: "job", "data-job": job.id, "data-kind": job.kind });
+    row.item.append(row.preview, row.blank, row.title, row.progress, row.words);
+    if (row.curve) row.item.append(row.curve);
+    row.item.append(row.buttons);
+    this.rows.set(job.id, row);
+    return row;
+  }
+
+  fillIn(row, job) {
+    const isActive = ACTIVE.includes(job.state);
+    row.item.dataset.state = job.state;
+    row.title.textContent = job.title;
+    row.title.title = job.title;
+    row.progress.hidden = !isActive;
+    row.progress.value = job.progress ?? 0;
+    row.progress.setAttribute("aria-label", `Progress of ${job.title}`);
+    row.words.textContent = wordsFor(job);
+    row.words.classList.toggle("wrong", job.state === "failed");
+    row.curve?.draw(job.curve ?? [], job.steps);
+    const picture = previewOf(job);
+    if (picture && row.drawn !== picture) {
+      row.drawn = picture;
+      row.preview.src = picture;
+    }
+    const shape = `${job.state} ${job.kept} ${job.style} ${job.title}`;
+    if (row.shape !== shape) {
+      row.shape = shape;
+      row.buttons.replaceChildren(...this.buttons(job));
+    }
+  }
+
+  buttons(job) {
+    const act = (words, does, options = {}) => make("button", { type: "button", onclick: does, ...options }, words);
+    const found = [];
+    if (job.kind === "adapt" && job.style && job.state !== "failed") {
+      found.push(act("Use", () => this.look.choose(job.style), { "aria-label": `Paint with ${job.title}` }));
+    }
+    if (job.state === "done") {
+      if (job.kind === "adapt" && job.kept === false) {
+        found.push(act("Keep", () => this.order("POST", job, "keep"), { "aria-label": `Keep ${job.title} for good` }));
+      }
+      const name = `${fileName(titleOf(job.title))}${job.kind === "adapt" ? ".safetensors" : "-painted.mp4"}`;
+      const link = make(
+        "a",
+        { class: "button", href: ofJob(job.id, "result"), download: name, "aria-label": `Download ${job.title}` },
+        icon("download"),
+        "Download",
+      );
+      found.push(link);
+    }
+    const isActive = ACTIVE.includes(job.state);
+    const end = isActive ? "Cancel" : "Remove";
+    found.push(act(end, () => this.order("DELETE", job), { "aria-label": `${end} ${job.title}` }));
+    return found;
+  }
+
+  async order(method, job, what = "") {
+    try {
+      await call(method, ofJob(job.id, what));
+      problem("studio-problem", null);
+    } catch (error) {
+      problem("studio-problem", error.message);
+    }
+    await this.refresh();
+    this.dispatchEvent(new Event("style"));
+  }
+}
+
+function previewOf(job) {
+  if (!job.preview) return null;
+  const turn = job.kind === "adapt" ? Math.floor((job.step ?? 0) / PREVIEW_STEPS) : job.state;
+  return `${ofJob(job.id, "preview")}?turn=${turn}`; // the address changes with the picture, so that it is fetched
+}
+
+function wordsFor(job) {
+  const took = clock(job.seconds ?? 0);
+  switch (job.state) {
+    case "queued":
+      return "waits for its turn";
+    case "running": {
+      const share = job.progress ?? 0;
+      const left = share > 0.02 && job.seconds > 2 ? `, about ${clock((job.seconds * (1 - share)) / share)} left` : "";
+      const what = job.kind === "adapt" && job.steps ? `step ${job.step ?? 0} of ${job.steps}` : `${Math.floor(100 * share)} %`;
+      const loss = job.curve?.length ? `, loss ${job.curve.at(-1)[1].toPrecision(3)}` : "";
+      return `${what}, ${took}${left}${loss}`;
+    }
+    case "done":
+      return job.kind === "adapt" ? `learned in ${took}` : `painted in ${took}`;
+    case "failed":
+      return job.message || "It failed.";
+    case "cancelled":
+      return "cancelled";
+    default:
+      return job.message ?? job.state;
+  }
+}
