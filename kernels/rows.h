@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "plane.h"
@@ -119,7 +120,7 @@ namespace vidstyle {
   {                                                                                                               \
     #level, level::box_sum, level::box_product, level::model, level::expand, level::apply, level::halve,           \
         level::luma, {                                                                                            \
-      level::stretch, level::update, level::show, level::split2, level::split3, level::join2, level::join3        \
+      level::prepare, level::stretch, level::update, level::show, level::split2, level::split3, level::join2, level::join3        \
     }                                                                                                             \
   }
 

@@ -43,27 +43,24 @@ VS_BOTH inline Between between(int x, float ratio, int size) {
 
 VS_BOTH inline float linear(float first, float second, float t) { return first + t * (second - first); }
 
-// What is read from the fields, whatever is in them: no NaN, and nothing that overflows later.
-VS_BOTH inline float finite_flow(float value) {
-  constexpr float kMost = 1e6F;
-  if (!(value == value)) return 0.0F;
-  return value < -kMost ? -kMost : value > kMost ? kMost : value;
+// What is read from the fields, whatever is in them. A flow of more than `most`, one pixel more than the
+// small picture has, leads from anywhere to beyond the border and is as good as one of `most`.
+VS_BOTH inline float finite_flow(float value, float most) {
+  const float held = value > -most ? (value < most ? value : most) : -most;
+  return value == value ? held : 0.0F;
 }
 VS_BOTH inline float finite_weight(float value) {
-  if (!(value > 0.0F)) return 0.0F;
-  return value > 1.0F ? 1.0F : value;
+  const float held = value > 0.0F ? value : 0.0F;  // NaN is not above 0
+  return held < 1.0F ? held : 1.0F;
 }
 
-// A distance as whole pixels and the rest in [0, 1). It is held to `most` pixels, which lead from
-// anywhere in the picture to beyond its border.
+// A distance as whole pixels and the rest in [0, 1).
 struct Way {
   int whole;
   float rest;
 };
 
-VS_BOTH inline Way way(float distance, float most) {
-  distance = distance > -most ? distance : -most;
-  distance = distance < most ? distance : most;
+VS_BOTH inline Way way(float distance) {
   int whole = static_cast<int>(distance);
   if (static_cast<float>(whole) > distance) --whole;
   return {whole, distance - static_cast<float>(whole)};

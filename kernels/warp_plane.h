@@ -1,19 +1,19 @@
-// The warp of one plane: bands of rows, one thread each.
+// The warp of one plane: bands of rows, shared out among threads.
 //
-// A band runs through its rows once. Row y is updated, then row y - 1 is shown, while the three updated rows
-// that it needs are in the cache. The rows next to a band belong to other threads: a band computes its
+// A band is run through once. Row y is updated, then row y - 1 is shown, while the three updated rows
+// that it needs are in the cache. The rows next to a band belong to other bands: a band computes its
 // own copy of them, so no thread waits for another, and every split into bands gives the same bytes.
 #pragma once
 
 #include <algorithm>
 #include <array>
-#include <cstring>
-#include <system_error>
-#include <thread>
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "plane.h"
 #include "rows.h"
+#include "team.h"
 #include "warp_row.h"
 
 namespace vidstyle {
@@ -51,24 +51,26 @@ struct Warp {
   int width() const { return fresh.first.width; }
 };
 
-// The rows from `begin` to `end` of a plane, and the memory needed for them.
+// One thread's memory for the bands that it does, one after the other.
 class WarpBand {
  public:
-  WarpBand(const Warp& warp, const Stretch& across, const Rows& rows, int begin, int end)
+  WarpBand(const Warp& warp, const Stretch& across, const Rows& rows)
       : warp_(warp),
         across_(across),
         rows_(rows.warp),
-        begin_(begin),
-        end_(end),
         padded_(static_cast<std::size_t>(warp.width() + kWarpPadding)),
-        small_(static_cast<std::size_t>(warp.flow.width + kWarpPadding)),
+        scale_{static_cast<float>(warp.width()) / static_cast<float>(warp.flow.width),
+               static_cast<float>(warp.height()) / static_cast<float>(warp.flow.height),
+               static_cast<float>(warp.flow.width + 1), static_cast<float>(warp.flow.height + 1)},
+        small_(3 * static_cast<std::size_t>(warp.flow.width + kWarpPadding)),
         fields_(6 * padded_),
         kept_(2 * padded_),
         columns_(padded_),
         bytes_(channels() * padded_),
         outside_(2 * channels() * padded_) {}
 
-  void run() {
+  void run(int begin, int end) {
+    begin_ = begin, end_ = end;
     const int height = warp_.height();
     for (int y = std::max(begin_ - 1, 0); y < std::min(end_ + 1, height); ++y) {
       update(y);
@@ -92,22 +94,17 @@ class WarpBand {
     return fields_.data() + static_cast<std::size_t>(quantity * 2 + small_y % 2) * padded_;
   }
 
+  float* small(int quantity) {
+    return small_.data() + static_cast<std::size_t>(quantity) * (small_.size() / 3);
+  }
+
   // The small row y of flow and weight, in pixels of the plane, enlarged sideways.
   void fill(int y) {
     int& held = held_[static_cast<std::size_t>(y % 2)];
     if (held == y) return;
     held = y;
-    const int width = warp_.flow.width;
-    const float *flow = warp_.flow.at(y), *weight = warp_.weight.at(y);
-    const float scale[2] = {static_cast<float>(warp_.width()) / static_cast<float>(width),
-                            static_cast<float>(warp_.height()) / static_cast<float>(warp_.flow.height)};
-    for (int quantity = 0; quantity < 2; ++quantity) {
-      for (int x = 0; x < width; ++x)
-        small_[static_cast<std::size_t>(x)] = finite_flow(flow[2 * x + quantity]) * scale[quantity];
-      rows_.stretch(small_.data(), across_, field(quantity, y));
-    }
-    for (int x = 0; x < width; ++x) small_[static_cast<std::size_t>(x)] = finite_weight(weight[x]);
-    rows_.stretch(small_.data(), across_, field(2, y));
+    rows_.prepare(warp_.flow.at(y), warp_.weight.at(y), warp_.flow.width, scale_, small(0), small(1), small(2));
+    for (int quantity = 0; quantity < 3; ++quantity) rows_.stretch(small(quantity), across_, field(quantity, y));
   }
 
   void update(int y) {
@@ -179,8 +176,9 @@ class WarpBand {
   const Warp& warp_;
   const Stretch& across_;
   const WarpRows rows_;
-  int begin_, end_;
+  int begin_ = 0, end_ = 0;
   std::size_t padded_;
+  FlowScale scale_;
   std::vector<float> small_;
   std::vector<float> fields_, kept_;
   std::vector<std::int32_t> columns_;
@@ -189,30 +187,33 @@ class WarpBand {
   std::array<int, 2> held_{-1, -1};
 };
 
-// `threads` bands at most, and none of fewer rows than pay for a thread.
+// Several bands a thread, so that one which is late or slow does fewer of them; none so small that it
+// does not pay.
 inline void warp_plane(const Warp& warp, int threads, const Rows& rows) {
   constexpr long long kLeastPixels = 16 * 1024;
+  constexpr int kBandsPerThread = 8;
   const int height = warp.height();
   const long long worth = static_cast<long long>(height) * warp.width() * warp.fresh.channels / kLeastPixels;
-  const int count = static_cast<int>(std::clamp<long long>(std::min<long long>(threads, worth), 1, height));
+  threads = std::min(threads, Team::most());
+  const int count = threads == 1 ? 1 : static_cast<int>(std::clamp<long long>(
+                                           std::min<long long>(threads * kBandsPerThread, worth), 1, height));
+  threads = std::min(threads, count);
   const Stretch across(warp.flow.width, warp.width());
-  std::vector<WarpBand> bands;
-  bands.reserve(static_cast<std::size_t>(count));
-  for (int i = 0; i < count; ++i) {
-    const auto edge = [&](int k) { return static_cast<int>(static_cast<long long>(height) * k / count); };
-    bands.emplace_back(warp, across, rows, edge(i), edge(i + 1));
-  }
-  std::vector<std::thread> others;
-  others.reserve(bands.size());
-  std::size_t started = 1;
-  try {
-    for (; started < bands.size(); ++started) others.emplace_back(&WarpBand::run, &bands[started]);
-  } catch (const std::system_error&) {
-    // No more threads to be had: the caller's own does the rest.
-  }
-  bands[0].run();
-  for (std::size_t i = started; i < bands.size(); ++i) bands[i].run();
-  for (std::thread& other : others) other.join();
+  struct Shared {
+    std::vector<WarpBand> members;
+    int height, count;
+    int edge(int k) const { return static_cast<int>(static_cast<long long>(height) * k / count); }
+  } shared{{}, height, count};
+  shared.members.reserve(static_cast<std::size_t>(threads));
+  for (int i = 0; i < threads; ++i) shared.members.emplace_back(warp, across, rows);
+  const auto work = [](void* context, int piece, int member) {
+    auto& all = *static_cast<Shared*>(context);
+    all.members[static_cast<std::size_t>(member)].run(all.edge(piece), all.edge(piece + 1));
+  };
+  if (count == 1)
+    work(&shared, 0, 0);
+  else
+    Team::ours().run(work, &shared, count, threads - 1);
 }
 
 }  // namespace vidstyle

@@ -33,6 +33,11 @@ struct Stretch {
   int size() const { return static_cast<int>(first.size()); }
 };
 
+// From small pixels to pixels of the plane, and the longest flow that there is, in small pixels.
+struct FlowScale {
+  float x, y, most_x, most_y;
+};
+
 // One row of a plane. The fields are rows of the small picture, enlarged sideways: two of each, between
 // which this row lies at `t`. They and `kept` have kWarpPadding numbers more than the row.
 struct WarpRow {
@@ -47,6 +52,7 @@ struct WarpRow {
 };
 
 struct WarpRows {
+  void (*prepare)(const float*, const float*, int, const FlowScale&, float*, float*, float*);
   void (*stretch)(const float*, const Stretch&, float*);
   void (*update)(const WarpRow&);
   void (*show)(const std::uint16_t*, const std::uint16_t*, const std::uint16_t*, const float*, float, int,

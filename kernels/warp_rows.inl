@@ -10,6 +10,17 @@
 namespace vidstyle {
 namespace VS_LEVEL {
 
+// A row of the small fields: x and y of the flow in pixels of the plane, and the weight.
+VS_TARGET inline void prepare(const float* flow, const float* weight, int width, const FlowScale& scale,
+                              float* VS_RESTRICT across, float* VS_RESTRICT down, float* VS_RESTRICT kept) {
+  const float most_x = scale.most_x, most_y = scale.most_y, scale_x = scale.x, scale_y = scale.y;
+  for (int x = 0; x < width; ++x) {
+    across[x] = finite_flow(flow[2 * x], most_x) * scale_x;
+    down[x] = finite_flow(flow[2 * x + 1], most_y) * scale_y;
+    kept[x] = finite_weight(weight[x]);
+  }
+}
+
 // A small row enlarged sideways.
 VS_TARGET inline void stretch(const float* in, const Stretch& axis, float* VS_RESTRICT out) {
   const int size = axis.size();
@@ -44,7 +55,6 @@ VS_TARGET inline void stretch(const float* in, const Stretch& axis, float* VS_RE
 
 // The pixels from x on, one by one.
 VS_TARGET inline void update_from(int x, const WarpRow& row) {
-  const float most_x = static_cast<float>(row.width + 1), most_y = static_cast<float>(row.height + 1);
   for (; x < row.width; ++x) {
     const float weight = linear(row.weight[0][x], row.weight[1][x], row.t);
     row.kept[x] = weight;
@@ -53,8 +63,8 @@ VS_TARGET inline void update_from(int x, const WarpRow& row) {
         row.updated[c][x] = static_cast<std::uint16_t>(row.fresh[c][x] * kMemoryScale);
       continue;
     }
-    const Way across = way(linear(row.across[0][x], row.across[1][x], row.t), most_x);
-    const Way down = way(linear(row.down[0][x], row.down[1][x], row.t), most_y);
+    const Way across = way(linear(row.across[0][x], row.across[1][x], row.t));
+    const Way down = way(linear(row.down[0][x], row.down[1][x], row.t));
     for (int c = 0; c < row.channels; ++c) {
       const Memory memory{row.memory[c], row.height, row.width, row.memory_row, 1};
       row.updated[c][x] = mixed(row.fresh[c][x], remembered(memory, x, row.y, across, down), weight);
@@ -68,13 +78,14 @@ struct Weights {
   __m512 w[4];
 };
 
-VS_TARGET inline Weights cubics(__m512 t) {
-  const __m512 one = _mm512_set1_ps(1.0F), u = _mm512_sub_ps(one, t);
-  const __m512 a = _mm512_set1_ps(1.25F), b = _mm512_set1_ps(-2.25F);
+// The weights of `cubic`, times `one`.
+VS_TARGET inline Weights cubics(__m512 t, float one) {
+  const __m512 u = _mm512_sub_ps(_mm512_set1_ps(1.0F), t), whole = _mm512_set1_ps(one);
+  const __m512 a = _mm512_set1_ps(1.25F * one), b = _mm512_set1_ps(-2.25F * one);
   const __m512 tt = _mm512_mul_ps(t, t), uu = _mm512_mul_ps(u, u);
-  const __m512 side = _mm512_mul_ps(_mm512_set1_ps(-0.75F), _mm512_mul_ps(t, u));
-  return {{_mm512_mul_ps(side, u), _mm512_fmadd_ps(_mm512_fmadd_ps(a, t, b), tt, one),
-           _mm512_fmadd_ps(_mm512_fmadd_ps(a, u, b), uu, one), _mm512_mul_ps(side, t)}};
+  const __m512 side = _mm512_mul_ps(_mm512_mul_ps(t, _mm512_set1_ps(-0.75F * one)), u);
+  return {{_mm512_mul_ps(side, u), _mm512_fmadd_ps(_mm512_fmadd_ps(a, t, b), tt, whole),
+           _mm512_fmadd_ps(_mm512_fmadd_ps(a, u, b), uu, whole), _mm512_mul_ps(side, t)}};
 }
 
 VS_TARGET inline __m512 linear_rows(const float* const* rows, int x, __m512 t) {
@@ -103,57 +114,78 @@ VS_TARGET inline void mix(const WarpRow& row, int channel, int x, __mmask16 vali
   _mm256_mask_storeu_epi16(row.updated[channel] + x, valid, _mm512_cvtepi32_epi16(_mm512_cvttps_epi32(sum)));
 }
 
-VS_TARGET inline void update(const WarpRow& row) {
+// What of 32 numbers of a row is looked at, and which four of them each pixel takes, times what.
+struct Window {
+  __mmask32 inside;
+  __m512i pick01, pick23, taps01, taps23;
+};
+
+VS_TARGET inline __m512 taken(const std::uint16_t* line, const Window& window) {
+  const __m512i numbers = _mm512_maskz_loadu_epi16(window.inside, line);
+  const __m512i first = _mm512_madd_epi16(_mm512_permutexvar_epi16(window.pick01, numbers), window.taps01);
+  const __m512i second = _mm512_madd_epi16(_mm512_permutexvar_epi16(window.pick23, numbers), window.taps23);
+  return _mm512_cvtepi32_ps(_mm512_add_epi32(first, second));
+}
+
+VS_TARGET inline std::ptrdiff_t line_start(const WarpRow& row, int down) {
+  return within(row.y + down, row.height - 1) * row.memory_row;
+}
+
+template <int kChannels>
+VS_TARGET inline void update_channels(const WarpRow& row) {
   const int width = row.width, last = width - 1;
   const __m512 t = _mm512_set1_ps(row.t), zero = _mm512_setzero_ps();
-  const __m512 most_x = _mm512_set1_ps(static_cast<float>(width + 1));
-  const __m512 most_y = _mm512_set1_ps(static_cast<float>(row.height + 1));
   const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i beyond = _mm512_set1_epi32(~31);
+  const __m512i before_border = _mm512_set1_epi32(width > 3 ? width - 3 : 0);
   for (int x = 0; x < width; x += 16) {
     const __mmask16 valid = width - x >= 16 ? static_cast<__mmask16>(0xFFFF)
                                             : static_cast<__mmask16>((1U << (width - x)) - 1);
     const __m512 weight = linear_rows(row.weight, x, t);
     _mm512_storeu_ps(row.kept + x, weight);
-    if ((_mm512_cmp_ps_mask(weight, zero, _CMP_NEQ_OQ) & valid) == 0) {
-      for (int c = 0; c < row.channels; ++c) {
+    if (_mm512_mask_cmp_ps_mask(valid, weight, zero, _CMP_NEQ_OQ) == 0) {
+      for (int c = 0; c < kChannels; ++c) {
         const __m256i fresh = _mm256_cvtepu8_epi16(_mm_maskz_loadu_epi8(valid, row.fresh[c] + x));
         _mm256_mask_storeu_epi16(row.updated[c] + x, valid, _mm256_slli_epi16(fresh, 7));
       }
       continue;
     }
     const __m512 move_x = linear_rows(row.across, x, t), move_y = linear_rows(row.down, x, t);
-    if (((_mm512_cmp_ps_mask(move_x, zero, _CMP_NEQ_OQ) | _mm512_cmp_ps_mask(move_y, zero, _CMP_NEQ_OQ)) & valid) ==
-        0) {
-      for (int c = 0; c < row.channels; ++c) {
+    const __m512i moves = _mm512_castps_si512(_mm512_or_ps(move_x, move_y));
+    if (_mm512_mask_test_epi32_mask(valid, moves, moves) == 0) {
+      for (int c = 0; c < kChannels; ++c) {
         const __m256i here = _mm256_maskz_loadu_epi16(valid, row.memory[c] + row.y * row.memory_row + x);
         mix(row, c, x, valid, _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(here)), weight);
       }
       continue;
     }
-    const __m512 far_x = _mm512_max_ps(_mm512_min_ps(move_x, most_x), _mm512_sub_ps(zero, most_x));
-    const __m512 far_y = _mm512_max_ps(_mm512_min_ps(move_y, most_y), _mm512_sub_ps(zero, most_y));
-    const __m512 floor_x = _mm512_roundscale_ps(far_x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    const __m512 floor_y = _mm512_roundscale_ps(far_y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    const Weights horizontal = cubics(_mm512_sub_ps(far_x, floor_x));
-    const Weights vertical = cubics(_mm512_sub_ps(far_y, floor_y));
+    constexpr int kDown = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
+    const __m512i whole_x = _mm512_cvt_roundps_epi32(move_x, kDown), down = _mm512_cvt_roundps_epi32(move_y, kDown);
+    const Weights horizontal = cubics(_mm512_sub_ps(move_x, _mm512_cvtepi32_ps(whole_x)), kTapOne);
+    const Weights vertical = cubics(_mm512_sub_ps(move_y, _mm512_cvtepi32_ps(down)), 1.0F / kTapOne);
 
-    const __m512 tap_one = _mm512_set1_ps(static_cast<float>(kTapOne));
-    const __m512i before = _mm512_cvtps_epi32(_mm512_mul_ps(horizontal.w[0], tap_one));
-    const __m512i next = _mm512_cvtps_epi32(_mm512_mul_ps(horizontal.w[2], tap_one));
-    const __m512i after = _mm512_cvtps_epi32(_mm512_mul_ps(horizontal.w[3], tap_one));
+    const __m512i before = _mm512_cvtps_epi32(horizontal.w[0]), next = _mm512_cvtps_epi32(horizontal.w[2]);
+    const __m512i after = _mm512_cvtps_epi32(horizontal.w[3]);
     const __m512i self = _mm512_sub_epi32(
         _mm512_set1_epi32(kTapOne), _mm512_add_epi32(_mm512_add_epi32(before, next), after));
     const __m512i taps01 = pairs(before, self), taps23 = pairs(next, after);
-    const __m512i at = _mm512_add_epi32(_mm512_cvttps_epi32(floor_x), _mm512_add_epi32(lanes, _mm512_set1_epi32(x)));
-    const __m512i at0 = held(at, -1, last), at1 = held(at, 0, last), at2 = held(at, 1, last), at3 = held(at, 2, last);
-    const __m512i at01 = pairs(at0, at1), at23 = pairs(at2, at3);
-    const __m512i down = _mm512_cvttps_epi32(floor_y);
+    const __m512i at = _mm512_add_epi32(whole_x, _mm512_add_epi32(lanes, _mm512_set1_epi32(x)));
+    __m512i at0 = _mm512_add_epi32(at, _mm512_set1_epi32(-1)), at01, at23, at3;
+    if (_mm512_mask_cmp_epu32_mask(valid, at0, before_border, _MM_CMPINT_NLT) == 0) {
+      at3 = _mm512_add_epi32(at, _mm512_set1_epi32(2));
+      at01 = pairs(at0, at);
+      at23 = _mm512_add_epi16(at01, _mm512_set1_epi16(2));
+    } else {
+      at0 = held(at, -1, last), at3 = held(at, 2, last);
+      at01 = pairs(at0, held(at, 0, last)), at23 = pairs(held(at, 1, last), at3);
+    }
     alignas(64) std::int32_t firsts[16], downs[16];
     _mm512_store_si512(firsts, at0);
     _mm512_store_si512(downs, down);
 
-    __m512 there[kWarpChannels] = {zero, zero, zero, zero};
+    __m512 there[kChannels];
     auto remaining = static_cast<unsigned>(valid);
+    for (int c = 0; c < kChannels; ++c) there[c] = zero;
     do {
       const int lane = __builtin_ctz(remaining);
       // The window: 32 numbers, a few of them to the left of this pixel's. It holds this pixel's for sure.
@@ -163,29 +195,49 @@ VS_TARGET inline void update(const WarpRow& row) {
       const __mmask32 inside = width - base >= 32 ? ~0U : (1U << (width - base)) - 1;
       const __m512i from = _mm512_set1_epi32(base);
       const __m512i ends = _mm512_or_si512(_mm512_sub_epi32(at0, from), _mm512_sub_epi32(at3, from));
-      const __mmask16 fits = _mm512_testn_epi32_mask(ends, _mm512_set1_epi32(~31)) &
-                             _mm512_cmpeq_epi32_mask(down, _mm512_set1_epi32(downs[lane]));
+      const __mmask16 near = _mm512_mask_testn_epi32_mask(static_cast<__mmask16>(remaining), ends, beyond);
+      // Where the motion crosses from one row to the next, two neighbouring starts share a round of five rows.
+      int start = downs[lane];
+      __mmask16 fits = _mm512_mask_cmpeq_epi32_mask(near, down, _mm512_set1_epi32(start)), second = 0;
+      if (fits != remaining) {
+        second = _mm512_mask_cmpeq_epi32_mask(near, down, _mm512_set1_epi32(start - 1));
+        if (second != 0) {
+          --start;
+          std::swap(fits, second);
+        } else {
+          second = _mm512_mask_cmpeq_epi32_mask(near, down, _mm512_set1_epi32(start + 1));
+        }
+      }
       // Only the lowest five bits of an index count, and those of a difference hang on nothing above them.
       const __m512i from_both = _mm512_set1_epi16(static_cast<short>(base));
-      const __m512i pick01 = _mm512_sub_epi16(at01, from_both), pick23 = _mm512_sub_epi16(at23, from_both);
-      for (int c = 0; c < row.channels; ++c) {
+      const Window window{inside, _mm512_sub_epi16(at01, from_both), _mm512_sub_epi16(at23, from_both), taps01, taps23};
+      const __mmask16 taken_now = fits | second;
+      for (int c = 0; c < kChannels; ++c) {
+        const std::uint16_t* channel = row.memory[c] + base;
         __m512 sum = zero;
-        for (int k = 0; k < 4; ++k) {
-          const std::uint16_t* line =
-              row.memory[c] + within(row.y + downs[lane] - 1 + k, row.height - 1) * row.memory_row + base;
-          const __m512i window = _mm512_maskz_loadu_epi16(inside, line);
-          const __m512i products =
-              _mm512_add_epi32(_mm512_madd_epi16(_mm512_permutexvar_epi16(pick01, window), taps01),
-                               _mm512_madd_epi16(_mm512_permutexvar_epi16(pick23, window), taps23));
-          sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), vertical.w[k], sum);
+        if (second == 0) {
+          for (int k = 0; k < 4; ++k)
+            sum = _mm512_fmadd_ps(taken(channel + line_start(row, start - 1 + k), window), vertical.w[k], sum);
+        } else {
+          for (int k = 0; k < 5; ++k) {
+            __m512 share = k < 4 ? vertical.w[k] : zero;
+            share = _mm512_mask_mov_ps(share, second, k > 0 ? vertical.w[k - 1] : zero);
+            sum = _mm512_fmadd_ps(taken(channel + line_start(row, start - 1 + k), window), share, sum);
+          }
         }
-        there[c] = _mm512_mask_mov_ps(there[c], fits, sum);
+        there[c] = _mm512_mask_mov_ps(there[c], taken_now, sum);
       }
-      remaining &= ~static_cast<unsigned>(fits);
+      remaining &= ~static_cast<unsigned>(taken_now);
     } while (remaining != 0);
-    const __m512 scale = _mm512_set1_ps(1.0F / kTapOne);
-    for (int c = 0; c < row.channels; ++c) mix(row, c, x, valid, _mm512_mul_ps(there[c], scale), weight);
+    for (int c = 0; c < kChannels; ++c) mix(row, c, x, valid, there[c], weight);
   }
+}
+
+VS_TARGET inline void update(const WarpRow& row) {
+  if (row.channels == 1) return update_channels<1>(row);
+  if (row.channels == 2) return update_channels<2>(row);
+  if (row.channels == 3) return update_channels<3>(row);
+  update_channels<4>(row);
 }
 
 #elif defined(VS_AVX2)
@@ -194,13 +246,14 @@ struct Weights {
   __m256 w[4];
 };
 
-VS_TARGET inline Weights cubics(__m256 t) {
-  const __m256 one = _mm256_set1_ps(1.0F), u = _mm256_sub_ps(one, t);
-  const __m256 a = _mm256_set1_ps(1.25F), b = _mm256_set1_ps(-2.25F);
+// The weights of `cubic`, times `one`.
+VS_TARGET inline Weights cubics(__m256 t, float one) {
+  const __m256 u = _mm256_sub_ps(_mm256_set1_ps(1.0F), t), whole = _mm256_set1_ps(one);
+  const __m256 a = _mm256_set1_ps(1.25F * one), b = _mm256_set1_ps(-2.25F * one);
   const __m256 tt = _mm256_mul_ps(t, t), uu = _mm256_mul_ps(u, u);
-  const __m256 side = _mm256_mul_ps(_mm256_set1_ps(-0.75F), _mm256_mul_ps(t, u));
-  return {{_mm256_mul_ps(side, u), _mm256_fmadd_ps(_mm256_fmadd_ps(a, t, b), tt, one),
-           _mm256_fmadd_ps(_mm256_fmadd_ps(a, u, b), uu, one), _mm256_mul_ps(side, t)}};
+  const __m256 side = _mm256_mul_ps(_mm256_mul_ps(t, _mm256_set1_ps(-0.75F * one)), u);
+  return {{_mm256_mul_ps(side, u), _mm256_fmadd_ps(_mm256_fmadd_ps(a, t, b), tt, whole),
+           _mm256_fmadd_ps(_mm256_fmadd_ps(a, u, b), uu, whole), _mm256_mul_ps(side, t)}};
 }
 
 VS_TARGET inline __m256 linear_rows(const float* const* rows, int x, __m256 t) {
@@ -232,18 +285,17 @@ VS_TARGET inline void mix(const WarpRow& row, int channel, int x, __m256 there, 
   _mm_storeu_si128(reinterpret_cast<__m128i*>(row.updated[channel] + x), words);
 }
 
-VS_TARGET inline void update(const WarpRow& row) {
+template <int kChannels>
+VS_TARGET inline void update_channels(const WarpRow& row) {
   const int width = row.width, last = width - 1;
   const __m256 t = _mm256_set1_ps(row.t), zero = _mm256_setzero_ps();
-  const __m256 most_x = _mm256_set1_ps(static_cast<float>(width + 1));
-  const __m256 most_y = _mm256_set1_ps(static_cast<float>(row.height + 1));
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   int x = 0;
   for (; x + 8 <= width; x += 8) {
     const __m256 weight = linear_rows(row.weight, x, t);
     _mm256_storeu_ps(row.kept + x, weight);
     if (_mm256_movemask_ps(_mm256_cmp_ps(weight, zero, _CMP_NEQ_OQ)) == 0) {
-      for (int c = 0; c < row.channels; ++c) {
+      for (int c = 0; c < kChannels; ++c) {
         const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row.fresh[c] + x));
         _mm_storeu_si128(reinterpret_cast<__m128i*>(row.updated[c] + x), _mm_slli_epi16(_mm_cvtepu8_epi16(bytes), 7));
       }
@@ -253,22 +305,18 @@ VS_TARGET inline void update(const WarpRow& row) {
     const __m256 moves = _mm256_or_ps(_mm256_cmp_ps(move_x, zero, _CMP_NEQ_OQ),
                                       _mm256_cmp_ps(move_y, zero, _CMP_NEQ_OQ));
     if (_mm256_movemask_ps(moves) == 0) {
-      for (int c = 0; c < row.channels; ++c) {
+      for (int c = 0; c < kChannels; ++c) {
         const __m128i here = load_16_bytes(row.memory[c] + row.y * row.memory_row + x);
         mix(row, c, x, _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(here)), weight);
       }
       continue;
     }
-    const __m256 far_x = _mm256_max_ps(_mm256_min_ps(move_x, most_x), _mm256_sub_ps(zero, most_x));
-    const __m256 far_y = _mm256_max_ps(_mm256_min_ps(move_y, most_y), _mm256_sub_ps(zero, most_y));
-    const __m256 floor_x = _mm256_floor_ps(far_x), floor_y = _mm256_floor_ps(far_y);
-    const Weights horizontal = cubics(_mm256_sub_ps(far_x, floor_x));
-    const Weights vertical = cubics(_mm256_sub_ps(far_y, floor_y));
+    const __m256 floor_x = _mm256_floor_ps(move_x), floor_y = _mm256_floor_ps(move_y);
+    const Weights horizontal = cubics(_mm256_sub_ps(move_x, floor_x), kTapOne);
+    const Weights vertical = cubics(_mm256_sub_ps(move_y, floor_y), 1.0F / kTapOne);
 
-    const __m256 tap_one = _mm256_set1_ps(static_cast<float>(kTapOne));
-    const __m256i before = _mm256_cvtps_epi32(_mm256_mul_ps(horizontal.w[0], tap_one));
-    const __m256i next = _mm256_cvtps_epi32(_mm256_mul_ps(horizontal.w[2], tap_one));
-    const __m256i after = _mm256_cvtps_epi32(_mm256_mul_ps(horizontal.w[3], tap_one));
+    const __m256i before = _mm256_cvtps_epi32(horizontal.w[0]), next = _mm256_cvtps_epi32(horizontal.w[2]);
+    const __m256i after = _mm256_cvtps_epi32(horizontal.w[3]);
     const __m256i self =
         _mm256_sub_epi32(_mm256_set1_epi32(kTapOne), _mm256_add_epi32(_mm256_add_epi32(before, next), after));
     const __m256i taps01 = pairs(before, self), taps23 = pairs(next, after);
@@ -281,8 +329,9 @@ VS_TARGET inline void update(const WarpRow& row) {
     _mm256_store_si256(reinterpret_cast<__m256i*>(firsts), at0);
     _mm256_store_si256(reinterpret_cast<__m256i*>(downs), down);
 
-    __m256 there[kWarpChannels] = {zero, zero, zero, zero};
+    __m256 there[kChannels];
     unsigned remaining = 0xFF;
+    for (int c = 0; c < kChannels; ++c) there[c] = zero;
     do {
       // A window of 8 numbers for each half; it holds those of the half's first pixel for sure.
       const int left = __builtin_ctz(remaining | 8U), right = 4 + __builtin_ctz(remaining >> 4 | 8U);
@@ -300,7 +349,7 @@ VS_TARGET inline void update(const WarpRow& row) {
           _mm256_mullo_epi16(_mm256_and_si256(_mm256_sub_epi16(at01, from_both), seven), to_bytes), odd);
       const __m256i pick23 = _mm256_add_epi16(
           _mm256_mullo_epi16(_mm256_and_si256(_mm256_sub_epi16(at23, from_both), seven), to_bytes), odd);
-      for (int c = 0; c < row.channels; ++c) {
+      for (int c = 0; c < kChannels; ++c) {
         __m256 sum = zero;
         for (int k = 0; k < 4; ++k) {
           const std::uint16_t* upper =
@@ -316,10 +365,16 @@ VS_TARGET inline void update(const WarpRow& row) {
       }
       remaining &= ~static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(fits)));
     } while (remaining != 0);
-    const __m256 scale = _mm256_set1_ps(1.0F / kTapOne);
-    for (int c = 0; c < row.channels; ++c) mix(row, c, x, _mm256_mul_ps(there[c], scale), weight);
+    for (int c = 0; c < kChannels; ++c) mix(row, c, x, there[c], weight);
   }
   update_from(x, row);
+}
+
+VS_TARGET inline void update(const WarpRow& row) {
+  if (row.channels == 1) return update_channels<1>(row);
+  if (row.channels == 2) return update_channels<2>(row);
+  if (row.channels == 3) return update_channels<3>(row);
+  update_channels<4>(row);
 }
 
 #else

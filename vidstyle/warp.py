@@ -27,7 +27,6 @@ F32 = NDArray[np.float32]
 SCALE = 128
 """A level of the memory. In 8 bits a memory that moves by a tenth of the difference would never arrive;
 255 times this fits 16 bits with a sign, for which processors have their fastest products."""
-MOST_FLOW = 1e6
 MOST_GAIN = 1000.0
 
 _log = logging.getLogger(__name__)
@@ -63,13 +62,14 @@ def warp_blend(
         updated = (1 - weight) * new + weight * memory(x + flow)          memory read by cubic convolution
         shown   = updated + gain * weight * (updated - its mean over 3 x 3 pixels)
 
-    rounded to the nearest, halves up, clipped, the border repeated. A flow of NaN is no flow, one longer than
-    1e6 is as long as that; a weight outside of [0, 1] is held to it, NaN is 0. ``shown`` has the shape
-    of ``new``, any strides; ``updated`` is laid out like ``memory``; neither shares memory with another array.
+    rounded to the nearest, halves up, clipped, the border repeated. A flow of NaN is no flow, one that leads
+    over the whole picture and out of it is cut there; a weight outside of [0, 1] is held to it, NaN is 0.
+    ``shown`` has the shape of ``new``, any strides; ``updated`` is laid out like ``memory``; neither shares
+    memory with another array.
 
     ``threads`` and ``level`` (one of ``_kernels.levels()``, the best by default) are how the compiled kernel
-    does it. Any number of threads gives the same bytes; levels, and the twin, differ by 1 in ``shown``
-    at most, and in ``updated`` by 0.04 levels where flow ends within some pixels. Raises `BadOption` for
+    does it. Any number of threads gives the same bytes; levels and the twin differ by 1 at most in ``shown``
+    and by 0.1 levels in ``updated``. Raises `BadOption` for
     arrays that do not fit. Safe to call from several threads at once.
     """
     _check(new, memory, flow, weight, gain, shown, updated, threads)
@@ -94,7 +94,8 @@ def _twin(new: U8, memory: U16, flow: F32, weight: F32, gain: float, shown: U8, 
     height, width = new.shape[:2]
     scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
-    finite = np.nan_to_num(np.clip(flow, -MOST_FLOW, MOST_FLOW))
+    most = np.array(flow.shape[1::-1], np.float32) + 1
+    finite = np.nan_to_num(np.clip(flow, -most, most))
     move = _enlarged(finite, (height, width)) * scale
     kept = _enlarged(np.nan_to_num(np.clip(weight, 0, 1)), (height, width))
     kept = kept.reshape(kept.shape + (1,) * (new.ndim - 2))
