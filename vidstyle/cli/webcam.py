@@ -12,11 +12,14 @@ import click
 from vidstyle.cli.params import (
     Seconds,
     Size,
+    SmoothCommand,
     backend_from,
     backend_options,
     gpu_options,
     look_from,
     look_options,
+    smooth_from,
+    smooth_options,
     style_option,
 )
 from vidstyle.options import BackendName, Precision
@@ -47,7 +50,7 @@ class _FullSize(Size):
         return height, width
 
 
-@click.command(epilog=_KEYS)
+@click.command(cls=SmoothCommand, epilog=_KEYS)
 @style_option
 @click.option(
     "--source",
@@ -60,6 +63,7 @@ class _FullSize(Size):
 @click.option("--fps", type=click.FloatRange(1, 240), help="Frames a second to ask the camera for.")
 @click.option("--loop", is_flag=True, help="Play a file again when it ends.")
 @look_options
+@smooth_options
 @click.option(
     "--target-fps",
     type=click.FloatRange(1, 240),
@@ -107,6 +111,8 @@ def webcam(
     strength: float,
     preserve_color: bool,
     work_size: int | None,
+    smooth: float | None,
+    smooth_without: str | None,
     target_fps: float | None,
     mirror: bool,
     split: bool,
@@ -164,6 +170,7 @@ def webcam(
         styles,
         index=index,
         look=look_from(strength, preserve_color, work_size),
+        smooth=smooth_from(smooth, smooth_without),
         backend=backend_from(backend, precision, threads, gpu, rebuild),
         options=LiveOptions(
             target_fps=target_fps,
