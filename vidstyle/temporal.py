@@ -52,7 +52,7 @@ STEADY = 0.2
 """Share of the newest flow in that average."""
 STILL_LEVELS = 2.0
 """What sensor noise leaves of the difference, averaged over 5 x 5 pixels of the small luma."""
-FIRST_GAIN, LEAST_GAIN, MOST_GAIN = 0.2, 0.1, 2.5
+FIRST_GAIN, LEAST_GAIN, MOST_GAIN = 0.2, 0.05, 2.5
 CUT_FIT, CUT_LEVELS = 0.3, 4.0
 """A cut: the source fits its memory in less than this share, and the frame before differs by more levels."""
 STYLE_CUT = 0.35
