@@ -27,22 +27,30 @@ class BuildKernels(build_ext):
 
 
 class BuildPackage(build_py):
-    """Takes the profiles of engines/ along, as vidstyle/profiles: a wheel installs vidstyle and nothing else."""
+    """Takes files from outside of the package along: a wheel installs vidstyle and nothing else.
+
+    The profiles of engines/ go to vidstyle/profiles, and what NVRTC compiles at run time to vidstyle/kernels.
+    """
 
     def run(self) -> None:
         super().run()
-        for profile, copy in self._profiles().items():
+        for source, copy in self._taken_along().items():
             self.mkpath(os.path.dirname(copy))
-            self.copy_file(profile, copy)
+            self.copy_file(source, copy)
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
-        return [*super().get_outputs(include_bytecode), *self._profiles().values()]
+        return [*super().get_outputs(include_bytecode), *self._taken_along().values()]
 
-    def _profiles(self) -> dict[str, str]:
+    def _taken_along(self) -> dict[str, str]:
         if self.editable_mode:
-            return {}  # engines/ itself is read then
-        folder = os.path.join(self.build_lib, "vidstyle", "profiles")
-        return {profile: os.path.join(folder, os.path.basename(profile)) for profile in sorted(glob("engines/*.toml"))}
+            return {}  # the folders themselves are read then
+        package = os.path.join(self.build_lib, "vidstyle")
+        folders = {"profiles": sorted(glob("engines/*.toml")), "kernels": ["kernels/warp.cu", "kernels/warp.h"]}
+        return {
+            source: os.path.join(package, folder, os.path.basename(source))
+            for folder, sources in folders.items()
+            for source in sources
+        }
 
 
 setup(

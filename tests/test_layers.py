@@ -31,6 +31,7 @@ LEVELS = {
     "vidstyle.flicker": 1,
     "vidstyle.ops": 1,
     "vidstyle.warp": 1,
+    "vidstyle.warp_cuda": 1,
     "vidstyle._kernels": 1,
     "vidstyle.training": 2,
     "vidstyle.graph": 2,
@@ -66,7 +67,7 @@ ALLOWED_IN = {
     "tensorrt_rtx": ("vidstyle.backends.tensorrt",),
     "aiohttp": ("vidstyle.serve",),
     "aiortc": ("vidstyle.serve",),
-    "cuda": ("vidstyle.backends.tensorrt",),
+    "cuda": ("vidstyle.backends.tensorrt", "vidstyle.warp_cuda"),
     "pyvirtualcam": ("vidstyle.video.virtual_camera",),
 }
 
