@@ -152,17 +152,43 @@ def bench_temporal(
     if not styles:
         raise BadOption("there is no style to measure; give at least one")
     report = TemporalReport()
-    clips = [read_clip(path, options) for path in options.clips] + [made_clip(name, options) for name in MOVING]
-    for clip in clips:
-        for style in styles:
-            if on_step:
-                on_step(f"{clip.name} in {style.name}")
-            _measure_clip(report, clip, style, options)
+    clips = all_clips(options)
     for style in styles:
-        if on_step:
-            on_step(f"noise, rest, ghosts and cuts in {style.name}")
-        _probe(report, style, options)
+
+        def paint(frames: Sequence[RGB], style: Style = style) -> dict[str, list[RGB]]:
+            return _painted(report, frames, style, options)
+
+        measure(report, clips, style.name, paint, options, on_step=on_step)
     return report
+
+
+def all_clips(options: TemporalOptions) -> list[Clip]:
+    """The videos asked for, and the made clips that move."""
+    return [read_clip(path, options) for path in options.clips] + [made_clip(name, options) for name in MOVING]
+
+
+def measure(
+    report: TemporalReport,
+    clips: Sequence[Clip],
+    style: str,
+    paint: Callable[[Sequence[RGB]], dict[str, list[RGB]]],
+    options: TemporalOptions,
+    *,
+    on_step: Callable[[str], None] | None = None,
+) -> None:
+    """Add to ``report`` what ``paint`` makes of every clip and probe in one style.
+
+    ``paint`` gives frames by way of smoothing; there must be ``none``.
+    """
+    for clip in clips:
+        if on_step:
+            on_step(f"{clip.name} in {style}")
+        painted = paint(clip.frames)
+        for way, frames in {"source": clip.frames, **painted}.items():
+            report.clips.append(clip_result(clip, style, way, frames, painted["none"]))
+    if on_step:
+        on_step(f"noise, rest, ghosts and cuts in {style}")
+    _probe(report, style, paint, options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +279,9 @@ def _zoom(scale: float, photo: tuple[int, ...], size: tuple[int, int]) -> np.nda
 def _photo(name: str, rows: int) -> RGB:
     rgb = read_still(PHOTOS / f"{name}.jpg").rgb
     columns = round(rgb.shape[1] * rows / rgb.shape[0])
-    return np.asarray(cv2.resize(rgb, (max(columns, 2 * rows), rows), interpolation=cv2.INTER_CUBIC))
+    shrinks = rows < rgb.shape[0]
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(rgb, (max(columns, 2 * rows), rows), interpolation=way))
 
 
 def read_clip(path: Path, options: TemporalOptions) -> Clip:
@@ -292,12 +320,6 @@ def ghost_of(clip: Clip, frames: Sequence[RGB], plain: Sequence[RGB]) -> float:
     return _mean(found[WARM_UP:])
 
 
-def _measure_clip(report: TemporalReport, clip: Clip, style: Style, options: TemporalOptions) -> None:
-    painted = _painted(report, clip.frames, style, options)
-    for way, frames in {"source": clip.frames, **painted}.items():
-        report.clips.append(clip_result(clip, style.name, way, frames, painted["none"]))
-
-
 def noisy_still(options: TemporalOptions) -> list[RGB]:
     """A still as a sensor sees it: the same noise at each call."""
     still = made_clip("still", replace(options, frames=WARM_UP + 3)).frames[0]
@@ -318,20 +340,23 @@ def _half_still(options: TemporalOptions) -> list[RGB]:
     return frames
 
 
-def _probe(report: TemporalReport, style: Style, options: TemporalOptions) -> None:
+def _probe(
+    report: TemporalReport,
+    style: str,
+    paint: Callable[[Sequence[RGB]], dict[str, list[RGB]]],
+    options: TemporalOptions,
+) -> None:
     noise, half = noisy_still(options), _half_still(options)
     sprite = made_clip("sprite", replace(options, frames=24))
     cut = made_clip("cut", replace(options, frames=2 * (WARM_UP + 3)))
-    calm, resting, moved, changed = (
-        _painted(report, frames, style, options) for frames in (noise, half, sprite.frames, cut.frames)
-    )
+    calm, resting, moved, changed = (paint(frames) for frames in (noise, half, sprite.frames, cut.frames))
     late = len(noise) // 2  # by then a still has come to rest
     edge = half[0].shape[1] * 3 // 8  # strokes reach over the middle: what is near it may move
     first = len(cut.frames) // 2
     for way in calm:
         report.probes.append(
             ProbeResult(
-                style=style.name,
+                style=style,
                 smooth=way,
                 gain=restlessness(calm[way][late:]) / restlessness(noise[late:]),
                 half_still=restlessness([frame[:, :edge] for frame in resting[way][late:]]),
