@@ -1,0 +1,1 @@
+"""``vidstyle serve``: the browser as camera, stage and studio."""

@@ -1,0 +1,85 @@
+"""From what a handler returns or raises to an HTTP answer in JSON."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from vidstyle.errors import BadModel, BadOption, ImageError, MissingDependency, VideoError, VidstyleError
+from vidstyle.serve.refused import Refused
+from vidstyle.serve.session import remember_session
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_MOST_JSON = 1 << 14
+_STATUS: tuple[tuple[type[VidstyleError], int], ...] = (
+    (MissingDependency, 501),
+    (ImageError, 415),
+    (VideoError, 415),
+    (BadOption, 400),
+    (BadModel, 400),
+)
+
+
+def error_answer(error: VidstyleError) -> web.Response:
+    """``{"error": "sentence"}`` with the status that fits."""
+    headers = error.headers if isinstance(error, Refused) else {}
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 400)
+    if isinstance(error, Refused):
+        status = error.status
+    return web.json_response({"error": str(error)}, status=status, headers=headers)
+
+
+def answering(handler: Handler) -> Handler:
+    """``handler`` with its errors as answers, and the session's cookie in all of them."""
+
+    @functools.wraps(handler)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response: web.StreamResponse
+        try:
+            response = await handler(request)
+        except VidstyleError as error:
+            response = error_answer(error)
+        except FileNotFoundError:  # gone since it was looked up
+            response = error_answer(Refused(404, "it is not there any more"))
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("Cache-Control", "no-cache")
+        remember_session(request, response)
+        return response
+
+    return answer
+
+
+async def json_object(request: web.Request, *, most_bytes: int = _MOST_JSON) -> dict[str, Any]:
+    """The JSON object that ``request`` brings. `Refused` (400, 413, 415) where it brings none."""
+    if request.content_type != "application/json":
+        raise Refused(415, "send a JSON object, with Content-Type: application/json")
+    data = b""
+    while chunk := await request.content.read(most_bytes + 1):
+        data += chunk
+        if len(data) > most_bytes:
+            raise Refused(413, f"the JSON has more than {most_bytes} bytes; make it shorter")
+    return object_in(data)
+
+
+def object_in(data: bytes | str) -> dict[str, Any]:
+    """The JSON object in ``data``; `Refused` (400) where it is none."""
+    found = json_in(data)
+    if not isinstance(found, dict):
+        raise Refused(400, "the JSON is no object; send {...}")
+    return found
+
+
+def json_in(data: bytes | str) -> Any:
+    """What the JSON in ``data`` says; `Refused` (400) where it is none."""
+    try:
+        return json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, "this is not JSON that can be read") from error
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)  # NaN and Infinity are Python's own
