@@ -272,7 +272,7 @@ look.addEventListener("change", () => {
   byId("mirror").setAttribute("aria-pressed", String(look.mirror));
   showSplit();
   const first = look.styles.get(look.parts[0]?.style);
-  if (first) byId("backdrop").style.backgroundImage = `url("${CSS.escape ? encodeURI(first.thumbnail) : ""}")`;
+  if (first) byId("backdrop").style.backgroundImage = `url("${encodeURI(first.thumbnail)}")`;
   link.sendLook();
 });
 

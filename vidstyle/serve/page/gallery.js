@@ -90,7 +90,7 @@ export class Gallery extends EventTarget {
     const isIn = look.has(style.name);
     const isAlone = isIn && look.parts.length === 1;
     card.choose.setAttribute("aria-pressed", String(isIn));
-    const picture = style.thumbnail ?? ofStyle(style.name, "thumbnail");
+    const picture = style.thumbnail;
     if (card.picture.getAttribute("src") !== picture) card.picture.src = picture;
     card.title.textContent = style.title;
     card.painter.textContent = [style.painter, style.year].filter(Boolean).join(", ");
@@ -110,8 +110,8 @@ export class Gallery extends EventTarget {
     const job = this.jobs.get(style.job);
     const isLearning = job ? job.state === "running" || job.state === "queued" : false;
     card.learning.hidden = !isLearning;
-    card.learning.textContent = isLearning ? `learning, step ${job.step ?? style.step ?? 0}` : "";
-    card.keep.hidden = isLearning || !style.job || style.kept !== false;
+    card.learning.textContent = isLearning ? `step ${job.step}` : "";
+    card.keep.hidden = isLearning || !style.job || style.kept;
     card.keep.setAttribute("aria-label", `Keep ${style.title} in the gallery`);
     card.rename.setAttribute("aria-label", `Rename ${style.title}`);
     card.download.setAttribute("aria-label", `Download ${style.title}`);
@@ -140,7 +140,7 @@ export class Gallery extends EventTarget {
       frame.append(card.learning);
       const tool = (sign, words, onclick) =>
         make("button", { type: "button", class: "bare", title: words, onclick }, icon(sign));
-      card.keep = make("button", { type: "button", class: "bare word", onclick: () => this.keep(name) }, "Keep");
+      card.keep = tool("keep", "Keep for good", () => this.keep(name));
       card.rename = tool("pencil", "Rename", () => this.rename(name));
       card.remove = tool("bin", "Delete", () => this.remove(name));
       card.download = make("a", { class: "bare", title: "Download", href: ofStyle(name, "download") }, icon("download"));
@@ -192,7 +192,7 @@ export class Gallery extends EventTarget {
   showNetworks() {
     const place = byId("networks");
     const networks = [...new Set(this.styles.map((style) => style.network))];
-    place.hidden = networks.length < 2;
+    byId("networks-part").hidden = networks.length < 2;
     if (place.children.length !== networks.length) {
       place.replaceChildren(...networks.map((network) => this.segment(network)));
     }

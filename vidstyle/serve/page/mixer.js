@@ -1,6 +1,5 @@
 // The panel of the look: a slider for each style of the blend, and the strength.
 
-import { ofStyle } from "./api.js";
 import { byId, fill, icon, make } from "./dom.js";
 
 export class Mixer {
@@ -40,10 +39,10 @@ export class Mixer {
     const title = style?.title ?? part.style;
     const share = `${Math.round(100 * this.look.share(part.style))} %`;
     row.title.textContent = title;
-    row.painter.textContent = [style?.painter, style?.year].filter(Boolean).join(", ") || "a style of yours";
+    row.painter.textContent = [style?.painter, style?.year].filter(Boolean).join(", ") || (style?.mine ? "a style of yours" : "a style made here");
     row.painter.hidden = isBlend;
-    const picture = style?.thumbnail ?? ofStyle(part.style, "thumbnail");
-    if (row.picture.getAttribute("src") !== picture) row.picture.src = picture;
+    const picture = style?.thumbnail;
+    if (picture && row.picture.getAttribute("src") !== picture) row.picture.src = picture;
     row.range.hidden = !isBlend;
     row.range.setAttribute("aria-label", `Weight of ${title}`);
     row.range.setAttribute("aria-valuetext", `${share} of the picture`);

@@ -1,12 +1,11 @@
 // Jobs on the server: paintings that become styles, videos that get painted. The server's list is the truth.
 
-import { call, ofJob, send } from "./api.js";
+import { call, ofJob, sentence, send } from "./api.js";
 import { lossCurve } from "./curve.js";
 import { byId, clock, fileName, icon, make, problem, say } from "./dom.js";
 import { titleOf } from "./drop.js";
 
 const LOOK_MS = 1000;
-const PREVIEW_STEPS = 10;
 const ACTIVE = ["queued", "running"];
 
 /** Events: `jobs` (`detail` is the list), and `style` when one was made or has changed. */
@@ -23,12 +22,12 @@ export class Studio extends EventTarget {
   }
 
   async adapt(file) {
-    await this.upload("api/jobs/adapt", file, { painting: file, title: titleOf(file.name) });
+    await this.upload("api/jobs/adapt", file, { title: titleOf(file.name), steps: byId("steps").value, painting: file });
   }
 
   async render(file) {
     const blend = JSON.stringify(this.look.blend);
-    await this.upload("api/jobs/render", file, { video: file, blend, strength: String(this.look.strength) });
+    await this.upload("api/jobs/render", file, { blend, strength: String(this.look.strength), video: file });
   }
 
   async upload(path, file, fields) {
@@ -56,7 +55,7 @@ export class Studio extends EventTarget {
     const words = make("p", { class: "words" }, "sending");
     const progress = make("progress", { max: 1, value: 0, "aria-label": `Upload of ${name}` });
     const item = make("li", { class: "job" }, make("span", { class: "preview" }, icon("painting")));
-    item.append(make("h3", {}, name), words, progress);
+    item.append(make("div", { class: "facts" }, make("h3", {}, name), progress, words));
     return { item, words, progress };
   }
 
@@ -86,8 +85,7 @@ export class Studio extends EventTarget {
       row.item.remove();
       this.rows.delete(id);
     }
-    const newest = [...jobs].sort((a, b) => (b.created ?? 0) - (a.created ?? 0));
-    newest.forEach((job, index) => {
+    jobs.forEach((job, index) => {
       const row = this.rows.get(job.id) ?? this.row(job);
       const place = this.list.children[index + this.uploads];
       if (place !== row.item) this.list.insertBefore(row.item, place ?? null);
@@ -101,8 +99,7 @@ export class Studio extends EventTarget {
   announce(jobs) {
     let hasNewStyle = false;
     for (const job of jobs) {
-      const step = job.kind === "adapt" ? Math.floor((job.step ?? 0) / PREVIEW_STEPS) : 0;
-      const now = `${job.state} ${job.style ?? ""} ${step}`;
+      const now = `${job.state} ${job.style ?? ""} ${job.title} ${publishedOf(job)}`;
       const before = this.states.get(job.id);
       if (before !== undefined && before.split(" ")[0] !== job.state) {
         if (job.state === "done") say(`${job.title} is ready`);
@@ -136,9 +133,8 @@ export class Studio extends EventTarget {
       row.blank.hidden = true;
     });
     row.item = make("li", { class: "job", "data-job": job.id, "data-kind": job.kind });
-    row.item.append(row.preview, row.blank, row.title, row.progress, row.words);
-    if (row.curve) row.item.append(row.curve);
-    row.item.append(row.buttons);
+    const facts = make("div", { class: "facts" }, row.title, row.progress, row.words, row.curve);
+    row.item.append(row.preview, row.blank, facts, row.buttons);
     this.rows.set(job.id, row);
     return row;
   }
@@ -149,17 +145,19 @@ export class Studio extends EventTarget {
     row.title.textContent = job.title;
     row.title.title = job.title;
     row.progress.hidden = !isActive;
-    row.progress.value = job.progress ?? 0;
+    // A video that does not say how long it is has no share: a bar without a value says just that.
+    if (job.state === "running" && job.kind === "render" && !job.steps) row.progress.removeAttribute("value");
+    else row.progress.value = job.progress;
     row.progress.setAttribute("aria-label", `Progress of ${job.title}`);
     row.words.textContent = wordsFor(job);
     row.words.classList.toggle("wrong", job.state === "failed");
-    row.curve?.draw(job.curve ?? [], job.steps);
+    row.curve?.draw(lossesOf(job), job.steps);
     const picture = previewOf(job);
     if (picture && row.drawn !== picture) {
       row.drawn = picture;
       row.preview.src = picture;
     }
-    const shape = `${job.state} ${job.kept} ${job.style} ${job.title}`;
+    const shape = `${job.state} ${job.kept} ${job.style} ${job.result} ${job.title}`;
     if (row.shape !== shape) {
       row.shape = shape;
       row.buttons.replaceChildren(...this.buttons(job));
@@ -172,14 +170,14 @@ export class Studio extends EventTarget {
     if (job.kind === "adapt" && job.style && job.state !== "failed") {
       found.push(act("Use", () => this.look.choose(job.style), { "aria-label": `Paint with ${job.title}` }));
     }
-    if (job.state === "done") {
+    if (job.result) {
       if (job.kind === "adapt" && job.kept === false) {
         found.push(act("Keep", () => this.order("POST", job, "keep"), { "aria-label": `Keep ${job.title} for good` }));
       }
       const name = `${fileName(titleOf(job.title))}${job.kind === "adapt" ? ".safetensors" : "-painted.mp4"}`;
       const link = make(
         "a",
-        { class: "button", href: ofJob(job.id, "result"), download: name, "aria-label": `Download ${job.title}` },
+        { class: "button", href: job.result, download: name, "aria-label": `Download ${job.title}` },
         icon("download"),
         "Download",
       );
@@ -203,31 +201,43 @@ export class Studio extends EventTarget {
   }
 }
 
+/** The step that the newest style and preview are of: each comes with a point of the curve. */
+function publishedOf(job) {
+  return job.curve.at(-1)?.step ?? -1;
+}
+
+/** `[step, loss]` pairs, of the loss as a whole. */
+function lossesOf(job) {
+  return job.curve.map((point) => [point.step, point.total]);
+}
+
 function previewOf(job) {
   if (!job.preview) return null;
-  const turn = job.kind === "adapt" ? Math.floor((job.step ?? 0) / PREVIEW_STEPS) : job.state;
-  return `${ofJob(job.id, "preview")}?turn=${turn}`; // the address changes with the picture, so that it is fetched
+  const turn = job.kind === "adapt" ? publishedOf(job) : job.state;
+  return `${job.preview}?turn=${turn}`; // the address changes with the picture, so that it is fetched
 }
 
 function wordsFor(job) {
-  const took = clock(job.seconds ?? 0);
+  const took = clock(job.seconds);
   switch (job.state) {
     case "queued":
-      return "waits for its turn";
+      return job.ahead ? `waits for ${job.ahead} other${job.ahead > 1 ? "s" : ""}` : "waits for its turn";
     case "running": {
-      const share = job.progress ?? 0;
+      const share = job.progress;
       const left = share > 0.02 && job.seconds > 2 ? `, about ${clock((job.seconds * (1 - share)) / share)} left` : "";
-      const what = job.kind === "adapt" && job.steps ? `step ${job.step ?? 0} of ${job.steps}` : `${Math.floor(100 * share)} %`;
-      const loss = job.curve?.length ? `, loss ${job.curve.at(-1)[1].toPrecision(3)}` : "";
-      return `${what}, ${took}${left}${loss}`;
+      const what = job.kind === "adapt" ? `step ${job.step}` : `frame ${job.step}`;
+      const all = job.steps ? ` of ${job.steps}` : "";
+      const losses = lossesOf(job);
+      const loss = losses.length ? `, loss ${losses.at(-1)[1].toPrecision(3)}` : "";
+      return `${what}${all}, ${took}${left}${loss}`;
     }
     case "done":
-      return job.kind === "adapt" ? `learned in ${took}` : `painted in ${took}`;
+      return [job.kind === "adapt" ? `learned in ${took}` : `painted in ${took}`, job.message].filter(Boolean).join("; ");
     case "failed":
-      return job.message || "It failed.";
+      return sentence(job.message || "it failed");
     case "cancelled":
       return "cancelled";
     default:
-      return job.message ?? job.state;
+      return job.state;
   }
 }

@@ -1,0 +1,314 @@
+"""Chromium without a screen, driven by its DevTools protocol over a websocket, for the tests of the page."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+"""The program, where it is installed."""
+START_SECONDS = 30.0
+CALL_SECONDS = 60.0
+POLL_SECONDS = 0.1
+FLAGS = (
+    "--headless=new",
+    "--use-fake-ui-for-media-stream",  # the camera is granted without a question
+    "--use-fake-device-for-media-stream",
+    # A page that was given no camera tells its address as a name of multicast DNS, which no machine of tests resolves.
+    "--disable-features=WebRtcHideLocalIpsWithMdns,MediaRouter,OptimizationHints,AutofillServerCommunication",
+    "--disable-background-networking",
+    "--disable-background-timer-throttling",  # two pages are looked at, and neither is in front
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-dev-shm-usage",
+    "--disable-extensions",
+    "--disable-gpu",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--mute-audio",
+    "--no-default-browser-check",
+    "--no-first-run",
+    "--remote-debugging-port=0",
+)
+
+
+class PageError(AssertionError):
+    """JavaScript in the page threw, or what was waited for did not come."""
+
+
+class Browser:
+    """One Chromium with a profile in ``folder``; a context manager that leaves nothing running."""
+
+    def __init__(self, folder: Path, *, camera: Path | None = None, flags: tuple[str, ...] = ()) -> None:
+        """``camera`` is a .y4m or .mjpeg file that the fake camera plays over and over; None is the built-in picture."""
+        assert CHROMIUM is not None
+        self.downloads = folder / "downloads"
+        self.downloads.mkdir(parents=True)
+        profile = folder / "profile"
+        words = [CHROMIUM, *FLAGS, *flags, f"--user-data-dir={profile}"]
+        if os.geteuid() == 0:
+            words.append("--no-sandbox")  # Chromium refuses to be root in one
+        if camera is not None:
+            words.append(f"--use-file-for-fake-video-capture={camera}")
+        with (folder / "chromium.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*words, "about:blank"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self._loop = asyncio.new_event_loop()
+        self._number = 0
+        self._answers: dict[int, dict[str, Any]] = {}
+        self.pages: dict[str, Page] = {}
+        try:
+            address = self._address(profile / "DevToolsActivePort")
+            self._session, self._socket = self.wait_for(self._connect(address))
+            self.call(
+                "Browser.setDownloadBehavior",
+                behavior="allow",
+                downloadPath=str(self.downloads),
+                eventsEnabled=False,
+            )
+        except BaseException:
+            self._kill()
+            raise
+
+    def _address(self, file: Path) -> str:
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end and self.process.poll() is None:
+            lines = file.read_text().split() if file.exists() else []
+            if len(lines) == 2:
+                return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
+            time.sleep(POLL_SECONDS)
+        raise PageError(f"Chromium did not start: {(file.parent.parent / 'chromium.log').read_text()[-2000:]}")
+
+    async def _connect(self, address: str) -> tuple[aiohttp.ClientSession, aiohttp.ClientWebSocketResponse]:
+        session = aiohttp.ClientSession()
+        return session, await session.ws_connect(address, max_msg_size=0)
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` to its end, with a limit."""
+        return self._loop.run_until_complete(asyncio.wait_for(work, CALL_SECONDS))
+
+    def call(self, method: str, *, session: str | None = None, **parameters: Any) -> dict[str, Any]:
+        """What the protocol's ``method`` answers."""
+        return self.wait_for(self._call(method, session, parameters))
+
+    async def _call(self, method: str, session: str | None, parameters: dict[str, Any]) -> dict[str, Any]:
+        self._number += 1
+        number = self._number
+        message = {"id": number, "method": method, "params": parameters}
+        await self._socket.send_json(message if session is None else {**message, "sessionId": session})
+        while number not in self._answers:
+            await self._receive()
+        answer = self._answers.pop(number)
+        if "error" in answer:
+            raise PageError(f"{method}: {answer['error']}")
+        return dict(answer["result"])
+
+    async def _receive(self) -> None:
+        message = await self._socket.receive()
+        if message.type is not aiohttp.WSMsgType.TEXT:
+            raise PageError(f"Chromium has gone: {message.type}")
+        found = json.loads(message.data)
+        if "id" in found:
+            self._answers[found["id"]] = found
+        elif (page := self.pages.get(found.get("sessionId", ""))) is not None:
+            page.note(found["method"], found["params"])
+
+    def page(self, address: str | None = None, *, width: int = 1280, height: int = 800) -> Page:
+        """A new page with cookies and storage of its own: another visitor."""
+        context = self.call("Target.createBrowserContext")["browserContextId"]
+        self.call(
+            "Browser.setDownloadBehavior", behavior="allow", browserContextId=context, downloadPath=str(self.downloads)
+        )
+        target = self.call(
+            "Target.createTarget", url="about:blank", browserContextId=context, width=width, height=height
+        )["targetId"]
+        session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        page = self.pages[session] = Page(self, session, target, context)
+        for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
+            page.call(f"{domain}.enable")
+        page.resize(width, height)
+        if address is not None:
+            page.open(address)
+        return page
+
+    def close(self) -> None:
+        """End Chromium and all that it started."""
+        with suppress(PageError, asyncio.TimeoutError, aiohttp.ClientError, ConnectionError):
+            self.call("Browser.close")
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        self._kill()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        if hasattr(self, "_session"):
+            self.wait_for(self._session.close())
+        self._loop.close()
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Page:
+    """One page of a `Browser`."""
+
+    def __init__(self, browser: Browser, session: str, target: str, context: str) -> None:
+        self._browser, self._session, self._target, self._context = browser, session, target, context
+        self.errors: list[str] = []
+        """What the console called an error, and what was thrown and not caught."""
+        self.requests: list[str] = []
+        """The address of everything that was asked for."""
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        return self._browser.call(method, session=self._session, **parameters)
+
+    def note(self, event: str, facts: dict[str, Any]) -> None:
+        """Remember what matters of an event."""
+        if event == "Runtime.exceptionThrown":
+            details = facts["exceptionDetails"]
+            self.errors.append(details.get("exception", {}).get("description", details["text"]))
+        elif event == "Runtime.consoleAPICalled" and facts["type"] in ("error", "assert"):
+            self.errors.append(" ".join(str(one.get("value", one.get("description"))) for one in facts["args"]))
+        elif event == "Log.entryAdded" and facts["entry"]["level"] == "error":
+            self.errors.append(f"{facts['entry']['text']} {facts['entry'].get('url', '')}")
+        elif event == "Network.requestWillBeSent":
+            self.requests.append(facts["request"]["url"])
+
+    def open(self, address: str) -> None:
+        """Go there, and wait until it is loaded."""
+        self.call("Page.navigate", url=address)
+        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def reload(self) -> None:
+        self.run("window.isOld = true")
+        self.call("Page.reload")
+        self.wait("!window.isOld && document.readyState === 'complete'")
+
+    def run(self, expression: str) -> Any:
+        """The value of a JavaScript expression, promises awaited, as if the visitor had just clicked."""
+        found = self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=True
+        )
+        if "exceptionDetails" in found:
+            details = found["exceptionDetails"]
+            raise PageError(details.get("exception", {}).get("description", details["text"]))
+        return found["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = 60.0) -> Any:
+        """Wait until the expression is true, and return its value."""
+        end = time.monotonic() + seconds
+        while True:
+            # An element comes over as an empty object.
+            value = self.run(f"(async () => {{ const v = await ({expression}); return v instanceof Node || v; }})()")
+            if value:
+                return value
+            if time.monotonic() > end:
+                raise PageError(f"{expression} is {value!r} after {seconds:g} s; errors: {self.errors}")
+            time.sleep(POLL_SECONDS)
+
+    def click(self, selector: str) -> None:
+        """Click the first element that matches; it must be there, shown and not disabled."""
+        state = self.run(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " if (!e) return 'is not there'; if (e.disabled) return 'is disabled';"
+            " if (!e.getClientRects().length) return 'is hidden'; e.click(); return ''; })()"
+        )
+        if state:
+            raise PageError(f"{selector} {state}")
+
+    def slide(self, selector: str, value: float) -> None:
+        """Move a range to ``value``, as a visitor would."""
+        self.run(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.value = {value};"
+            " e.dispatchEvent(new Event('input', {bubbles: true})); })()"
+        )
+
+    def press(self, key: str) -> None:
+        """Press and release a key where the focus is."""
+        text = {"text": key} if len(key) == 1 else {}
+        codes = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Escape": 27}
+        code = codes.get(key, ord(key.upper()) if len(key) == 1 else 0)
+        if key == "Enter":
+            text = {"text": "\r"}
+        for kind in ("keyDown", "keyUp"):
+            extra = text if kind == "keyDown" else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **extra)
+
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Give a file to an ``<input type=file>``."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+
+    def drop_file(self, path: Path, *, x: int = 300, y: int = 300) -> None:
+        """Drag a file over the page and let it go."""
+        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
+
+    def resize(self, width: int, height: int, *, phone: bool = False) -> None:
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=2 if phone else 1,
+            mobile=phone,
+        )
+
+    def prefer(self, **features: str) -> None:
+        """Media features, with _ for -: ``prefers_color_scheme="dark"``."""
+        named = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+        self.call("Emulation.setEmulatedMedia", features=named)
+
+    def screenshot(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+    def close(self) -> None:
+        """Leave, as a visitor who closes the tab."""
+        self._browser.call("Target.closeTarget", targetId=self._target)
+        self._browser.call("Target.disposeBrowserContext", browserContextId=self._context)
+        del self._browser.pages[self._session]
+
+
+def write_y4m(path: Path, frames: Iterable[NDArray[np.uint8]], *, width: int, height: int, rate: int = 30) -> Path:
+    """Write I420 frames, uint8 of shape (3 / 2 * height, width), as the raw video that Chromium's fake camera plays."""
+    with path.open("wb") as file:
+        file.write(f"YUV4MPEG2 W{width} H{height} F{rate}:1 Ip A1:1 C420jpeg\n".encode())
+        for planes in frames:
+            file.write(b"FRAME\n" + planes.tobytes())
+    return path
+
+
+def film_frames(film: Path, *, width: int, height: int, frames: int) -> Iterator[NDArray[np.uint8]]:
+    """The first frames of ``film``, scaled, as `write_y4m` takes them."""
+    with av.open(str(film)) as source:
+        for frame in islice(source.decode(video=0), frames):
+            yield frame.reformat(width=width, height=height, format="yuv420p", threads=1).to_ndarray()
