@@ -8,11 +8,12 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from vidstyle.errors import BadModel
+from vidstyle.serve.bounds import Bounds, Limits
 from vidstyle.serve.child import Child
 from vidstyle.serve.job import (
     INPUT,
@@ -33,6 +34,7 @@ from vidstyle.serve.job import (
 )
 from vidstyle.serve.label import clean_label
 from vidstyle.serve.own_styles import OwnStyle, own_style
+from vidstyle.serve.probing import frames_of_video
 from vidstyle.serve.refused import Refused
 from vidstyle.serve.tenancy import Tenancy
 from vidstyle.serve.uploads import Upload
@@ -42,40 +44,6 @@ from vidstyle.style import Style
 _log = logging.getLogger(__name__)
 _SPARE_BYTES = 256 << 20
 """What stays free on the disk, whatever is uploaded."""
-
-
-class Limits(Protocol):
-    """What `Jobs` wants to know of the server's options."""
-
-    @property
-    def queue(self) -> int:
-        """Jobs that may wait, uploads under way among them."""
-
-    @property
-    def most_pixels(self) -> int:
-        """The largest picture of a video."""
-
-    @property
-    def most_seconds(self) -> float:
-        """The longest video."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """How long jobs may take, and how much of what is over stays."""
-
-    patience: float = 300.0
-    """Seconds without a word after which a worker is taken to hang."""
-    job_seconds: float = 6 * 3600.0
-    """The longest that a job may run."""
-    probe_seconds: float = 60.0
-    """The longest that looking at a video may take."""
-    most_over: int = 50
-    """Jobs that are over and not kept; the oldest go."""
-    most_bytes: int = 4 << 30
-    """Of the same, on disk."""
-    most_kept: int = 200
-    """Styles that are kept for good."""
 
 
 class Jobs:
@@ -222,9 +190,10 @@ class Jobs:
             effort=self.effort,
         )
         folder = upload.path.parent
-        found = await self._probe(folder, wishes)
+        async with self._probing:
+            frames = await frames_of_video(folder, wishes, self.bounds.probe_seconds)
         style.save(folder / LOOK)
-        job = Job(folder, owner_of(session), "render", upload.label, steps=found)
+        job = Job(folder, owner_of(session), "render", upload.label, steps=frames)
         return self._submit(job, wishes)
 
     def _submit(self, job: Job, wishes: Wishes) -> Job:
@@ -239,32 +208,6 @@ class Jobs:
         self._wake.set()
         self._tell(job)
         return job
-
-    async def _probe(self, folder: Path, wishes: Wishes) -> int | None:
-        """How many frames the video has, as far as it says. A worker looks, for what decodes may crash."""
-        refused = Refused(415, f"{wishes.label} cannot be looked at, it seems to be damaged; convert it first")
-        async with self._probing:
-            try:
-                wishes.write(folder)
-                child = await Child.start("probe", folder)
-            except OSError as error:
-                raise Refused(503, f"the server cannot work: {error.strerror}", {"Retry-After": "600"}) from error
-            found: dict[str, Any] = {}
-            try:
-                async with asyncio.timeout(self.bounds.probe_seconds):
-                    async for line in child.lines(self.bounds.probe_seconds):
-                        found = line
-            except (TimeoutError, ValueError) as error:
-                raise refused from error
-            finally:
-                child.kill()
-                await child.ended()
-        if isinstance(found.get("error"), str):
-            raise Refused(413 if found.get("too_much") is True else 415, found["error"])
-        if found.get("done") is not True:
-            raise refused
-        frames = found.get("frames")
-        return frames if isinstance(frames, int) and 0 < frames < 1 << 40 else None
 
     def cancel(self, job: Job) -> None:
         """Stop a job that waits or runs, and free what it has; nothing where it is over."""
