@@ -22,11 +22,13 @@
 namespace vidstyle {
 
 // Pieces of work numbered from 0, done by whoever comes. The caller begins at the front, the others at the
-// back, so that with two threads each sees about the same pieces of every frame, which its cache may still hold.
-// Who comes late finds nothing left: nobody waits for a thread that has not begun.
+// back, so that with two threads each sees about the same pieces of every frame, which its cache may still hold,
+// and one after the other. Who comes late finds nothing left: nobody waits for a thread that has not begun.
 class Job {
  public:
+  // Called for each piece, and once more with `kEnd` by each member that did one.
   using Work = void (*)(void* context, int piece, int member);
+  static constexpr int kEnd = -1;
 
   Job(Work work, void* context, int pieces)
       : work_(work), context_(context), pieces_(pieces), open_(static_cast<std::uint64_t>(pieces)) {}
@@ -34,13 +36,13 @@ class Job {
   // Do pieces until none is left. The caller is member 0, the others are numbered as they come.
   void help(bool caller) {
     const int member = caller ? 0 : members_.fetch_add(1);
-    int piece;
-    while (claim(caller, piece)) {
-      work_(context_, piece, member);
-      if (done_.fetch_add(1) + 1 == pieces_) {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        finished_.notify_all();
-      }
+    int piece, mine = 0;
+    for (; claim(caller, piece); ++mine) work_(context_, piece, member);
+    if (mine == 0) return;
+    work_(context_, kEnd, member);
+    if (done_.fetch_add(mine) + mine == pieces_) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      finished_.notify_all();
     }
   }
 

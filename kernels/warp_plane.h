@@ -1,8 +1,9 @@
 // The warp of one plane: bands of rows, shared out among threads.
 //
-// A band is run through once. Row y is updated, then row y - 1 is shown, while the three updated rows
-// that it needs are in the cache. The rows next to a band belong to other bands: a band computes its
-// own copy of them, so no thread waits for another, and every split into bands gives the same bytes.
+// Rows are gone through once. Row y is updated, then the row before it is shown, while the three updated rows
+// that it needs are in the cache. The first thread goes down from the top, the others up from the bottom, band
+// by band. Where a band does not follow on the thread's last one, the rows next to it belong to others: the thread
+// computes its own copy of them, so nobody waits for anybody, and every split into bands gives the same bytes.
 #pragma once
 
 #include <algorithm>
@@ -69,14 +70,32 @@ class WarpBand {
         bytes_(channels() * padded_),
         outside_(2 * channels() * padded_) {}
 
-  void run(int begin, int end) {
-    begin_ = begin, end_ = end;
-    const int height = warp_.height();
-    for (int y = std::max(begin_ - 1, 0); y < std::min(end_ + 1, height); ++y) {
-      update(y);
-      if (y > begin_) show(y - 1);
+  // The rows from `begin` to `end`; all is shown but the row that needs one of the next band.
+  void run(int begin, int end, bool downwards) {
+    if (pending_ && downwards && begin == end_) {
+      end_ = end;
+    } else if (pending_ && !downwards && end == begin_) {
+      begin_ = begin;
+    } else {
+      finish(downwards);
+      begin_ = begin, end_ = end, pending_ = true;
+      if (downwards && begin > 0) update(begin - 1);
+      if (!downwards && end < warp_.height()) update(end);
+      update(downwards ? begin++ : --end);
     }
-    if (end_ == height) show(height - 1);
+    while (begin < end) {
+      const int y = downwards ? begin++ : --end;
+      update(y);
+      show(downwards ? y - 1 : y + 1);
+    }
+  }
+
+  void finish(bool downwards) {
+    if (!pending_) return;
+    pending_ = false;
+    if (downwards && end_ < warp_.height()) update(end_);
+    if (!downwards && begin_ > 0) update(begin_ - 1);
+    show(downwards ? end_ - 1 : begin_);
   }
 
  private:
@@ -177,6 +196,7 @@ class WarpBand {
   const Stretch& across_;
   const WarpRows rows_;
   int begin_ = 0, end_ = 0;
+  bool pending_ = false;
   std::size_t padded_;
   FlowScale scale_;
   std::vector<float> small_;
@@ -190,8 +210,8 @@ class WarpBand {
 // Several bands a thread, so that one which is late or slow does fewer of them; none so small that it
 // does not pay.
 inline void warp_plane(const Warp& warp, int threads, const Rows& rows) {
-  constexpr long long kLeastPixels = 16 * 1024;
-  constexpr int kBandsPerThread = 8;
+  constexpr long long kLeastPixels = 8 * 1024;
+  constexpr int kBandsPerThread = 16;
   const int height = warp.height();
   const long long worth = static_cast<long long>(height) * warp.width() * warp.fresh.channels / kLeastPixels;
   threads = std::min(threads, Team::most());
@@ -208,10 +228,14 @@ inline void warp_plane(const Warp& warp, int threads, const Rows& rows) {
   for (int i = 0; i < threads; ++i) shared.members.emplace_back(warp, across, rows);
   const auto work = [](void* context, int piece, int member) {
     auto& all = *static_cast<Shared*>(context);
-    all.members[static_cast<std::size_t>(member)].run(all.edge(piece), all.edge(piece + 1));
+    WarpBand& band = all.members[static_cast<std::size_t>(member)];
+    if (piece == Job::kEnd)
+      band.finish(member == 0);
+    else
+      band.run(all.edge(piece), all.edge(piece + 1), member == 0);
   };
   if (count == 1)
-    work(&shared, 0, 0);
+    work(&shared, 0, 0), work(&shared, Job::kEnd, 0);
   else
     Team::ours().run(work, &shared, count, threads - 1);
 }

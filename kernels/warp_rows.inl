@@ -78,14 +78,34 @@ struct Weights {
   __m512 w[4];
 };
 
-// The weights of `cubic`, times `one`.
-VS_TARGET inline Weights cubics(__m512 t, float one) {
-  const __m512 u = _mm512_sub_ps(_mm512_set1_ps(1.0F), t), whole = _mm512_set1_ps(one);
-  const __m512 a = _mm512_set1_ps(1.25F * one), b = _mm512_set1_ps(-2.25F * one);
-  const __m512 tt = _mm512_mul_ps(t, t), uu = _mm512_mul_ps(u, u);
-  const __m512 side = _mm512_mul_ps(_mm512_mul_ps(t, _mm512_set1_ps(-0.75F * one)), u);
-  return {{_mm512_mul_ps(side, u), _mm512_fmadd_ps(_mm512_fmadd_ps(a, t, b), tt, whole),
-           _mm512_fmadd_ps(_mm512_fmadd_ps(a, u, b), uu, whole), _mm512_mul_ps(side, t)}};
+// The weights of `cubic`, over kTapOne. The two outer ones, and all four, have simple sums.
+VS_TARGET inline Weights cubics(__m512 t) {
+  constexpr float kOne = 1.0F / kTapOne;
+  const __m512 u = _mm512_sub_ps(_mm512_set1_ps(1.0F), t), one = _mm512_set1_ps(kOne);
+  const __m512 outer = _mm512_mul_ps(_mm512_mul_ps(t, _mm512_set1_ps(-0.75F * kOne)), u);
+  const __m512 slope = _mm512_fmadd_ps(_mm512_set1_ps(1.25F * kOne), t, _mm512_set1_ps(-2.25F * kOne));
+  const __m512 before = _mm512_mul_ps(outer, u), self = _mm512_fmadd_ps(slope, _mm512_mul_ps(t, t), one);
+  return {{before, self, _mm512_sub_ps(_mm512_sub_ps(one, outer), self), _mm512_sub_ps(outer, before)}};
+}
+
+// The weights of `whole_cubic`, two and two.
+struct Taps {
+  __m512i first, second;
+};
+
+// The lower 16 bits of each number of both, those of `second` above those of `first`.
+VS_TARGET inline __m512i pairs(__m512i first, __m512i second) {
+  return _mm512_mask_mov_epi16(first, 0xAAAAAAAA, _mm512_slli_epi32(second, 16));
+}
+
+VS_TARGET inline Taps whole_cubics(__m512 t) {
+  const __m512 u = _mm512_sub_ps(_mm512_set1_ps(1.0F), t), one = _mm512_set1_ps(kTapOne);
+  const __m512 outer = _mm512_mul_ps(_mm512_mul_ps(t, _mm512_set1_ps(-0.75F * kTapOne)), u);
+  const __m512 slope = _mm512_fmadd_ps(_mm512_set1_ps(1.25F * kTapOne), t, _mm512_set1_ps(-2.25F * kTapOne));
+  const __m512i both = _mm512_cvtps_epi32(outer), before = _mm512_cvtps_epi32(_mm512_mul_ps(outer, u));
+  const __m512i self = _mm512_cvtps_epi32(_mm512_fmadd_ps(slope, _mm512_mul_ps(t, t), one));
+  const __m512i inner = _mm512_sub_epi32(_mm512_set1_epi32(kTapOne), both);
+  return {pairs(before, self), pairs(_mm512_sub_epi32(inner, self), _mm512_sub_epi32(both, before))};
 }
 
 VS_TARGET inline __m512 linear_rows(const float* const* rows, int x, __m512 t) {
@@ -99,11 +119,6 @@ VS_TARGET inline __m512i held(__m512i at, int k, int last) {
   return _mm512_min_epi32(_mm512_max_epi32(moved, _mm512_setzero_si512()), _mm512_set1_epi32(last));
 }
 
-// The lower 16 bits of each number of both, those of `second` above those of `first`.
-VS_TARGET inline __m512i pairs(__m512i first, __m512i second) {
-  return _mm512_mask_mov_epi16(first, 0xAAAAAAAA, _mm512_slli_epi32(second, 16));
-}
-
 // Mixes 16 pixels of what is remembered with the new ones.
 VS_TARGET inline void mix(const WarpRow& row, int channel, int x, __mmask16 valid, __m512 there, __m512 weight) {
   const __m128i bytes = _mm_maskz_loadu_epi8(valid, row.fresh[channel] + x);
@@ -114,16 +129,16 @@ VS_TARGET inline void mix(const WarpRow& row, int channel, int x, __mmask16 vali
   _mm256_mask_storeu_epi16(row.updated[channel] + x, valid, _mm512_cvtepi32_epi16(_mm512_cvttps_epi32(sum)));
 }
 
-// What of 32 numbers of a row is looked at, and which four of them each pixel takes, times what.
+// Which four of 32 numbers of a row each pixel takes, times what.
 struct Window {
-  __mmask32 inside;
-  __m512i pick01, pick23, taps01, taps23;
+  __m512i pick01, pick23;
+  Taps taps;
 };
 
 VS_TARGET inline __m512 taken(const std::uint16_t* line, const Window& window) {
-  const __m512i numbers = _mm512_maskz_loadu_epi16(window.inside, line);
-  const __m512i first = _mm512_madd_epi16(_mm512_permutexvar_epi16(window.pick01, numbers), window.taps01);
-  const __m512i second = _mm512_madd_epi16(_mm512_permutexvar_epi16(window.pick23, numbers), window.taps23);
+  const __m512i numbers = _mm512_loadu_si512(line);
+  const __m512i first = _mm512_madd_epi16(_mm512_permutexvar_epi16(window.pick01, numbers), window.taps.first);
+  const __m512i second = _mm512_madd_epi16(_mm512_permutexvar_epi16(window.pick23, numbers), window.taps.second);
   return _mm512_cvtepi32_ps(_mm512_add_epi32(first, second));
 }
 
@@ -136,8 +151,8 @@ VS_TARGET inline void update_channels(const WarpRow& row) {
   const int width = row.width, last = width - 1;
   const __m512 t = _mm512_set1_ps(row.t), zero = _mm512_setzero_ps();
   const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m512i beyond = _mm512_set1_epi32(~31);
-  const __m512i before_border = _mm512_set1_epi32(width > 3 ? width - 3 : 0);
+  const __m512i before_border = _mm512_set1_epi32(width - 3);
+  if (width < 32) return update_from(0, row);  // a window is not to end outside of a row
   for (int x = 0; x < width; x += 16) {
     const __mmask16 valid = width - x >= 16 ? static_cast<__mmask16>(0xFFFF)
                                             : static_cast<__mmask16>((1U << (width - x)) - 1);
@@ -161,23 +176,17 @@ VS_TARGET inline void update_channels(const WarpRow& row) {
     }
     constexpr int kDown = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
     const __m512i whole_x = _mm512_cvt_roundps_epi32(move_x, kDown), down = _mm512_cvt_roundps_epi32(move_y, kDown);
-    const Weights horizontal = cubics(_mm512_sub_ps(move_x, _mm512_cvtepi32_ps(whole_x)), kTapOne);
-    const Weights vertical = cubics(_mm512_sub_ps(move_y, _mm512_cvtepi32_ps(down)), 1.0F / kTapOne);
+    const Taps taps = whole_cubics(_mm512_sub_ps(move_x, _mm512_cvtepi32_ps(whole_x)));
+    const Weights vertical = cubics(_mm512_sub_ps(move_y, _mm512_cvtepi32_ps(down)));
 
-    const __m512i before = _mm512_cvtps_epi32(horizontal.w[0]), next = _mm512_cvtps_epi32(horizontal.w[2]);
-    const __m512i after = _mm512_cvtps_epi32(horizontal.w[3]);
-    const __m512i self = _mm512_sub_epi32(
-        _mm512_set1_epi32(kTapOne), _mm512_add_epi32(_mm512_add_epi32(before, next), after));
-    const __m512i taps01 = pairs(before, self), taps23 = pairs(next, after);
     const __m512i at = _mm512_add_epi32(whole_x, _mm512_add_epi32(lanes, _mm512_set1_epi32(x)));
-    __m512i at0 = _mm512_add_epi32(at, _mm512_set1_epi32(-1)), at01, at23, at3;
+    __m512i at0 = _mm512_add_epi32(at, _mm512_set1_epi32(-1)), at01, at23;
     if (_mm512_mask_cmp_epu32_mask(valid, at0, before_border, _MM_CMPINT_NLT) == 0) {
-      at3 = _mm512_add_epi32(at, _mm512_set1_epi32(2));
       at01 = pairs(at0, at);
       at23 = _mm512_add_epi16(at01, _mm512_set1_epi16(2));
     } else {
-      at0 = held(at, -1, last), at3 = held(at, 2, last);
-      at01 = pairs(at0, held(at, 0, last)), at23 = pairs(held(at, 1, last), at3);
+      at0 = held(at, -1, last);
+      at01 = pairs(at0, held(at, 0, last)), at23 = pairs(held(at, 1, last), held(at, 2, last));
     }
     alignas(64) std::int32_t firsts[16], downs[16];
     _mm512_store_si512(firsts, at0);
@@ -190,12 +199,12 @@ VS_TARGET inline void update_channels(const WarpRow& row) {
       const int lane = __builtin_ctz(remaining);
       // The window: 32 numbers, a few of them to the left of this pixel's. It holds this pixel's for sure.
       int base = firsts[lane] - 6;
-      base = base < width - 32 ? base : width - 32;
       base = base > 0 ? base : 0;
-      const __mmask32 inside = width - base >= 32 ? ~0U : (1U << (width - base)) - 1;
-      const __m512i from = _mm512_set1_epi32(base);
-      const __m512i ends = _mm512_or_si512(_mm512_sub_epi32(at0, from), _mm512_sub_epi32(at3, from));
-      const __mmask16 near = _mm512_mask_testn_epi32_mask(static_cast<__mmask16>(remaining), ends, beyond);
+      int most = 28;  // the last place in the window of the first of four
+      if (base >= width - 32) base = width - 32, most = 31;  // for beyond the border the border repeats
+      const __m512i places = _mm512_sub_epi32(at0, _mm512_set1_epi32(base));
+      const auto asked = static_cast<__mmask16>(remaining);
+      const __mmask16 near = _mm512_mask_cmp_epu32_mask(asked, places, _mm512_set1_epi32(most), _MM_CMPINT_LE);
       // Where the motion crosses from one row to the next, two neighbouring starts share a round of five rows.
       int start = downs[lane];
       __mmask16 fits = _mm512_mask_cmpeq_epi32_mask(near, down, _mm512_set1_epi32(start)), second = 0;
@@ -210,7 +219,7 @@ VS_TARGET inline void update_channels(const WarpRow& row) {
       }
       // Only the lowest five bits of an index count, and those of a difference hang on nothing above them.
       const __m512i from_both = _mm512_set1_epi16(static_cast<short>(base));
-      const Window window{inside, _mm512_sub_epi16(at01, from_both), _mm512_sub_epi16(at23, from_both), taps01, taps23};
+      const Window window{_mm512_sub_epi16(at01, from_both), _mm512_sub_epi16(at23, from_both), taps};
       const __mmask16 taken_now = fits | second;
       for (int c = 0; c < kChannels; ++c) {
         const std::uint16_t* channel = row.memory[c] + base;
@@ -246,14 +255,33 @@ struct Weights {
   __m256 w[4];
 };
 
-// The weights of `cubic`, times `one`.
-VS_TARGET inline Weights cubics(__m256 t, float one) {
-  const __m256 u = _mm256_sub_ps(_mm256_set1_ps(1.0F), t), whole = _mm256_set1_ps(one);
-  const __m256 a = _mm256_set1_ps(1.25F * one), b = _mm256_set1_ps(-2.25F * one);
-  const __m256 tt = _mm256_mul_ps(t, t), uu = _mm256_mul_ps(u, u);
-  const __m256 side = _mm256_mul_ps(_mm256_mul_ps(t, _mm256_set1_ps(-0.75F * one)), u);
-  return {{_mm256_mul_ps(side, u), _mm256_fmadd_ps(_mm256_fmadd_ps(a, t, b), tt, whole),
-           _mm256_fmadd_ps(_mm256_fmadd_ps(a, u, b), uu, whole), _mm256_mul_ps(side, t)}};
+// The weights of `cubic`, over kTapOne. The two outer ones, and all four, have simple sums.
+VS_TARGET inline Weights cubics(__m256 t) {
+  constexpr float kOne = 1.0F / kTapOne;
+  const __m256 u = _mm256_sub_ps(_mm256_set1_ps(1.0F), t), one = _mm256_set1_ps(kOne);
+  const __m256 outer = _mm256_mul_ps(_mm256_mul_ps(t, _mm256_set1_ps(-0.75F * kOne)), u);
+  const __m256 slope = _mm256_fmadd_ps(_mm256_set1_ps(1.25F * kOne), t, _mm256_set1_ps(-2.25F * kOne));
+  const __m256 before = _mm256_mul_ps(outer, u), self = _mm256_fmadd_ps(slope, _mm256_mul_ps(t, t), one);
+  return {{before, self, _mm256_sub_ps(_mm256_sub_ps(one, outer), self), _mm256_sub_ps(outer, before)}};
+}
+
+// The weights of `whole_cubic`, two and two.
+struct Taps {
+  __m256i first, second;
+};
+
+VS_TARGET inline __m256i pairs(__m256i first, __m256i second) {
+  return _mm256_blend_epi16(first, _mm256_slli_epi32(second, 16), 0xAA);
+}
+
+VS_TARGET inline Taps whole_cubics(__m256 t) {
+  const __m256 u = _mm256_sub_ps(_mm256_set1_ps(1.0F), t), one = _mm256_set1_ps(kTapOne);
+  const __m256 outer = _mm256_mul_ps(_mm256_mul_ps(t, _mm256_set1_ps(-0.75F * kTapOne)), u);
+  const __m256 slope = _mm256_fmadd_ps(_mm256_set1_ps(1.25F * kTapOne), t, _mm256_set1_ps(-2.25F * kTapOne));
+  const __m256i both = _mm256_cvtps_epi32(outer), before = _mm256_cvtps_epi32(_mm256_mul_ps(outer, u));
+  const __m256i self = _mm256_cvtps_epi32(_mm256_fmadd_ps(slope, _mm256_mul_ps(t, t), one));
+  const __m256i inner = _mm256_sub_epi32(_mm256_set1_epi32(kTapOne), both);
+  return {pairs(before, self), pairs(_mm256_sub_epi32(inner, self), _mm256_sub_epi32(both, before))};
 }
 
 VS_TARGET inline __m256 linear_rows(const float* const* rows, int x, __m256 t) {
@@ -264,10 +292,6 @@ VS_TARGET inline __m256 linear_rows(const float* const* rows, int x, __m256 t) {
 VS_TARGET inline __m256i held(__m256i at, int k, int last) {
   const __m256i moved = _mm256_add_epi32(at, _mm256_set1_epi32(k));
   return _mm256_min_epi32(_mm256_max_epi32(moved, _mm256_setzero_si256()), _mm256_set1_epi32(last));
-}
-
-VS_TARGET inline __m256i pairs(__m256i first, __m256i second) {
-  return _mm256_blend_epi16(first, _mm256_slli_epi32(second, 16), 0xAA);
 }
 
 VS_TARGET inline __m128i load_16_bytes(const std::uint16_t* from) {
@@ -312,14 +336,8 @@ VS_TARGET inline void update_channels(const WarpRow& row) {
       continue;
     }
     const __m256 floor_x = _mm256_floor_ps(move_x), floor_y = _mm256_floor_ps(move_y);
-    const Weights horizontal = cubics(_mm256_sub_ps(move_x, floor_x), kTapOne);
-    const Weights vertical = cubics(_mm256_sub_ps(move_y, floor_y), 1.0F / kTapOne);
-
-    const __m256i before = _mm256_cvtps_epi32(horizontal.w[0]), next = _mm256_cvtps_epi32(horizontal.w[2]);
-    const __m256i after = _mm256_cvtps_epi32(horizontal.w[3]);
-    const __m256i self =
-        _mm256_sub_epi32(_mm256_set1_epi32(kTapOne), _mm256_add_epi32(_mm256_add_epi32(before, next), after));
-    const __m256i taps01 = pairs(before, self), taps23 = pairs(next, after);
+    const Taps taps = whole_cubics(_mm256_sub_ps(move_x, floor_x));
+    const Weights vertical = cubics(_mm256_sub_ps(move_y, floor_y));
 
     const __m256i at = _mm256_add_epi32(_mm256_cvttps_epi32(floor_x), _mm256_add_epi32(lanes, _mm256_set1_epi32(x)));
     const __m256i at0 = held(at, -1, last), at1 = held(at, 0, last), at2 = held(at, 1, last), at3 = held(at, 2, last);
@@ -357,8 +375,8 @@ VS_TARGET inline void update_channels(const WarpRow& row) {
           const std::uint16_t* lower =
               row.memory[c] + within(row.y + downs[right] - 1 + k, row.height - 1) * row.memory_row + from_right;
           const __m256i window = _mm256_setr_m128i(load_16_bytes(upper), load_16_bytes(lower));
-          const __m256i products = _mm256_add_epi32(_mm256_madd_epi16(_mm256_shuffle_epi8(window, pick01), taps01),
-                                                    _mm256_madd_epi16(_mm256_shuffle_epi8(window, pick23), taps23));
+          const __m256i products = _mm256_add_epi32(_mm256_madd_epi16(_mm256_shuffle_epi8(window, pick01), taps.first),
+                                                    _mm256_madd_epi16(_mm256_shuffle_epi8(window, pick23), taps.second));
           sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), vertical.w[k], sum);
         }
         there[c] = _mm256_blendv_ps(there[c], sum, _mm256_castsi256_ps(fits));
