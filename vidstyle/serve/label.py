@@ -26,13 +26,13 @@ def clean_label(text: str, otherwise: str = "Untitled") -> str:
 
 def label_of_file(name: str | None, otherwise: str = "Untitled") -> str:
     """The label that an uploaded file's name makes: without folders of any system and without the ending."""
-    last = re.split(r"[\\/]", name or "")[-1]
+    last = re.split(r"[\\/]", name or "")[-1].strip(" .")
     stem, dot, ending = last.rpartition(".")
     return clean_label(stem if dot and stem and len(ending) <= 5 else last, otherwise)
 
 
 def download_name(label: str, ending: str) -> str:
     """Content-Disposition of an attachment called after ``label``, by RFC 6266 and RFC 5987."""
-    name = _NOT_IN_NAMES.sub(" ", label).strip(" .") or "vidstyle"
+    name = " ".join(_NOT_IN_NAMES.sub(" ", label).split()).strip(" .") or "vidstyle"
     plain = "".join(c for c in unicodedata.normalize("NFKD", name) if c.isascii() and c.isprintable()).strip(" .")
     return f"attachment; filename=\"{plain or 'vidstyle'}{ending}\"; filename*=UTF-8''{quote(name + ending, safe='')}"

@@ -1,0 +1,107 @@
+"""A server with nothing but jobs and styles, for the tests of both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from vidstyle.serve import jobs_api, styles_api
+from vidstyle.serve.jobs import Bounds, Jobs
+from vidstyle.serve.wishes import Effort
+
+TINY = Effort(steps=8, batch=1, size=32, style_size=32, publish_every=4, preview_width=64)
+LONG = Effort(steps=1000, batch=1, size=32, style_size=32, publish_every=2, preview_width=64)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the routes want to know of the server's options."""
+
+    queue: int = 4
+    most_pixels: int = 1 << 20
+    most_seconds: float = 5.0
+    upload_mib: int = 1
+
+
+@dataclass
+class Served:
+    """A running server and a browser."""
+
+    jobs: Jobs
+    client: TestClient[Any, Any]
+    server: TestServer[Any]
+
+    async def json(self, method: str, path: str, expected: int = 200, **request: Any) -> Any:
+        """What the server answers, its status being ``expected``."""
+        async with self.client.request(method, path, **request) as response:
+            found = await response.json()
+            assert response.status == expected, found
+            assert expected < 400 or (set(found) == {"error"} and found["error"]), found
+            return found
+
+    async def upload(
+        self, kind: str, file: Path | bytes, expected: int = 201, name: str = "a.bin", **fields: str
+    ) -> Any:
+        """POST a file, as a browser would."""
+        data = file.read_bytes() if isinstance(file, Path) else file
+        form = aiohttp.FormData()
+        form.add_field("painting" if kind == "adapt" else "video", data, filename=name)
+        for key, value in fields.items():
+            form.add_field(key, value)
+        return await self.json("POST", f"/api/jobs/{kind}", expected, data=form)
+
+    async def until(self, id: str, *states: str, seconds: float = 60) -> Any:
+        """The job once it is in one of ``states``."""
+        end = time.monotonic() + seconds
+        while True:
+            job = await self.json("GET", f"/api/jobs/{id}")
+            if job["state"] in states:
+                return job
+            assert time.monotonic() < end and job["state"] in ("queued", "running"), job
+            await asyncio.sleep(0.05)
+
+    @contextlib.asynccontextmanager
+    async def stranger(self) -> AsyncIterator[Served]:
+        """Another browser."""
+        async with TestClient(self.server, cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
+            yield Served(self.jobs, client, self.server)
+
+
+def serve(
+    folder: Path,
+    body: Callable[[Served], Awaitable[None]],
+    *,
+    limits: Limits | None = None,
+    effort: Effort = TINY,
+    bounds: Bounds | None = None,
+) -> None:
+    """Run ``body`` with a server whose jobs are in ``folder``."""
+    limits = limits or Limits()
+
+    async def run() -> None:
+        jobs = Jobs(folder, limits, effort=effort, bounds=bounds)
+        app = web.Application()
+        app.add_routes([*jobs_api.routes(jobs, limits), *styles_api.routes(jobs)])
+        await jobs.start()
+        server = TestServer(app)
+        try:
+            async with TestClient(server, cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
+                await body(Served(jobs, client, server))
+        finally:
+            await jobs.close()
+
+    asyncio.run(run())
+
+
+def files_in(folder: Path) -> set[str]:
+    """The paths of all files below ``folder``, relative to it."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
