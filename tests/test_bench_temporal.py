@@ -171,7 +171,7 @@ def test_frames_are_smoothed_as_a_stylizer_does_it(report: TemporalReport) -> No
         with Stylizer(style_names()[0], smooth=smooth, backend=SMALL.backend) as stylizer:
             results[smooth] = [stylizer(frame) for frame in clip.frames]
     own = clip_result(clip, "", "", results[SmoothOptions()], results[None])
-    (measured,) = (r for r in report.clips if (r.clip, r.smooth) == ("pan", "0.7"))
+    (measured,) = (r for r in report.clips if (r.clip, r.smooth) == ("pan", "0.7 flow only"))
     assert measured.warping_error == pytest.approx(own.warping_error, rel=0.02)
     assert measured.sharpness == pytest.approx(own.sharpness, rel=0.02)
 

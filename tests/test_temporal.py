@@ -369,7 +369,7 @@ def frames_in(path: Path) -> list[NDArray[np.uint8]]:
 
 def test_render_smooths_on_request(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mkv", size=(48, 64), frames=6)
-    words = ["render", "--smooth-without", "norms", "--smooth", source, tmp_path / "out.mkv", "--codec", "ffv1"]
+    words = ["render", "--smooth-by", "flow", "--smooth", source, tmp_path / "out.mkv", "--codec", "ffv1"]
     done = CliRunner().invoke(vidstyle, [str(word) for word in words])
     assert done.exit_code == 0, done.output
     expected = {}
@@ -394,7 +394,7 @@ def test_render_smooths_on_request(tmp_path: Path) -> None:
         (["--smooth", ".5", "in.mp4", "out.mp4"], 0.5),
         (["--smooth=1", "in.mp4", "out.mp4"], 1.0),
         (["--smooth=0", "in.mp4", "out.mp4"], None),
-        (["--smooth", "--smooth-without", "flow", "in.mp4", "out.mp4"], 0.7),
+        (["--smooth", "--smooth-by", "norms", "in.mp4", "out.mp4"], 0.7),
         (["--", "in.mp4", "--smooth"], None),
         (["in.mp4", "out.mp4"], None),
     ],
@@ -404,9 +404,9 @@ def test_smooth_takes_no_file_name_for_its_strength(words: list[str], strength: 
     @click.argument("source")
     @click.argument("output")
     @smooth_options
-    def command(source: str, output: str, smooth: float | None, smooth_without: str | None) -> None:
-        options = smooth_from(smooth, smooth_without)
-        assert options is None or options.flow is (smooth_without != "flow")
+    def command(source: str, output: str, smooth: float | None, smooth_by: str | None) -> None:
+        options = smooth_from(smooth, smooth_by)
+        assert options is None or options.flow is (smooth_by != "norms")
         click.echo(f"{source} {output} {options and options.strength}")
 
     done = CliRunner().invoke(command, words)
@@ -414,7 +414,7 @@ def test_smooth_takes_no_file_name_for_its_strength(words: list[str], strength: 
     assert done.output.split() == [*names, str(strength)]
 
 
-@pytest.mark.parametrize("words", [["--smooth=2"], ["--smooth", "-1"], ["--smooth=x"], ["--smooth-without", "flow"]])
+@pytest.mark.parametrize("words", [["--smooth=2"], ["--smooth", "-1"], ["--smooth=x"], ["--smooth-by", "flow"]])
 def test_wrong_strengths_are_refused(words: list[str]) -> None:
     done = CliRunner().invoke(vidstyle, ["render", *words, "in.mp4", "out.mp4"])
     assert done.exit_code == 2

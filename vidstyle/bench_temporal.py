@@ -379,7 +379,7 @@ def _painted(
     for smooth in (None, *options.smooth):
         norms = smooth.strength if smooth is not None and smooth.norms else None
         if norms not in painted:
-            only = None if norms is None else SmoothOptions(strength=norms, flow=False)
+            only = None if norms is None else SmoothOptions(strength=norms, flow=False, norms=True)
             with Stylizer(style, backend=options.backend, smooth=only) as stylizer:
                 report.backend = stylizer.open(form).description
                 painted[norms] = [stylizer(frame) for frame in frames]
@@ -394,9 +394,9 @@ def _painted(
 def ways_of(strength: float) -> tuple[SmoothOptions, ...]:
     """The parts of smoothing alone, and together."""
     return (
-        SmoothOptions(strength=strength, flow=False),
-        SmoothOptions(strength=strength, norms=False),
+        SmoothOptions(strength=strength, flow=False, norms=True),
         SmoothOptions(strength=strength),
+        SmoothOptions(strength=strength, norms=True),
     )
 
 

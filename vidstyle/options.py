@@ -88,8 +88,10 @@ class SmoothOptions:
     """0 is not at all, 1 as much as can be; 0.7 takes more than half of the flicker and no sharpness."""
     flow: bool = True
     """Let what was painted before follow the motion of the source, and mix it with the new."""
-    norms: bool = True
-    """Average the statistics of the instance norms over time, so that the picture as a whole does not pump."""
+    norms: bool = False
+    """Average the statistics of the instance norms over time. What stands still beside motion is a little calmer,
+    and light that flickers is less so: an instance norm alone takes changes of light out. OpenVINO and ONNX Runtime
+    on processors do it, the others paint as without."""
 
     def __post_init__(self) -> None:
         check_between("smooth", self.strength, 0, 1)

@@ -120,12 +120,12 @@ def look_options(command: F) -> F:
 
 
 def smooth_options(command: F) -> F:
-    """``--smooth`` and ``--smooth-without``, for a `SmoothCommand`; see `smooth_from`."""
+    """``--smooth`` and ``--smooth-by``, for a `SmoothCommand`; see `smooth_from`."""
     for option in (
         click.option(
-            "--smooth-without",
-            type=click.Choice(["flow", "norms"]),
-            help="Smooth without following the motion (flow), or without averaging the network's statistics (norms).",
+            "--smooth-by",
+            type=click.Choice(["flow", "norms", "both"]),
+            help="Smooth by following the motion, by averaging the network's statistics, or both.  [default: flow]",
         ),
         click.option(
             "--smooth",
@@ -176,13 +176,13 @@ def look_from(strength: float, preserve_color: bool, work_size: int | None) -> L
     return LookOptions(strength=strength, preserve_color=preserve_color, work_size=work_size)
 
 
-def smooth_from(smooth: float | None, without: str | None) -> SmoothOptions | None:
+def smooth_from(smooth: float | None, by: str | None) -> SmoothOptions | None:
     """The options of `smooth_options` as the library takes them; None is no smoothing."""
     if not smooth:
-        if without is not None:
-            raise click.UsageError("--smooth-without leaves out a part of --smooth; give --smooth too")
+        if by is not None:
+            raise click.UsageError("--smooth-by says how --smooth is done; give --smooth too")
         return None
-    return SmoothOptions(strength=smooth, flow=without != "flow", norms=without != "norms")
+    return SmoothOptions(strength=smooth, flow=by != "norms", norms=by in ("norms", "both"))
 
 
 def backend_from(

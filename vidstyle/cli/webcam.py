@@ -112,7 +112,7 @@ def webcam(
     preserve_color: bool,
     work_size: int | None,
     smooth: float | None,
-    smooth_without: str | None,
+    smooth_by: str | None,
     target_fps: float | None,
     mirror: bool,
     split: bool,
@@ -170,7 +170,7 @@ def webcam(
         styles,
         index=index,
         look=look_from(strength, preserve_color, work_size),
-        smooth=smooth_from(smooth, smooth_without),
+        smooth=smooth_from(smooth, smooth_by),
         backend=backend_from(backend, precision, threads, gpu, rebuild),
         options=LiveOptions(
             target_fps=target_fps,
