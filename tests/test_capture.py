@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -131,6 +133,20 @@ def test_loop_starts_again_without_a_gap(tmp_path: Path) -> None:
         frames = take(capture, 13)
     assert np.diff([f.pts for f in frames]) == pytest.approx(40_000, abs=2)
     assert psnr(rgb(frames[0]), rgb(frames[5])) == float("inf")
+
+
+def test_buffers_of_earlier_passes_are_freed(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", rate=50, frames=2)
+    gc.collect()
+    gc.disable()
+    try:
+        with Capture(str(path), loop=True) as capture:
+            for _ in itertools.islice(capture.frames(), 20):
+                pass
+            left = [thing for thing in gc.get_objects() if isinstance(thing, av.VideoFrame)]
+    finally:
+        gc.enable()
+    assert len(left) <= 3, "each pass leaves a frame and its decoder's buffers behind"
 
 
 def test_pictures_are_those_of_the_file_and_upright(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -160,6 +161,9 @@ class Capture:
                 self._reader = self._opened(self._origin(), _FIRST_SECONDS)
             elif not self._come_back():
                 return
+            # A frame that was asked for its side data, as the first one is, and that data hold each other, and the
+            # decoder's buffers: too few objects for Python to look for them soon. This takes about 10 ms.
+            gc.collect()
 
     def _play(self, reader: LiveReader, play: PlayClock) -> Generator[Frame, None, None]:
         form = self.form
