@@ -66,7 +66,8 @@ def test_time_over_ends_it_after_the_case_under_way(tmp_path: Path) -> None:
 
 def test_a_picture_that_is_off_fails_the_run(tmp_path: Path) -> None:
     code = (
-        f"import sys; sys.argv = ['gpu.py', '--device', 'cpu', '--results', {str(tmp_path)!r}, '--cases', 'fast-640x360'];"
+        f"import sys; sys.argv = ['gpu.py', '--device', 'cpu', '--results', {str(tmp_path)!r}, "
+        "'--cases', 'fast-640x360'];"
         f"sys.path.insert(0, {str(SCRIPT.parent)!r}); import gpu; gpu.LEAST_DB = 90.0; gpu.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=80, cwd=repository())
