@@ -37,7 +37,7 @@ class Served:
     """A running server and a browser."""
 
     jobs: Jobs
-    client: TestClient[Any, Any]
+    client: Any
     server: TestServer[Any]
 
     async def json(self, method: str, path: str, expected: int = 200, **request: Any) -> Any:
@@ -53,7 +53,7 @@ class Served:
     ) -> Any:
         """POST a file, as a browser would."""
         data = file.read_bytes() if isinstance(file, Path) else file
-        form = aiohttp.FormData()
+        form = aiohttp.FormData(quote_fields=False)  # browsers send names as they are
         form.add_field("painting" if kind == "adapt" else "video", data, filename=name)
         for key, value in fields.items():
             form.add_field(key, value)
@@ -72,7 +72,8 @@ class Served:
     @contextlib.asynccontextmanager
     async def stranger(self) -> AsyncIterator[Served]:
         """Another browser."""
-        async with TestClient(self.server, cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
+        jar = aiohttp.CookieJar(unsafe=True)
+        async with aiohttp.ClientSession(self.server.make_url("/"), cookie_jar=jar) as client:
             yield Served(self.jobs, client, self.server)
 
 
