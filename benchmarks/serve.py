@@ -62,8 +62,9 @@ WATCH = f"""(() => {{
   const canvas = new OffscreenCanvas({WIDTH}, {STRIP});
   const context = canvas.getContext("2d", {{willReadFrequently: true}});
   const read = (video) => {{
-    const scale = video.videoHeight / {HEIGHT};
-    context.drawImage(video, 0, video.videoHeight - {STRIP} * scale, video.videoWidth, {STRIP} * scale, 0, 0, {WIDTH}, {STRIP});
+    const {{videoWidth: width, videoHeight: height}} = video;
+    const strip = height * {STRIP / HEIGHT};
+    context.drawImage(video, 0, height - strip, width, strip, 0, 0, {WIDTH}, {STRIP});
     const {{data}} = context.getImageData(0, 0, {WIDTH}, {STRIP});
     const blocks = [];
     for (let row = 0; row < 2; row++) for (let column = 0; column < {COLUMNS}; column++) {{

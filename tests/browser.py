@@ -30,6 +30,7 @@ CHROMIUM = next(
 START_SECONDS = 30.0
 CALL_SECONDS = 60.0
 POLL_SECONDS = 0.1
+KEY_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
 FLAGS = (
     "--headless=new",
     "--use-fake-ui-for-media-stream",  # the camera is granted without a question
@@ -61,13 +62,16 @@ class PageError(AssertionError):
 class Browser:
     """One Chromium with a profile in ``folder``; a context manager that leaves nothing running."""
 
-    def __init__(self, folder: Path, *, camera: Path | None = None, flags: tuple[str, ...] = ()) -> None:
-        """``camera`` is a .y4m or .mjpeg file that the fake camera plays over and over; None is the built-in picture."""
+    def __init__(self, folder: Path, *, camera: Path | None = None, leave_out: tuple[str, ...] = ()) -> None:
+        """``camera`` is a .y4m file that the fake camera plays over and over; None is Chromium's own test picture.
+
+        ``leave_out`` are the `FLAGS` that are not wanted.
+        """
         assert CHROMIUM is not None
         self.downloads = folder / "downloads"
         self.downloads.mkdir(parents=True)
         profile = folder / "profile"
-        words = [CHROMIUM, *FLAGS, *flags, f"--user-data-dir={profile}"]
+        words = [CHROMIUM, *(flag for flag in FLAGS if flag not in leave_out), f"--user-data-dir={profile}"]
         if os.geteuid() == 0:
             words.append("--no-sandbox")  # Chromium refuses to be root in one
         if camera is not None:
@@ -253,14 +257,10 @@ class Page:
 
     def press(self, key: str) -> None:
         """Press and release a key where the focus is."""
-        text = {"text": key} if len(key) == 1 else {}
-        codes = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Escape": 27}
-        code = codes.get(key, ord(key.upper()) if len(key) == 1 else 0)
-        if key == "Enter":
-            text = {"text": "\r"}
-        for kind in ("keyDown", "keyUp"):
-            extra = text if kind == "keyDown" else {}
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **extra)
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        code = KEY_CODES.get(key, ord(key[0].upper()))
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, windowsVirtualKeyCode=code)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
     def choose_file(self, selector: str, path: Path) -> None:
         """Give a file to an ``<input type=file>``."""

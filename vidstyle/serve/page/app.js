@@ -109,6 +109,7 @@ function enterStage(state) {
   byId("stop").disabled = isOff;
   byId("snapshot").disabled = byId("record").disabled = state !== "live";
   byId("meter").hidden = state !== "live";
+  if (state !== "live") byId("fps").textContent = byId("delay").textContent = "–";
   byId("delay-details").hidden = state !== "live";
   if (isOff) byId("camera-choice").hidden = true;
   showSplit();
@@ -167,7 +168,7 @@ function showNumbers({ fps, delay, parts, isOwnCamera }) {
   const from = isOwnCamera ? "this page has got a picture from the camera" : "the server has got a picture";
   byId("delay-note").textContent =
     `An estimate, from when ${from} until it is shown: the sum of what this browser and the server measure. ` +
-    "What the camera and the screen take themselves is not in it.";
+    "What the camera and the screen need, and the server to unpack and pack pictures, is not in it.";
   byId("delay-part").title = "An estimate: the sum of the parts below the picture";
 }
 

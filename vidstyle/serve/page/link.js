@@ -62,11 +62,17 @@ export class Link extends EventTarget {
         await call("PATCH", `api/visitors/${id}`, this.lookNow());
         this.dispatchEvent(new CustomEvent("look-refused", { detail: null }));
       } catch (error) {
-        if (error.status === 404 && id === this.id) this.again("The server has forgotten this page.");
-        else if (id === this.id) this.dispatchEvent(new CustomEvent("look-refused", { detail: error.message }));
+        this.refused(error, id);
+        if (id === this.id) this.dispatchEvent(new CustomEvent("look-refused", { detail: error.message }));
       }
     }
     this.sending = false;
+  }
+
+  /** A visitor `id` whom the server does not know any more has to come anew. */
+  refused(error, id) {
+    if (error.status === 404 && id === this.id) this.again("The server has ended the connection.");
+    return null;
   }
 
   async connect() {

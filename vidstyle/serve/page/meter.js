@@ -48,7 +48,7 @@ export class Meter {
     const run = this.run;
     const [report, server] = await Promise.all([
       connection.getStats(),
-      call("GET", `api/visitors/${id}`).catch(() => null),
+      call("GET", `api/visitors/${id}`).catch((error) => this.link.refused(error, id)),
     ]);
     if (run !== this.run || this.timer === null) return;
     const now = performance.now();
