@@ -12,7 +12,7 @@ import pytest
 
 import vidstyle
 
-COMMANDS = ["render", "image", "adapt", "styles", "build-engine", "bench", "doctor", "webcam"]
+COMMANDS = ["render", "image", "adapt", "styles", "build-engine", "bench", "doctor", "webcam", "serve"]
 # Runs the command line as the installed script does, and tells on stderr whether torch came along.
 HELP = (
     "import sys; from vidstyle.cli import main\n"

@@ -20,6 +20,7 @@ from vidstyle.cli.build_engine import build_engine
 from vidstyle.cli.doctor import doctor
 from vidstyle.cli.image import image
 from vidstyle.cli.render import render
+from vidstyle.cli.serve import serve
 from vidstyle.cli.styles import styles
 from vidstyle.cli.train import train
 from vidstyle.cli.webcam import webcam
@@ -56,7 +57,7 @@ def vidstyle(debug: bool) -> None:
     """Turn video into a painting, in real time, on a laptop CPU or a GPU."""
 
 
-for _command in (render, webcam, image, adapt, styles, build_engine, train, bench, doctor):
+for _command in (render, webcam, serve, image, adapt, styles, build_engine, train, bench, doctor):
     vidstyle.add_command(_command)
 
 

@@ -1,0 +1,123 @@
+"""``vidstyle serve``: the browser as camera, stage and studio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vidstyle.cli.params import Size, backend_from, backend_options
+from vidstyle.options import BackendName, Precision
+
+if TYPE_CHECKING:
+    from vidstyle.serve.app import Server
+
+
+class _FullSize(Size):
+    """A size that has both sides."""
+
+    name = "WxH"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int | None]:
+        height, width = super().convert(value, param, ctx)
+        if width is None:
+            self.fail(f"{value!r} says no width; write WIDTHxHEIGHT, like 640x360", param, ctx)
+        return height, width
+
+
+@click.command()
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all, and needs --token."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8360, show_default=True, help="Port; 0 takes a free one."
+)
+@click.option(
+    "--token",
+    envvar="VIDSTYLE_TOKEN",
+    metavar="TOKEN|auto",
+    help="Let only those in who know it; `auto` makes one up. Also taken from $VIDSTYLE_TOKEN.",
+)
+@click.option(
+    "--allow-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name by which browsers may call the server, as that of a proxy before it; may be given several times.",
+)
+@click.option(
+    "--source",
+    help="Show this to those who start without a camera: camera (number, name or device), `screen`, `testsrc`, a video "
+    "file played over and over, or a URL.",
+)
+@click.option("--visitors", type=click.IntRange(1, 64), default=4, show_default=True, help="Visitors painted at once.")
+@click.option("--size", type=_FullSize(), default="640x360", show_default=True, help="Scale live pictures down to fit.")
+@click.option(
+    "--upload-limit",
+    type=click.IntRange(1, 1 << 14),
+    default=64,
+    show_default=True,
+    metavar="MIB",
+    help="The largest video to upload; paintings 32 at most.",
+)
+@click.option("--queue", type=click.IntRange(1, 1000), default=4, show_default=True, help="Jobs that may wait.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where jobs and visitors' styles are kept.  [default: serve in vidstyle's own folder]",
+)
+@backend_options
+def serve(
+    host: str,
+    port: int,
+    token: str | None,
+    allowed_hosts: tuple[str, ...],
+    source: str | None,
+    visitors: int,
+    size: tuple[int, int],
+    upload_limit: int,
+    queue: int,
+    folder: Path | None,
+    backend: BackendName,
+    precision: Precision,
+    threads: int | None,
+) -> None:
+    """Paint in the browser: a local web page with live picture, gallery and studio.
+
+    The page, and everything that it asks for, stays on this machine unless --host says otherwise. Browsers give a
+    page their camera only if it comes from this very machine or by https: for others, put a server with https in
+    front, and name it with --allow-host. The API behind the page is in docs/serve.md.
+
+    Ctrl-C ends it properly.
+    """
+    from vidstyle.home import cache_folder
+    from vidstyle.serve.options import ServeOptions, new_token
+
+    options = ServeOptions(
+        host=host,
+        port=port,
+        token=new_token() if token == "auto" else token or None,
+        allowed_hosts=allowed_hosts,
+        source=source,
+        visitors=visitors,
+        size=size,
+        upload_mib=upload_limit,
+        queue=queue,
+        folder=folder or cache_folder("serve"),
+    )
+
+    from vidstyle.serve import open_app
+
+    open_app().serve(options, backend=backend_from(backend, precision, threads), on_start=_say_where)
+    click.echo("Stopped.", err=True)
+
+
+def _say_where(server: Server) -> None:
+    click.echo(f"Painting on {server.studio.description}", err=True)
+    if server.source is not None:
+        click.echo(f"Source: {server.source.description}", err=True)
+    click.echo(f"Open {server.url}")
+    click.echo("Ctrl-C stops it.", err=True)

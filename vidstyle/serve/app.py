@@ -1,0 +1,258 @@
+"""The server: the page, the API behind it, and everything that must begin and end with them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+import vidstyle
+from vidstyle.errors import BadOption
+from vidstyle.options import BackendOptions
+from vidstyle.serve import jobs_api, styles_api, visitors_api
+from vidstyle.serve.guard import Guard, add_headers, middleware
+from vidstyle.serve.job import Job
+from vidstyle.serve.jobs import Jobs
+from vidstyle.serve.look import first_look
+from vidstyle.serve.metrics import Metric, text_of
+from vidstyle.serve.options import ServeOptions
+from vidstyle.serve.shared_source import SharedSource
+from vidstyle.serve.studio import Studio
+from vidstyle.serve.visitors_api import Visitors
+
+PAGE = Path(__file__).parent / "page"
+_log = logging.getLogger(__name__)
+_MOST_BODY = 1 << 17
+_SHUTDOWN_SECONDS = 0.5
+"""How long requests under way may go on once the server is to stop."""
+
+
+class Server:
+    """One server, for one event loop. Use it as an asynchronous context manager, or by `serve`."""
+
+    def __init__(self, options: ServeOptions, *, backend: BackendOptions | None = None) -> None:
+        """Nothing is opened before it is entered."""
+        self.options = options
+        self.studio = Studio(size=options.size, backend=backend)
+        self.jobs = Jobs(options.folder, options)
+        self.visitors = Visitors(self.studio, self.jobs, options)
+        self.source: SharedSource | None = None
+        self.port = options.port
+        """The port that it really has."""
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """The address to open in a browser, with the token."""
+        host = self.options.host
+        if host in ("0.0.0.0", "::"):
+            host = "localhost"
+        address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+        return address if self.options.token is None else f"{address}?token={self.options.token}"
+
+    def application(self) -> web.Application:
+        """The routes, guarded."""
+        app = web.Application(middlewares=[middleware(Guard(self.options))], client_max_size=_MOST_BODY)
+        app.on_response_prepare.append(add_headers)
+        app.router.add_get("/", self._page)
+        app.router.add_static("/page", PAGE)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/api/state", self._state)
+        app.add_routes(visitors_api.routes(self.visitors))
+        app.add_routes(jobs_api.routes(self.jobs, self.options))
+        app.add_routes(styles_api.routes(self.jobs))
+        return app
+
+    async def start(self) -> None:
+        """Open and compile everything, then listen. `BadOption`, `VideoError`, `BadModel` say why that cannot be."""
+        options = self.options
+        loop = asyncio.get_running_loop()
+        runner = web.AppRunner(
+            self.application(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, handle_signals=False
+        )
+        self._runner = runner
+        await runner.setup()
+        site = web.TCPSite(runner, options.host, options.port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise BadOption(_why_not(options, error)) from error
+        self.port = runner.addresses[0][1]
+        await loop.run_in_executor(None, self.studio.start, first_look().style)
+        if options.source is not None:
+            self.source = await loop.run_in_executor(None, SharedSource, options.source, options.size)
+            self.source.start()
+            self.visitors.source = self.source
+        await self.jobs.start()
+        self.jobs.on_change.append(self._learned)
+        self.visitors.open = True
+
+    async def close(self) -> None:
+        """End everything that `start` began. Twice is fine."""
+        self.visitors.open = False
+        await self.visitors.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        await self.jobs.close()
+        loop = asyncio.get_running_loop()
+        if self.source is not None:
+            await loop.run_in_executor(None, self.source.close)
+        await loop.run_in_executor(None, self.studio.close)
+
+    async def __aenter__(self) -> Server:
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    def _learned(self, job: Job) -> None:
+        if job.kind == "adapt":
+            self.visitors.learned()
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(PAGE / "index.html")
+
+    async def _health(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"ok": self.visitors.open, "version": vidstyle.__version__})
+
+    async def _state(self, request: web.Request) -> web.StreamResponse:
+        options = self.options
+        found: dict[str, Any] = {
+            "version": vidstyle.__version__,
+            "backend": self.studio.description,
+            "source": self.source is not None,
+            "source_description": None if self.source is None else self.source.description,
+            "token_needed": options.token is not None,
+            "visitors": len(self.visitors),
+            "limits": {
+                "visitors": options.visitors,
+                "size": [options.size[1], options.size[0]],
+                "upload_mib": options.upload_mib,
+                "painting_mib": min(options.upload_mib, jobs_api.MOST_PAINTING_MIB),
+                "video_pixels": options.most_pixels,
+                "video_seconds": options.most_seconds,
+                "queue": options.queue,
+            },
+        }
+        return web.json_response(found)
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        visitors, studio = self.visitors, self.studio
+        jobs = tuple((f'state="{state}"', float(count)) for state, count in self.jobs.counts().items())
+        facts = [visitor.facts() for visitor in visitors]
+        latencies = [found["latency_ms"] / 1000 for found in facts if found["latency_ms"] is not None]
+        text = text_of(
+            (
+                Metric("visitors", "gauge", "Visitors who are here.", (("", len(visitors)),)),
+                Metric("visitors_most", "gauge", "Visitors who may be here at once.", (("", self.options.visitors),)),
+                Metric("visitors_total", "counter", "Visitors who have come.", (("", visitors.come),)),
+                Metric(
+                    "visitors_refused_total",
+                    "counter",
+                    "Visitors for whom there was no room.",
+                    (("", visitors.refused),),
+                ),
+                Metric("frames_painted_total", "counter", "Live pictures painted.", (("", studio.painted),)),
+                Metric(
+                    "frames_dropped_total",
+                    "counter",
+                    "Live pictures that a newer one replaced.",
+                    (("", visitors.dropped),),
+                ),
+                Metric(
+                    "fps",
+                    "gauge",
+                    "Live pictures a second, of all visitors.",
+                    (("", sum(found["fps"] for found in facts)),),
+                ),
+                Metric(
+                    "latency_seconds",
+                    "gauge",
+                    "Median from arrival to hand-over, of the visitor who waits longest.",
+                    (("", max(latencies, default=0.0)),),
+                ),
+                Metric("jobs", "gauge", "Jobs by state.", jobs),
+            )
+        )
+        return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+def serve(
+    options: ServeOptions | None = None,
+    *,
+    backend: BackendOptions | None = None,
+    on_start: Callable[[Server], None] | None = None,
+) -> None:
+    """Run a server until Ctrl-C or SIGTERM; all is closed then.
+
+    ``on_start`` is called once it listens. Raises `BadOption` where it cannot listen, and what opening a
+    source and compiling a network raise.
+    """
+    asyncio.run(_serve(options or ServeOptions(), backend, on_start))
+
+
+async def _serve(
+    options: ServeOptions, backend: BackendOptions | None, on_start: Callable[[Server], None] | None
+) -> None:
+    async with _told_to_stop() as stop:
+        server = Server(options, backend=backend)
+        try:
+            starting = asyncio.create_task(server.start())
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                starting.cancel()
+            try:
+                await starting
+                if on_start is not None:
+                    on_start(server)
+                await stop.wait()
+            except asyncio.CancelledError:
+                if not stop.is_set():
+                    raise
+            finally:
+                stopping.cancel()
+        finally:
+            await server.close()
+
+
+@contextlib.asynccontextmanager
+async def _told_to_stop() -> AsyncIterator[asyncio.Event]:
+    """An event that Ctrl-C and SIGTERM set."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    numbers = () if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM)  # there Ctrl-C cancels the task
+    for number in numbers:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _why_not(options: ServeOptions, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {options.port} of {options.host} is in use, perhaps by another `vidstyle serve`; "
+            "give another one with --port, or --port 0 for any that is free"
+        )
+    if error.errno == errno.EACCES:
+        return f"port {options.port} may not be used; give one from 1024 with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{options.host} is no address of this machine; give one with --host, or 0.0.0.0 for all"
+    return f"cannot listen on {options.host}, port {options.port}: {error.strerror or error}"

@@ -1,0 +1,48 @@
+"""What a browser offers, looked at before anything is done with it."""
+
+from __future__ import annotations
+
+from aiortc.sdp import SessionDescription
+
+from vidstyle.serve.refused import Refused
+
+MOST_BYTES = 64 << 10
+"""The longest session description; browsers send about 5 KiB."""
+_SENTENCE = "the offer is no session description of WebRTC that can be read; send what RTCPeerConnection made"
+
+
+def checked_offer(sdp: object, *, has_source: bool) -> str:
+    """The session description ``sdp`` without the addresses in it. `Refused` (400, 413) says what is wrong with it.
+
+    The server answers whoever comes to it, knowing the password of the answer, and so needs no address.
+    And it sends nothing to one that only stands in an offer, which anybody may have written.
+    ``has_source`` says whether there is a picture for those who send none.
+    """
+    if not isinstance(sdp, str):
+        raise Refused(400, 'send {"sdp": "...", "type": "offer"} as RTCPeerConnection made them')
+    if len(sdp.encode(errors="replace")) > MOST_BYTES:
+        raise Refused(413, f"the session description has more than {MOST_BYTES >> 10} KiB")
+    lines = [line for line in sdp.replace("\r\n", "\n").split("\n") if not line.startswith(_ADDRESSES)]
+    text = "\r\n".join(lines)
+    try:
+        description = SessionDescription.parse(text)
+    except Exception as error:  # whatever the parser stumbles over
+        raise Refused(400, _SENTENCE) from error
+    kinds = [media.kind for media in description.media]
+    if kinds != ["video"]:
+        found = ", ".join(kind[:20] for kind in kinds[:8]) or "nothing"
+        raise Refused(400, f"the offer is for {found}; offer one video and nothing else")
+    media = description.media[0]
+    if media.direction not in ("sendrecv", "recvonly"):
+        raise Refused(400, f"the offered video is {media.direction}; it must be sendrecv, or recvonly for the source")
+    if media.direction == "recvonly" and not has_source:
+        raise Refused(409, "the server has no source of its own; send a picture to be painted (sendrecv)")
+    ice, dtls = media.ice, media.dtls
+    if ice is None or dtls is None or not (ice.usernameFragment and ice.password and dtls.fingerprints):
+        raise Refused(400, _SENTENCE)
+    if not media.rtcp_mux:
+        raise Refused(400, "the offer does without rtcp-mux, which no browser does; offer it")
+    return text
+
+
+_ADDRESSES = ("a=candidate:", "a=end-of-candidates", "a=remote-candidates:")

@@ -1,0 +1,94 @@
+"""What whoever runs the server can choose."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vidstyle.errors import BadOption
+from vidstyle.home import cache_folder
+from vidstyle.options import MAX_SIDE, check_between
+
+LEAST_TOKEN = 12
+"""Characters of the shortest token: it must not be guessed by trying."""
+_TOKEN = re.compile(r"[A-Za-z0-9._~-]+")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+
+
+def new_token() -> str:
+    """A token that nobody guesses: 128 random bits."""
+    return secrets.token_urlsafe(16)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, a name or an address, can be reached from this very machine only."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Where the server listens, whom it lets in, and how much they may have."""
+
+    host: str = "127.0.0.1"
+    """Address, or name of one, to listen on; one that others can reach needs a ``token``."""
+    port: int = 8360
+    """TCP port of the page; 0 takes a free one. Pictures go by UDP, on ports that the system chooses."""
+    token: str | None = None
+    """What a browser or program must know to be let in; None lets everybody in who can reach ``host``."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names, beside the usual ones, by which browsers may call the server: one behind a proxy has another."""
+    source: str | None = None
+    """A picture of the server's own, as `vidstyle.video.capture.Capture` takes it, for those who have no camera."""
+    visitors: int = 4
+    """How many may be painted at once."""
+    size: tuple[int, int] = (360, 640)
+    """The largest picture, ``(height, width)``, that is painted live; larger ones are scaled down to fit. Upright
+    pictures may be as tall as this is wide."""
+    upload_mib: int = 64
+    """The largest upload; of paintings 32 at most."""
+    most_pixels: int = 3840 * 2160
+    """The largest picture of an uploaded video."""
+    most_seconds: float = 600.0
+    """The longest uploaded video."""
+    queue: int = 4
+    """Jobs that may wait."""
+    folder: Path = field(default_factory=lambda: cache_folder("serve"))
+    """Where jobs and the visitors' styles are kept."""
+
+    def __post_init__(self) -> None:
+        if not self.host:
+            raise BadOption("host is empty; give an address, such as 127.0.0.1, or 0.0.0.0 for all of this machine")
+        check_between("port", self.port, 0, 65535)
+        check_between("visitors", self.visitors, 1, 64)
+        check_between("height of the live picture", self.size[0], 16, MAX_SIDE)
+        check_between("width of the live picture", self.size[1], 16, MAX_SIDE)
+        check_between("upload limit in MiB", self.upload_mib, 1, 1 << 14)
+        check_between("most pixels of a video", self.most_pixels, 256, MAX_SIDE * MAX_SIDE)
+        check_between("most seconds of a video", self.most_seconds, 1, 86400)
+        check_between("queue", self.queue, 1, 1000)
+        for name in self.allowed_hosts:
+            if not _HOST_NAME.fullmatch(name):
+                raise BadOption(f"allowed host is {name!r}; give a name alone, like kiosk.local, without port or path")
+        if self.token is not None and (len(self.token) < LEAST_TOKEN or not _TOKEN.fullmatch(self.token)):
+            raise BadOption(
+                f"the token has {len(self.token)} characters; it must have at least {LEAST_TOKEN}, all of them "
+                "letters, digits or - . _ ~ (`--token auto` makes one up)"
+            )
+        if self.token is None and not self.is_loopback:
+            raise BadOption(
+                f"on {self.host} others can reach the server, so that it needs a token; give one with --token, or "
+                "`--token auto` to have one made up"
+            )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return is_loopback(self.host)

@@ -1,0 +1,180 @@
+"""The routes of /api/visitors: who is being painted, and how."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from aiohttp import web
+
+from vidstyle.serve.answers import Handler, answering, json_object
+from vidstyle.serve.jobs import Jobs
+from vidstyle.serve.look import Look, first_look
+from vidstyle.serve.offer import MOST_BYTES, checked_offer
+from vidstyle.serve.options import ServeOptions
+from vidstyle.serve.refused import Refused
+from vidstyle.serve.shared_source import SharedSource
+from vidstyle.serve.studio import Studio
+from vidstyle.serve.visitor import Visitor
+
+_log = logging.getLogger(__name__)
+_MOST_ARRIVING = 1920 * 1080
+"""The largest picture, in pixels, that is taken from a camera."""
+_LOOPBACK = "127.0.0.1"
+
+
+class Visitors:
+    """All who are here. For one event loop."""
+
+    def __init__(self, studio: Studio, jobs: Jobs, options: ServeOptions) -> None:
+        self._studio, self._jobs, self._options = studio, jobs, options
+        self._here: dict[str, Visitor] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._dropped = 0
+        self.source: SharedSource | None = None
+        """What those are shown who send nothing."""
+        self.open = False
+        """Whether anybody may come."""
+        self.come = 0
+        """How many have come."""
+        self.refused = 0
+        """For how many there was no room."""
+
+    def __len__(self) -> int:
+        return len(self._here)
+
+    def __iter__(self) -> Iterator[Visitor]:
+        return iter(list(self._here.values()))
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that a newer one replaced, of all who have come."""
+        return self._dropped + sum(visitor.canvas.dropped for visitor in self)
+
+    def get(self, id: str) -> Visitor:
+        """The visitor with that id; `Refused` (404) where there is none."""
+        visitor = self._here.get(id)
+        if visitor is None:
+            raise Refused(404, "there is no such visitor here, or not any more; come anew with POST /api/visitors")
+        return visitor
+
+    async def add(self, offer: object, look: dict[str, Any]) -> tuple[Visitor, str]:
+        """A new visitor and the answer to its offer. `Refused` and `BadOption` say why that cannot be."""
+        if not self.open:
+            raise Refused(503, "the server is just starting, or stopping; try again", {"Retry-After": "2"})
+        if len(self._here) >= self._options.visitors:
+            self.refused += 1
+            raise Refused(
+                503,
+                f"{len(self._here)} visitors are being painted, which is as many as may; try again when one has left",
+                {"Retry-After": "10"},
+            )
+        chosen = first_look().changed(look, self._jobs.own_styles())
+        text = checked_offer(offer, has_source=self.source is not None)
+        visitor = Visitor(
+            secrets.token_hex(16),
+            self._studio,
+            chosen,
+            addresses=self._addresses(),
+            most_pixels=_MOST_ARRIVING,
+            on_end=self._ended,
+        )
+        self._here[visitor.id] = visitor  # before anything is waited for, so that no more come than may
+        try:
+            answer = await visitor.open(text)
+        except BaseException:
+            await self.remove(visitor)
+            raise
+        self.come += 1
+        if not visitor.sends and self.source is not None:
+            self.source.add(visitor.canvas)
+        return visitor, answer
+
+    def change(self, visitor: Visitor, wanted: dict[str, Any]) -> Look:
+        """Change a visitor's look, and return it. `BadOption` says what is wrong."""
+        visitor.look = look = visitor.look.changed(wanted, self._jobs.own_styles())
+        return look
+
+    def learned(self) -> None:
+        """A style that is being learned has come on: who is painted with it sees so."""
+        own = self._jobs.own_styles()
+        for visitor in self:
+            look = visitor.look
+            newer = look.learned(own)
+            if newer is not look:
+                visitor.look = newer
+
+    async def remove(self, visitor: Visitor) -> None:
+        """Have a visitor go, and free everything of it. Twice is fine."""
+        if self._here.pop(visitor.id, None) is not None:
+            self._dropped += visitor.canvas.dropped
+        if self.source is not None:
+            self.source.remove(visitor.canvas)
+        await visitor.close()
+
+    async def close(self) -> None:
+        """Have all go."""
+        await asyncio.gather(*(self.remove(visitor) for visitor in self), return_exceptions=True)
+        while self._leaving:
+            await asyncio.wait(self._leaving)
+
+    def _ended(self, visitor: Visitor, reason: str) -> None:
+        _log.info("a visitor has left: %s", reason)
+        task = asyncio.get_running_loop().create_task(self.remove(visitor))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    def _addresses(self) -> list[str] | None:
+        """Where pictures may come in: where the page does. None is everywhere but on loopback addresses."""
+        if self._options.is_loopback:
+            # Elsewhere than on Linux a browser's socket may belong to another address, and not reach this one.
+            return [_LOOPBACK] if sys.platform == "linux" else None
+        return None
+
+
+def routes(visitors: Visitors) -> list[web.RouteDef]:
+    """The handlers, to be added to an application whose visitors these are."""
+    api = _VisitorsApi(visitors)
+    found: list[tuple[str, str, Handler]] = [
+        ("POST", "/api/visitors", api.add),
+        ("GET", "/api/visitors/{id}", api.show),
+        ("PATCH", "/api/visitors/{id}", api.change),
+        ("DELETE", "/api/visitors/{id}", api.remove),
+    ]
+    return [web.route(method, path, answering(handler)) for method, path, handler in found]
+
+
+class _VisitorsApi:
+    def __init__(self, visitors: Visitors) -> None:
+        self._visitors = visitors
+
+    async def add(self, request: web.Request) -> web.StreamResponse:
+        found = await json_object(request, most_bytes=MOST_BYTES + (MOST_BYTES >> 1))
+        look = found.get("look", {})
+        if set(found) - {"sdp", "type", "look"} or found.get("type", "offer") != "offer" or not isinstance(look, dict):
+            raise Refused(400, 'send {"sdp": "...", "type": "offer", "look": {...}}; the look may be left out')
+        visitor, answer = await self._visitors.add(found.get("sdp"), look)
+        facts = {"id": visitor.id, "type": "answer", "sdp": answer, "look": visitor.look.facts()}
+        if request.transport is None:  # the page was left while we were at it
+            await self._visitors.remove(visitor)
+        return web.json_response(facts, status=201)
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(self._visitors.get(request.match_info["id"]).facts())
+
+    async def change(self, request: web.Request) -> web.StreamResponse:
+        self._visitors.get(request.match_info["id"])
+        wanted = await json_object(request)
+        visitor = self._visitors.get(request.match_info["id"])  # it may have left while the request was read
+        return web.json_response(self._visitors.change(visitor, wanted).facts())
+
+    async def remove(self, request: web.Request) -> web.StreamResponse:
+        visitor = self._visitors.get(request.match_info["id"])
+        with contextlib.suppress(TimeoutError):
+            await self._visitors.remove(visitor)
+        return web.json_response({"id": visitor.id, "left": True})
