@@ -59,7 +59,7 @@ class Served:
             form.add_field(key, value)
         return await self.json("POST", f"/api/jobs/{kind}", expected, data=form)
 
-    async def until(self, id: str, *states: str, seconds: float = 60) -> Any:
+    async def until(self, id: str, *states: str, seconds: float = 120) -> Any:
         """The job once it is in one of ``states``."""
         end = time.monotonic() + seconds
         while True:
