@@ -72,14 +72,16 @@ def warp_blend(
     and by 0.1 levels in ``updated``. Raises `BadOption` for
     arrays that do not fit. Safe to call from several threads at once.
     """
-    _check(new, memory, flow, weight, gain, shown, updated, threads)
     if not _has_kernel():
+        _check(new, memory, flow, weight, gain, shown, updated, threads)
         _twin(new, memory, flow, weight, gain, shown, updated)
         return
-    flow, weight = np.require(flow, requirements=["C", "A"]), np.require(weight, requirements=["C", "A"])
+    flow, weight = _without_gaps(flow), _without_gaps(weight)
     try:
         _kernels.warp_blend(new, memory, flow, weight, gain, shown, updated, threads, level)
-    except (ValueError, BufferError) as error:
+    except (TypeError, ValueError, BufferError) as error:
+        # It has checked all there is to check in a hundredth of the time; this is for the words.
+        _check(new, memory, flow, weight, gain, shown, updated, threads)
         raise BadOption(f"cannot smooth a plane of {new.shape}: {error}") from error
 
 
@@ -88,6 +90,11 @@ def _has_kernel() -> bool:
     if _kernels is not None and not hasattr(_kernels, "warp_blend"):
         _log.warning("the compiled kernels are older than vidstyle: smoothing is slower; install vidstyle again")
     return _kernels is not None and hasattr(_kernels, "warp_blend")
+
+
+def _without_gaps(field: F32) -> F32:
+    flags = field.flags
+    return field if flags.c_contiguous and flags.aligned else np.require(field, requirements=["C", "A"])
 
 
 def _twin(new: U8, memory: U16, flow: F32, weight: F32, gain: float, shown: U8, updated: U16) -> None:
