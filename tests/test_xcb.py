@@ -34,6 +34,32 @@ def test_window_and_screen_work_in_one_process(order: str) -> None:
     assert run.stdout == "both 300\n", run.stderr
 
 
+_WINDOW = """
+import time
+for name in {order!r}.split():
+    __import__(name)
+import numpy
+from vidstyle.live import x11
+from vidstyle.live.window import Window
+with Window("a", (40, 60)) as window:
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        window.show(numpy.full((*window.size, 3), 200, numpy.uint8))
+        assert window.keys() == []
+    print("window", x11.screen_size())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="X on Linux")
+@pytest.mark.parametrize("order", ["av vidstyle", "cv2 vidstyle", "vidstyle"])
+def test_live_window_works_whatever_was_imported_before(order: str) -> None:
+    with x_display((200, 300)) as display:
+        environment = {"DISPLAY": display, "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
+        command = [sys.executable, "-c", _WINDOW.format(order=order)]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    assert run.stdout == "window (200, 300)\n", run.stderr
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="X on Linux")
 def test_too_late_is_told() -> None:
     code = "import cv2, av, vidstyle.video; print(vidstyle.video.LIBXCB_IS_SHARED)"

@@ -9,6 +9,8 @@ import sys
 from functools import cache
 from typing import Any, cast
 
+from vidstyle.video import LIBXCB_IS_SHARED
+
 _MAP_NOTIFY = 19
 _MOST_WORDS = 4096
 
@@ -129,9 +131,10 @@ def _free(reply: int) -> None:
 
 @cache
 def _xcb() -> Any:
-    try:
-        xcb: Any = ctypes.CDLL("libxcb.so.1")
-    except OSError:
+    if not is_in_use():
+        return None
+    xcb: Any = ctypes.CDLL(None)  # that which is shared out; another one's calls would end up in it half way
+    if not (LIBXCB_IS_SHARED and hasattr(xcb, "xcb_connect")):
         return None
     pointer, word = ctypes.c_void_p, ctypes.c_uint32
     byte, short = ctypes.c_uint8, ctypes.c_uint16
