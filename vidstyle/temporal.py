@@ -26,8 +26,9 @@ from vidstyle.warp import F32, SCALE, U8, U16, remembered, warp_blend
 FLOW_ROWS = 176
 """The flow is looked for at about so many rows. Less follows the picture worse (68 rows: a third more of the
 flicker is left), more costs time. Flows and the lengths below are in pixels of this small luma."""
-SMALLEST = 12
-"""DIS refuses pictures with fewer rows or columns; frames so small are not smoothed."""
+SMALLEST = 24
+"""DIS refuses pictures with fewer than 12 rows or columns, and it is asked at half the size too; frames smaller than
+this are not smoothed."""
 USUAL = 0.7
 """The strength at which the weights below hold."""
 KEPT = 0.8
@@ -42,7 +43,7 @@ more for each level of texture, at most. In texture even a flow that is right to
 CONTRAST = 20.0
 """Standard deviation, in levels, of a picture for which the levels here are meant. The network makes a painting of
 full contrast out of a picture of little, so in a darker one the same difference tells more: they shrink with it."""
-APART = 0.7, 0.15
+APART = 1.1, 0.25
 """Pixels, and share of the squared length, by which the flows there and back may miss each other."""
 FLAT = 3.0
 """Levels of texture below which that counts less and less: in a plain sky any flow is as good as another."""
@@ -94,12 +95,14 @@ class Smoother:
         self._y = np.arange(self._size[0], dtype=np.float32)[:, None]
         self._threads = threads
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        self._flow_back = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)  # does as well, for half
+        self._flow.setVariationalRefinementIterations(2)  # better than 5, and than none
+        self._flow_back = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._luma: U8 | None = None
         self._seen: F32 | None = None
         self._style: F32 | None = None
-        self._cap = np.full(self._size, self._kept, np.float32)
-        self._drift_x, self._drift_y = np.zeros((2, *self._size), np.float32)
+        self._half = -(-self._size[0] // 2), -(-self._size[1] // 2)
+        self._cap = np.full(self._half, self._kept, np.float32)
+        self._drift_x, self._drift_y = np.zeros((2, *self._half), np.float32)
         self._memory: list[U16] = []
         self._spare: list[U16] = []
         self._gain = FIRST_GAIN
@@ -169,38 +172,62 @@ class Smoother:
         """None is a cut."""
         assert self._seen is not None
         flow = np.asarray(self._flow.calc(luma, before, None), np.float32)  # type: ignore[call-overload]
-        back = np.asarray(self._flow_back.calc(before, luma, None), np.float32)  # type: ignore[call-overload]
         flow_x, flow_y = _channels(flow)
         x, y = flow_x + self._x, flow_y + self._y
         new = luma.astype(np.float32)
         difference = _read(self._seen, x, y) - new
-        residual = cv2.blur(np.abs(difference), (5, 5))
-        texture = cv2.blur(cv2.absdiff(new, cv2.blur(new, (3, 3))), (5, 5))
-        contrast = float(np.clip(cv2.meanStdDev(luma)[1][0, 0] / CONTRAST, 0.05, 1))
+        contrast = min(1.0, max(0.05, float(cv2.meanStdDev(luma)[1][0, 0]) / CONTRAST))
+
+        # How well it fits is seen as well at half the size.
+        residual = self._averaged(np.abs(difference))
+        texture = self._averaged(cv2.absdiff(luma, cv2.blur(luma, (3, 3))).astype(np.float32))
         flat, slope, most = TOLERANCE
         misfit = (residual / np.minimum(contrast * flat + slope * texture, most)) ** 2
-        squared = flow_x * flow_x + flow_y * flow_y
-        back_x, back_y = _channels(_read(back, x, y))
-        apart = (back_x + flow_x) ** 2 + (back_y + flow_y) ** 2
-        misfit += apart / (APART[0] ** 2 + APART[1] * squared) * np.minimum(texture / FLAT, 1)
+        half_x, half_y = self._halved(flow_x), self._halved(flow_y)
+        squared = half_x * half_x + half_y * half_y
+        misfit += self._apart(luma, before, half_x, half_y, squared) * np.minimum(texture / FLAT, 1)
         fit = cv2.exp(-np.minimum(misfit, 20))  # beyond it lie numbers that processors are slow at
-        height, width = self._size
-        fit *= (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
         step = float(cv2.norm(luma, before, cv2.NORM_L1)) / luma.size
         if float(fit.mean()) < CUT_FIT and step > contrast * CUT_LEVELS:
             return None
         # Noise has no sign that neighbours share; a change of the scene has.
-        changed = np.abs(cv2.blur(difference, (5, 5)))
-        self._drift_x += STEADY * (flow_x - self._drift_x)
-        self._drift_y += STEADY * (flow_y - self._drift_y)
+        changed = np.abs(self._averaged(difference))
+        self._drift_x += STEADY * (half_x - self._drift_x)
+        self._drift_y += STEADY * (half_y - self._drift_y)
         drift = self._drift_x * self._drift_x + self._drift_y * self._drift_y
-        rest = ((drift < STILL_FLOW**2) & (squared < 0.25) & (changed < contrast * STILL_LEVELS)).astype(np.float32)
-        moving = (cv2.blur(rest, (5, 5)) <= 0.9).astype(np.float32)
+        rest = (drift < STILL_FLOW**2) & (squared < 0.25) & (changed < contrast * STILL_LEVELS)
+        moving = (cv2.blur(rest.astype(np.float32), (3, 3)) <= 0.9).astype(np.float32)
         risen = self._cap + np.float32(RISE) * (self._kept_still - self._cap)
         self._cap = np.asarray(risen + (moving if ease > 0.95 else 1) * (self._kept - risen), np.float32)
-        weight = self._cap * fit * np.float32(ease)
+
+        weight = self._enlarged(self._cap * fit * np.float32(ease))
+        height, width = self._size
+        weight *= (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
         self._seen = new + weight * difference
+        moving = self._enlarged(moving)
         return Motion(np.asarray(cv2.merge((flow_x * moving, flow_y * moving)), np.float32), weight)
+
+    def _apart(self, luma: U8, before: U8, half_x: F32, half_y: F32, squared: F32) -> F32:
+        """How far the flows there and back miss each other, 1 being much."""
+        size = self._half[::-1]
+        small, small_before = (cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in (luma, before))
+        back = np.asarray(self._flow_back.calc(small_before, small, None), np.float32)  # type: ignore[call-overload]
+        height, width = squared.shape
+        half = np.float32(0.5)
+        there_x, there_y = half * half_x + self._x[:width], half * half_y + self._y[:height]
+        back_x, back_y = _channels(_read(back, there_x, there_y))
+        apart = (2 * back_x + half_x) ** 2 + (2 * back_y + half_y) ** 2
+        return np.asarray(apart / (APART[0] ** 2 + APART[1] * squared), np.float32)
+
+    def _halved(self, picture: F32) -> F32:
+        return np.asarray(cv2.resize(picture, self._half[::-1], interpolation=cv2.INTER_AREA), np.float32)
+
+    def _averaged(self, picture: F32) -> F32:
+        """At half the size, over 6 x 6 pixels."""
+        return np.asarray(cv2.blur(self._halved(picture), (3, 3)), np.float32)
+
+    def _enlarged(self, picture: F32) -> F32:
+        return np.asarray(cv2.resize(picture, self._size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
     def _small_luma(self, source: Planes) -> U8:
         plane = source[0]
@@ -232,7 +259,7 @@ def fitting_gain(gain: float, new: U8, memory: U16, shown: U8) -> float:
 def _gradients(plane: NDArray[np.uint8] | NDArray[np.uint16]) -> F32:
     """Differences to the right and downwards, on some of the rows."""
     luma = plane if plane.ndim == 2 else plane[..., 1]
-    step = max(1, (luma.shape[0] - 1) // ENERGY_ROWS)
+    step = max(1, (luma.shape[0] - 1) // ENERGY_ROWS) | 1  # networks paint in cells of four and eight rows
     upper = luma[:-1:step, :-1].astype(np.float32)
     found = np.empty((2, *upper.shape), np.float32)
     np.subtract(luma[:-1:step, 1:], upper, out=found[0])
