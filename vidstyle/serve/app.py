@@ -48,6 +48,7 @@ class Server:
         self.port = options.port
         """The port that it really has."""
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
@@ -81,12 +82,13 @@ class Server:
         )
         self._runner = runner
         await runner.setup()
-        site = web.TCPSite(runner, options.host, options.port)
+        assert runner.server is not None
         try:
-            await site.start()
+            # The port is taken at once, so that one in use is told at once; who comes waits until all is there.
+            self._listener = await loop.create_server(runner.server, options.host, options.port, start_serving=False)
         except OSError as error:
             raise BadOption(_why_not(options, error)) from error
-        self.port = runner.addresses[0][1]
+        self.port = self._listener.sockets[0].getsockname()[1]
         await loop.run_in_executor(None, self.studio.start, first_look().style)
         if options.source is not None:
             self.source = await loop.run_in_executor(None, SharedSource, options.source, options.size)
@@ -95,10 +97,13 @@ class Server:
         await self.jobs.start()
         self.jobs.on_change.append(self._learned)
         self.visitors.open = True
+        await self._listener.start_serving()
 
     async def close(self) -> None:
         """End everything that `start` began. Twice is fine."""
         self.visitors.open = False
+        if self._listener is not None:
+            self._listener.close()
         await self.visitors.close()
         if self._runner is not None:
             await self._runner.cleanup()
