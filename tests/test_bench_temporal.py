@@ -110,9 +110,9 @@ def test_the_unsmoothed_frames_are_their_own_measure() -> None:
     assert result.warping_error == mean_warping_error(clip.frames, clip.motions)
 
 
-def test_ways_are_named_by_what_they_leave() -> None:
+def test_ways_are_named_as_on_the_command_line() -> None:
     names = [way_name(way) for way in (None, *ways_of(0.7), *ways_of(1))]
-    assert names == ["none", "0.7 norms only", "0.7 flow only", "0.7", "1 norms only", "1 flow only", "1"]
+    assert names == ["none", "0.7 by norms", "0.7", "0.7 by both", "1 by norms", "1", "1 by both"]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def report() -> TemporalReport:
 
 
 def test_every_clip_is_measured_in_every_way(report: TemporalReport) -> None:
-    ways = ["none", "0.7 norms only", "0.7 flow only", "0.7"]
+    ways = ["none", "0.7 by norms", "0.7", "0.7 by both"]
     assert report.ways() == ways
     assert [(r.clip, r.smooth) for r in report.clips] == [(c, w) for c in MOVING for w in ("source", *ways)]
     assert all(math.isfinite(r.warping_error) and 0 < r.warping_error < 1 for r in report.clips)
@@ -171,7 +171,7 @@ def test_frames_are_smoothed_as_a_stylizer_does_it(report: TemporalReport) -> No
         with Stylizer(style_names()[0], smooth=smooth, backend=SMALL.backend) as stylizer:
             results[smooth] = [stylizer(frame) for frame in clip.frames]
     own = clip_result(clip, "", "", results[SmoothOptions()], results[None])
-    (measured,) = (r for r in report.clips if (r.clip, r.smooth) == ("pan", "0.7 flow only"))
+    (measured,) = (r for r in report.clips if (r.clip, r.smooth) == ("pan", "0.7"))
     assert measured.warping_error == pytest.approx(own.warping_error, rel=0.02)
     assert measured.sharpness == pytest.approx(own.sharpness, rel=0.02)
 
@@ -188,7 +188,7 @@ def test_the_table_has_a_row_for_each_way(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
     assert any(line.startswith(f"mine, pan, zoom, sprite; in {style_names()[0]}; on ") for line in lines)
-    for way in ("source", "none", "0.3 norms only", "0.3 flow only", "0.3"):
+    for way in ("source", "none", "0.3 by norms", "0.3", "0.3 by both"):
         assert any(line.startswith(f"{way}  ") for line in lines), way
 
 
@@ -198,7 +198,7 @@ def test_json_holds_everything() -> None:
     assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)
     assert len(facts["clips"]) == 5 * len(MOVING)
-    assert list(facts["summary"]) == ["none", "0.7 norms only", "0.7 flow only", "0.7"]
+    assert list(facts["summary"]) == ["none", "0.7 by norms", "0.7", "0.7 by both"]
     assert facts["source_error"] > 0
 
 

@@ -401,11 +401,11 @@ def ways_of(strength: float) -> tuple[SmoothOptions, ...]:
 
 
 def way_name(smooth: SmoothOptions | None) -> str:
-    """``none``, ``0.7``, ``0.7 norms only`` ..."""
+    """``none``, ``0.7``, ``0.7 by norms``, ``0.7 by both``: what ``--smooth`` and ``--smooth-by`` say."""
     if smooth is None:
         return "none"
-    only = "" if smooth.flow and smooth.norms else " flow only" if smooth.flow else " norms only"
-    return f"{smooth.strength:g}{only}"
+    by = "" if not smooth.norms else " by both" if smooth.flow else " by norms"
+    return f"{smooth.strength:g}{by}"
 
 
 def _mean(values: Sequence[float]) -> float:
