@@ -24,6 +24,7 @@ from vidstyle.serve.jobs import Jobs
 from vidstyle.serve.look import first_look
 from vidstyle.serve.metrics import Metric, text_of
 from vidstyle.serve.options import ServeOptions
+from vidstyle.serve.protocol import Protocol
 from vidstyle.serve.shared_source import SharedSource
 from vidstyle.serve.studio import Studio
 from vidstyle.serve.visitors_api import Visitors
@@ -82,10 +83,13 @@ class Server:
         )
         self._runner = runner
         await runner.setup()
-        assert runner.server is not None
+        server = runner.server
+        assert server is not None
         try:
             # The port is taken at once, so that one in use is told at once; who comes waits until all is there.
-            self._listener = await loop.create_server(runner.server, options.host, options.port, start_serving=False)
+            self._listener = await loop.create_server(
+                lambda: Protocol(server, loop=loop, **server._kwargs), options.host, options.port, start_serving=False
+            )
         except OSError as error:
             raise BadOption(_why_not(options, error)) from error
         self.port = self._listener.sockets[0].getsockname()[1]
@@ -214,6 +218,7 @@ def serve(
 async def _serve(
     options: ServeOptions, backend: BackendOptions | None, on_start: Callable[[Server], None] | None
 ) -> None:
+    asyncio.get_running_loop().set_exception_handler(_note)
     async with _told_to_stop() as stop:
         server = Server(options, backend=backend)
         try:
@@ -234,6 +239,11 @@ async def _serve(
                 stopping.cancel()
         finally:
             await server.close()
+
+
+def _note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What goes wrong in a task that nobody waits for: of WebRTC's, mostly, when the other side talks nonsense."""
+    _log.warning("%s: %r", context.get("message"), context.get("exception"))
 
 
 @contextlib.asynccontextmanager

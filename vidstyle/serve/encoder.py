@@ -7,6 +7,9 @@ from aiortc.codecs.vpx import Vp8Encoder
 _RATES = (400_000, 800_000, 1_500_000, 2_500_000)
 """Bits a second. Paint is full of edges: below the last one, at 640x360, strokes smear where things move."""
 
+_TRUST = 1.5
+"""Receivers estimate the way by what they get, and so no higher than a little below what is sent."""
+
 
 class PaintedEncoder(Vp8Encoder):
     """aiortc's encoder with steps of the rate that lie far apart: at each change it begins anew, with a key frame."""
@@ -22,7 +25,5 @@ class PaintedEncoder(Vp8Encoder):
 
     @target_bitrate.setter
     def target_bitrate(self, bitrate: int) -> None:
-        # Receivers estimate the way by what they get, which is little while nothing moves: only a rate that
-        # does not get through counts, and that is one below what is being sent.
-        able = [rate for rate in _RATES if rate <= bitrate]
+        able = [rate for rate in _RATES if rate <= _TRUST * bitrate]
         self._rate = able[-1] if able else _RATES[0]

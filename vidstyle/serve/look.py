@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from vidstyle.errors import BadOption
 from vidstyle.gallery import default_style_name, load_style
 from vidstyle.options import check_between
@@ -55,13 +57,14 @@ class Look:
         return look
 
     def learned(self, own: Mapping[str, OwnStyle]) -> Look:
-        """It with the newest that there is of each style; itself where one of them is gone."""
+        """It with the newest that there is of each style; itself where nothing is new, or one is gone."""
         if not any(name.startswith(PREFIX) for name, _ in self.blend):
             return self
         try:
-            return self.changed({"blend": self.facts()["blend"]}, own)
+            newer = self.changed({"blend": self.facts()["blend"]}, own)
         except BadOption:
             return self
+        return self if np.array_equal(newer.style.vector, self.style.vector) else newer
 
     def facts(self) -> dict[str, Any]:
         """It as JSON has it."""

@@ -27,8 +27,6 @@ _log = logging.getLogger(__name__)
 _TIMES_KEPT = 15
 _EARLY = 0.9
 """A frame under way is asked for a little before it should be ready: late is what it must not be."""
-_COMPILING_SECONDS = 0.05
-"""How often it is looked whether a program is ready that somebody waits for."""
 
 
 @dataclass(frozen=True)
