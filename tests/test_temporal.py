@@ -139,9 +139,11 @@ def test_the_first_frame_and_that_after_a_cut_are_as_painted(pixels: Pixels) -> 
     assert smoother.cuts == 1
 
 
-def test_a_cut_between_dark_scenes_is_seen() -> None:
-    frames = [np.rint(frame * 0.1).astype(np.uint8) for frame in clip("cut", 12).frames]
-    smoother = Smoother(form_of(frames[0]))
+@pytest.mark.parametrize("strength", [0.1, 0.7, 1.0])
+@pytest.mark.parametrize("light", [0.1, 1.0])
+def test_a_cut_is_seen_in_dark_scenes_too(light: float, strength: float) -> None:
+    frames = [np.rint(frame * light).astype(np.uint8) for frame in clip("cut", 12).frames]
+    smoother = Smoother(form_of(frames[0]), SmoothOptions(strength=strength))
     begun = [index for index, frame in enumerate(frames) if smoother.look((frame,)) is None]
     assert begun == [0, 6]
 

@@ -89,6 +89,8 @@ class Smoother:
         strength = self.options.strength / USUAL
         self._kept = min(0.9, KEPT * strength)
         self._kept_still = max(self._kept, KEPT_STILL * min(1.0, strength))
+        # Beyond the usual strength more is trusted, too: tolerances grow in proportion.
+        self._severity = min(1.0, max(strength, 1e-6) ** -2)
         divisor = max(1, round(min(form.size) / FLOW_ROWS))
         self._size = max(1, form.height // divisor), max(1, form.width // divisor)
         self._x = np.arange(self._size[1], dtype=np.float32)
@@ -190,6 +192,8 @@ class Smoother:
         step = float(cv2.norm(luma, before, cv2.NORM_L1)) / luma.size
         if float(fit.mean()) < CUT_FIT and step > contrast * CUT_LEVELS:
             return None
+        if self._severity < 1:
+            fit = cv2.pow(fit, self._severity)
         # Noise has no sign that neighbours share; a change of the scene has.
         changed = np.abs(self._averaged(difference))
         self._drift_x += STEADY * (half_x - self._drift_x)
