@@ -1,4 +1,4 @@
-"""Write the tables of README.md, docs/performance.md and docs/gallery.md from benchmarks/results.
+"""Write the tables of README.md and of the pages in docs from benchmarks/results.
 
 python benchmarks/table.py           writes
 python benchmarks/table.py --check   only says whether they are in step; exit code 1 if not
@@ -19,6 +19,8 @@ PAGES = {
     "README.md": ("benchmark",),
     "docs/performance.md": ("stage", "variant", "encoder", "memory"),
     "docs/gallery.md": ("adaptation",),
+    "docs/temporal.md": ("flicker", "smoothing cost"),
+    "docs/live.md": ("live",),
 }
 """Page: the tables in it."""
 Facts = dict[str, Any]
@@ -170,6 +172,57 @@ def longest_scratch(runs: Facts) -> str | None:
     return max(names, key=lambda name: int(runs[name]["conditions"]["steps"]), default=None)
 
 
+def flicker_table(facts: Facts) -> list[str]:
+    """Every part of the smoothing alone and together, and the peer's, each against itself unsmoothed."""
+    temporal = facts.get("temporal", {})
+    if "flicker" not in temporal:
+        return []
+    rows, lines = [], []
+    for part, prefix in (("flicker", "`--smooth"), ("peer", "peer's `--smooth")):
+        found = temporal.get(part)
+        if found is None:
+            continue
+        for way, means in found["summary"].items():
+            name = "without" if way == "none" else f"{prefix} {way.replace('by', '--smooth-by')}`"
+            cells = [f"peer, {name}" if part == "peer" and way == "none" else name]
+            cells += [f"{means[key]:.2f}" for key in ("warping_error_ratio", "sharpness", "similarity")]
+            cells += [f"{means[key]:.2f}" for key in ("noise_gain_ratio", "half_still_ratio")]
+            cells += [f"{means[key]:.1f}" for key in ("ghost", "cut")]
+            rows.append(cells)
+        unsmoothed = 1e4 * found["summary"]["none"]["warping_error"]
+        lines.append(f"{found['backend'].split(',')[0]}: {unsmoothed:.0f}")
+    ours = temporal["flicker"]
+    clips = len({result["clip"] for result in ours["clips"]})
+    styles = len({result["style"] for result in ours["clips"]})
+    heads = ["", "E_warp", "sharpness", "SSIM", "noise", "half-still", "ghost", "cut"]
+    return [
+        *markdown(heads, rows),
+        "",
+        f"Means over {clips} clips of {ours['frames']} frames at {ours['rows']} rows and {styles} styles of each tool. "
+        f"E_warp, noise and half-still are parts of what they are without smoothing; ghost and cut are levels of 255. "
+        f"E_warp in 1e-4, unsmoothed ({'; '.join(lines)}), of the clips themselves {1e4 * ours['source_error']:.0f}.",
+    ]
+
+
+def smoothing_cost_table(facts: Facts) -> list[str]:
+    """Milliseconds a frame, and what is lost of a render's speed."""
+    cost = facts.get("temporal", {}).get("cost")
+    if cost is None:
+        return []
+    keys = ("flow and weights", "warp, blend and gain", "all", "kernel alone", "NumPy and OpenCV instead of the kernel")
+    rows = [[size, *(f"{steps[key]:.1f}" for key in keys)] for size, steps in cost["steps"].items()]
+    render = cost["render"]
+    threads = next(iter(cost["steps"].values()))["threads"]
+    return [
+        *markdown(["frame", *keys], rows),
+        "",
+        f"Milliseconds a frame, medians, {threads} threads of {cost['cpu']}. A render at {render['size']} goes at "
+        f"{render['fps']['off']:.1f} frames a second, with `--smooth` at {render['fps']['on']:.1f} "
+        f"({render['cost_percent']['on']:.0f} % less), with `--smooth-by both` at {render['fps']['by both']:.1f} "
+        f"({render['cost_percent']['by both']:.0f} % less).",
+    ]
+
+
 def in_order(cases: Facts) -> list[Facts]:
     """By size; what is painted at the size of the clip first."""
     return sorted(cases.values(), key=lambda case: (case["height"], case["work_size"] is not None))
@@ -187,6 +240,53 @@ def fps(run: Facts | None) -> str:
 
 def cores(facts: Facts, part: str) -> int:
     return int(facts["machine"][part]["cpu"]["usable_cores"])
+
+
+def live_table(facts: Facts) -> list[str]:
+    """What is seen of the live picture, and when."""
+    live = facts.get("live", {})
+    runs = live.get("live", {})
+    if "plain" not in runs:
+        return []
+    words = {"plain": "`vidstyle webcam`", "record": "`--record`", "long": f"{len(minutes(runs))} minutes"}
+    rows = []
+    for part, name in words.items():
+        if part in runs:
+            run = runs[part]
+            seen, error = run["latency_ms"], run["seen_after_claim_ms"]
+            cells = [name, f"{run['shown_fps']:.1f} of {run['source_fps']:.1f}", str(run["not_shown"])]
+            cells += [f"{seen['median']:.0f}", f"{seen['p99']:.0f}", f"{seen['high']:.0f}"]
+            cells += [f"{error['median']:+.1f}", f"{run['cores_used']['program']:.2f}"]
+            rows.append([*cells, f"{run['memory_mib']['high']:.0f}"])
+    heads = ["640x360 at 30 fps", "fps seen", "dropped", "captured to seen, median ms", "p99", "most"]
+    heads += ["seen after the overlay says, ms", "cores used", "MiB"]
+    told = [f"{machine_line(live, 'plain')}. {runs['plain']['backend']}."]
+    if "long" in runs:
+        run = runs["long"]
+        told.append(
+            f"From the first of {len(run['minutes'])} minutes to the last the latency changed by "
+            f"{run['latency_growth_ms']:+.1f} ms and the memory by {run['memory_growth_mib']:+.1f} MiB."
+        )
+    if "switch" in runs:
+        run = runs["switch"]
+        told.append(
+            f"From a key to the first frame of the new style on the screen: {run['first_ms']['median']:.0f} ms, at "
+            f"most {run['first_ms']['high']:.0f} in {run['keys']} ({run['xdotool_ms']['median']:.0f} ms of it to send "
+            f"the key); a tenth of the crossfade is done after {run['tenth_ms']['median']:.0f} ms, half after "
+            f"{run['half_ms']['median']:.0f}."
+        )
+    if "stages" in runs:
+        way = {name: step["median"] for name, step in runs["stages"]["way"].items()}
+        told.append(
+            f"The way of a frame, medians: {way['captured_to_started']:.1f} ms until the network has it, "
+            f"{way['started_to_painted']:.1f} ms until it is painted, "
+            f"{way['painted_to_claimed'] + way['claimed_to_seen']:.1f} ms until it is on the screen."
+        )
+    return [*markdown(heads, rows), "", " ".join(told)]
+
+
+def minutes(runs: Facts) -> list[Any]:
+    return list(runs.get("long", {}).get("minutes", []))
 
 
 def machine_line(facts: Facts, part: str) -> str:
@@ -212,6 +312,9 @@ TABLES = {
     "encoder": encoder_table,
     "memory": memory_table,
     "adaptation": adaptation_table,
+    "flicker": flicker_table,
+    "smoothing cost": smoothing_cost_table,
+    "live": live_table,
 }
 
 
@@ -230,10 +333,14 @@ def updated(page: str, names: tuple[str, ...], results: list[Facts]) -> str:
 
 
 def read(path: Path) -> Facts:
-    """A machine's results; those of its adaptations lie in a folder of their own, a file a painting."""
-    folder = path.with_suffix("") / "adaptation"
-    adaptations = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
-    return {**json.loads(path.read_text()), "adaptation": adaptations}
+    """A machine's results; those of adaptations, of live pictures and of smoothing lie in a folder of its own."""
+    folder = path.with_suffix("")
+    adaptations = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "adaptation").glob("*.json"))}
+    live = folder / "live.json"
+    own = {"adaptation": adaptations, "live": json.loads(live.read_text()) if live.exists() else {}}
+    smoothing = folder / "temporal.json"
+    own |= json.loads(smoothing.read_text()) if smoothing.exists() else {}
+    return {**json.loads(path.read_text()), **own}
 
 
 def main() -> None:
