@@ -1,0 +1,218 @@
+"""Who is let in, and how everybody else is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, CookieJar, web
+from aiohttp.test_utils import TestServer
+
+from vidstyle.errors import BadOption, VideoError
+from vidstyle.serve.guard import Guard, add_headers, middleware
+from vidstyle.serve.options import ServeOptions
+from vidstyle.serve.protocol import Protocol
+
+TOKEN = "correct-horse-battery"
+Visit = Callable[[ClientSession, str], Coroutine[Any, Any, None]]
+
+
+async def _ok(request: web.Request) -> web.Response:
+    return web.json_response({"ok": True})
+
+
+async def _read(request: web.Request) -> web.Response:
+    await request.read()
+    return await _ok(request)
+
+
+async def _bad_option(request: web.Request) -> web.Response:
+    raise BadOption("strength is 2; it must lie between 0 and 1")
+
+
+async def _bad_video(request: web.Request) -> web.Response:
+    raise VideoError("clip cannot be read")
+
+
+async def _bug(request: web.Request) -> web.Response:
+    raise RuntimeError("secret detail")
+
+
+def visit(options: ServeOptions, work: Visit) -> None:
+    """Run ``work`` with a client on a small application behind the guard."""
+
+    async def run() -> None:
+        app = web.Application(middlewares=[middleware(Guard(options))], client_max_size=1000)
+        app.on_response_prepare.append(add_headers)
+        for path, handler in (("/", _ok), ("/health", _ok), ("/api/state", _ok), ("/api/option", _bad_option),
+                              ("/api/video", _bad_video), ("/api/bug", _bug)):  # fmt: skip
+            app.router.add_get(path, handler)
+        app.router.add_post("/api/post", _read)
+        server = TestServer(app)
+        await server.start_server()
+        try:
+            # Cookies for plain http on an address, as browsers keep them, too.
+            async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as client:
+                await work(client, str(server.make_url("/")))
+        finally:
+            await server.close()
+
+    asyncio.run(run())
+
+
+async def told(client: ClientSession, method: str, url: str, **how: Any) -> tuple[int, dict[str, Any]]:
+    async with client.request(method, url, allow_redirects=False, **how) as response:
+        assert response.content_type == "application/json"
+        found: dict[str, Any] = await response.json()
+        if response.status >= 400:
+            assert set(found) == {"error"} and len(found["error"]) > 10
+        return response.status, found
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("localhost", 200), ("localhost:8360", 200), ("LOCALHOST", 200), ("127.0.0.1:9", 200), ("[::1]:8360", 200),
+     ("kiosk.example", 200), ("kiosk.example:443", 200), ("evil.example", 421), ("127.0.0.1.evil.example", 421),
+     ("localhost.evil.example:8360", 421), ("192.168.1.5", 421), ("", 400), ("a b", 400), ("[::1", 400),
+     ("user@localhost", 400), ("localhost/x", 400)],
+)  # fmt: skip
+def test_names_of_strangers_are_refused(host: str, status: int) -> None:
+    async def work(client: ClientSession, url: str) -> None:
+        assert (await told(client, "GET", f"{url}api/state", headers={"Host": host}))[0] == status
+
+    visit(ServeOptions(allowed_hosts=("kiosk.example",)), work)
+
+
+def test_addresses_are_no_names_where_others_may_come() -> None:
+    async def work(client: ClientSession, url: str) -> None:
+        key = {"Authorization": f"Bearer {TOKEN}"}
+        assert (await told(client, "GET", url, headers={"Host": "192.168.1.5:8360", **key}))[0] == 200
+        assert (await told(client, "GET", url, headers={"Host": "evil.example", **key}))[0] == 421
+
+    visit(ServeOptions(host="0.0.0.0", token=TOKEN), work)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({}, 200), ({"Origin": "SELF"}, 200), ({"Origin": "http://evil.example"}, 403), ({"Origin": "null"}, 403),
+     ({"Origin": "http://localhost:1"}, 403), ({"Origin": "SELF.evil.example"}, 403), ({"Origin": "http://[::"}, 403),
+     ({"Sec-Fetch-Site": "same-origin"}, 200), ({"Sec-Fetch-Site": "cross-site"}, 403),
+     ({"Sec-Fetch-Site": "same-site"}, 403)],
+)  # fmt: skip
+def test_pages_of_strangers_change_nothing(headers: dict[str, str], status: int) -> None:
+    async def work(client: ClientSession, url: str) -> None:
+        own = {name: value.replace("SELF", url.rstrip("/")) for name, value in headers.items()}
+        assert (await told(client, "POST", f"{url}api/post", headers=own))[0] == status
+
+    visit(ServeOptions(), work)
+
+
+def test_page_behind_a_proxy_with_https_is_our_own() -> None:
+    async def work(client: ClientSession, url: str) -> None:
+        headers = {"Host": "kiosk.example", "Origin": "https://kiosk.example"}
+        assert (await told(client, "POST", f"{url}api/post", headers=headers))[0] == 200
+
+    visit(ServeOptions(allowed_hosts=("kiosk.example",)), work)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        f"Basic {TOKEN}",
+        TOKEN,
+        "Bearer tökén",
+    ],
+)
+def test_wrong_tokens_are_refused(authorization: str | None) -> None:
+    async def work(client: ClientSession, url: str) -> None:
+        headers = {} if authorization is None else {"Authorization": authorization}
+        for path in ("", "api/state", "nothing/here"):
+            assert (await told(client, "GET", url + path, headers=headers))[0] == 401
+        assert (await told(client, "POST", f"{url}api/post", headers=headers))[0] == 401
+        assert (await told(client, "GET", f"{url}health", headers=headers))[0] == 200
+
+    visit(ServeOptions(token=TOKEN), work)
+
+
+def test_token_opens_as_a_header_or_by_the_address_that_was_printed() -> None:
+    async def work(client: ClientSession, url: str) -> None:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        assert (await told(client, "GET", f"{url}api/state", headers=headers))[0] == 200
+        assert (await told(client, "GET", f"{url}?token=wrong-token-wrong"))[0] == 401
+        async with client.get(f"{url}?token={TOKEN}", allow_redirects=False) as response:
+            assert (response.status, response.headers["Location"]) == (303, "./")
+            cookie = response.headers["Set-Cookie"]
+            assert "HttpOnly" in cookie and TOKEN not in cookie
+        assert (await told(client, "GET", f"{url}api/state"))[0] == 200  # by the cookie
+        client.cookie_jar.clear()
+        assert (await told(client, "GET", f"{url}api/state", cookies={"vidstyle_token": TOKEN}))[0] == 401
+
+    visit(ServeOptions(token=TOKEN), work)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "nothing", 404), ("GET", "../../etc/passwd", 404), ("DELETE", "api/state", 405), ("BREW", "api/state", 405),
+     ("GET", "api/option", 400), ("GET", "api/video", 415), ("GET", "api/bug", 500)],
+)  # fmt: skip
+def test_every_error_is_json(method: str, path: str, status: int) -> None:
+    async def work(client: ClientSession, url: str) -> None:
+        found, answer = await told(client, method, url + path)
+        assert found == status
+        assert "secret" not in answer["error"]
+
+    visit(ServeOptions(), work)
+
+
+def test_body_that_is_too_large_is_refused() -> None:
+    async def work(client: ClientSession, url: str) -> None:
+        assert (await told(client, "POST", f"{url}api/post", data=b"x" * 2000))[0] == 413
+
+    visit(ServeOptions(), work)
+
+
+def test_every_answer_tells_browsers_to_be_careful() -> None:
+    async def work(client: ClientSession, url: str) -> None:
+        for path in ("", "api/state", "nothing"):
+            async with client.get(url + path) as response:
+                policy = response.headers["Content-Security-Policy"]
+                assert "script-src 'self';" in policy and "frame-ancestors 'none'" in policy
+                assert "unsafe" not in policy
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+                assert response.headers["Referrer-Policy"] == "no-referrer"
+                assert "aiohttp" not in response.headers["Server"]
+
+    visit(ServeOptions(), work)
+
+
+@pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x00" * 100])
+def test_what_is_no_http_is_answered_in_json_and_fills_no_log(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> bytes:
+        runner = web.AppRunner(web.Application(), access_log=None)
+        await runner.setup()
+        server = runner.server
+        assert server is not None
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(lambda: Protocol(server, loop=loop, **server._kwargs), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+        writer.write(data + b"\r\n\r\n")
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        writer.close()
+        listener.close()
+        await runner.cleanup()
+        return answer
+
+    answer = asyncio.run(run())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400") and b"application/json" in head
+    assert body == b'{"error": "this is no HTTP request that can be read"}'
+    assert not caplog.records
