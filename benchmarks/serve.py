@@ -13,6 +13,7 @@ Results go to benchmarks/results/NAME/serve.json, a summary to the screen.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import shutil
@@ -117,12 +118,13 @@ def served(folder: Path) -> Iterator[tuple[str, int]]:
         address = f"http://127.0.0.1:{port}/"
         for _ in range(300):
             try:
-                with urllib.request.urlopen(f"{address}health", timeout=5):
-                    break
+                with urllib.request.urlopen(f"{address}health", timeout=5) as answer:
+                    if json.load(answer)["ok"]:
+                        break
             except OSError:
                 if process.poll() is not None:
                     raise SystemExit(f"vidstyle serve has ended:\n{(folder / 'serve.log').read_text()}") from None
-                time.sleep(0.1)
+            time.sleep(0.1)
         yield address, process.pid
     finally:
         process.send_signal(signal.SIGINT)

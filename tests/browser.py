@@ -171,7 +171,9 @@ class Browser:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         if hasattr(self, "_session"):
+            self.wait_for(self._socket.close())
             self.wait_for(self._session.close())
+            self._loop.run_until_complete(asyncio.sleep(0.05))  # what is closed is told to be so by the next turns
         self._loop.close()
 
     def __enter__(self) -> Browser:

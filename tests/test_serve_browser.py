@@ -112,7 +112,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         address = f"http://127.0.0.1:{port}/"
         end = time.monotonic() + 60
-        while not answers(f"{address}health"):
+        while not is_open(address):
             assert process.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.1)
         yield address
@@ -125,10 +125,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait()
 
 
-def answers(address: str) -> bool:
+def is_open(address: str) -> bool:
+    """Whether the server lets visitors in: it answers before, while it compiles."""
     try:
-        with urllib.request.urlopen(address, timeout=5):
-            return True
+        with urllib.request.urlopen(f"{address}health", timeout=5) as answer:
+            return bool(json.load(answer)["ok"])
     except OSError:
         return False
 
@@ -161,7 +162,7 @@ def start(page: Page, button: str = "#start") -> None:
 
 def visitor_of(page: Page) -> str:
     """The id that the server gave to the page's connection, which the page asks about each second."""
-    page.wait("/≈ \\d+ ms/.test(document.getElementById('delay').textContent)")
+    page.wait("/≥ \\d+ ms/.test(document.getElementById('delay').textContent)")
     return next(found.rpartition("/")[2] for found in reversed(page.requests) if "/api/visitors/" in found)
 
 
@@ -201,7 +202,7 @@ def test_stage_shows_the_camera_as_a_painting_and_follows_style_and_blend(page: 
     else:
         raise AssertionError("without strength the picture is not the camera's")
     page.wait("parseFloat(document.getElementById('fps').textContent) > 0")
-    page.wait("/≈ \\d+ ms/.test(document.getElementById('delay').textContent)")
+    page.wait("/≥ \\d+ ms/.test(document.getElementById('delay').textContent)")
 
 
 def test_compare_mirror_snapshot_and_recording_hold_what_is_on_the_stage(page: Page, browser: Browser) -> None:
@@ -260,12 +261,11 @@ def test_dropped_painting_becomes_a_style_that_can_be_used_named_and_downloaded(
     assert not page.run("document.querySelector('.job[data-state=done]')"), "it is there while it is learned"
     page.click(f'[data-style="{name}"] .choose')
     page.wait("document.querySelector('#blend .title').textContent === 'Wheat field'")
+    page.click("#stop")  # a stream that is painted leaves little of two cores for learning
     page.wait("document.querySelector('.job[data-state=done]')", 90)
     assert page.run("document.querySelector('.job .curve path:last-child').getAttribute('d')").startswith("M")
     page.wait("document.querySelector('.job img.preview').naturalWidth > 0")
     page.wait("document.getElementById('look-problem').hidden && document.getElementById('gallery-problem').hidden")
-    assert nearest(shown(page), None, "starry_night") != "starry_night"
-
     page.click(f'[data-style="{name}"] .tools [title=Rename]')
     page.run("document.getElementById('rename-to').select()")
     page.call("Input.insertText", text="Wheat & <b>crows</b>")
@@ -274,7 +274,9 @@ def test_dropped_painting_becomes_a_style_that_can_be_used_named_and_downloaded(
     page.click(f'[data-style="{name}"] .tools [title="Keep for good"]')
     page.wait('document.querySelector(\'[data-style^="mine/"] .tools [title="Keep for good"]\').hidden')
     page.click(f'[data-style="{name}"] .tools [title=Download]')
-    assert downloaded(browser, "*.safetensors").stat().st_size > 2000
+    path = str(downloaded(browser, "*.safetensors"))
+    start(page)
+    wait_until_shown(page, path, None, "starry_night", "wheat_field")
     page.click(f'[data-style="{name}"] .tools [title=Delete]')
     page.click("#remove .danger")
     page.wait("!document.querySelector('[data-style^=\"mine/\"]')")
@@ -404,7 +406,7 @@ def test_refused_file_and_missing_camera_are_told_where_they_happen(
         visitor.wait("document.querySelector('.style')")
         visitor.click("#start")
         words = visitor.wait("document.getElementById('stage-problem').textContent")
-        assert "No camera was found" in words and "server" in words
+        assert "No camera was found" in words and "the server show its own video" in words
         start(visitor, "#start-source")
         assert visitor.errors == []
         with pytest.raises(PageError, match="is not there"):

@@ -46,7 +46,8 @@ def answering(handler: Handler) -> Handler:
         except FileNotFoundError:  # gone since it was looked up
             response = error_answer(Refused(404, "it is not there any more"))
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Cache-Control", "no-cache")
+        if isinstance(response, web.FileResponse):  # a preview is asked for again and again, and seldom another one
+            response.headers.setdefault("Cache-Control", "no-cache")
         remember_session(request, response)
         return response
 

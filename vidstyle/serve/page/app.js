@@ -155,7 +155,7 @@ byId("camera").addEventListener("change", async (event) => {
 
 function showNumbers({ fps, delay, parts, isOwnCamera }) {
   byId("fps").textContent = fps === null ? "–" : fps.toFixed(fps < 9.95 ? 1 : 0);
-  byId("delay").textContent = delay === null ? "–" : `≈ ${Math.round(delay)} ms`;
+  byId("delay").textContent = delay === null ? "–" : `≥ ${Math.round(delay)} ms`;
   byId("delay-parts").replaceChildren(
     ...parts.map(([words, ms]) => {
       const row = document.createElement("div");
@@ -167,9 +167,9 @@ function showNumbers({ fps, delay, parts, isOwnCamera }) {
   );
   const from = isOwnCamera ? "this page has got a picture from the camera" : "the server has got a picture";
   byId("delay-note").textContent =
-    `An estimate, from when ${from} until it is shown: the sum of what this browser and the server measure. ` +
+    `At least so much, from when ${from} until it is shown: the sum of what this browser and the server can measure. ` +
     "What the camera and the screen need, and the server to unpack and pack pictures, is not in it.";
-  byId("delay-part").title = "An estimate: the sum of the parts below the picture";
+  byId("delay-part").title = "At least: the sum of the parts that can be measured, listed below the picture";
 }
 
 // ---- the bar
