@@ -117,7 +117,7 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
     """``arguments`` in two processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return subprocess.run(
-        [*command, *(str(a) for a in arguments)], env=environment(), capture_output=True, text=True, timeout=500
+        [*command, *(str(a) for a in arguments)], env=environment(), capture_output=True, text=True, timeout=300
     )
 
 
@@ -142,9 +142,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def gradients(folder: Path) -> Gradients:
     script = folder / "steps.py"
     script.write_text(STEPS)
-    one = subprocess.run(
-        [sys.executable, str(script), str(folder), str(folder)], env=environment(), capture_output=True, text=True
-    )
+    alone = [sys.executable, str(script), str(folder), str(folder)]
+    one = subprocess.run(alone, env=environment(), capture_output=True, text=True, timeout=300)
     assert one.returncode == 0, one.stderr
     torchrun(script, folder, folder)  # it ends in the failure that `lost` is about
     names = ["1-0", "2-0", "2-1"]

@@ -24,7 +24,7 @@ from vidstyle.errors import BadOption
 from vidstyle.flicker import RGB, gradient_energy, mean_warping_error, restlessness
 from vidstyle.frame import Pixels, Planes
 from vidstyle.gallery import load_style, style_names
-from vidstyle.options import SmoothOptions
+from vidstyle.options import BackendOptions, SmoothOptions
 from vidstyle.style import blend
 from vidstyle.temporal import LEAST_GAIN, MOST_GAIN, SMALLEST, Smoother, fitting_gain
 from vidstyle.video.source import VideoSource
@@ -362,6 +362,17 @@ def test_frames_at_any_times_are_smoothed(tmp_path: Path) -> None:
     assert report.frames == 8
     with VideoSource(source) as a, VideoSource(tmp_path / "out.mkv") as b:
         assert [f.pts * f.time_base for f in a.frames()] == [f.pts * f.time_base for f in b.frames()]
+
+
+@pytest.mark.parametrize("by", ["norms", "both"])
+def test_norms_are_refused_where_the_backend_cannot_average_them(by: str) -> None:
+    smooth = SmoothOptions(flow=by == "both", norms=True)
+    options = BackendOptions(backend="torch", threads=1)
+    with (
+        Stylizer(smooth=smooth, backend=options) as stylizer,
+        pytest.raises(BadOption, match="not on torch; smooth by"),
+    ):
+        stylizer(np.zeros((32, 32, 3), np.uint8))
 
 
 def frames_in(path: Path) -> list[NDArray[np.uint8]]:

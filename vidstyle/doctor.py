@@ -367,7 +367,7 @@ def _missing(report: Report) -> list[Missing]:
             missing.append(Missing(f"{name} (vidstyle needs it)", f"pip install {name}"))
     if report.kernels is None:
         command = "pip install --force-reinstall --no-deps vidstyle"
-        missing.append(Missing("compiled kernels (a faster --work-size; they need a C++ compiler)", command))
+        missing.append(Missing("compiled kernels (faster --work-size and --smooth; they need a C++ compiler)", command))
     for encoder in report.codecs.encoders if report.codecs else ():
         if not encoder.works:
             missing.append(Missing(f"{encoder.encoder} (writes {encoder.codec})", "pip install --force-reinstall av"))

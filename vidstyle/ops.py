@@ -156,7 +156,7 @@ def kernels_in_use() -> str | None:
     """The instruction set that the compiled kernels use here; None where NumPy and OpenCV serve instead."""
     if _kernels is None:
         _log.warning(
-            "vidstyle was installed without its compiled kernels: --work-size is slower; "
+            "vidstyle was installed without its compiled kernels: --work-size and --smooth are slower; "
             "install it again where there is a C++ compiler"
         )
         return None

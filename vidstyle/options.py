@@ -91,7 +91,7 @@ class SmoothOptions:
     norms: bool = False
     """Average the statistics of the instance norms over time. What stands still beside motion is a little calmer,
     and light that flickers is less so: an instance norm alone takes changes of light out. OpenVINO and ONNX Runtime
-    on processors do it, the others paint as without."""
+    on processors do it; with another backend it is a `BadOption`."""
 
     def __post_init__(self) -> None:
         check_between("smooth", self.strength, 0, 1)

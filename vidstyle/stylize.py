@@ -151,14 +151,24 @@ class Stylizer:
                 from vidstyle.build import fitting_engine
 
                 self._engine = fitting_engine(self._engine, form, self._options)
-            return open_engine(self._engine, form, self._options)
+            return self._remembering(open_engine(self._engine, form, self._options))
         program = Program(
             network,
             form,
             lambda precision: onnx_from_network(network, form, precision=precision).SerializeToString(),
             (lambda: onnx_from_network(network, form, state=True).SerializeToString()) if self._share else None,
         )
-        return open_backend(program, self._options)
+        return self._remembering(open_backend(program, self._options))
+
+    def _remembering(self, backend: Backend) -> Backend:
+        """``backend``, which must be able to average the statistics of norms if that was asked for."""
+        if self._share is None or backend.remembers:
+            return backend
+        backend.close()
+        raise BadOption(
+            f"smoothing by norms runs on openvino and onnxruntime, not on {backend.name}; "
+            "smooth by flow, or take another backend"
+        )
 
     def prepare(self, frame: Frame) -> Job:
         """Make the picture that the network sees, and note the style of this moment. Safe on any thread."""
@@ -172,7 +182,7 @@ class Stylizer:
     def submit(self, job: Job) -> Callable[[], Planes]:
         """Start the network on a prepared frame; the function returned waits for its planes."""
         backend = self.open(job.frame.form, job.look.work_size)
-        if self._share is None or not backend.remembers:
+        if self._share is None:
             return backend.submit(job.work.planes, job.vector)
         kept = self._share.next(job.work.planes, job.vector, backend.in_flight)
         return backend.submit(job.work.planes, job.vector, kept=kept)
