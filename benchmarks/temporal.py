@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -166,7 +167,9 @@ def measure_variants(options: argparse.Namespace) -> dict[str, Any]:
 
 def smoothed(frames: Sequence[RGB], styled: Sequence[RGB], variant: str) -> list[RGB]:
     form = FrameForm(height=frames[0].shape[0], width=frames[0].shape[1], pixels="rgb")
-    with mock.patch.multiple(temporal, **VARIANTS[variant]):
+    with ExitStack() as changed:
+        for name, value in VARIANTS[variant].items():
+            changed.enter_context(mock.patch.object(temporal, name, value))
         smoother = Smoother(form)
         return [smoother.step((a,), (b,))[0] for a, b in zip(frames, styled, strict=True)]
 
