@@ -21,6 +21,7 @@ PAGES = {
     "docs/gallery.md": ("adaptation",),
     "docs/temporal.md": ("flicker", "smoothing cost"),
     "docs/live.md": ("live",),
+    "docs/tensorrt.md": ("engine", "gpu"),
 }
 """Page: the tables in it."""
 Facts = dict[str, Any]
@@ -333,21 +334,97 @@ def updated(page: str, names: tuple[str, ...], results: list[Facts]) -> str:
 
 
 def read(path: Path) -> Facts:
-    """A machine's results; those of adaptations, of live pictures and of smoothing lie in a folder of its own."""
+    """A machine's results: its file, if there is one, and those in a folder of its own."""
     folder = path.with_suffix("")
+def engine_table(facts: Facts) -> list[str]:
+    """Engines built without a GPU."""
+    engines = facts.get("engines", {})
+    runs = engines.get("engines", {})
+    if not runs:
+        return []
+    rows = []
+    for case in runs.values():
+        size = "64x64 to 1920x1080" if case["dynamic"] else f"{case['width']}x{case['height']}"
+        half, single = (case["convolutions"].get(kind, 0) for kind in ("half", "float"))
+        rows.append(
+            [
+                f"`{case['network']}`, {size}, {case['pixels']}",
+                f"{case['seconds']['median']:.1f} ({case['seconds']['low']:.1f}-{case['seconds']['high']:.1f})",
+                f"{case['build_seconds']['median']:.1f}",
+                f"{case['plan_bytes'] / 2**20:.1f} MiB",
+                f"{case['layers'].get('half', 0)} of {sum(case['layers'].values())}",
+                f"{half} of {half + single}",
+                f"{case['worst_db']:.1f} dB",
+            ]
+        )
+    heads = ["engine", "seconds", "of them TensorRT", "size", "layers in half", "convolutions", "FP16 to FP32"]
+    case = next(iter(runs.values()))
+    return [
+        *markdown(heads, rows),
+        "",
+        f"{machine_line(engines, 'engines')}, no GPU. {case['library']}, for compute capability "
+        f"{', '.join(case['targets'])}. Seconds: the whole `vidstyle build-engine` with one style, its start and the "
+        f"check of FP16 included, median of {case['rounds']} (least-most). FP16 to FP32: the least PSNR of "
+        f"{case['pictures']} pictures. In float stay the statistics of the norms and the mean color on which a frame "
+        "is centered.",
+    ]
+
+
+GPU_CASES = {
+    "paper-512x512": "at most 0.5 ms",
+    "paper-256x256": "at most 0.2 ms",
+    "fast-1920x1080": "at most 1 ms (1000 fps)",
+}
+"""What is asked of a data-centre GPU."""
+
+
+def gpu_table(facts: Facts) -> list[str]:
+    """The networks on a GPU, in every way that works on it."""
+    found = facts.get("gpu", {})
+    cases = {name: case for name, case in found.items() if "ways" in case}
+    if not cases:
+        return []
+    rows = []
+    for name, case in cases.items():
+        for way, run in case["ways"].items():
+            if "network_ms" not in run:
+                continue
+            ceilings = [f"{100 * run[key]:.0f} %" for key in ("of_matmul_ceiling", "of_copy_ceiling")]
+            times = f"{run['times_eager_fp32']:.1f}" if "times_eager_fp32" in run else ""
+            quality = f"{run['psnr_db']:.1f} dB" if "psnr_db" in run else ""
+            cells = [f"{name}, {way}", GPU_CASES.get(name, ""), f"{run['network_ms']['median']:.3f} ms"]
+            rows.append([*cells, times, *ceilings, quality])
+    machine, most = facts["machine"]["gpu"], found["ceilings"]
+    return [
+        *markdown(GPU_HEADS, rows),
+        "",
+        f"{machine['gpu']}. Measured ceilings: {most['fp16_matmul_tflops']:.0f} TFLOP/s of FP16 products, "
+        f"{most['copy_gb_s']:.0f} GB/s of copies.",
+    ]
+
+
+GPU_HEADS = ["case", "asked", "network", "times eager FP32", "of the products", "of the copies", "to the CPU's FP32"]
+
+
+def gpu_unmeasured() -> list[str]:
+    """What stands there until there are results of a GPU."""
+    return markdown(GPU_HEADS, [[name, asked, *["not measured"] * 5] for name, asked in GPU_CASES.items()])
+
+
     adaptations = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "adaptation").glob("*.json"))}
     live = folder / "live.json"
     own = {"adaptation": adaptations, "live": json.loads(live.read_text()) if live.exists() else {}}
     smoothing = folder / "temporal.json"
     own |= json.loads(smoothing.read_text()) if smoothing.exists() else {}
-    return {**json.loads(path.read_text()), **own}
+    return {**(json.loads(path.read_text()) if path.exists() else {}), **own}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing")
     check = parser.parse_args().check
-    results = [read(path) for path in sorted(RESULTS.glob("*.json"))]
+    folders = (folder.with_suffix(".json") for folder in RESULTS.iterdir() if folder.is_dir())
+    results = [read(path) for path in sorted({*RESULTS.glob("*.json"), *folders})]
     behind = []
     for name, tables in PAGES.items():
         path = ROOT / name
@@ -363,3 +440,11 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    "engine": engine_table,
+    "gpu": gpu_table,
+UNMEASURED = {"gpu": gpu_unmeasured}
+"""What a table says where no machine has results for it."""
+        if not tables and name in UNMEASURED:
+            tables = ["\n".join(UNMEASURED[name]())]
+    engines = folder / "engines.json"
+    own["engines"] = json.loads(engines.read_text()) if engines.exists() else {}
