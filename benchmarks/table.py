@@ -290,52 +290,6 @@ def minutes(runs: Facts) -> list[Any]:
     return list(runs.get("long", {}).get("minutes", []))
 
 
-def machine_line(facts: Facts, part: str) -> str:
-    cpu = facts["machine"][part]["cpu"]
-    special = [name for name in ("amx", "bf16", "avx512", "avx2", "neon") if cpu["features"].get(name)]
-    return f"{cpu['usable_cores']} cores of {cpu['model']} ({', '.join(special[:2])})"
-
-
-def encoder(facts: Facts, part: str) -> str:
-    return str(facts["machine"][part]["encoder"])
-
-
-def markdown(heads: list[str], rows: list[list[str]]) -> list[str]:
-    """A table; all but the first column to the right."""
-    rule = ["---", *["---:"] * (len(heads) - 1)]
-    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
-
-
-TABLES = {
-    "benchmark": benchmark_table,
-    "stage": stage_table,
-    "variant": variant_table,
-    "encoder": encoder_table,
-    "memory": memory_table,
-    "adaptation": adaptation_table,
-    "flicker": flicker_table,
-    "smoothing cost": smoothing_cost_table,
-    "live": live_table,
-}
-
-
-def updated(page: str, names: tuple[str, ...], results: list[Facts]) -> str:
-    """``page`` with what is between its markers made anew."""
-    for name in names:
-        tables = ["\n".join(table) for facts in results if (table := TABLES[name](facts))]
-        body = "\n\n".join(tables)
-        begin, end = f"<!-- {name} table: made by benchmarks/table.py -->", f"<!-- end of {name} table -->"
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        if len(pattern.findall(page)) != 1:
-            raise SystemExit(f"the page must hold {begin} and {end} once")
-        text = f"{begin}\n\n{body}\n\n{end}" if body else f"{begin}\n{end}"
-        page = pattern.sub(lambda _, text=text: text, page)
-    return page
-
-
-def read(path: Path) -> Facts:
-    """A machine's results: its file, if there is one, and those in a folder of its own."""
-    folder = path.with_suffix("")
 def engine_table(facts: Facts) -> list[str]:
     """Engines built without a GPU."""
     engines = facts.get("engines", {})
@@ -411,9 +365,63 @@ def gpu_unmeasured() -> list[str]:
     return markdown(GPU_HEADS, [[name, asked, *["not measured"] * 5] for name, asked in GPU_CASES.items()])
 
 
+def machine_line(facts: Facts, part: str) -> str:
+    cpu = facts["machine"][part]["cpu"]
+    special = [name for name in ("amx", "bf16", "avx512", "avx2", "neon") if cpu["features"].get(name)]
+    return f"{cpu['usable_cores']} cores of {cpu['model']} ({', '.join(special[:2])})"
+
+
+def encoder(facts: Facts, part: str) -> str:
+    return str(facts["machine"][part]["encoder"])
+
+
+def markdown(heads: list[str], rows: list[list[str]]) -> list[str]:
+    """A table; all but the first column to the right."""
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
+
+
+TABLES = {
+    "benchmark": benchmark_table,
+    "stage": stage_table,
+    "variant": variant_table,
+    "encoder": encoder_table,
+    "memory": memory_table,
+    "adaptation": adaptation_table,
+    "flicker": flicker_table,
+    "smoothing cost": smoothing_cost_table,
+    "live": live_table,
+    "engine": engine_table,
+    "gpu": gpu_table,
+}
+UNMEASURED = {"gpu": gpu_unmeasured}
+"""What a table says where no machine has results for it."""
+
+
+def updated(page: str, names: tuple[str, ...], results: list[Facts]) -> str:
+    """``page`` with what is between its markers made anew."""
+    for name in names:
+        tables = ["\n".join(table) for facts in results if (table := TABLES[name](facts))]
+        if not tables and name in UNMEASURED:
+            tables = ["\n".join(UNMEASURED[name]())]
+        body = "\n\n".join(tables)
+        begin, end = f"<!-- {name} table: made by benchmarks/table.py -->", f"<!-- end of {name} table -->"
+        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        if len(pattern.findall(page)) != 1:
+            raise SystemExit(f"the page must hold {begin} and {end} once")
+        text = f"{begin}\n\n{body}\n\n{end}" if body else f"{begin}\n{end}"
+        page = pattern.sub(lambda _, text=text: text, page)
+    return page
+
+
+def read(path: Path) -> Facts:
+    """A machine's results: its file, if there is one, and those in a folder of its own."""
+    folder = path.with_suffix("")
     adaptations = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "adaptation").glob("*.json"))}
     live = folder / "live.json"
     own = {"adaptation": adaptations, "live": json.loads(live.read_text()) if live.exists() else {}}
+    engines = folder / "engines.json"
+    own["engines"] = json.loads(engines.read_text()) if engines.exists() else {}
     smoothing = folder / "temporal.json"
     own |= json.loads(smoothing.read_text()) if smoothing.exists() else {}
     return {**(json.loads(path.read_text()) if path.exists() else {}), **own}
@@ -440,11 +448,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    "engine": engine_table,
-    "gpu": gpu_table,
-UNMEASURED = {"gpu": gpu_unmeasured}
-"""What a table says where no machine has results for it."""
-        if not tables and name in UNMEASURED:
-            tables = ["\n".join(UNMEASURED[name]())]
-    engines = folder / "engines.json"
-    own["engines"] = json.loads(engines.read_text()) if engines.exists() else {}
