@@ -198,6 +198,13 @@ def test_a_gpu_that_rtx_does_not_know_says_what_to_do(tmp_path: Path, gpu: Any) 
     assert build_engine([load_style("starry_night")], tmp_path / "x.engine", options).engine.card.targets == PORTABLE
 
 
+def test_a_name_that_cannot_be_printed_is_refused(tmp_path: Path) -> None:
+    style = dataclasses.replace(load_style("starry_night"), name="a\x1b[2J")
+    with pytest.raises(BadOption, match=r"'a\\x1b\[2J' has a name that cannot be printed; rename its file"):
+        build_engine([style], tmp_path / "x.engine", SMALL)
+    assert files(tmp_path) == []
+
+
 def test_a_full_style_lies_beside_its_engine(tmp_path: Path) -> None:
     style = full_style()
     report = build_engine([style], tmp_path / "x.engine", SMALL)
@@ -360,7 +367,11 @@ def test_two_processes_that_build_the_same_engine_do_not_clash(tmp_path: Path) -
         )
         for width in ("64", "96")
     ]
-    errors = [process.communicate(timeout=80)[1] for process in processes]
+    try:
+        errors = [process.communicate(timeout=100)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0, 0], errors
     engine = EngineFile.open(output)
     engine.read_plan()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from conftest import repository
 from pictures import painting, photo, save
 
+from vidstyle.backends.tensorrt.fit import command
 from vidstyle.cli import vidstyle
 from vidstyle.enginefile import EngineFile
 from vidstyle.gallery import load_style, style_names
@@ -21,6 +22,7 @@ from vidstyle.gallery import load_style, style_names
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
 SMALL = ("--size", "96x64")
+UNUSUAL = ("--pixels", "nv12", "--matrix", "bt709", "--full-range", "--precision", "fp32")
 
 
 def run(*arguments: object) -> Result:
@@ -171,6 +173,20 @@ def test_a_wrong_wish_is_a_sentence(here: Path, arguments: list[str], sentence: 
     assert names(here) == []
 
 
+def test_the_command_of_a_refusal_builds_the_same_engine_again(here: Path) -> None:
+    run("great_wave", "starry_night", "--min", "64x48", "--opt", "96x64", "--max", "128x96", *UNUSUAL)
+    before = card(here / "great_wave.engine")
+    line = shlex.split(command(before))
+    assert line[:2] == ["vidstyle", "build-engine"]
+    result = run(*line[2:])
+    assert result.exit_code == 0, result.output
+    after = card(here / "great_wave.engine").card
+    for name in before.card.__dataclass_fields__:
+        if name not in ("styles", "build", "plan_sha256", "plan_bytes"):
+            assert getattr(after, name) == getattr(before.card, name), name
+    assert list(after.styles) == list(before.card.styles)
+
+
 def test_an_engine_file_that_is_damaged_is_a_sentence(here: Path) -> None:
     Path("old.engine").write_bytes(b"plan")
     result = run("old.engine", "-o", "new.engine")
@@ -235,20 +251,7 @@ main()
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_ctrl_c_stops_the_build_and_leaves_nothing(here: Path, name: str, code: int) -> None:
     command = [sys.executable, "-c", INTERRUPTED, name, "build-engine", "starry_night", *SMALL, "--precision", "fp32"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=110)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert names(here) == []
-
-
-def test_fast_at_720p_is_built_within_five_seconds(here: Path) -> None:
-    command = [sys.executable, "-m", "vidstyle", "build-engine", "starry_night", "-y"]
-    best = float("inf")
-    for _ in range(2):  # what it needs when little else is in its way
-        began = time.perf_counter()
-        subprocess.run(command, env=environment(), check=True, capture_output=True)
-        best = min(best, time.perf_counter() - began)
-        if best <= 5:
-            break
-    assert best <= 5
-    assert card(here / "starry_night.engine").card.best == (720, 1280)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from vidstyle.backends.tensorrt import library as libraries
-from vidstyle.backends.tensorrt.fit import GpuFacts, mismatch
+from vidstyle.backends.tensorrt.fit import GpuFacts, command, mismatch
 from vidstyle.backends.tensorrt.library import Library, Messages, as_pair, find_library, installed_versions
 from vidstyle.backends.tensorrt.targets import AMPERE_AND_LATER, PORTABLE, chosen_targets, compute_capabilities, covers
 from vidstyle.enginefile import EngineCard, EngineFile
@@ -203,7 +204,7 @@ def test_another_version_says_both(rtx: Library) -> None:
         "was built by tensorrt-rtx 1.6.1",
         f"here is tensorrt-rtx {rtx.version}",
         AGAIN + "-o starry.engine --overwrite`",
-        "pip install 'tensorrt-rtx==1.6.1'",
+        "`pip install tensorrt-rtx==1.6.1`",
     )
     says(mismatch(engine(plain()), form(), ADA, rtx), "was built by tensorrt 11.4.0.106")
 
@@ -242,13 +243,46 @@ def test_no_gpu_names_the_cpu_as_the_way_out(rtx: Library) -> None:
         (form(1080, 1920), ["these are 1080x1920", "--size 1080x1920"]),
         (form(pixels="rgb"), ["takes i420 frames, and these are rgb", "--pixels rgb"]),
         (form(matrix="bt601"), ["bt709 of limited range", "bt601 of limited range", "--matrix bt601"]),
-        (form(full_range=True), ["these are bt709 of full range", "--matrix bt709 --full-range"]),
+        (form(full_range=True), ["these are bt709 of full range", "--full-range"]),
+        (form(640, 360, pixels="rgb"), ["takes i420 frames, and these are rgb", "--size 640x360 --pixels rgb"]),
     ],
 )
 def test_other_frames_say_what_was_built_and_the_command(rtx: Library, frames: FrameForm, parts: list[str]) -> None:
     found = mismatch(engine(rtx), frames, ADA, rtx)
-    says(found, *parts, AGAIN)
+    says(found, *parts, AGAIN, " -o starry.engine --overwrite`")
     assert ("--work-size" in (found or "")) == any("--work-size" in part for part in parts)
+
+
+def test_the_command_builds_what_was_built(rtx: Library) -> None:
+    words = "vidstyle build-engine starry_night"
+    assert command(engine(rtx)) == f"{words} -o starry.engine --overwrite"
+    dynamic = engine(rtx, smallest=(64, 64), largest=(1080, 1920), precision="fp32", pixels="nv12", full_range=True)
+    assert command(dynamic) == (
+        f"{words} --min 64x64 --opt 1280x720 --max 1920x1080 --pixels nv12 --full-range --precision fp32 "
+        "-o starry.engine --overwrite"
+    )
+    small = engine(rtx, smallest=(48, 64), best=(48, 64), largest=(48, 64))
+    assert command(small) == f"{words} --size 64x48 --matrix bt709 -o starry.engine --overwrite"
+    assert command(small, matrix="bt601", targets=("ada", "turing")) == (
+        f"{words} --size 64x48 --target ada --target turing -o starry.engine --overwrite"
+    )
+
+
+def test_styles_that_do_not_ship_come_out_of_the_engine(rtx: Library) -> None:
+    vector = np.zeros(FAST.style_size, np.float32)
+    for styles in ({"mine": vector}, {"starry_night": vector, "mine": vector}):
+        assert command(engine(rtx, styles=styles)).startswith("vidstyle build-engine starry.engine -o ")
+    says(mismatch(engine(rtx, styles={"mine": vector}), form(), None, rtx), "with one that `vidstyle styles` lists")
+    full = engine(rtx, styles={"mine": vector}, weights="mine.safetensors")
+    assert command(full).startswith("vidstyle build-engine mine.safetensors -o ")
+
+
+def test_a_command_to_paste_does_nothing_else(rtx: Library) -> None:
+    hostile = engine(rtx, weights="$(touch x); `touch y` 'z.safetensors", library_version="1; touch x")
+    assert shlex.split(command(hostile))[2] == hostile.card.weights
+    found = mismatch(hostile, form(), ADA, rtx)
+    assert found is not None and "`pip install 'tensorrt-rtx==1; touch x'`" in found
+    says(mismatch(hostile, form(), None, rtx), f"`--style {shlex.quote(str(hostile.weights))}`")
 
 
 def test_rgb_frames_have_no_matrix(rtx: Library) -> None:

@@ -173,8 +173,8 @@ def test_a_plan_that_is_none_is_refused_with_the_librarys_own_verdict(engine: En
         LoadedEngine(engine, b"rubbish" * 100, library(), RTX_4090)
     assert str(caught.value) == (
         f"{engine.path} cannot be used on NVIDIA GeForce RTX 4090 with tensorrt-rtx {library().version}: it is not an "
-        f"engine, or is damaged; build it again with `--rebuild`, or with `vidstyle build-engine great_wave -o "
-        f"{engine.path} --overwrite`"
+        f"engine, or is damaged; build it again with `--rebuild`, or with `vidstyle build-engine great_wave --size "
+        f"64x48 --matrix bt709 -o {engine.path} --overwrite`"
     )
 
 

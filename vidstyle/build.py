@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -237,6 +238,8 @@ def _shared_by(styles: Sequence[Style]) -> Network:
                 f"styles {first.name!r} ({first.network_name}) and {style.name!r} ({style.network_name}) belong to "
                 "different networks, and an engine holds one; build two engines"
             )
+        if not style.name.isprintable():
+            raise BadOption(f"style {style.name!r} has a name that cannot be printed; rename its file")
         if names.count(style.name) > 1:
             raise BadOption(f"style {style.name!r} was given twice; an engine knows its styles by name")
     return network_of(first)
@@ -300,10 +303,10 @@ def styles_of_engine(engine: EngineFile) -> list[Style]:
             )
         return [dataclasses.replace(style, name=name, vector=vector) for name, vector in card.styles.items()]
     if shared_network(card.network).digest != card.digest:
+        words = ["vidstyle", "build-engine", next(iter(card.styles)), "-o", str(engine.path), "--overwrite"]
         raise EngineMismatch(
             f"{engine.path} cannot be built again: it holds another version of the {card.network!r} network than this "
-            f"vidstyle ships; build it anew with `vidstyle build-engine {next(iter(card.styles))} -o {engine.path} "
-            "--overwrite`"
+            f"vidstyle ships; build it anew with `{shlex.join(words)}`"
         )
     return [Style(name, vector, card.network, card.digest) for name, vector in card.styles.items()]
 

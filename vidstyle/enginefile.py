@@ -13,7 +13,7 @@ import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,8 +147,8 @@ class EngineFile:
         if hashlib.sha256(plan).hexdigest() != card.plan_sha256:
             raise BadModel(
                 f"{self.path} is damaged, or is not the file that {card_path_of(self.path).name} describes "
-                f"({size} bytes; {card.plan_bytes} were written); make it again with "
-                f"`vidstyle build-engine {next(iter(card.styles))} -o {self.path} --overwrite`"
+                f"({size} bytes; {card.plan_bytes} were written); copy both files again, or build it again with "
+                "`--rebuild`"
             )
         return plan
 
@@ -204,13 +204,13 @@ def _card(facts: Any) -> EngineCard:
         raise _Fault("its sizes do not rise from smallest to largest")
     network = _choice(facts, "network", tuple(ARCHITECTURES))
     weights = facts.get("weights")
-    if weights is not None and (not isinstance(weights, str) or not _is_bare_name(weights)):
+    if weights is not None and not (_is_line(weights) and _is_bare_name(weights)):
         raise _Fault(f"weights is {weights!r}, which is not the name of a file in the same folder")
     gpu = facts.get("gpu")
-    if not (gpu is None or isinstance(gpu, str)):
+    if gpu is not None and not _is_line(gpu):
         raise _Fault("gpu is not a name")
     targets, build = facts.get("targets"), facts.get("build", {})
-    if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+    if not isinstance(targets, list) or not all(map(_is_line, targets)):
         raise _Fault("targets is not a list of compute capabilities")
     if not isinstance(build, dict):
         raise _Fault("build is not an object")
@@ -241,9 +241,14 @@ def _card(facts: Any) -> EngineCard:
 
 def _text(facts: dict[str, Any], name: str) -> str:
     value = facts.get(name)
-    if not isinstance(value, str):
-        raise _Fault(f"{name} is missing")
+    if not _is_line(value):
+        raise _Fault(f"{name} is missing, or is no line of text")
     return value
+
+
+def _is_line(value: object) -> TypeGuard[str]:
+    """Whether it can be shown to people as it is: what a terminal obeys is not printable."""
+    return isinstance(value, str) and value.isprintable()
 
 
 def _choice(facts: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
@@ -266,6 +271,8 @@ def _styles(facts: dict[str, Any], length: int) -> dict[str, NDArray[np.float32]
         raise _Fault("it names no style")
     styles = {}
     for name, text in stored.items():
+        if not name or not _is_line(name):
+            raise _Fault(f"{name!r} is no name of a style")
         try:
             values = np.frombuffer(base64.b64decode(text, validate=True), "<f4")
         except (ValueError, TypeError) as error:

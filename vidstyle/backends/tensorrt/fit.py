@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import Any
+
 from vidstyle.backends.tensorrt.library import Library
 from vidstyle.backends.tensorrt.targets import GpuFacts, covers
+from vidstyle.color import untagged_matrix
 from vidstyle.enginefile import EngineCard, EngineFile
 from vidstyle.frame import FrameForm
+from vidstyle.gallery import style_names
+from vidstyle.options import BuildOptions
 
-__all__ = ["GpuFacts", "again", "mismatch", "no_gpu"]
+__all__ = ["GpuFacts", "again", "command", "mismatch", "no_gpu"]
 
 
 def mismatch(engine: EngineFile, form: FrameForm | None, gpu: GpuFacts | None, library: Library) -> str | None:
@@ -26,13 +32,51 @@ def no_gpu(engine: EngineFile, why: str = "") -> str:
     reason = f" ({why})" if why else ""
     return (
         f"{engine.path} is an engine, which needs an NVIDIA GPU, and none answers on this machine{reason}; "
-        f"paint on the CPU with `--style {_style(engine)}` instead"
+        f"{_without(engine)}"
     )
 
 
-def again(engine: EngineFile, wish: str = "") -> str:
-    """How to build it again, with the options ``wish``."""
-    return f"build it again with `--rebuild`, or with {_command(engine, wish)}"
+def again(engine: EngineFile, **changes: Any) -> str:
+    """How to build it again, with ``changes`` of `BuildOptions`."""
+    return f"build it again with `--rebuild`, or with `{command(engine, **changes)}`"
+
+
+def command(engine: EngineFile, **changes: Any) -> str:
+    """The command line that builds it as it is, but for ``changes`` of `BuildOptions`."""
+    card = engine.card
+    options = BuildOptions(
+        **{
+            "size": card.best,
+            "smallest": card.smallest if card.dynamic else None,
+            "largest": card.largest if card.dynamic else None,
+            "pixels": card.pixels,
+            "matrix": card.matrix,
+            "full_range": card.full_range,
+            "precision": card.precision,
+            **changes,
+        }
+    )
+    words = ["vidstyle", "build-engine", _source(engine)]
+    if options.smallest is not None and options.largest is not None:
+        sizes = {"--min": options.smallest, "--opt": options.size, "--max": options.largest}
+    else:
+        sizes = {"--size": options.size} if options.size != BuildOptions.size else {}
+    for option, (height, width) in sizes.items():
+        words += [option, f"{width}x{height}"]
+    if options.pixels != BuildOptions.pixels:
+        words += ["--pixels", options.pixels]
+    if options.pixels != "rgb":
+        if options.matrix is not None and options.matrix != untagged_matrix(options.size[0]):
+            words += ["--matrix", options.matrix]
+        words += ["--full-range"] if options.full_range else []
+    if options.precision != BuildOptions.precision:
+        words += ["--precision", options.precision]
+    for target in options.targets:
+        words += ["--target", target]
+    if options.library != BuildOptions.library:
+        words += ["--library", options.library]
+    # Quoted, as it is there to be pasted and the names in it may come from a stranger's file.
+    return shlex.join([*words, "-o", str(engine.path), "--overwrite"])
 
 
 def _of_library(engine: EngineFile, library: Library) -> str | None:
@@ -42,7 +86,7 @@ def _of_library(engine: EngineFile, library: Library) -> str | None:
     return (
         f"{engine.path} was built by {card.library} {card.library_version}, and an engine runs on the version that "
         f"built it; here is {library.name} {library.version}: {again(engine)}, or install that version with "
-        f"pip install '{card.library}=={card.library_version}'"
+        f"`{shlex.join(['pip', 'install', f'{card.library}=={card.library_version}'])}`"
     )
 
 
@@ -53,12 +97,12 @@ def _of_gpu(engine: EngineFile, gpu: GpuFacts, library: Library) -> str | None:
         return (
             f"{engine.path} was built by {library.name} for GPUs of compute capability {', '.join(card.targets)}, and "
             f"{library.name} does not know this one, {here}; build it here with "
-            f"{_command(engine, '--library tensorrt')}, or paint with `--style {_style(engine)}` instead"
+            f"`{command(engine, library='tensorrt')}`, or {_without(engine)}"
         )
     if not covers(card.targets, gpu.compute_capability):
         return (
             f"{engine.path} was built for GPUs of compute capability {', '.join(card.targets)}, and this one is "
-            f"{here}; {again(engine, '--target current')}"
+            f"{here}; {again(engine, targets=('current',))}"
         )
     if card.gpu is not None and card.gpu != gpu.name:
         return f"{engine.path} was built on and for {card.gpu}, and this GPU is {here}; {again(engine)}"
@@ -67,21 +111,19 @@ def _of_gpu(engine: EngineFile, gpu: GpuFacts, library: Library) -> str | None:
 
 def _of_frames(engine: EngineFile, form: FrameForm) -> str | None:
     card = engine.card
+    wish: dict[str, Any] = {"pixels": form.pixels, "matrix": form.matrix, "full_range": form.full_range}
+    if not card.takes(form.size):
+        wish |= {"size": form.size, "smallest": None, "largest": None}
     if form.pixels != card.pixels:
-        return (
-            f"{engine.path} takes {card.pixels} frames, and these are {form.pixels}; "
-            f"{again(engine, f'--pixels {form.pixels}')}"
-        )
+        return f"{engine.path} takes {card.pixels} frames, and these are {form.pixels}; {again(engine, **wish)}"
     if not card.takes(form.size):
         size = f"{form.width}x{form.height}"
-        wish = f"--size {size}"
-        mend = again(engine, wish) + _work_size(card, form)
+        mend = again(engine, **wish) + _work_size(card, form)
         return f"{engine.path} takes frames of {card.sizes()}, and these are {size}; {mend}"
     if form.pixels != "rgb" and (form.matrix, form.full_range) != (card.matrix, card.full_range):
-        wish = f"--matrix {form.matrix}" + (" --full-range" if form.full_range else "")
         return (
             f"{engine.path} takes colors as {_colors(card.matrix, card.full_range)}, and these are "
-            f"{_colors(form.matrix, form.full_range)}; {again(engine, wish)}"
+            f"{_colors(form.matrix, form.full_range)}; {again(engine, **wish)}"
         )
     return None
 
@@ -97,15 +139,20 @@ def _work_size(card: EngineCard, form: FrameForm) -> str:
     return ""
 
 
-def _command(engine: EngineFile, wish: str) -> str:
-    words = ["vidstyle build-engine", _style(engine), *([wish] if wish else []), "-o", str(engine.path), "--overwrite"]
-    return f"`{' '.join(words)}`"
+def _source(engine: EngineFile) -> str:
+    """What to build it from: its style, or itself, which has the vectors of all its styles."""
+    if engine.weights is not None:
+        return str(engine.weights)
+    names = list(engine.card.styles)
+    return names[0] if len(names) == 1 and names[0] in style_names() else str(engine.path)
 
 
-def _style(engine: EngineFile) -> str:
-    """What to paint with: the style file beside the engine, or the name of its first style."""
-    weights = engine.weights
-    return str(weights) if weights is not None else next(iter(engine.card.styles))
+def _without(engine: EngineFile) -> str:
+    """How to paint without it."""
+    name = next(iter(engine.card.styles))
+    if engine.weights is None and name not in style_names():
+        return "paint on the CPU with the style that it was made of, or with one that `vidstyle styles` lists"
+    return f"paint on the CPU with `--style {shlex.quote(str(engine.weights or name))}` instead"
 
 
 def _colors(matrix: str, full_range: bool) -> str:
