@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
@@ -38,8 +37,8 @@ class HostDevice:
         self.follows: list[int | None] = []
         self.fails: str | None = None
         """What the next work on a stream fails with."""
-        self.slowness = 0.0
-        """Seconds that each run of the engine takes longer."""
+        self.pause: Callable[[], object] = lambda: None
+        """What each run of the engine waits for; where it raises, the run fails."""
         self._depth = threading.local()
         self._numbers = itertools.count(1)
 
@@ -163,8 +162,8 @@ class HostStream:
         if self._error is None:
             try:
                 work()
-            except VidstyleError as error:
-                self._error = str(error)
+            except Exception as error:  # a run that went wrong in whatever way is no result
+                self._error = str(error) or type(error).__name__
 
     def upload(self, target: int, source: int, size: int) -> None:
         self.queue(lambda: self._copy(target, source, size))
@@ -286,7 +285,7 @@ class HostContext:
         self._device.streams[stream].queue(lambda: self._run(stream))
 
     def _run(self, stream: int) -> None:
-        time.sleep(self._device.slowness)
+        self._device.pause()
         feed = {}
         for wanted in self._engine.session.get_inputs():
             port, address = self._ports[wanted.name]

@@ -191,9 +191,9 @@ def test_ctrl_c_stops_the_build_and_the_handlers_are_as_before(rtx: Library, cap
 
 def test_a_build_on_another_thread_leaves_signals_alone(rtx: Library) -> None:
     plans: list[Plan] = []
-    thread = threading.Thread(target=lambda: plans.append(built(rtx)))
+    thread = threading.Thread(target=lambda: plans.append(built(rtx)), daemon=True)
     thread.start()
-    thread.join()
+    thread.join(100)
     holds_half(plans[0], "fast")
 
 

@@ -8,8 +8,9 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
 import av
@@ -163,13 +164,10 @@ def test_frames_come_back_as_themselves_in_any_order() -> None:
 
 def test_frames_are_computed_side_by_side() -> None:
     with opened() as runner:
-        runner.device.slowness = 0.4
-        began = time.perf_counter()
-        pending = [runner.backend.submit(planes_of(name, SMALL), fast_style()) for name in NAMES[:3]]
-        submitted = time.perf_counter() - began
-        for wait in pending:
-            wait()
-        assert submitted < 0.4 <= time.perf_counter() - began < 1.1
+        runner.device.pause = threading.Barrier(SLOTS, timeout=20).wait  # no run goes on before all of them are there
+        pending = [runner.backend.submit(planes_of(name, SMALL), fast_style()) for name in NAMES[:SLOTS]]
+        for name, wait in zip(NAMES, pending, strict=False):
+            assert worst_psnr(wait(), expected(name, SMALL)) >= 60
 
 
 def test_a_result_belongs_to_the_caller() -> None:
@@ -256,7 +254,7 @@ def test_a_frame_that_cannot_be_started_leaves_its_place_free(monkeypatch: pytes
 
 def test_frames_that_nobody_waits_for_do_no_harm() -> None:
     with opened() as runner:
-        runner.device.slowness = 0.05
+        runner.device.pause = partial(time.sleep, 0.05)
         pending = [runner.backend.submit(planes_of(name, SMALL), fast_style()) for name in NAMES[:3]]
         runner.backend.close()
         runner.backend.close()
@@ -268,19 +266,20 @@ def test_frames_that_nobody_waits_for_do_no_harm() -> None:
 
 def test_closing_from_another_thread_waits_for_a_frame_that_is_waited_for() -> None:
     with opened() as runner:
-        runner.device.slowness = 0.3
-        wait = runner.backend.submit(planes_of("china", SMALL), fast_style())
-
-        def close() -> None:
-            while not runner.backend._at_work:
+        painted = threading.Event()
+        runner.device.pause = partial(painted.wait, 20)
+        pending = runner.backend.submit(planes_of("china", SMALL), fast_style())
+        with ThreadPoolExecutor(2) as pool:
+            result = pool.submit(pending)
+            deadline = time.monotonic() + 20
+            while not runner.backend._at_work and time.monotonic() < deadline:
                 time.sleep(0.001)
-            runner.backend.close()
-
-        closer = threading.Thread(target=close)
-        closer.start()
-        result = wait()
-        closer.join()
-        assert worst_psnr(result, expected("china", SMALL)) >= 60
+            closing = pool.submit(runner.backend.close)
+            time.sleep(0.05)
+            assert not closing.done()
+            painted.set()
+            closing.result(20)
+        assert worst_psnr(result.result(20), expected("china", SMALL)) >= 60
         assert runner.device.closed
 
 
@@ -415,7 +414,7 @@ def test_frames_of_pyav_are_read_through_dlpack() -> None:
 
 def test_a_plane_on_the_device_lives_until_its_frame_is_done() -> None:
     with opened() as runner:
-        runner.device.slowness = 0.1
+        runner.device.pause = partial(time.sleep, 0.1)
         planes = on_device(planes_of("china", SMALL))
         memory = weakref.ref(cast(DevicePlane, planes[0]).owner)
         pending = runner.backend.submit(planes, fast_style())
