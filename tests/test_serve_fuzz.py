@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -28,6 +29,7 @@ from vidstyle.serve.worker import FAILURE
 REQUESTS = 1000
 TOKEN = "fuzz-token-of-no-worth"
 SESSION = "f" * 43
+REST_SECONDS = 1.5
 UNANSWERED = 0
 """Stands for the status where the connection ended without an answer, as it may for what is no HTTP."""
 
@@ -356,22 +358,19 @@ class Fuzz:
 
 
 async def fire(port: int, shot: Shot) -> Answer:
-    """Send it, read what comes until the server closes."""
+    """Send it, read what comes until the server closes. For the rest of what is no HTTP it may wait for long."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     data = b""
     try:
-        try:
+        # The server may answer, and close, before it has all.
+        with contextlib.suppress(OSError):
             writer.write(shot.data)
-            await writer.drain()
-            if not shot.is_http:
-                writer.write_eof()
-        except (ConnectionError, OSError):
-            pass  # it has answered, and closed, before it had all
-        async with asyncio.timeout(60):
-            while chunk := await reader.read(1 << 16):
-                data += chunk
-    except ConnectionError:
-        pass
+            async with asyncio.timeout(60):
+                await writer.drain()
+        with contextlib.suppress(OSError if shot.is_http else TimeoutError, ConnectionError):
+            async with asyncio.timeout(60 if shot.is_http else REST_SECONDS):
+                while chunk := await reader.read(1 << 16):
+                    data += chunk
     finally:
         writer.close()
     if data.startswith(b"HTTP/1.1 100"):

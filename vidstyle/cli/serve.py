@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
+import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,9 @@ from vidstyle.options import BackendName, Precision
 
 if TYPE_CHECKING:
     from vidstyle.serve.app import Server
+
+GRACE_SECONDS = 10.0
+"""How long closing everything may take."""
 
 
 class _FullSize(Size):
@@ -91,7 +97,7 @@ def serve(
     page their camera only if it comes from this very machine or by https: for others, put a server with https in
     front, and name it with --allow-host. The API behind the page is in docs/serve.md.
 
-    Ctrl-C ends it properly.
+    Ctrl-C ends it properly; what then hangs is given ten seconds, or until Ctrl-C comes again.
     """
     from vidstyle.home import cache_folder
     from vidstyle.serve.options import ServeOptions, new_token
@@ -111,8 +117,32 @@ def serve(
 
     from vidstyle.serve import open_app
 
-    open_app().serve(options, backend=backend_from(backend, precision, threads), on_start=_say_where)
+    chosen = backend_from(backend, precision, threads)
+    open_app().serve(options, backend=chosen, on_start=_say_where, on_stop=_Ending().told)
     click.echo("Stopped.", err=True)
+
+
+class _Ending:
+    """Sees to it that the process ends once it was told to, whatever hangs: a compilation, a driver, a camera.
+
+    Workers go with it: each ends when its input does.
+    """
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def told(self) -> None:
+        """End within `GRACE_SECONDS`; the second time, at once. To be called by a signal's handler."""
+        if self._told:
+            os._exit(1)
+        self._told = True
+        # Not `threading.Thread`: its locks may be held by what the signal came upon. Nobody waits for this one.
+        _thread.start_new_thread(self._end, ())
+
+    def _end(self) -> None:
+        time.sleep(GRACE_SECONDS)
+        os.write(2, b"Not everything has stopped in time; ended all the same.\n")
+        os._exit(1)
 
 
 def _say_where(server: Server) -> None:

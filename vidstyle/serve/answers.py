@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -15,6 +17,7 @@ from vidstyle.serve.session import remember_session
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _MOST_JSON = 1 << 14
+_JSON_SECONDS = 20.0
 _STATUS: tuple[tuple[type[VidstyleError], int], ...] = (
     (MissingDependency, 501),
     (ImageError, 415),
@@ -54,15 +57,44 @@ def answering(handler: Handler) -> Handler:
     return answer
 
 
+def file_answer(request: web.Request, path: Path, headers: Mapping[str, str] | None = None) -> web.FileResponse:
+    """The file at ``path``, or the range of it that is asked for. `Refused` (404, 416) where that is not there.
+
+    aiohttp would find out, too, and say so with an empty answer.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise Refused(404, "it is not there any more") from error
+    try:
+        start = request.http_range.start or 0
+    except ValueError:
+        start = size
+    if start >= size and "Range" in request.headers:
+        raise Refused(
+            416,
+            f"this range is not in the file, which has {size} bytes; ask for one that is, or leave it out",
+            {"Content-Range": f"bytes */{size}"},
+        )
+    return web.FileResponse(path, headers=headers)
+
+
 async def json_object(request: web.Request, *, most_bytes: int = _MOST_JSON) -> dict[str, Any]:
-    """The JSON object that ``request`` brings. `Refused` (400, 413, 415) where it brings none."""
+    """The JSON object that ``request`` brings. `Refused` (400, 408, 413, 415) where it brings none."""
     if request.content_type != "application/json":
         raise Refused(415, "send a JSON object, with Content-Type: application/json")
+    too_long = Refused(413, f"the JSON has more than {most_bytes} bytes; make it shorter")
+    if (request.content_length or 0) > most_bytes:
+        raise too_long
     data = b""
-    while chunk := await request.content.read(most_bytes + 1):
-        data += chunk
-        if len(data) > most_bytes:
-            raise Refused(413, f"the JSON has more than {most_bytes} bytes; make it shorter")
+    try:
+        async with asyncio.timeout(_JSON_SECONDS):
+            while chunk := await request.content.read(most_bytes + 1):
+                data += chunk
+                if len(data) > most_bytes:
+                    raise too_long
+    except TimeoutError as error:
+        raise Refused(408, f"the JSON has not come within {_JSON_SECONDS:g} s; send it again") from error
     return object_in(data)
 
 

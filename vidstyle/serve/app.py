@@ -7,9 +7,9 @@ import contextlib
 import errno
 import logging
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from aiohttp import web
@@ -18,7 +18,8 @@ import vidstyle
 from vidstyle.errors import BadOption
 from vidstyle.options import BackendOptions
 from vidstyle.serve import jobs_api, styles_api, visitors_api
-from vidstyle.serve.guard import Guard, add_headers, middleware
+from vidstyle.serve.answers import file_answer
+from vidstyle.serve.guard import Guard, add_headers, middleware, outermost
 from vidstyle.serve.job import Job
 from vidstyle.serve.jobs import Jobs
 from vidstyle.serve.look import first_look
@@ -48,6 +49,7 @@ class Server:
         self.source: SharedSource | None = None
         self.port = options.port
         """The port that it really has."""
+        self._parts = {path.name for path in PAGE.iterdir() if path.is_file()}
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
 
@@ -65,7 +67,7 @@ class Server:
         app = web.Application(middlewares=[middleware(Guard(self.options))], client_max_size=_MOST_BODY)
         app.on_response_prepare.append(add_headers)
         app.router.add_get("/", self._page)
-        app.router.add_static("/page", PAGE)
+        app.router.add_get("/page/{name}", self._part)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/api/state", self._state)
@@ -85,6 +87,7 @@ class Server:
         await runner.setup()
         server = runner.server
         assert server is not None
+        server.request_handler = outermost(server.request_handler)
         try:
             # The port is taken at once, so that one in use is told at once; who comes waits until all is there.
             self._listener = await loop.create_server(
@@ -134,7 +137,13 @@ class Server:
             self.visitors.learned()
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(PAGE / "index.html")
+        return file_answer(request, PAGE / "index.html")
+
+    async def _part(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        if name not in self._parts:
+            raise web.HTTPNotFound
+        return file_answer(request, PAGE / name)
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"ok": self.visitors.open, "version": vidstyle.__version__})
@@ -206,39 +215,44 @@ def serve(
     *,
     backend: BackendOptions | None = None,
     on_start: Callable[[Server], None] | None = None,
+    on_stop: Callable[[], None] | None = None,
 ) -> None:
-    """Run a server until Ctrl-C or SIGTERM; all is closed then.
+    """Run a server until Ctrl-C or SIGTERM; all is closed then. For the main thread alone.
 
-    ``on_start`` is called once it listens. Raises `BadOption` where it cannot listen, and what opening a
-    source and compiling a network raise.
+    ``on_start`` is called once it listens, ``on_stop`` by the signals' handler, each time that one comes. Raises
+    `BadOption` where it cannot listen, and what opening a source and compiling a network raise.
     """
-    asyncio.run(_serve(options or ServeOptions(), backend, on_start))
+    with _Signals(on_stop) as signals:
+        asyncio.run(_serve(options or ServeOptions(), backend, on_start, signals))
 
 
 async def _serve(
-    options: ServeOptions, backend: BackendOptions | None, on_start: Callable[[Server], None] | None
+    options: ServeOptions,
+    backend: BackendOptions | None,
+    on_start: Callable[[Server], None] | None,
+    signals: _Signals,
 ) -> None:
     asyncio.get_running_loop().set_exception_handler(_note)
-    async with _told_to_stop() as stop:
-        server = Server(options, backend=backend)
+    stop = signals.event()
+    server = Server(options, backend=backend)
+    try:
+        starting = asyncio.create_task(server.start())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            starting.cancel()
         try:
-            starting = asyncio.create_task(server.start())
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if stop.is_set():
-                starting.cancel()
-            try:
-                await starting
-                if on_start is not None:
-                    on_start(server)
-                await stop.wait()
-            except asyncio.CancelledError:
-                if not stop.is_set():
-                    raise
-            finally:
-                stopping.cancel()
+            await starting
+            if on_start is not None:
+                on_start(server)
+            await stop.wait()
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
         finally:
-            await server.close()
+            stopping.cancel()
+    finally:
+        await server.close()
 
 
 def _note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -246,18 +260,40 @@ def _note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     _log.warning("%s: %r", context.get("message"), context.get("exception"))
 
 
-@contextlib.asynccontextmanager
-async def _told_to_stop() -> AsyncIterator[asyncio.Event]:
-    """An event that Ctrl-C and SIGTERM set."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    numbers = () if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM)  # there Ctrl-C cancels the task
-    for number in numbers:
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield stop
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+class _Signals:
+    """Ctrl-C and SIGTERM, from entering it to leaving it.
+
+    The loop's own handlers would wait for the loop, which may be what hangs; these are run even so.
+    """
+
+    def __init__(self, on_come: Callable[[], None] | None) -> None:
+        self._on_come = on_come
+        self._came = False
+        self._tell: Callable[[], object] = lambda: None
+        self._before: dict[int, Any] = {}
+
+    def event(self) -> asyncio.Event:
+        """What is set once one has come. On the loop."""
+        event, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._tell = lambda: loop.call_soon_threadsafe(event.set)
+        if self._came:
+            event.set()
+        return event
+
+    def __enter__(self) -> _Signals:
+        self._before = {number: signal.signal(number, self._come) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _come(self, number: int, frame: FrameType | None) -> None:
+        self._came = True
+        if self._on_come is not None:
+            self._on_come()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._tell()
 
 
 def _why_not(options: ServeOptions, error: OSError) -> str:

@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import ipaddress
 import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -162,6 +164,20 @@ def middleware(guard: Guard) -> Middleware:
             return error_answer(Refused(500, "the server made a mistake with this request; its log says which"))
 
     return guarded
+
+
+def outermost(handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> Any:
+    """``handler``, an application, with an answer in JSON to what it refuses before `middleware`: an odd Expect."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return _answer(request, error)
+
+    return answer
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -11,7 +11,7 @@ from aiohttp import web
 from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.gallery import default_style_name, load_style
 from vidstyle.options import check_between
-from vidstyle.serve.answers import Handler, answering, json_in
+from vidstyle.serve.answers import Handler, answering, file_answer, json_in
 from vidstyle.serve.job import PREVIEW, Job
 from vidstyle.serve.jobs import Jobs
 from vidstyle.serve.label import download_name
@@ -147,7 +147,7 @@ class _JobsApi:
         path = self._job(request).file(PREVIEW)
         if path is None:
             raise Refused(404, "there is no preview of this job; while it works, one comes soon")
-        return web.FileResponse(path, headers={"Content-Type": "image/jpeg"})
+        return file_answer(request, path, {"Content-Type": "image/jpeg"})
 
     async def result(self, request: web.Request) -> web.StreamResponse:
         job = self._job(request)
@@ -158,7 +158,7 @@ class _JobsApi:
             )
         kind = "video/mp4" if job.kind == "render" else "application/octet-stream"
         headers = {"Content-Type": kind, "Content-Disposition": download_name(job.title, path.suffix)}
-        return web.FileResponse(path, headers=headers)
+        return file_answer(request, path, headers)
 
 
 def _number(what: str, text: str) -> float:

@@ -35,6 +35,6 @@ class Protocol(RequestHandler):
             sentence = "this is no HTTP request that can be read"
         if request.writer is not None and request.writer.output_size > 0:
             raise ConnectionError("an answer is under way already")
-        answer = error_answer(Refused(status, sentence, HEADERS))
+        answer = error_answer(Refused(status, sentence, {**HEADERS, "Server": "vidstyle"}))
         answer.force_close()
         return answer

@@ -9,7 +9,7 @@ from aiohttp import web
 
 import vidstyle
 from vidstyle.gallery import load_style, style_names, thumbnail
-from vidstyle.serve.answers import Handler, answering, json_object
+from vidstyle.serve.answers import Handler, answering, file_answer, json_object
 from vidstyle.serve.job import PREVIEW, STYLE, owner_of
 from vidstyle.serve.jobs import Jobs
 from vidstyle.serve.label import download_name
@@ -53,7 +53,7 @@ class _StylesApi:
             path = self._jobs.get(self._own(request).job).file(PREVIEW) or _UNPAINTED
         if path is None:
             raise Refused(404, f"style {name!r} has no thumbnail")
-        return web.FileResponse(path, headers={"Content-Type": "image/jpeg"})
+        return file_answer(request, path, {"Content-Type": "image/jpeg"})
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
@@ -65,7 +65,7 @@ class _StylesApi:
             raise Refused(409, "nothing of this style has been learned yet; wait for its first step")
         disposition = download_name(style.title, path.suffix)
         headers = {"Content-Type": "application/octet-stream", "Content-Disposition": disposition}
-        return web.FileResponse(path, headers=headers)
+        return file_answer(request, path, headers)
 
     async def rename(self, request: web.Request) -> web.StreamResponse:
         style = self._own(request, to_change=True)
