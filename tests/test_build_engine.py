@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -198,7 +199,11 @@ def test_an_engine_file_that_is_damaged_is_a_sentence(here: Path) -> None:
 def one_photo(monkeypatch: pytest.MonkeyPatch) -> None:
     """Paintings are adapted on one small photo: it is quick, and the style is of no account here."""
     pictures = pytest.importorskip("vidstyle.training.pictures", reason="torch is not installed")
+    from vidstyle.training import adapt
+
     monkeypatch.setattr(pictures.Photos, "shipped", classmethod(lambda photos: photos([photo(0)])))
+    small = partial(adapt.AdaptOptions, size=32, style_size=32, batch=1)
+    monkeypatch.setattr(adapt, "AdaptOptions", small)
 
 
 @pytest.mark.usefixtures("one_photo")
@@ -219,7 +224,6 @@ def test_a_painting_is_adapted_first_and_kept(here: Path) -> None:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("one_photo")
 def test_a_painting_adapted_in_full_is_built_with_its_weights(here: Path) -> None:
     save(painting(1, (64, 80)), here / "mine.jpg")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,31 @@ from conftest import has_gpu, repository
 SCRIPT = repository() / "benchmarks" / "gpu.py"
 
 
-def run(*words: str, timeout: float = 80) -> subprocess.CompletedProcess[str]:
+def run(*words: str, timeout: float = 110) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """The script in this process, where torch is loaded already."""
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import gpu
+
+    def call(*words: str) -> None:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
+        gpu.main()
+
+    yield call
+    for name in ("gpu", "measured"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.skipif(has_gpu(), reason="there is a GPU")
 @pytest.mark.parametrize("words", [(), ("--hopper-try",)])
-def test_without_a_gpu_nothing_is_measured(tmp_path: Path, words: tuple[str, ...]) -> None:
-    done = run("--results", str(tmp_path), *words)
-    assert done.returncode == 1
-    assert done.stderr.strip().startswith("no NVIDIA GPU here; nothing was measured")
+def test_without_a_gpu_nothing_is_measured(tmp_path: Path, main: Callable[..., None], words: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit, match="^no NVIDIA GPU here; nothing was measured"):
+        main("--results", str(tmp_path), *words)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -51,28 +67,26 @@ def test_a_dry_run_goes_through_every_way_and_keeps_what_failed(tmp_path: Path) 
     assert 1e6 < size_in_bytes < 1e7
 
 
-def test_a_dry_run_does_not_go_among_the_results() -> None:
-    done = run("--device", "cpu")
-    assert done.returncode == 2
-    assert "a dry run needs a folder of its own" in done.stderr
+def test_a_dry_run_does_not_go_among_the_results(main: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main("--device", "cpu")
+    assert "a dry run needs a folder of its own" in capsys.readouterr().err
 
 
-def test_time_over_ends_it_after_the_case_under_way(tmp_path: Path) -> None:
-    done = run("--device", "cpu", "--results", str(tmp_path), "--minutes", "0")
-    assert done.returncode == 0
-    assert done.stdout.count("left out, 0 minutes are over") == 7
+def test_time_over_ends_it_after_the_case_under_way(
+    tmp_path: Path, main: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main("--device", "cpu", "--results", str(tmp_path), "--minutes", "0")
+    assert capsys.readouterr().out.count("left out, 0 minutes are over") == 7
     assert "paper-512x512" not in json.loads((tmp_path / "dry-run.json").read_text())["gpu"]
 
 
-def test_a_picture_that_is_off_fails_the_run(tmp_path: Path) -> None:
-    code = (
-        f"import sys; sys.argv = ['gpu.py', '--device', 'cpu', '--results', {str(tmp_path)!r}, "
-        "'--cases', 'fast-640x360'];"
-        f"sys.path.insert(0, {str(SCRIPT.parent)!r}); import gpu; gpu.LEAST_DB = 90.0; gpu.main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=80, cwd=repository())
-    assert done.returncode == 1
-    assert "not what the CPU paints: fast-640x360 torch fp16" in done.stderr
+def test_a_picture_that_is_off_fails_the_run(
+    tmp_path: Path, main: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpu.LEAST_DB", 90.0)
+    with pytest.raises(SystemExit, match="not what the CPU paints: fast-640x360 torch fp16"):
+        main("--device", "cpu", "--results", str(tmp_path), "--cases", "fast-640x360")
 
 
 @pytest.mark.needs_cuda
