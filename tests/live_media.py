@@ -6,13 +6,15 @@ import contextlib
 import ctypes
 import io
 import os
+import random
 import re
+import select
 import shutil
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,17 +24,48 @@ import cv2
 import numpy as np
 import pytest
 
+PATIENCE = 30.0
+"""Seconds that a busy machine is given for what usually takes a moment; then the test fails."""
+
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody has right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that nobody has right now, for TCP and UDP.
+
+    It is none of those that the system gives to clients: one that tries again and again to reach a server
+    which is away would end up connected to itself.
+    """
+    system = random.SystemRandom()
+    while True:
+        port = system.randrange(20_000, 30_000)
+        with contextlib.suppress(OSError), socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", port))
+            udp.bind(("127.0.0.1", port))
+            return port
 
 
-def open_descriptors() -> int:
-    """How many file descriptors this process has (Linux)."""
-    return len(os.listdir("/proc/self/fd"))
+def open_descriptors(pid: int | None = None) -> int:
+    """How many file descriptors a process has, this one by default (Linux)."""
+    return len(os.listdir(f"/proc/{pid or os.getpid()}/fd"))
+
+
+def running_threads(pid: int | None = None) -> int:
+    """How many threads a process has, those of libraries, too (Linux)."""
+    return len(os.listdir(f"/proc/{pid or os.getpid()}/task"))
+
+
+def resident_mib(pid: int | None = None) -> float:
+    """How much of a process's memory is in RAM (Linux)."""
+    pages = int(Path(f"/proc/{pid or os.getpid()}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def nothing_grows(states: Sequence[tuple[int, int, float]]) -> None:
+    """Threads, descriptors and MiB after each of many rounds: the last are no more than those after a few."""
+    threads, descriptors, mib = zip(*states, strict=True)
+    few = len(states) // 4
+    assert max(threads[-3:]) <= max(threads[: few + 1]), f"threads: {threads}"
+    assert max(descriptors[-3:]) <= max(descriptors[: few + 1]) + 1, f"descriptors: {descriptors}"
+    assert mib[-1] - mib[few] < 3, f"MiB: {mib}"
 
 
 def gray_jpeg(level: int, size: tuple[int, int] = (48, 64)) -> bytes:
@@ -53,29 +86,29 @@ class Server:
         self._serve = serve
         self._threads: list[threading.Thread] = []
         self._connections: list[socket.socket] = []
+        self._over = threading.Event()
         self.accepted = 0
 
     def start(self) -> Server:
         self._over = threading.Event()
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", self.port))
-        self._socket.listen()
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
+        self._socket = socket.create_server(("127.0.0.1", self.port))
+        self._accepting = threading.Thread(target=self._accept, args=(self._over,), daemon=True)
+        self._accepting.start()
         return self
 
     def stop(self) -> None:
+        if self._over.is_set():
+            return
         self._over.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        join(self._accepting)  # from here on there is no new connection
         for connection in self._connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
         for thread in self._threads:
-            thread.join()
+            join(thread)
         self._connections.clear()
         self._threads.clear()
 
@@ -85,21 +118,28 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _accept(self) -> None:
+    def _accept(self, over: threading.Event) -> None:
         while True:
             try:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
+            connection.settimeout(PATIENCE)
             self.accepted += 1
             self._connections.append(connection)
-            thread = threading.Thread(target=self._one, args=(connection, self._over))
+            thread = threading.Thread(target=self._one, args=(connection, over), daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def _one(self, connection: socket.socket, over: threading.Event) -> None:
-        with contextlib.suppress(OSError):
+        with connection, contextlib.suppress(OSError):
             self._serve(connection, over)
+
+
+def join(thread: threading.Thread) -> None:
+    """Wait for the end of ``thread``, which must be near."""
+    thread.join(PATIENCE)
+    assert not thread.is_alive(), f"{thread.name} does not end"
 
 
 def silent_server() -> Server:
@@ -258,42 +298,51 @@ def sending(url: str, *, size: tuple[int, int] = (48, 64), rate: int = 25) -> It
                 output.mux(stream.encode(_gray(50 + number % 100, size, number, rate)))
                 number += 1
 
-    thread = threading.Thread(target=send)
+    thread = threading.Thread(target=send, daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
-        thread.join()
+        join(thread)
 
 
 @contextlib.contextmanager
 def x_display(size: tuple[int, int] = (240, 320)) -> Iterator[str]:
     """An Xvfb with an empty screen of ``size`` (height, width); gives its name for DISPLAY."""
+    server, name = start_xvfb(size)
+    try:
+        yield name
+    finally:
+        stop_xvfb(server)
+
+
+def start_xvfb(size: tuple[int, int], *words: str) -> tuple[subprocess.Popen[bytes], str]:
+    """An Xvfb with a screen of ``size`` (height, width), and its name; skips the test where there is none."""
     if shutil.which("Xvfb") is None:
         pytest.skip("there is no Xvfb")
     read, write = os.pipe()
-    command = [
-        "Xvfb",
-        "-displayfd",
-        str(write),
-        "-screen",
-        "0",
-        f"{size[1]}x{size[0]}x24",
-        "-nolisten",
-        "tcp",
-        "-noreset",
-    ]
-    server = subprocess.Popen(command, pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{size[1]}x{size[0]}x24", *words]
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen([*command, "-nolisten", "tcp", "-noreset"], pass_fds=[write], stdout=quiet, stderr=quiet)
     os.close(write)
+    with os.fdopen(read) as answer:
+        number = answer.readline().strip() if select.select([answer], [], [], PATIENCE)[0] else ""
+    if not number:
+        server.kill()
+        server.wait(PATIENCE)
+        pytest.fail("Xvfb has not started")
+    return server, f":{number}"
+
+
+def stop_xvfb(server: subprocess.Popen[bytes]) -> None:
+    """End it: by asking first, as it then takes its lock file away."""
+    server.terminate()
     try:
-        with os.fdopen(read) as line:
-            number = line.readline().strip()
-        assert number, "Xvfb has not started"
-        yield f":{number}"
-    finally:
-        server.terminate()
-        server.wait()
+        server.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait(PATIENCE)
 
 
 def x_fill(display: str, color: tuple[int, int, int]) -> None:
@@ -307,17 +356,18 @@ def x_fill(display: str, color: tuple[int, int, int]) -> None:
     x11.XClearWindow.argtypes = [ctypes.c_void_p, ctypes.c_ulong]
     x11.XCloseDisplay.argtypes = [ctypes.c_void_p]
     connection = x11.XOpenDisplay(display.encode())
+    assert connection, f"display {display} does not answer"
     root = x11.XDefaultRootWindow(connection)
     x11.XSetWindowBackground(connection, root, color[0] << 16 | color[1] << 8 | color[2])
     x11.XClearWindow(connection, root)
     x11.XCloseDisplay(connection)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> bool:
     """Whether ``condition`` became true in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
             return True
         time.sleep(0.01)
-    return condition()
+    return bool(condition())

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import av
 import numpy as np
 import pytest
+from live_media import join, wait_for
 from networks import photo, planes_from_rgb
 
 from vidstyle.errors import BadOption, VideoError, VidstyleError
@@ -24,6 +25,7 @@ from vidstyle.live.outputs import free_name
 from vidstyle.live.report import LiveReport
 from vidstyle.live.source import OnSound
 from vidstyle.options import LookOptions
+from vidstyle.stylize import Stylizer
 from vidstyle.video.sound import Sound, SoundForm
 
 MICROSECOND = Fraction(1, 1_000_000)
@@ -128,17 +130,39 @@ def run(
     return live.run()
 
 
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """When each network began to be compiled, and when that was done."""
+    spans: list[tuple[float, float]] = []
+    compile_for = Stylizer._compiled
+
+    def timed(self: Stylizer, form: FrameForm) -> Any:
+        began = time.monotonic()
+        try:
+            return compile_for(self, form)
+        finally:
+            spans.append((began, time.monotonic()))
+
+    monkeypatch.setattr(Stylizer, "_compiled", timed)
+    return spans
+
+
+def aside(work: Callable[[], None]) -> threading.Thread:
+    """Do ``work`` on a thread: what a person does while it runs."""
+    thread = threading.Thread(target=work, name="person", daemon=True)
+    thread.start()
+    return thread
+
+
 def test_every_frame_of_a_slow_source_is_painted_in_order() -> None:
     source, camera = Moving(), Camera()
     report = run(source, camera=camera)
     stamps = [frame.pts for frame in camera.frames]
     assert stamps == sorted(set(stamps))
-    assert report.shown == len(stamps)
+    assert report.shown == len(stamps) > 10
     assert report.shown + report.dropped == 45
-    assert report.dropped <= 5
-    assert report.fps == pytest.approx(30, rel=0.15)
+    assert report.fps == pytest.approx((report.shown - 1) / report.seconds)
     assert 0 < report.latency_median_ms <= report.latency_p99_ms <= report.latency_longest_ms + 0.5
-    assert report.latency_median_ms < 100
     assert source.closed.is_set()
     assert camera.closed
     for frame in camera.frames:
@@ -153,87 +177,151 @@ def test_newest_wins_where_the_machine_is_slow() -> None:
     assert report.dropped > 60
     assert report.shown + report.dropped == 120
     ages = [at - frame.pts / 1e6 for at, frame in zip(camera.times, camera.frames, strict=True)]
-    assert max(ages[3:]) < 0.35, "latency grows: old frames are kept"
+    assert min(ages[-5:]) < 0.6, "latency grows: old frames are kept"  # a queue would have 1.6 s of them by now
 
 
-def test_style_strength_and_blend_change_while_it_runs() -> None:
-    camera, source = Camera(), Moving(seconds=3)
+def test_style_and_strength_change_while_it_runs(
+    monkeypatch: pytest.MonkeyPatch, compiled: list[tuple[float, float]]
+) -> None:
+    monkeypatch.setattr("vidstyle.live.controls.FADE_SECONDS", 1.0)  # some frame must fall into it, on any machine
+    camera, source = Camera(), Moving(seconds=60)
+    pressed: list[tuple[float, int]] = []
 
     def hook(live: Live, shown: int) -> None:
-        key = {20: "n", 60: "-"}.get(shown)
-        if key:
-            live.controls.press(key, time.monotonic())
+        clock = time.monotonic()
+        if not pressed and shown == 10:
+            live.controls.press("n", clock)
+        elif len(pressed) == 1 and clock > pressed[0][0] + 1.2 and shown > pressed[0][1] + 5:
+            for _ in range(10):
+                live.controls.press("-", clock)
+        elif len(pressed) == 2 and shown > pressed[1][1] + 5:
+            live.stop()
+            return
+        else:
+            return
+        pressed.append((clock, shown))
 
     report = run(source, camera=camera, hook=hook)
     assert report.style == "the_scream"
+    assert len(compiled) == 1, "a style is no reason to compile"
 
-    def against(reference: Frame, frame: Frame) -> float:
-        return float(np.abs(reference.planes[1].astype(int).mean() - frame.planes[1].astype(int).mean()))
+    def tint(number: int) -> float:
+        return float(camera.frames[number - 1].planes[1].mean())
 
-    first, last = camera.frames[19], camera.frames[58]
-    middle = camera.frames[20 + 8]
-    assert against(first, last) > 4
-    assert 0 < against(first, middle) < against(first, last)
-    ahead = camera.times[21] - camera.times[20]
-    assert ahead < 0.1, "a change of style holds up the picture"
+    (_, switched), (_, faded) = pressed
+    first, last = sorted((tint(switched), tint(faded)))
+    assert last - first > 4
+    assert any(first + 0.5 < tint(number) < last - 0.5 for number in range(switched + 1, faded)), (
+        "there is no crossfade"
+    )
+    bare = camera.frames[-1]
+    assert np.array_equal(bare.planes[0], source.sent[bare.pts][0]), "without strength it is the source"
 
 
 def test_pause_sends_a_still_picture_with_new_times() -> None:
-    camera, source = Camera(), Moving(seconds=2)
+    camera, source = Camera(), Moving(seconds=60)
     paused_at = 0
+    person: list[threading.Thread] = []
+
+    def go_on(live: Live) -> None:
+        wait_for(lambda: len(camera.frames) > paused_at + 16)
+        live.controls.press(" ", 0.0)
 
     def hook(live: Live, shown: int) -> None:
         nonlocal paused_at
         if shown == 15:
             live.controls.press(" ", time.monotonic())
             paused_at = len(camera.frames)
-            threading.Timer(0.7, live.controls.press, (" ", 0.0)).start()
+            person.append(aside(lambda: go_on(live)))
+        elif shown == 30:
+            live.stop()
 
     report = run(source, camera=camera, hook=hook)
+    join(person[0])
     held = camera.frames[paused_at + 3 : paused_at + 12]
     assert all(np.array_equal(frame.planes[0], held[0].planes[0]) for frame in held)
     stamps = [frame.pts for frame in camera.frames]
     assert stamps == sorted(set(stamps))
+    assert report.shown == 30
     assert report.shown < len(camera.frames) - 10, "frames of a pause are not counted as shown"
-    assert not np.array_equal(camera.frames[-1].planes[0], held[0].planes[0])
+    assert any(not np.array_equal(frame.planes[0], held[0].planes[0]) for frame in camera.frames[-8:])
 
 
 def test_strength_works_on_a_paused_picture() -> None:
-    camera = Camera()
+    camera, source = Camera(), Moving(seconds=60)
+    at: list[int] = []
+    person: list[threading.Thread] = []
+
+    def turn_down(live: Live) -> None:
+        for _ in range(2):  # before and after
+            at.append(len(camera.frames))
+            wait_for(lambda: len(camera.frames) > at[-1] + 6)
+            for _ in range(10):
+                live.controls.press("-", 0.0)
+        live.stop()
 
     def hook(live: Live, shown: int) -> None:
         if shown == 10:
             live.controls.press(" ", time.monotonic())
-            threading.Timer(0.4, lambda: [live.controls.press("-", 0.0) for _ in range(10)]).start()
+            person.append(aside(lambda: turn_down(live)))
 
-    source = Moving(seconds=1.5)
     run(source, camera=camera, hook=hook)
-    held, bare = camera.frames[15], camera.frames[-1]
+    join(person[0])
+    held, bare = camera.frames[at[0] + 4], camera.frames[-1]
     assert not np.array_equal(held.planes[0], bare.planes[0])
     assert any(np.array_equal(bare.planes[0], planes[0]) for planes in source.sent.values())
 
 
+def test_lost_source_is_waited_for_with_its_last_picture() -> None:
+    camera, source = Camera(), Moving(seconds=0.5)
+    lost_at = 0
+
+    def frames() -> Generator[Frame, None, None]:
+        nonlocal lost_at
+        yield from Moving.frames(source)
+        source.state = "lost"
+        lost_at = len(camera.frames)
+        wait_for(lambda: len(camera.frames) > lost_at + 5)
+        source.state = "open"
+        source.reconnects = 1
+        yield from Moving.frames(source)
+
+    source.frames = frames  # type: ignore[method-assign]
+    report = run(source, camera=camera)
+    assert report.reconnects == 1
+    stamps = [frame.pts for frame in camera.frames]
+    held = camera.frames[lost_at + 3 : lost_at + 6]
+    assert len(held) == 3, "whoever watches gets nothing"
+    assert all(np.array_equal(frame.planes[0], held[0].planes[0]) for frame in held)
+    assert stamps == sorted(set(stamps))
+    assert np.diff([frame.pts for frame in held]).min() > 50_000, "a still picture needs no full rate"
+
+
 def test_records_picture_and_sound(tmp_path: Path) -> None:
-    file = tmp_path / "out.mp4"
-    report = run(lambda on_sound: Moving(on_sound=on_sound, seconds=2), options={"record": file, "mirror": True})
+    file, camera = tmp_path / "out.mp4", Camera()
+    report = run(
+        lambda on_sound: Moving(on_sound=on_sound, seconds=2),
+        camera=camera,
+        options={"record": file, "mirror": True},
+    )
     assert report.recordings == [str(file)]
     assert [output.failed for output in report.outputs] == [None]
     with av.open(str(file)) as container:
-        frames = list(container.decode(video=0))
+        times = [round(1e6 * (frame.time or 0)) for frame in container.decode(video=0)]
     with av.open(str(file)) as container:
         sound = sum(frame.samples for frame in container.decode(audio=0)) / 48000
-    assert len(frames) == report.shown - report.outputs[0].dropped
-    assert 1.6 < float(frames[-1].time or 0) < 2.3
-    assert 1.6 < sound < 2.6
+    assert len(times) == report.shown - report.outputs[0].dropped > 10
+    assert set(times) <= {frame.pts - camera.frames[0].pts for frame in camera.frames}, "not the capture clock's times"
+    assert sound == pytest.approx(times[-1] / 1e6, abs=1.5)
 
 
 def test_outputs_get_everything(tmp_path: Path) -> None:
     files = (str(tmp_path / "a.mkv"), str(tmp_path / "b.m3u8"))
     report = run(Moving(seconds=1.2), options={"outputs": files})
     assert [output.failed for output in report.outputs] == [None, None]
-    for file in files:
+    for file, output in zip(files, report.outputs, strict=True):
         with av.open(file) as container:
-            assert sum(1 for _ in container.decode(video=0)) > 20
+            assert sum(1 for _ in container.decode(video=0)) == report.shown - output.dropped > 5
 
 
 def test_microphone_takes_the_place_of_the_sound(tmp_path: Path) -> None:
@@ -263,7 +351,7 @@ def test_error_of_the_source_ends_all_and_the_recording_is_whole(tmp_path: Path)
         run(Moving(seconds=1, error=VideoError("it broke off")), camera=camera, options={"record": file})
     assert camera.closed
     with av.open(str(file)) as container:
-        assert sum(1 for _ in container.decode(video=0)) > 15
+        assert sum(1 for _ in container.decode(video=0)) > 3
 
 
 def test_error_while_painting_ends_all() -> None:
@@ -288,23 +376,16 @@ def test_ctrl_c_is_a_normal_end() -> None:
 
 def test_stop_and_time_end_it() -> None:
     began = time.monotonic()
-    threads: list[threading.Timer] = []
-
-    def hook(live: Live, shown: int) -> None:
-        if shown == 1:
-            threads.append(threading.Timer(0.3, live.stop))
-            threads[0].start()
-
-    run(Moving(seconds=60), hook=hook)
+    run(Moving(seconds=60), hook=lambda live, shown: live.stop() if shown == 5 else None)
     report = run(Moving(seconds=60), options={"seconds": 0.5})
-    assert 0.3 < report.seconds < 0.9
-    assert time.monotonic() - began < 10
+    assert 0.1 < report.seconds < 10
+    assert time.monotonic() - began < 50
 
 
 def test_virtual_camera_that_breaks_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     file, camera = tmp_path / "out.mp4", Camera(fail_after=5)
     report = run(Moving(), camera=camera, options={"record": file})
-    assert report.shown > 20
+    assert report.shown > 8
     assert report.problems == ["virtual camera took no more frames"]
     assert report.outputs[-1].failed == "virtual camera took no more frames"
 
@@ -348,14 +429,31 @@ def test_free_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_work_size_steps_down_and_the_picture_never_stops() -> None:
-    camera = Camera()
-    size = (900, 1600)
-    report = run(Moving(size, seconds=9), camera=camera, options={"target_fps": 30}, look=LookOptions(work_size=720))
-    assert 360 <= report.work_size < 720
-    gaps = np.diff(camera.times)
-    assert gaps.max() < 0.7, "the picture stood still while the next size was compiled"
+def test_work_size_steps_down_and_the_picture_never_stops(
+    monkeypatch: pytest.MonkeyPatch, compiled: list[tuple[float, float]]
+) -> None:
+    compile_for = Stylizer._compiled
+
+    def slowly(self: Stylizer, form: FrameForm) -> Any:
+        if compiled:  # but the first
+            time.sleep(1.5)
+        return compile_for(self, form)
+
+    monkeypatch.setattr(Stylizer, "_compiled", slowly)
+    camera, size = Camera(), (540, 960)
+    stepped: list[int] = []
+
+    def hook(live: Live, shown: int) -> None:
+        time.sleep(0.05)  # a machine that cannot paint 30 frames a second, however fast it is
+        if not stepped and len(compiled) > 1:
+            stepped.append(shown)
+        if stepped and shown > stepped[0] + 15:
+            live.stop()
+
+    report = run(
+        Moving(size, seconds=60), camera=camera, hook=hook, options={"target_fps": 30}, look=LookOptions(work_size=480)
+    )
+    assert 240 <= report.work_size < 480
+    compiling = compiled[1][0] - 1.5, compiled[1][1]
+    assert any(compiling[0] < at < compiling[1] for at in camera.times), "the picture stood still while it compiled"
     assert all(frame.form.size == size for frame in camera.frames)
-    early = sum(at < camera.times[0] + 2 for at in camera.times)
-    late = sum(at > camera.times[-1] - 2 for at in camera.times)
-    assert late > early

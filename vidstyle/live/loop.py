@@ -32,6 +32,8 @@ _WAIT_SECONDS = 0.02
 """How long a frame is waited for before the keys are looked at."""
 _STILL_SECONDS = 0.25
 """How often a picture that stands still is drawn again, for the sake of the figures."""
+_LOST_SECONDS = 0.1
+"""How often the last picture is sent to recordings and streams while the source is lost."""
 _STALLED_SECONDS = 0.1
 """When nothing has come for so long, the last frame is painted again if style or strength change."""
 _MOST_PROBLEMS = 100
@@ -62,6 +64,7 @@ class Loop:
         self._last: Painting | None = None
         self._came_at = monotonic()
         self._drawn_at = float("-inf")
+        self._sent_at = float("-inf")
         self._recording_since = monotonic()
         self._saving: list[Future[Path]] = []
         self._problem: str | None = None
@@ -149,9 +152,12 @@ class Loop:
             if changed:
                 self._painter.start(job)
                 last = self._last = self._painter.finish()
+            # Who watches from afar sees a still picture, with sound, and not a broken line.
             if frame is not None:
-                # Who watches from afar sees a still picture, with sound, and not a broken line.
                 self._outputs.write(replace(last.painted, pts=frame.pts, time_base=frame.time_base))
+            elif self._source.state == "lost" and now - self._sent_at >= _LOST_SECONDS:
+                self._outputs.write(replace(last.painted, pts=round(now * 1e6)))
+                self._sent_at = now
         if changed or now - self._drawn_at >= _STILL_SECONDS:
             self._draw()
         elif self._screen is not None:

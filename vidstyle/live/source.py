@@ -68,6 +68,8 @@ class CaptureThread(threading.Thread):
     def end(self) -> None:
         """Close the source and wait for the thread."""
         self._source.close()
+        if self.ident is None:
+            return  # it was never started
         # Before Python 3.13 a join that Ctrl-C interrupts marks a running thread as dead.
         self._finished.wait()
         self.join()
