@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -49,11 +49,20 @@ def beep(pts: int, start: int, count: int, form: SoundForm = STEREO) -> Sound:
 
 
 def feed(
-    broadcast: Broadcast, seconds: float, *, fps: float = 30, sound: SoundForm | None = STEREO, late: float = 0.1
+    broadcast: Broadcast,
+    seconds: float,
+    *,
+    fps: float = 30,
+    sound: SoundForm | None = STEREO,
+    late: float = 0.1,
+    until: Callable[[], object] = lambda: False,
 ) -> int:
-    """Write frames (``late`` seconds after they were taken) and sound in real time; how many frames."""
+    """Write frames (``late`` seconds after they were taken) and sound in real time; how many frames.
+
+    It ends after ``seconds``, or when ``until`` says so.
+    """
     begin, frames, samples = now(), 0, 0
-    while (elapsed := (now() - begin) / 1e6) < seconds:
+    while (elapsed := (now() - begin) / 1e6) < seconds and not until():
         while sound is not None and (samples + sound.rate // 50) / sound.rate <= elapsed:
             pts = begin + samples * 1_000_000 // sound.rate
             broadcast.sound(beep(pts, samples, sound.rate // 50, sound))

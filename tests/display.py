@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import repository
+from live_media import PATIENCE, start_xvfb, stop_xvfb
 from numpy.typing import NDArray
 
 SCREEN = (720, 1280)
@@ -29,18 +30,7 @@ class Display:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        read, write = os.pipe()
-        height, width = SCREEN
-        command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{width}x{height}x24", "-fbdir", str(folder)]
-        self._server = subprocess.Popen(
-            [*command, "-nolisten", "tcp", "-noreset"],
-            pass_fds=[write],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(write)
-        with os.fdopen(read) as answer:
-            self.name = f":{answer.readline().strip()}"
+        self._server, self.name = start_xvfb(SCREEN, "-fbdir", str(folder))
 
     def shot(self) -> NDArray[np.uint8]:
         """The whole screen: RGB of shape (height, width, 3)."""
@@ -53,22 +43,24 @@ class Display:
     def tool(self, *words: str) -> str:
         """What xdotool says."""
         done = subprocess.run(
-            ["xdotool", *words], env={**os.environ, "DISPLAY": self.name}, capture_output=True, text=True, timeout=20
+            ["xdotool", *words],
+            env={**os.environ, "DISPLAY": self.name},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
         return done.stdout.strip()
 
     def close(self) -> None:
         """End it."""
-        self._server.kill()
-        self._server.wait()
+        stop_xvfb(self._server)
 
 
 @contextlib.contextmanager
 def display(folder: Path) -> Iterator[Display]:
     """A `Display`; skips the test where there can be none."""
-    for program in ("Xvfb", "xdotool"):
-        if shutil.which(program) is None:
-            pytest.skip(f"there is no {program}")
+    if shutil.which("xdotool") is None:
+        pytest.skip("there is no xdotool")
     screen = Display(folder)
     try:
         yield screen
@@ -92,10 +84,15 @@ class Webcam:
         )
 
     def __enter__(self) -> Webcam:
-        self.until(lambda: self.screen.tool("search", "--name", "^vidstyle$"), "a window")
-        self._window = self.screen.tool("search", "--name", "^vidstyle$").split()[-1]
-        self.until(lambda: self.shot()[200:].std() > 5, "a picture")
-        self.screen.tool("windowfocus", self._window)  # there is no window manager to do it
+        try:
+            self.until(lambda: self.screen.tool("search", "--name", "^vidstyle$"), "a window")
+            self._window = self.screen.tool("search", "--name", "^vidstyle$").split()[-1]
+            self.until(lambda: self.shot()[200:].std() > 5, "a picture")
+            self.screen.tool("windowfocus", self._window)  # there is no window manager to do it
+        except BaseException:
+            self._process.kill()
+            self._process.communicate(timeout=PATIENCE)
+            raise
         return self
 
     def __exit__(
@@ -103,17 +100,22 @@ class Webcam:
     ) -> None:
         if self._process.poll() is None:
             self._process.kill()
-        self._process.communicate()
+        self._process.communicate(timeout=PATIENCE)
 
-    def until(self, condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+    def until(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
         """Wait for ``condition``."""
         end = time.monotonic() + seconds
         while not condition():
             if self._process.poll() is not None:
-                pytest.fail(f"ended before there was {what}: {self._process.communicate()}")
+                pytest.fail(f"ended before there was {what}: {self._process.communicate(timeout=PATIENCE)}")
             if time.monotonic() > end:
                 pytest.fail(f"there was not {what} within {seconds} s")
             time.sleep(0.03)
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
 
     def size(self) -> tuple[int, int]:
         """``(height, width)`` of the window."""
@@ -137,6 +139,7 @@ class Webcam:
         x11.XOpenDisplay.restype = ctypes.c_void_p
         x11.XInternAtom.restype = ctypes.c_ulong
         connection = ctypes.c_void_p(x11.XOpenDisplay(self.screen.name.encode()))
+        assert connection, "the display does not answer"
         # XClientMessageEvent: type, serial, send_event, display, window, message_type, format, data
         event = (ctypes.c_long * 24)()
         names = (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW")
@@ -151,7 +154,7 @@ class Webcam:
 
     def report(self) -> dict[str, Any]:
         """Wait for the end, which must be a good one."""
-        out, err = self._process.communicate(timeout=20)
+        out, err = self._process.communicate(timeout=PATIENCE)
         assert self._process.returncode == 0, err
         report: dict[str, Any] = json.loads(out)
         return report

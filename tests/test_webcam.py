@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import repository
 from display import Webcam, difference, display
-from live_media import mjpeg_server
+from live_media import mjpeg_server, nothing_grows, open_descriptors, resident_mib, running_threads
 from numpy.typing import NDArray
 
 from vidstyle.frame import Frame
@@ -64,6 +64,13 @@ def close_to(shot: NDArray[np.uint8], expected: NDArray[np.uint8]) -> bool:
     return difference(shot[BELOW], expected[BELOW]) < 4
 
 
+def stands_still(webcam: Webcam) -> bool:
+    """Whether nothing moves for so long that many frames would have come."""
+    before = webcam.shot()
+    time.sleep(0.6)
+    return np.array_equal(webcam.shot()[BELOW], before[BELOW])
+
+
 @pytest.mark.slow
 def test_keys_change_what_is_on_the_screen(still: Path, tmp_path: Path) -> None:
     source = source_frame(still)
@@ -77,61 +84,61 @@ def test_keys_change_what_is_on_the_screen(still: Path, tmp_path: Path) -> None:
         assert webcam.size() == SIZE
         webcam.until(lambda: close_to(webcam.shot(), night), "starry_night")
         webcam.press("n")
-        webcam.until(lambda: close_to(webcam.shot(), scream), "the next style", 3)
+        webcam.until(lambda: close_to(webcam.shot(), scream), "the next style")
         webcam.press("p")
-        webcam.until(lambda: close_to(webcam.shot(), night), "the style before", 3)
+        webcam.until(lambda: close_to(webcam.shot(), night), "the style before")
 
         webcam.press("minus", "minus", "minus", "minus", "minus")
         half = ((night.astype(int) + plain) // 2).astype(np.uint8)
-        webcam.until(lambda: close_to(webcam.shot(), half), "half the strength", 3)
+        webcam.until(lambda: close_to(webcam.shot(), half), "half the strength")
         webcam.press("plus", "plus", "plus", "plus", "plus")
-        webcam.until(lambda: close_to(webcam.shot(), night), "all the strength", 3)
+        webcam.until(lambda: close_to(webcam.shot(), night), "all the strength")
 
         webcam.press("o")
         split = night.copy()
         split[:, :middle] = plain[:, :middle]
-        webcam.until(lambda: close_to(webcam.shot(), split), "the split view", 3)
+        webcam.until(lambda: close_to(webcam.shot(), split), "the split view")
         webcam.press("m")
         mirrored = night[:, ::-1].copy()
         mirrored[:, :middle] = plain[:, ::-1][:, :middle]
-        webcam.until(lambda: close_to(webcam.shot(), mirrored), "the mirrored split view", 3)
+        webcam.until(lambda: close_to(webcam.shot(), mirrored), "the mirrored split view")
         webcam.press("o")
-        webcam.until(lambda: close_to(webcam.shot(), plain[:, ::-1]), "the mirrored source", 3)
+        webcam.until(lambda: close_to(webcam.shot(), plain[:, ::-1]), "the mirrored source")
         webcam.press("o", "m")
-        webcam.until(lambda: close_to(webcam.shot(), night), "the painting", 3)
+        webcam.until(lambda: close_to(webcam.shot(), night), "the painting")
 
         webcam.press("h")
         panel = np.s_[120:240, 240:400]
-        webcam.until(lambda: np.median(webcam.shot()[panel]) < np.median(night[panel]) / 2, "the help", 3)
+        webcam.until(lambda: np.median(webcam.shot()[panel]) < np.median(night[panel]) / 2, "the help")
         assert webcam.shot()[panel].max() > 200, "no text on the help"
         webcam.press("h")
-        webcam.until(lambda: close_to(webcam.shot(), night), "the help to go", 3)
+        webcam.until(lambda: close_to(webcam.shot(), night), "the help to go")
 
         webcam.press("bracketright", "bracketright", "bracketright")
         blend = painted(source, "starry_night:0.7,the_scream:0.3")
-        webcam.until(lambda: close_to(webcam.shot(), blend), "the blend", 3)
+        webcam.until(lambda: close_to(webcam.shot(), blend), "the blend")
         webcam.press("bracketleft", "bracketleft", "bracketleft")
-        webcam.until(lambda: close_to(webcam.shot(), night), "the pure style", 3)
+        webcam.until(lambda: close_to(webcam.shot(), night), "the pure style")
 
         webcam.press("f")
-        webcam.until(lambda: webcam.size() == (720, 1280), "a full screen", 3)
+        webcam.until(lambda: webcam.size() == (720, 1280), "a full screen")
         large = cv2.resize(night, (1280, 720))
-        webcam.until(lambda: difference(webcam.shot()[160:650], large[160:650]) < 5, "the picture on all of it", 3)
+        webcam.until(lambda: difference(webcam.shot()[160:650], large[160:650]) < 5, "the picture on all of it")
         webcam.press("f")
-        webcam.until(lambda: webcam.size() == SIZE, "a small window", 3)
+        webcam.until(lambda: webcam.size() == SIZE, "a small window")
 
         webcam.press("s")
-        webcam.until(lambda: list(tmp_path.glob("*.png")), "a snapshot", 3)
+        webcam.until(lambda: list(tmp_path.glob("*.png")), "a snapshot")
         webcam.press("r")
         webcam.press("r")
-        webcam.until((tmp_path / "out-2.mp4").exists, "another recording", 3)
-        time.sleep(0.5)
+        second = tmp_path / "out-2.mp4"
+        webcam.until(lambda: second.exists() and second.stat().st_size > 10_000, "frames in another recording")
         webcam.press("q")
         report = webcam.report()
 
     assert report["recordings"] == ["out.mp4", "out-2.mp4"]
-    assert report["shown"] > 60
-    assert report["latency_median_ms"] < 1000
+    assert report["shown"] > 20
+    assert 0 < report["latency_median_ms"] <= report["latency_p99_ms"]
     assert report["problems"] == []
     snapshot = tmp_path / report["snapshots"][0]
     assert snapshot.name.startswith("starry_night-")
@@ -152,20 +159,16 @@ def test_pause_holds_the_picture_and_styles_change_it_still(tmp_path: Path) -> N
         Webcam(screen, "--source", "testsrc", "--size", "640x360", folder=tmp_path) as webcam,
     ):
         first = webcam.shot()
-        webcam.until(lambda: difference(webcam.shot()[BELOW], first[BELOW]) > 0.5, "a moving picture", 3)
+        webcam.until(lambda: difference(webcam.shot()[BELOW], first[BELOW]) > 0.5, "a moving picture")
         webcam.press("space")
-        time.sleep(0.3)
+        webcam.until(lambda: stands_still(webcam), "a picture that stands still")
         held = webcam.shot()
-        time.sleep(0.6)
-        assert np.array_equal(webcam.shot()[BELOW], held[BELOW])
         webcam.press("n")
-        webcam.until(lambda: difference(webcam.shot()[BELOW], held[BELOW]) > 5, "another style", 3)
-        time.sleep(0.6)
+        webcam.until(lambda: difference(webcam.shot()[BELOW], held[BELOW]) > 5, "another style")
+        webcam.until(lambda: stands_still(webcam), "the end of the crossfade")
         other = webcam.shot()
-        time.sleep(0.4)
-        assert np.array_equal(webcam.shot()[BELOW], other[BELOW])
         webcam.press("space")
-        webcam.until(lambda: difference(webcam.shot()[BELOW], other[BELOW]) > 0.5, "it going on", 3)
+        webcam.until(lambda: difference(webcam.shot()[BELOW], other[BELOW]) > 0.5, "it going on")
         webcam.press("q")
         assert webcam.report()["style"] == "the_scream"
 
@@ -182,14 +185,41 @@ def test_lost_source_is_told_and_its_last_picture_stays(tmp_path: Path) -> None:
             def says_something() -> bool:
                 return bool((np.abs(webcam.shot()[below].astype(int) - amber).max(axis=2) < 40).sum() > 50)
 
-            webcam.until(says_something, "a word on the source", 8)
+            webcam.until(says_something, "a word on the source")
             assert webcam.shot()[BELOW].mean() > 20, "the last picture is gone"
             server.start()
-            webcam.until(lambda: not says_something(), "the source again", 12)
+            webcam.until(lambda: not says_something(), "the source again")
             webcam.press("q")
             report = webcam.report()
     assert report["reconnects"] == 1
     assert report["problems"] == []
+
+
+@pytest.mark.slow
+def test_source_killed_twenty_times_comes_back_and_nothing_grows(tmp_path: Path) -> None:
+    with display(tmp_path) as screen, mjpeg_server(size=lambda: SIZE, rate=25) as server:
+        source = f"http://127.0.0.1:{server.port}/"
+        with Webcam(screen, "--source", source, "--split", folder=tmp_path) as webcam:  # a painting of gray is gray
+            states = []
+            for kills in range(21):
+                if kills:
+                    server.stop()
+                    accepted = server.accepted
+                    server.start()
+                    webcam.until(lambda a=accepted: server.accepted > a, f"a connection after kill {kills}")  # type: ignore[misc]
+                    before = webcam.shot()
+                    webcam.until(lambda b=before: moved(webcam, b), f"a picture after kill {kills}")  # type: ignore[misc]
+                states.append((running_threads(webcam.pid), open_descriptors(webcam.pid), resident_mib(webcam.pid)))
+            webcam.press("q")
+            report = webcam.report()
+    assert report["reconnects"] == 20
+    assert report["problems"] == []
+    nothing_grows(states)
+
+
+def moved(webcam: Webcam, before: NDArray[np.uint8]) -> bool:
+    """Whether there is another picture."""
+    return difference(webcam.shot()[BELOW], before[BELOW]) > 0.2
 
 
 @pytest.mark.slow
@@ -213,7 +243,7 @@ def run(*words: str, folder: Path, shown_on: str | None = None) -> subprocess.Co
         env={**env, "PYTHONPATH": str(repository()), **({"DISPLAY": shown_on} if shown_on else {})},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -244,14 +274,14 @@ def test_records_without_a_window(tmp_path: Path) -> None:
     done = run(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["shown"] >= 10
+    assert report["shown"] >= 3
     assert (report["width"], report["height"]) == (160, 96)
     assert "test pattern" in done.stderr
     with av.open(str(tmp_path / "out.mp4")) as container:
         times = [frame.time for frame in container.decode(video=0)]
     assert times[0] == 0
     assert times == sorted(set(times))
-    assert 0.7 < times[-1] < 2
+    assert 0.2 < times[-1] < 5
     again = run(*words, folder=tmp_path)
     assert again.returncode == 2
     assert "--overwrite" in again.stderr

@@ -30,7 +30,7 @@ def test_window_and_screen_work_in_one_process(order: str) -> None:
     with x_display((200, 300)) as display:
         environment = {"DISPLAY": display, "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
         command = [sys.executable, "-c", _BOTH.format(order=order)]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert run.stdout == "both 300\n", run.stderr
 
 
@@ -56,7 +56,7 @@ def test_live_window_works_whatever_was_imported_before(order: str) -> None:
     with x_display((200, 300)) as display:
         environment = {"DISPLAY": display, "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
         command = [sys.executable, "-c", _WINDOW.format(order=order)]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert run.stdout == "window (200, 300)\n", run.stderr
 
 
@@ -64,5 +64,5 @@ def test_live_window_works_whatever_was_imported_before(order: str) -> None:
 def test_too_late_is_told() -> None:
     code = "import cv2, av, vidstyle.video; print(vidstyle.video.LIBXCB_IS_SHARED)"
     environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30)
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert run.stdout == "False\n", run.stderr
