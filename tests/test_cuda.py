@@ -230,7 +230,7 @@ def test_the_gpu_is_each_threads_own_only_within_the_block() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert not errors
     with pytest.raises(VidstyleError, match="CUDA failed: .*context"):
         device.memory(16)  # this thread has no GPU

@@ -33,7 +33,9 @@ def library(folder: Path, init: int) -> str:
         pytest.skip("needs a C compiler")
     (folder / "nvml.c").write_text(DRIVER)
     made = folder / f"libnvml{init}.so"
-    subprocess.run([compiler, "-shared", "-fPIC", f"-DINIT={init}", "nvml.c", "-o", made.name], cwd=folder, check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", f"-DINIT={init}", "nvml.c", "-o", made.name], cwd=folder, check=True, timeout=60
+    )
     return str(made)
 
 
