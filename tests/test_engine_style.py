@@ -1,0 +1,215 @@
+"""An engine file as a style, from the file to the painted video: all of the way but the GPU itself.
+
+The engines are real ones. Behind the runner are a device in host memory and ONNX Runtime (`hostdevice`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hostdevice import HostDevice, HostEngine
+from media import make_video, picture, psnr, read_contents, read_rgb
+from networks import photo, rgb_from_planes
+
+from vidstyle import (
+    BackendOptions,
+    EncodeOptions,
+    Frame,
+    LookOptions,
+    Stylizer,
+    Timeline,
+    build,
+    render,
+    stylize_stream,
+)
+from vidstyle.backends import tensorrt
+from vidstyle.build import build_engine
+from vidstyle.cli import vidstyle
+from vidstyle.enginefile import EngineFile, card_path_of, write_engine
+from vidstyle.errors import BadModel, EngineMismatch
+from vidstyle.frame import FrameForm
+from vidstyle.gallery import load_style, shared_network
+from vidstyle.graph import onnx_from_network
+from vidstyle.options import BuildOptions, Pixels
+from vidstyle.video.source import VideoSource
+
+pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+cuda = pytest.importorskip("vidstyle.backends.tensorrt.cuda", reason="cuda-python is not installed")
+
+GPU = cuda.CudaGpu("NVIDIA GeForce RTX 4090", "8.9", 0, 24 << 30, "13.0")
+ON_CPU = BackendOptions(backend="onnxruntime", precision="fp32")
+LOSSLESS = EncodeOptions(codec="ffv1")
+SIZE = (48, 64)
+
+
+@dataclass
+class Machine:
+    """The GPU that is not there."""
+
+    devices: list[HostDevice]
+    loaded: list[tuple[EngineFile, bytes]]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    found = Machine([], [])
+
+    def open_gpu(number: int) -> HostDevice:
+        found.devices.append(HostDevice())
+        return found.devices[-1]
+
+    def load(engine: EngineFile, plan: bytes, library: Any, gpu: Any) -> HostEngine:
+        found.loaded.append((engine, plan))
+        card = engine.card
+        graph = onnx_from_network(shared_network(card.network), card.form(), dynamic=card.dynamic)
+        return HostEngine(found.devices[-1], graph.SerializeToString())
+
+    monkeypatch.setattr(tensorrt, "_gpu", lambda number: (GPU, ""))
+    monkeypatch.setattr("vidstyle.backends.tensorrt.cuda.open_gpu", open_gpu)
+    monkeypatch.setattr("vidstyle.backends.tensorrt.loaded.LoadedEngine", load)
+    monkeypatch.setattr(build, "current_gpu", lambda number=None: GPU)
+    monkeypatch.setattr(build, "_in_use", contextlib.nullcontext)
+    return found
+
+
+def engine_of(folder: Path, *names: str, **options: Any) -> Path:
+    styles = [load_style(name) for name in names or ("great_wave", "the_scream")]
+    wishes = BuildOptions(**{"size": SIZE, "targets": ("ada",), "precision": "fp32", **options})
+    return build_engine(styles, folder / "x.engine", wishes).engine.path
+
+
+def clip(folder: Path, size: tuple[int, int] = SIZE, **more: Any) -> Path:
+    pictures = [photo(name, size) for name in ("china", "coffee", "flower", "rocket")]
+    return make_video(folder / "in.mp4", size=size, frames=4, pictures=pictures, options={"crf": "4"}, **more)
+
+
+def painted(source: Path, output: Path, style: Any, **more: Any) -> list[np.ndarray]:
+    render(source, output, style=style, **{"encode": LOSSLESS, **more})
+    return read_rgb(output)
+
+
+@pytest.mark.parametrize("pixels", ["i420", "nv12", "rgb"])
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_a_video_is_painted_as_by_the_style_itself(
+    tmp_path: Path, machine: Machine, pixels: Pixels, dynamic: bool
+) -> None:
+    sizes = {"smallest": (16, 16), "largest": (64, 128)} if dynamic else {}
+    engine = engine_of(tmp_path, pixels=pixels, **sizes)
+    source = clip(tmp_path, (50, 70) if dynamic else SIZE)
+    encode = EncodeOptions(codec="ffv1", pixel_format="yuv444p" if pixels == "rgb" else "yuv420p")
+    found = painted(source, tmp_path / "engine.mkv", engine, encode=encode)
+    expected = painted(source, tmp_path / "style.mkv", "great_wave", backend=ON_CPU, encode=encode)
+    assert len(found) == 4
+    assert min(map(psnr, found, expected)) > 45
+    assert read_contents(tmp_path / "engine.mkv").pts == read_contents(source).pts
+    ((file, plan),) = machine.loaded
+    assert plan == file.read_plan() == engine.read_bytes()
+    assert all(device.closed for device in machine.devices)
+
+
+def test_every_style_of_an_engine_is_played_and_blended(tmp_path: Path, machine: Machine) -> None:
+    engine, source = engine_of(tmp_path), clip(tmp_path)
+    for number, (asked, same) in enumerate(
+        (
+            (f"{engine}#the_scream", "the_scream"),
+            (f"{engine}#great_wave:0.5,{engine}#the_scream:0.5", "great_wave:0.5,the_scream:0.5"),
+            (
+                Timeline([(0, load_style(engine)), (0.12, load_style(f"{engine}#the_scream"))]),
+                Timeline([(0, load_style("great_wave")), (0.12, load_style("the_scream"))]),
+            ),
+        )
+    ):
+        found = painted(source, tmp_path / f"{number}-engine.mkv", asked)
+        expected = painted(source, tmp_path / f"{number}-style.mkv", same, backend=ON_CPU)
+        assert min(map(psnr, found, expected)) > 45
+
+
+def test_a_larger_video_is_painted_at_the_size_of_the_engine(tmp_path: Path, machine: Machine) -> None:
+    engine, source = engine_of(tmp_path), clip(tmp_path, (96, 128))
+    with pytest.raises(EngineMismatch, match="takes frames of 64x48, and these are 128x96; .* `--work-size 48`"):
+        painted(source, tmp_path / "out.mkv", engine)
+    assert not (tmp_path / "out.mkv").exists()
+    look = LookOptions(work_size=48)
+    found = painted(source, tmp_path / "out.mkv", engine, look=look)
+    expected = painted(source, tmp_path / "style.mkv", "great_wave", look=look, backend=ON_CPU)
+    assert found[0].shape == (96, 128, 3)
+    assert min(map(psnr, found, expected)) > 45
+
+
+def test_colors_of_the_video_are_brought_to_those_of_the_engine(tmp_path: Path, machine: Machine) -> None:
+    engine = engine_of(tmp_path, matrix="bt709", full_range=True)
+    source = clip(tmp_path, color={"colorspace": 6, "color_range": 1})
+    found = painted(source, tmp_path / "engine.mkv", engine)
+    frames: list[Frame] = []
+    with (
+        VideoSource(source, matrix="bt709", full_range=True) as video,
+        Stylizer("great_wave", backend=ON_CPU) as stylizer,
+    ):
+        stylize_stream(stylizer, video.frames(), frames.append)
+    expected = [rgb_from_planes(frame.planes, frame.form) for frame in frames]
+    assert min(map(psnr, found, expected)) > 32  # a player interpolates the chroma
+
+
+def test_a_still_is_painted(tmp_path: Path, machine: Machine) -> None:
+    rgb = picture(SIZE, 0, smooth=True)
+    with Stylizer(engine_of(tmp_path, pixels="rgb")) as engine, Stylizer("great_wave", backend=ON_CPU) as style:
+        assert psnr(engine(rgb), style(rgb)) > 50
+
+
+def test_the_command_paints_and_says_with_what(tmp_path: Path, machine: Machine) -> None:
+    engine, source = engine_of(tmp_path), clip(tmp_path)
+    output = tmp_path / "out.mp4"
+    done = CliRunner().invoke(vidstyle, ["render", str(source), str(output), "--style", f"{engine}#the_scream"])
+    assert done.exit_code == 0, done.output
+    assert "ONNX Runtime in host memory, frames in flight: 3, as CUDA graphs" in " ".join(done.output.split())
+    assert len(read_rgb(output)) == 4
+
+
+@pytest.mark.parametrize("why", ["another size", "another version", "another GPU", "a damaged plan"])
+def test_rebuild_mends_what_does_not_fit(tmp_path: Path, machine: Machine, why: str) -> None:
+    path = engine_of(tmp_path, targets=("turing" if why == "another GPU" else "ada",))
+    source = clip(tmp_path, (64, 96) if why == "another size" else SIZE)
+    engine = EngineFile.open(path)
+    if why == "another version":
+        write_engine(path, engine.read_plan(), replace(engine.card, library_version="1.0"))
+    elif why == "a damaged plan":
+        path.write_bytes(b"damaged")
+    before = path.read_bytes(), card_path_of(path).read_bytes()
+    command = ["render", str(source), str(tmp_path / "out.mkv"), "--style", str(path), "--codec", "ffv1"]
+    refused = CliRunner().invoke(vidstyle, command)
+    assert refused.exit_code == 1
+    assert "`--rebuild`" in " ".join(refused.stderr.split())
+    assert (path.read_bytes(), card_path_of(path).read_bytes()) == before and not machine.loaded
+    assert not (tmp_path / "out.mkv").exists()
+
+    done = CliRunner().invoke(vidstyle, [*command, "--rebuild"])
+    assert done.exit_code == 0, done.output
+    ((_, plan),) = machine.loaded
+    assert plan == path.read_bytes()
+    assert (plan, card_path_of(path).read_bytes()) != before
+    expected = painted(source, tmp_path / "style.mkv", "great_wave", backend=ON_CPU)
+    assert min(map(psnr, read_rgb(tmp_path / "out.mkv"), expected)) > 45
+    assert CliRunner().invoke(vidstyle, [*command, "--overwrite"]).exit_code == 0  # from now on it fits
+
+
+def test_frames_of_another_form_are_refused_where_they_come_from_a_caller(tmp_path: Path, machine: Machine) -> None:
+    with Stylizer(engine_of(tmp_path)) as stylizer:
+        with pytest.raises(EngineMismatch, match="takes i420 frames, and these are rgb; .*--pixels rgb"):
+            stylizer(picture(SIZE, 0))
+        form = FrameForm(height=48, width=64, pixels="i420", matrix="bt709")
+        with pytest.raises(EngineMismatch, match="takes colors as bt601 of limited range, and these are bt709"):
+            stylizer.open(form)
+    assert not machine.loaded
+
+
+def test_an_engine_whose_card_is_gone_is_refused(tmp_path: Path, machine: Machine) -> None:
+    engine = engine_of(tmp_path)
+    engine.with_name("x.engine.json").unlink()
+    with pytest.raises(BadModel, match="stands alone"):
+        painted(clip(tmp_path), tmp_path / "out.mkv", engine)
