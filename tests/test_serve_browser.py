@@ -37,7 +37,9 @@ PAINTING = repository() / "vidstyle" / "gallery" / "fast" / "wheat_field.jpg"
 WIDTH, HEIGHT, FRAMES = 320, 180, 45
 SMALL = (64, 36)
 """Pictures are compared at this width and height."""
-ADAPT_STEPS = 3
+ADAPT_STEPS = 1
+JOB_SECONDS = 300.0
+"""Jobs yield to everything else on the machine: on a busy one they take their time."""
 
 # Pictures of the stage as they are shown, each as the bytes of R, G, B.
 GRAB = f"""((video, count) => new Promise((resolve) => {{
@@ -118,7 +120,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
         assert process.poll() is None, log.read_text()
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(60)
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:
         process.kill()
@@ -164,6 +166,16 @@ def visitor_of(page: Page) -> str:
     """The id that the server gave to the page's connection, which the page asks about each second."""
     page.wait("/≥ \\d+ ms/.test(document.getElementById('delay').textContent)")
     return next(found.rpartition("/")[2] for found in reversed(page.requests) if "/api/visitors/" in found)
+
+
+def wait_for_job(page: Page, selector: str) -> None:
+    """Wait until the job is done; one that has failed is told at once, with what it says."""
+    state = page.wait(
+        f"(() => {{ const e = document.querySelector('{selector}'); return "
+        "e && !/queued|running/.test(e.dataset.state) && e.dataset.state + ': ' + e.innerText; })()",
+        JOB_SECONDS,
+    )
+    assert state.startswith("done: "), state
 
 
 def status_of(page: Page, path: str) -> int:
@@ -262,7 +274,7 @@ def test_dropped_painting_becomes_a_style_that_can_be_used_named_and_downloaded(
     page.click(f'[data-style="{name}"] .choose')
     page.wait("document.querySelector('#blend .title').textContent === 'Wheat field'")
     page.click("#stop")  # a stream that is painted leaves little of two cores for learning
-    page.wait("document.querySelector('.job[data-state=done]')", 90)
+    wait_for_job(page, ".job")
     assert page.run("document.querySelector('.job .curve path:last-child').getAttribute('d')").startswith("M")
     page.wait("document.querySelector('.job img.preview').naturalWidth > 0")
     page.wait("document.getElementById('look-problem').hidden && document.getElementById('gallery-problem').hidden")
@@ -296,7 +308,7 @@ def test_dropped_video_is_painted_while_the_page_is_loaded_anew(page: Page, brow
     job = page.wait("document.querySelector('.job[data-kind=render]')?.dataset.job")
     page.reload()
     page.wait(f"document.querySelector('[data-job=\"{job}\"]')")
-    page.wait(f"document.querySelector('[data-job=\"{job}\"][data-state=done]')", 90)
+    wait_for_job(page, f'[data-job="{job}"]')
     page.click(f'[data-job="{job}"] a.button')
     path = downloaded(browser, "a film*.mp4")
     with av.open(str(path)) as container:

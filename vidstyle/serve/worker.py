@@ -270,4 +270,6 @@ def adapt_style(folder: Path, wishes: Wishes, say: Say) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    # All is said and written. PyTorch would take another second to take itself apart, which the visitor waits for.
+    os._exit(code)
