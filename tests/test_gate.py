@@ -223,10 +223,11 @@ def test_a_shipped_style_keeps_its_picture_in_half_precision(shape: Architecture
 @pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("pixels", ["rgb", "i420"])
-def test_every_shipped_style_keeps_its_picture_in_half_precision(shape: Architecture, pixels: Pixels) -> None:
+def test_every_shipped_style_keeps_every_picture_in_half_precision(shape: Architecture, pixels: Pixels) -> None:
     side = 4 if shape == FAST else 2
     form = FrameForm(height=18 * side, width=30 * side, pixels=pixels)
-    check_gallery(shape.name, form, list(shipped(shape.name)))
+    # Behind its first convolution a network is the same for both.
+    check_gallery(shape.name, form, list(shipped(shape.name))[:: 1 if pixels == "i420" else 4])
 
 
 def test_the_larger_numbers_of_a_speck_grow_with_the_root_of_the_pixels() -> None:
