@@ -10,6 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import repository
@@ -18,7 +19,9 @@ from pictures import painting, photo, save
 from vidstyle.backends.tensorrt.fit import command
 from vidstyle.cli import vidstyle
 from vidstyle.enginefile import EngineFile
-from vidstyle.gallery import load_style, style_names
+from vidstyle.gallery import load_style, shared_network, style_names
+from vidstyle.networks import Network
+from vidstyle.style import Style
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
@@ -140,6 +143,20 @@ def test_colors_are_as_asked_for(here: Path) -> None:
     run("starry_night", *SMALL, "--matrix", "bt709", "--full-range", "--precision", "fp32")
     engine = card(here / "starry_night.engine").card
     assert (engine.matrix, engine.full_range) == ("bt709", True)
+
+
+def test_what_fp16_cannot_hold_is_not_built_in_it(here: Path) -> None:
+    shared, style = shared_network("fast"), load_style("starry_night")
+    weights = {name: w * np.float32(100 if name.endswith(".weight") else 1) for name, w in shared.weights.items()}
+    network = Network(shared.architecture, weights, shared.start)
+    Style("loud", style.vector, "fast", network.digest, network).save(here / "loud.safetensors")
+    result = run("loud.safetensors", *SMALL)
+    assert result.exit_code == 1
+    assert "style 'loud' overflows in FP16" in result.stderr
+    assert "--precision fp32" in result.stderr
+    assert names(here) == ["loud.safetensors"]
+    assert run("loud.safetensors", *SMALL, "--precision", "fp32").exit_code == 0
+    assert card(here / "loud.engine").card.weights == "loud.safetensors"
 
 
 def test_an_engine_that_exists_is_kept_unless_asked(here: Path) -> None:

@@ -213,3 +213,15 @@ def test_an_engine_whose_card_is_gone_is_refused(tmp_path: Path, machine: Machin
     engine.with_name("x.engine.json").unlink()
     with pytest.raises(BadModel, match="stands alone"):
         painted(clip(tmp_path), tmp_path / "out.mkv", engine)
+
+
+def test_a_live_picture_is_painted_by_an_engine(tmp_path: Path, machine: Machine) -> None:
+    engine, source = engine_of(tmp_path), clip(tmp_path)
+    words = ["--source", str(source), "--style", str(engine), "--no-window", "--record", str(tmp_path / "out.mp4")]
+    done = CliRunner().invoke(vidstyle, ["webcam", *words])
+    assert done.exit_code == 0, done.output
+    assert read_rgb(tmp_path / "out.mp4")
+    assert len(machine.loaded) == 1 and machine.devices[0].closed
+    refused = CliRunner().invoke(vidstyle, ["webcam", *words[:-1], str(tmp_path / "x.mp4"), "--target-fps", "30"])
+    assert refused.exit_code == 2
+    assert "was built for 64x48 alone" in " ".join(refused.stderr.split())
