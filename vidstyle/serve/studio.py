@@ -102,12 +102,8 @@ class Studio:
     def _run(self) -> None:
         try:
             while not self._stopping:
-                if len(self._under_way) < self._most:
-                    turn = self._next()
-                    if turn is not None:
-                        self._start(*turn)
-                        if len(self._under_way) < self._most:
-                            continue
+                if len(self._under_way) < self._most and self._begin() and len(self._under_way) < self._most:
+                    continue
                 if self._under_way:
                     self._finish()
             while self._under_way:
@@ -120,26 +116,42 @@ class Studio:
             self._painting.clear()
             self._finished.set()
 
+    # What waits for pictures holds none, and no canvas: of who leaves meanwhile nothing must stay.
+
+    def _begin(self) -> bool:
+        """Start on the next picture; False where there is none."""
+        turn = self._next()
+        if turn is not None:
+            self._start(*turn)
+        return turn is not None
+
     def _next(self) -> tuple[Canvas, Waiting] | None:
         """The picture whose turn it is. With one under way it is waited for only until that should be ready."""
         until = monotonic() + self._patience() if self._under_way else None
         while not self._stopping:
             self._came.clear()
-            with self._lock:
-                canvases = list(self._canvases)
-            if len(self._painting) > len(canvases):
-                self._forget(canvases)
-            for canvas in canvases:
-                waiting = canvas.take()
-                if waiting is not None:
-                    with self._lock:
-                        if canvas in self._canvases:  # to the end of the row
-                            self._canvases.remove(canvas)
-                            self._canvases.append(canvas)
-                    return canvas, waiting
+            turn = self._waiting()
+            if turn is not None:
+                return turn
             left = None if until is None else until - monotonic()
             if (left is not None and left <= 0) or not self._came.wait(left):
                 return None
+        return None
+
+    def _waiting(self) -> tuple[Canvas, Waiting] | None:
+        """The picture whose turn it is, if there is one; its canvas goes to the end of the row."""
+        with self._lock:
+            canvases = list(self._canvases)
+        if len(self._painting) > len(canvases):
+            self._forget(canvases)
+        for canvas in canvases:
+            waiting = canvas.take()
+            if waiting is not None:
+                with self._lock:
+                    if canvas in self._canvases:
+                        self._canvases.remove(canvas)
+                        self._canvases.append(canvas)
+                return canvas, waiting
         return None
 
     def _patience(self) -> float:
