@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from vidstyle.cli.params import Size
+from vidstyle.cli.params import FullSize
 from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.options import (
     BuildOptions,
@@ -32,10 +32,10 @@ PAINTINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 @click.argument("styles", metavar="STYLE|NETWORK|PAINTING...", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Engine to write.  [default: STYLE.engine here]")
 @click.option("--profile", metavar="NAME|FILE", help="Take what is not given from a build profile, such as 1080p.")
-@click.option("--size", type=Size(), help="The one size of its frames.  [default: 1280x720]")
-@click.option("--min", "smallest", type=Size(), help="Take every size from this one ...")
-@click.option("--opt", "best", type=Size(), help="... tuned for this one ...  [default: 1280x720, or the last]")
-@click.option("--max", "largest", type=Size(), help="... up to this one.")
+@click.option("--size", type=FullSize(), help="The one size of its frames.  [default: 1280x720]")
+@click.option("--min", "smallest", type=FullSize(), help="Take every size from this one ...")
+@click.option("--opt", "best", type=FullSize(), help="... tuned for this one ...  [default: 1280x720, or the last]")
+@click.option("--max", "largest", type=FullSize(), help="... up to this one.")
 @click.option(
     "--pixels",
     type=click.Choice(get_args(Pixels)),
@@ -68,10 +68,10 @@ def build_engine(
     styles: tuple[str, ...],
     output: Path | None,
     profile: str | None,
-    size: tuple[int, int | None] | None,
-    smallest: tuple[int, int | None] | None,
-    best: tuple[int, int | None] | None,
-    largest: tuple[int, int | None] | None,
+    size: tuple[int, int] | None,
+    smallest: tuple[int, int] | None,
+    best: tuple[int, int] | None,
+    largest: tuple[int, int] | None,
     pixels: Pixels | None,
     matrix: Matrix | None,
     full_range: bool | None,
@@ -98,9 +98,9 @@ def build_engine(
     if size is not None and (smallest, best, largest) != (None, None, None):
         raise click.UsageError("--size is for an engine of one size, --min, --opt and --max for one of many; choose")
     wishes = {
-        "size": _exact("--size", size) or _exact("--opt", best),
-        "smallest": _exact("--min", smallest),
-        "largest": _exact("--max", largest),
+        "size": size or best,
+        "smallest": smallest,
+        "largest": largest,
         "pixels": pixels,
         "matrix": matrix,
         "full_range": full_range,
@@ -138,15 +138,6 @@ def _options(profile: str | None, wishes: dict[str, Any]) -> BuildOptions:
     if any(field in wishes for field in SIZE_FIELDS):
         fields = {field: value for field, value in fields.items() if field not in SIZE_FIELDS}
     return options_from(fields | wishes)
-
-
-def _exact(option: str, size: tuple[int, int | None] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    height, width = size
-    if width is None:
-        raise click.UsageError(f"{option} {height} lacks the width; write WIDTHxHEIGHT, like 1280x720")
-    return height, width
 
 
 def _is_painting(word: str) -> bool:

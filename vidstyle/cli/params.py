@@ -30,6 +30,18 @@ class Size(click.ParamType[tuple[int, int | None]]):
         return int(height), int(width) if width else None
 
 
+class FullSize(click.ParamType[tuple[int, int]]):
+    """``1280x720`` as ``(720, 1280)``, where both sides are needed."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        height, width = Size().convert(value, param, ctx)
+        if width is None:
+            self.fail(f"{value!r} lacks the width; write WIDTHxHEIGHT, like 1280x720", param, ctx)
+        return height, width
+
+
 class Seconds(click.ParamType[float]):
     """``90``, ``1:30`` or ``0:01:30.5`` in seconds."""
 

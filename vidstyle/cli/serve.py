@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidstyle.cli.params import Size, backend_from, backend_options
+from vidstyle.cli.params import FullSize, backend_from, backend_options
 from vidstyle.options import BackendName, Precision
 
 if TYPE_CHECKING:
@@ -18,20 +18,6 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 10.0
 """How long closing everything may take."""
-
-
-class _FullSize(Size):
-    """A size that has both sides."""
-
-    name = "WxH"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int | None]:
-        height, width = super().convert(value, param, ctx)
-        if width is None:
-            self.fail(f"{value!r} says no width; write WIDTHxHEIGHT, like 640x360", param, ctx)
-        return height, width
 
 
 @click.command()
@@ -60,7 +46,7 @@ class _FullSize(Size):
     "file played over and over, or a URL.",
 )
 @click.option("--visitors", type=click.IntRange(1, 64), default=4, show_default=True, help="Visitors painted at once.")
-@click.option("--size", type=_FullSize(), default="640x360", show_default=True, help="Scale live pictures down to fit.")
+@click.option("--size", type=FullSize(), default="640x360", show_default=True, help="Scale live pictures down to fit.")
 @click.option(
     "--upload-limit",
     type=click.IntRange(1, 1 << 14),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from vidstyle.cli.params import (
+    FullSize,
     Seconds,
-    Size,
     SmoothCommand,
     backend_from,
     backend_options,
@@ -38,18 +38,6 @@ Keys:
 """
 
 
-class _FullSize(Size):
-    """A size that has both sides."""
-
-    name = "WxH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int | None]:
-        height, width = super().convert(value, param, ctx)
-        if width is None:
-            self.fail(f"{value!r} says no width; write WIDTHxHEIGHT, like 1280x720", param, ctx)
-        return height, width
-
-
 @click.command(cls=SmoothCommand, epilog=_KEYS)
 @style_option
 @click.option(
@@ -59,7 +47,7 @@ class _FullSize(Size):
     help="Camera (number, name or device), `screen`, `testsrc`, a video file played in real time, or a URL (RTSP, "
     "HTTP, RTMP, SRT, UDP).",
 )
-@click.option("--size", type=_FullSize(), help="Size to ask the camera for.  [default: the camera's own]")
+@click.option("--size", type=FullSize(), help="Size to ask the camera for.  [default: the camera's own]")
 @click.option("--fps", type=click.FloatRange(1, 240), help="Frames a second to ask the camera for.")
 @click.option("--loop", is_flag=True, help="Play a file again when it ends.")
 @look_options
