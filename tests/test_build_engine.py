@@ -169,6 +169,7 @@ def test_an_engine_that_exists_is_kept_unless_asked(here: Path) -> None:
     ("arguments", "sentence"),
     [
         (["starry_nigt"], "there is no style called 'starry_nigt'; did you mean 'starry_night'?"),
+        (["starry_night.jpg"], "Error: there is no file starry_night.jpg"),
         (["starry_night", "--size", "720"], "'720' lacks the width"),
         (["starry_night", "--size", "96x64", "--max", "96x64"], "--size is for an engine of one size"),
         (["starry_night", "--min", "96x64"], "needs both its smallest and its largest size"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from vidstyle.cli.params import FullSize
-from vidstyle.errors import BadOption, MissingDependency
+from vidstyle.errors import BadOption, ImageError, MissingDependency
 from vidstyle.options import (
     BuildOptions,
     EngineLibrary,
@@ -159,6 +159,8 @@ def _named(word: str) -> list[Style]:
 
 def _kept(painting: Path, output: Path, overwrite: bool) -> Path:
     """Where the style of ``painting`` goes."""
+    if not painting.is_file():
+        raise ImageError(f"there is no file {painting}")
     path = output.with_name(f"{painting.stem}.safetensors")
     if path.exists() and not overwrite:
         raise BadOption(
