@@ -384,8 +384,9 @@ def mjpeg_server_at(port: int) -> Server:
 
 
 @pytest.mark.slow
-def test_source_killed_twenty_times_comes_back_each_time() -> None:
+def test_source_killed_twenty_times_comes_back_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """An RTSP camera; test_webcam.py does it to the whole command with an HTTP one."""
+    monkeypatch.setattr("vidstyle.video.capture._BACK_OFF", 0.05)
     with rtsp_server() as server, reading(f"rtsp://127.0.0.1:{server.port}/cam") as reader:
         states = []
         for kills in range(21):

@@ -25,7 +25,7 @@ from vidstyle.live.outputs import free_name
 from vidstyle.live.report import LiveReport
 from vidstyle.live.source import OnSound
 from vidstyle.options import LookOptions
-from vidstyle.stylize import Stylizer
+from vidstyle.stylize import Job, Stylizer
 from vidstyle.video.sound import Sound, SoundForm
 
 MICROSECOND = Fraction(1, 1_000_000)
@@ -216,6 +216,58 @@ def test_style_and_strength_change_while_it_runs(
     )
     bare = camera.frames[-1]
     assert np.array_equal(bare.planes[0], source.sent[bare.pts][0]), "without strength it is the source"
+
+
+class Looks:
+    """A screen that nobody sees: it counts how often the keys are looked at for each picture shown."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.window = self
+        self.is_open = True
+        self.looks = [0]
+
+    def keys(self) -> list[str]:
+        self.looks[-1] += 1
+        return []
+
+    def show(self, *_: object) -> list[str]:
+        self.looks.append(0)
+        return []
+
+    def wants_figures(self, now: float) -> bool:
+        return False
+
+    def say(self, message: str, now: float) -> None:
+        pass
+
+    def __enter__(self) -> Looks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("fps", [30, 4])
+def test_keys_are_looked_at_while_a_slow_network_paints(fps: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or of two that are pressed meanwhile one would be lost, and the other one late."""
+    submit, screen = Stylizer.submit, Looks()
+
+    def slow(self: Stylizer, job: Job) -> Callable[[], Planes]:
+        ready_at, result = time.monotonic() + 0.5, submit(self, job)
+
+        def wait() -> Planes:
+            time.sleep(max(0.0, ready_at - time.monotonic()))
+            return result()
+
+        return wait
+
+    monkeypatch.setattr(Stylizer, "submit", slow)
+    monkeypatch.setattr("vidstyle.live.live.Screen", lambda *_, **__: screen)
+    monkeypatch.setattr("vidstyle.live.live.check_display", lambda: None)
+    live = Live(lambda on_sound: Moving(fps=fps, seconds=3), STYLES)
+    live.run()
+    assert len(screen.looks) > 4
+    assert np.mean(screen.looks[2:]) > 2
 
 
 def test_pause_sends_a_still_picture_with_new_times() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from vidstyle.stylize import Job
 OnShown = Callable[[int, float], None]
 
 _WAIT_SECONDS = 0.02
-"""How long a frame is waited for before the keys are looked at."""
+"""How long a frame, or a slow network, is waited for before the keys are looked at."""
 _STILL_SECONDS = 0.25
 """How often a picture that stands still is drawn again, for the sake of the figures."""
 _LOST_SECONDS = 0.1
@@ -91,6 +91,9 @@ class Loop:
                         return
                     self._hold(frame)
             if painter.under_way:
+                while painter.patience() > 2 * _WAIT_SECONDS:
+                    sleep(_WAIT_SECONDS)
+                    self._look_at_keys()
                 self._show(painter.finish())
                 shown = 1
             self._keep_pace(shown)
@@ -120,9 +123,16 @@ class Loop:
 
     def _taken(self) -> Frame | None:
         """The newest frame. With one under way it is waited for only until that should be ready."""
-        alone = self._painter.under_way == 0
+        painter, latest = self._painter, self._latest
+        alone = painter.under_way == 0
         asked = monotonic()
-        frame = self._latest.take(_WAIT_SECONDS if alone else self._painter.patience())
+        if alone:
+            frame = latest.take(_WAIT_SECONDS)
+        else:
+            frame = latest.take(min(painter.patience(), 2 * _WAIT_SECONDS))
+            while frame is None and painter.patience() > 0 and not latest.over:
+                self._look_at_keys()
+                frame = latest.take(min(painter.patience(), _WAIT_SECONDS))
         now = monotonic()
         if alone:
             self._idle += now - asked
@@ -160,7 +170,12 @@ class Loop:
                 self._sent_at = now
         if changed or now - self._drawn_at >= _STILL_SECONDS:
             self._draw()
-        elif self._screen is not None:
+        else:
+            self._look_at_keys()
+
+    def _look_at_keys(self) -> None:
+        """Of two keys that are pressed between two looks OpenCV tells the second one only."""
+        if self._screen is not None:
             self._obey(self._screen.keys())
 
     def _draw(self) -> None:
