@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -243,6 +244,7 @@ async def _serve(
             starting.cancel()
         try:
             await starting
+            gc.freeze()  # what is there now stays: it need not be looked at whenever a visitor leaves
             if on_start is not None:
                 on_start(server)
             await stop.wait()

@@ -15,6 +15,7 @@ from aiohttp import web
 from vidstyle.serve.answers import Handler, answering, json_object
 from vidstyle.serve.jobs import Jobs
 from vidstyle.serve.look import Look, first_look
+from vidstyle.serve.memory import give_back
 from vidstyle.serve.offer import MOST_BYTES, checked_offer
 from vidstyle.serve.options import ServeOptions
 from vidstyle.serve.refused import Refused
@@ -116,6 +117,7 @@ class Visitors:
         if self.source is not None:
             self.source.remove(visitor.canvas)
         await visitor.close()
+        await asyncio.get_running_loop().run_in_executor(None, give_back)
 
     async def close(self) -> None:
         """Have all go."""
