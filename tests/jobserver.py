@@ -18,6 +18,8 @@ from vidstyle.serve import jobs_api, styles_api
 from vidstyle.serve.jobs import Bounds, Jobs
 from vidstyle.serve.wishes import Effort
 
+JOB_SECONDS = 240.0
+"""The longest wait for a job: it yields to all else on the machine, and on a busy one takes its time."""
 TINY = Effort(steps=8, batch=1, size=32, style_size=32, publish_every=4, preview_width=64)
 LONG = Effort(steps=1000, batch=1, size=32, style_size=32, publish_every=2, preview_width=64)
 
@@ -59,7 +61,7 @@ class Served:
             form.add_field(key, value)
         return await self.json("POST", f"/api/jobs/{kind}", expected, data=form)
 
-    async def until(self, id: str, *states: str, seconds: float = 120) -> Any:
+    async def until(self, id: str, *states: str, seconds: float = JOB_SECONDS) -> Any:
         """The job once it is in one of ``states``."""
         end = time.monotonic() + seconds
         while True:
@@ -96,7 +98,8 @@ def serve(
         server = TestServer(app)
         try:
             async with TestClient(server, cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
-                await body(Served(jobs, client, server))
+                async with asyncio.timeout(2 * JOB_SECONDS):
+                    await body(Served(jobs, client, server))
         finally:
             await jobs.close()
 

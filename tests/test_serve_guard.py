@@ -204,7 +204,7 @@ def test_what_is_no_http_is_answered_in_json_and_fills_no_log(data: bytes, caplo
         listener = await loop.create_server(lambda: Protocol(server, loop=loop, **server._kwargs), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
         writer.write(data + b"\r\n\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             answer = await reader.read()
         writer.close()
         listener.close()

@@ -190,7 +190,7 @@ def test_a_job_that_is_cancelled_ends_at_once_and_the_next_one_begins(tmp_path: 
         began = time.monotonic()
         assert (await served.json("DELETE", f"/api/jobs/{one['id']}"))["state"] == "cancelled"
         await served.until(two["id"], "running")
-        assert time.monotonic() - began < 2 and not alive(pid)
+        assert time.monotonic() - began < 30 and not alive(pid)  # all its steps take minutes
         assert files_in(tmp_path / "jobs" / one["id"]) == {STATE}
         assert [style.job for style in served.jobs.own_styles().values()] == [two["id"]]
         # A style that is deleted takes its running job along.
