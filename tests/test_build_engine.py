@@ -169,7 +169,6 @@ def test_an_engine_that_exists_is_kept_unless_asked(here: Path) -> None:
     ("arguments", "sentence"),
     [
         (["starry_nigt"], "there is no style called 'starry_nigt'; did you mean 'starry_night'?"),
-        (["starry_night.jpg"], "Error: there is no file starry_night.jpg"),
         (["starry_night", "--size", "720"], "'720' lacks the width"),
         (["starry_night", "--size", "96x64", "--max", "96x64"], "--size is for an engine of one size"),
         (["starry_night", "--min", "96x64"], "needs both its smallest and its largest size"),
@@ -211,6 +210,12 @@ def test_an_engine_file_that_is_damaged_is_a_sentence(here: Path) -> None:
     result = run("old.engine", "-o", "new.engine")
     assert result.exit_code == 1
     assert "stands alone" in result.stderr
+
+
+def test_a_painting_that_is_not_there_is_told_before_anything_begins(here: Path) -> None:
+    result = run("nothere.jpg")
+    assert (result.exit_code, result.stderr) == (1, "Error: there is no file nothere.jpg\n")
+    assert names(here) == []
 
 
 @pytest.fixture
