@@ -126,6 +126,18 @@ def test_a_slow_pan_is_motion_not_rest() -> None:
     assert np.average(flow[..., 0], weights=weight) == pytest.approx(0.3, abs=0.06)
 
 
+def test_light_that_moves_over_a_wall_does_not_take_the_strokes_along() -> None:
+    wall = 130 + grain(1, (180, 320), 3.0)
+    x = np.arange(320, dtype=np.float32)[None, :, None]
+    shades = [1 - 0.3 * np.exp(-(((x - 80 - 3 * i) / 40) ** 2)) for i in range(24)]
+    sources = [np.asarray(np.rint(np.repeat(wall * shade, 3, axis=2)), np.uint8) for shade in shades]
+    smoother = Smoother(form_of(sources[0]))
+    for source in sources:
+        motion = smoother.look((source,))
+    assert motion is not None
+    assert np.abs(motion.flow).mean() < 0.05  # the flow itself has 0.17: it follows the shade
+
+
 @pytest.mark.parametrize("pixels", LAYOUTS)
 def test_the_first_frame_and_that_after_a_cut_are_as_painted(pixels: Pixels) -> None:
     made = clip("cut", 12)
