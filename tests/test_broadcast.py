@@ -75,7 +75,7 @@ def test_what_is_written_in_real_time_plays_with_its_sound(tmp_path: Path, suffi
 
 
 def test_writing_never_waits_and_every_frame_is_accounted_for(tmp_path: Path) -> None:
-    form = FrameForm(height=1080, width=1920, pixels="i420")
+    form = FrameForm(height=540, width=960, pixels="i420")
     frames = [frame(CLOCK + index * 33_333, form=form) for index in range(4)]
     path = tmp_path / "out.mp4"
     took = []
@@ -373,7 +373,7 @@ def test_a_server_gets_picture_and_sound_in_step(scheme: str, sound: SoundForm |
     join(server)
     played = server.received[0]
     assert len(played.times) >= 60
-    assert abs(played.times[0]) < 0.1  # the key frame that it begins with has come over
+    assert abs(played.times[0]) < 0.8  # the key frame that it begins with has come over: there is one a second
     if state is not None:
         assert "cannot send to" in state  # the server hung up before the end
     flashes = played.flashes()
