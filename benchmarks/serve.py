@@ -50,7 +50,6 @@ PARTS = ("live", "adapting", "memory")
 RATE, FRAMES = 30, 300
 """Of the film; ten seconds, so that no number comes back while it is on its way."""
 WARM_UP_SECONDS = 5.0
-ADAPT_STEPS = 40
 FIRST_CONNECTS = 5
 """Not counted: what is loaded once is loaded then."""
 SETTLE_SECONDS = 3.0
@@ -125,11 +124,13 @@ def served(folder: Path) -> Iterator[tuple[str, int]]:
                 if process.poll() is not None:
                     raise SystemExit(f"vidstyle serve has ended:\n{(folder / 'serve.log').read_text()}") from None
             time.sleep(0.1)
+        else:
+            raise SystemExit("vidstyle serve lets nobody in")
         yield address, process.pid
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(20)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -218,15 +219,15 @@ def measure_adapting(browser: Browser, address: str, pid: int, options: argparse
     page.choose_file("#painting", PAINTING)
     page.wait("document.querySelector('.job[data-state=running] .words')?.textContent.includes('step')", 120)
     while_adapting = watch(page, pid, options.seconds)
-    job = page.run("document.querySelector('.job').dataset.job")
-    running = page.run("document.querySelector('.job').dataset.state") == "running"
-    page.run(f"fetch('api/jobs/{job}', {{method: 'DELETE'}}).then(() => true)")
+    job = page.run("fetch('api/jobs').then((answer) => answer.json())")[0]
+    page.run(f"fetch('api/jobs/{job['id']}', {{method: 'DELETE'}}).then(() => true)")
     page.close()
     return {
         "before": before,
         "while_adapting": while_adapting,
         "fps_kept": while_adapting["fps"] / before["fps"],
-        "ran_all_the_time": running,
+        "ran_all_the_time": job["state"] == "running",
+        "seconds_a_step": job["seconds"] / max(1, job["step"]),
     }
 
 

@@ -19,8 +19,9 @@ PAGES = {
     "README.md": ("benchmark",),
     "docs/performance.md": ("stage", "variant", "encoder", "memory"),
     "docs/gallery.md": ("adaptation",),
-    "docs/temporal.md": ("flicker", "smoothing cost"),
+    "docs/temporal.md": ("flicker", "flicker by clip", "smoothing variant", "smoothing cost"),
     "docs/live.md": ("live",),
+    "docs/serve.md": ("serve",),
     "docs/tensorrt.md": ("engine", "gpu"),
 }
 """Page: the tables in it."""
@@ -205,6 +206,52 @@ def flicker_table(facts: Facts) -> list[str]:
     ]
 
 
+def flicker_clip_table(facts: Facts) -> list[str]:
+    """The usual smoothing, clip by clip."""
+    temporal = facts.get("temporal", {})
+    if "flicker" not in temporal:
+        return []
+
+    def mean(part: str, clip: str, way: str, key: str) -> float:
+        found = [r[key] for r in temporal[part]["clips"] if (r["clip"], r["smooth"]) == (clip, way)]
+        return sum(found) / len(found)
+
+    def ratio(part: str, clip: str) -> float:
+        plain, calm = (
+            {r["style"]: r["warping_error"] for r in temporal[part]["clips"] if (r["clip"], r["smooth"]) == (clip, way)}
+            for way in ("none", "0.7")
+        )
+        return sum(calm[style] / plain[style] for style in plain) / len(plain)
+
+    tools = [part for part in ("flicker", "peer") if part in temporal]
+    rows = []
+    for clip in dict.fromkeys(r["clip"] for r in temporal["flicker"]["clips"]):
+        cells = [clip, *(f"{1e4 * mean('flicker', clip, way, 'warping_error'):.0f}" for way in ("source", "none"))]
+        for part in tools:
+            cells += [f"{ratio(part, clip):.2f}", f"{mean(part, clip, '0.7', 'sharpness'):.2f}"]
+        rows.append(cells)
+    heads = ["clip", "E_warp of the clip", "painted", "with `--smooth`", "sharpness"]
+    heads += ["peer's with `--smooth 0.7`", "sharpness"] if "peer" in tools else []
+    return [
+        *markdown(heads, rows),
+        "",
+        "E_warp in 1e-4 of the clip and of its painting, then parts of what it is unsmoothed.",
+    ]
+
+
+def smoothing_variant_table(facts: Facts) -> list[str]:
+    """What each of its steps does for the usual smoothing."""
+    found = facts.get("temporal", {}).get("variants")
+    if found is None:
+        return []
+    rows = []
+    for name, means in found["summary"].items():
+        if name != "none":
+            cells = [name, *(f"{means[key]:.2f}" for key in ("warping_error_ratio", "sharpness", "noise_gain_ratio"))]
+            rows.append([*cells, f"{means['half_still_ratio']:.2f}", f"{means['ghost']:.1f}"])
+    return markdown(["`--smooth` 0.7", "E_warp", "sharpness", "noise", "half-still", "ghost"], rows)
+
+
 def smoothing_cost_table(facts: Facts) -> list[str]:
     """Milliseconds a frame, and what is lost of a render's speed."""
     cost = facts.get("temporal", {}).get("cost")
@@ -288,6 +335,43 @@ def live_table(facts: Facts) -> list[str]:
 
 def minutes(runs: Facts) -> list[Any]:
     return list(runs.get("long", {}).get("minutes", []))
+
+
+def serve_table(facts: Facts) -> list[str]:
+    """How live the page of the server is, and what its visitors cost."""
+    runs = facts.get("serve", {}).get("serve", {})
+    if "live" not in runs:
+        return []
+    rows = []
+    for words, run in (
+        ("alone", runs["live"]),
+        ("while a painting is learned", runs.get("adapting", {}).get("while_adapting")),
+    ):
+        if run is not None:
+            seen = run["latency_ms"]
+            cells = [
+                words,
+                f"{run['fps']:.1f} of {run['camera_fps']:.1f}",
+                f"{seen['median']:.0f}",
+                f"{seen['p99']:.0f}",
+            ]
+            rows.append([*cells, f"{run['server_cores']:.2f}", f"{run['server_mib']:.0f}"])
+    heads = ["one visitor, 640x360 at 30 fps", "fps shown", "camera to shown, median ms", "p99"]
+    heads += ["cores of the server", "MiB"]
+    told = [f"{machine_line(facts['serve'], 'live')}, browser and server on the same machine."]
+    if "adapting" in runs:
+        run = runs["adapting"]
+        told.append(
+            f"While a painting is learned {100 * run['fps_kept']:.0f} % of the frames a second stay; a step takes "
+            f"{run['seconds_a_step']:.1f} s then."
+        )
+    if "memory" in runs:
+        run = runs["memory"]
+        told.append(
+            f"After {run['connects']} visits, one after the other, the server has {run['last_mib']:.0f} MiB in memory, "
+            f"{run['first_mib']:.0f} before ({100 * run['growth']:+.1f} %)."
+        )
+    return [*markdown(heads, rows), "", " ".join(told)]
 
 
 def engine_table(facts: Facts) -> list[str]:
@@ -389,8 +473,11 @@ TABLES = {
     "memory": memory_table,
     "adaptation": adaptation_table,
     "flicker": flicker_table,
+    "flicker by clip": flicker_clip_table,
+    "smoothing variant": smoothing_variant_table,
     "smoothing cost": smoothing_cost_table,
     "live": live_table,
+    "serve": serve_table,
     "engine": engine_table,
     "gpu": gpu_table,
 }
@@ -421,6 +508,8 @@ def read(path: Path) -> Facts:
     live = folder / "live.json"
     own = {"adaptation": adaptations, "live": json.loads(live.read_text()) if live.exists() else {}}
     engines = folder / "engines.json"
+    served = folder / "serve.json"
+    own["serve"] = json.loads(served.read_text()) if served.exists() else {}
     own["engines"] = json.loads(engines.read_text()) if engines.exists() else {}
     smoothing = folder / "temporal.json"
     own |= json.loads(smoothing.read_text()) if smoothing.exists() else {}
