@@ -94,8 +94,8 @@ class Smoother:
         strength = self.options.strength / USUAL
         self._kept = min(0.9, KEPT * strength)
         self._kept_still = max(self._kept, KEPT_STILL * min(1.0, strength))
-        # Beyond the usual strength more is trusted, too: tolerances grow in proportion.
-        self._severity = min(1.0, max(strength, 1e-6) ** -2)
+        # Beyond the usual strength more is trusted, too: tolerances grow with its square.
+        self._severity = min(1.0, max(strength, 1e-6) ** -4)
         divisor = max(1, round(min(form.size) / FLOW_ROWS))
         self._size = max(1, form.height // divisor), max(1, form.width // divisor)
         self._x = np.arange(self._size[1], dtype=np.float32)
