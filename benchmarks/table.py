@@ -19,7 +19,7 @@ PAGES = {
     "README.md": ("benchmark",),
     "docs/performance.md": ("stage", "variant", "encoder", "memory"),
     "docs/gallery.md": ("adaptation",),
-    "docs/temporal.md": ("flicker", "flicker by clip", "smoothing variant", "smoothing cost"),
+    "docs/temporal.md": ("flicker", "flicker by clip", "smoothing variant", "smoothing cost", "kernel"),
     "docs/live.md": ("live",),
     "docs/serve.md": ("serve",),
     "docs/tensorrt.md": ("engine", "gpu"),
@@ -271,6 +271,20 @@ def smoothing_cost_table(facts: Facts) -> list[str]:
     ]
 
 
+def kernel_table(facts: Facts) -> list[str]:
+    """The pass of smoothing alone, by instruction set and threads."""
+    found = facts.get("warp")
+    if not found:
+        return []
+    size, twin = found["size"], found["milliseconds"]["twin"]["median"]
+    rows = []
+    for name, took in found["milliseconds"].items():
+        times = "" if name == "twin" else f"{twin / took['median']:.0f}"
+        name = "NumPy and OpenCV" if name == "twin" else name
+        rows.append([name, f"{took['least']:.2f}", f"{took['median']:.2f}", times])
+    return markdown([f"the pass over the pixels, {size}", "ms, least", "median", "times as fast"], rows)
+
+
 def in_order(cases: Facts) -> list[Facts]:
     """By size; what is painted at the size of the clip first."""
     return sorted(cases.values(), key=lambda case: (case["height"], case["work_size"] is not None))
@@ -476,6 +490,7 @@ TABLES = {
     "flicker by clip": flicker_clip_table,
     "smoothing variant": smoothing_variant_table,
     "smoothing cost": smoothing_cost_table,
+    "kernel": kernel_table,
     "live": live_table,
     "serve": serve_table,
     "engine": engine_table,
@@ -513,6 +528,8 @@ def read(path: Path) -> Facts:
     own["engines"] = json.loads(engines.read_text()) if engines.exists() else {}
     smoothing = folder / "temporal.json"
     own |= json.loads(smoothing.read_text()) if smoothing.exists() else {}
+    kernel = folder / "warp.json"
+    own["warp"] = json.loads(kernel.read_text()) if kernel.exists() else {}
     return {**(json.loads(path.read_text()) if path.exists() else {}), **own}
 
 
