@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from media import make_video
 from numpy.typing import NDArray
 
-from vidstyle import ClipOptions, EncodeOptions, Frame, FrameForm, Stylizer, render
+from vidstyle import ClipOptions, EncodeOptions, Frame, FrameForm, LookOptions, Stylizer, ops, render
 from vidstyle.bench_temporal import Clip, TemporalOptions, ghost_of, made_clip, noisy_still
 from vidstyle.cli import vidstyle
 from vidstyle.cli.params import SmoothCommand, smooth_from, smooth_options
@@ -374,6 +374,23 @@ def test_frames_at_any_times_are_smoothed(tmp_path: Path) -> None:
     assert report.frames == 8
     with VideoSource(source) as a, VideoSource(tmp_path / "out.mkv") as b:
         assert [f.pts * f.time_base for f in a.frames()] == [f.pts * f.time_base for f in b.frames()]
+
+
+def test_what_is_smoothed_is_then_enlarged_and_mixed() -> None:
+    frames = [np.ascontiguousarray(frame) for frame in clip("pan").frames[:4]]
+    style, backend = "great_wave:0.6,the_scream:0.4", BackendOptions(precision="fp32", threads=1)
+    form, look = form_of(frames[0]), LookOptions(strength=0.6, work_size=64)
+    work = form.resized((64, 112))
+    smoother = Smoother(work)
+    with Stylizer(style, look=look, smooth=SmoothOptions(), backend=backend) as smooth:
+        shown = [smooth(frame) for frame in frames]
+    with Stylizer(style, backend=backend) as plain:
+        for frame, found in zip(frames, shown, strict=True):
+            small = ops.shrink((frame,), form, work.size)
+            calm = smoother.step(small, (plain(small[0]),))
+            expected = ops.mix((frame,), ops.enlarge(calm, small, (frame,), work, form), 0.6)[0]
+            assert cv2.absdiff(found, expected).mean() < 0.05
+    assert smoother.cuts == 0
 
 
 @pytest.mark.parametrize("by", ["norms", "both"])
