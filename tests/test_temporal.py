@@ -425,6 +425,21 @@ def test_render_smooths_on_request(tmp_path: Path) -> None:
     assert not np.array_equal(found[3], expected["plain"][3])
 
 
+def test_webcam_smooths_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, strengths, step = make_video(tmp_path / "in.mkv", size=(48, 64), frames=8), [], Smoother.step
+
+    def noted(smoother: Smoother, *planes: Planes) -> Planes:
+        strengths.append(smoother.options.strength)
+        return step(smoother, *planes)
+
+    monkeypatch.setattr(Smoother, "step", noted)
+    words = ["webcam", "--source", source, "--smooth", "0.5", "--no-window", "--record", tmp_path / "out.mkv"]
+    done = CliRunner().invoke(vidstyle, [str(word) for word in [*words, "--threads", 1]])
+    assert done.exit_code == 0, done.output
+    assert 1 <= len(strengths) <= 8 and set(strengths) == {0.5}
+    assert len(frames_in(tmp_path / "out.mkv")) >= 1
+
+
 @pytest.mark.parametrize(
     "words, strength",
     [
