@@ -27,7 +27,7 @@ CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 """The program, where it is installed."""
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 CALL_SECONDS = 60.0
 POLL_SECONDS = 0.1
 KEY_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
@@ -112,7 +112,13 @@ class Browser:
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` to its end, with a limit."""
-        return self._loop.run_until_complete(asyncio.wait_for(work, CALL_SECONDS))
+        task = self._loop.create_task(asyncio.wait_for(work, CALL_SECONDS))
+        try:
+            return self._loop.run_until_complete(task)
+        finally:
+            if not task.done():  # the test was stopped from outside; the next one shall find all in order
+                task.cancel()
+                self._loop.run_until_complete(asyncio.wait([task], timeout=CALL_SECONDS))
 
     def call(self, method: str, *, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         """What the protocol's ``method`` answers."""
@@ -160,20 +166,23 @@ class Browser:
 
     def close(self) -> None:
         """End Chromium and all that it started."""
-        with suppress(PageError, asyncio.TimeoutError, aiohttp.ClientError, ConnectionError):
-            self.call("Browser.close")
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(10)
-        self._kill()
+        try:
+            with suppress(PageError, TimeoutError, aiohttp.ClientError, ConnectionError):
+                self.call("Browser.close")
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+        finally:
+            self._kill()
 
     def _kill(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.process.wait(CALL_SECONDS)
         if hasattr(self, "_session"):
-            self.wait_for(self._socket.close())
-            self.wait_for(self._session.close())
-            self._loop.run_until_complete(asyncio.sleep(0.05))  # what is closed is told to be so by the next turns
+            with suppress(TimeoutError, aiohttp.ClientError, ConnectionError):
+                self.wait_for(self._socket.close())
+                self.wait_for(self._session.close())
+                self._loop.run_until_complete(asyncio.sleep(0.05))  # what is closed is told to be so by the next turns
         self._loop.close()
 
     def __enter__(self) -> Browser:

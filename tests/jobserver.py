@@ -18,7 +18,7 @@ from vidstyle.serve import jobs_api, styles_api
 from vidstyle.serve.jobs import Bounds, Jobs
 from vidstyle.serve.wishes import Effort
 
-JOB_SECONDS = 240.0
+JOB_SECONDS = 150.0
 """The longest wait for a job: it yields to all else on the machine, and on a busy one takes its time."""
 TINY = Effort(steps=8, batch=1, size=32, style_size=32, publish_every=4, preview_width=64)
 LONG = Effort(steps=1000, batch=1, size=32, style_size=32, publish_every=2, preview_width=64)
@@ -98,7 +98,7 @@ def serve(
         server = TestServer(app)
         try:
             async with TestClient(server, cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
-                async with asyncio.timeout(2 * JOB_SECONDS):
+                async with asyncio.timeout(1.4 * JOB_SECONDS):
                     await body(Served(jobs, client, server))
         finally:
             await jobs.close()

@@ -38,7 +38,7 @@ WIDTH, HEIGHT, FRAMES = 320, 180, 45
 SMALL = (64, 36)
 """Pictures are compared at this width and height."""
 ADAPT_STEPS = 1
-JOB_SECONDS = 300.0
+JOB_SECONDS = 180.0
 """Jobs yield to everything else on the machine: on a busy one they take their time."""
 
 # Pictures of the stage as they are shown, each as the bytes of R, G, B.
@@ -113,7 +113,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
     try:
         address = f"http://127.0.0.1:{port}/"
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while not is_open(address):
             assert process.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.1)
