@@ -325,9 +325,11 @@ def live_table(facts: Facts) -> list[str]:
     told = [f"{machine_line(live, 'plain')}. {runs['plain']['backend']}."]
     if "long" in runs:
         run = runs["long"]
+        later = run["minutes"][len(run["minutes"]) // 2 :]
         told.append(
             f"From the first of {len(run['minutes'])} minutes to the last the latency changed by "
-            f"{run['latency_growth_ms']:+.1f} ms and the memory by {run['memory_growth_mib']:+.1f} MiB."
+            f"{run['latency_growth_ms']:+.1f} ms and the memory by {run['memory_growth_mib']:+.1f} MiB, "
+            f"{later[-1]['memory_mib'] - later[0]['memory_mib']:+.1f} of it in the second half."
         )
     if "switch" in runs:
         run = runs["switch"]
