@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
@@ -374,6 +375,18 @@ def test_frames_at_any_times_are_smoothed(tmp_path: Path) -> None:
     assert report.frames == 8
     with VideoSource(source) as a, VideoSource(tmp_path / "out.mkv") as b:
         assert [f.pts * f.time_base for f in a.frames()] == [f.pts * f.time_base for f in b.frames()]
+
+
+def test_looking_ahead_on_another_thread_changes_nothing() -> None:
+    frames = [np.ascontiguousarray(frame) for frame in clip("cut", 12).frames]
+    shown: dict[bool, list[RGB]] = {}
+    for ahead in (False, True):
+        with Stylizer(smooth=SmoothOptions(), backend=BackendOptions(threads=1)) as stylizer:
+            jobs = [stylizer.prepare(Frame((f,), form_of(f), i, Fraction(1, 25))) for i, f in enumerate(frames)]
+            with ThreadPoolExecutor(1) as pool:
+                jobs = list(pool.map(stylizer.foresee, jobs)) if ahead else jobs
+            shown[ahead] = [stylizer.compose(job, stylizer.submit(job)()).planes[0] for job in jobs]
+    assert all(np.array_equal(a, b) for a, b in zip(shown[False], shown[True], strict=True))
 
 
 def test_what_is_smoothed_is_then_enlarged_and_mixed() -> None:
