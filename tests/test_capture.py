@@ -234,6 +234,7 @@ def test_pattern_comes_at_the_asked_size_and_pace() -> None:
         frames = take(capture, 16)
         took = now() - began
     assert capture.live and capture.fps == 50
+    assert capture.description == "test pattern, 64x48 at 50 fps"
     assert took > 0.28e6
     assert np.diff([f.pts for f in frames]) == pytest.approx(20_000, abs=2)
     assert rgb(frames[0]).std() > 50

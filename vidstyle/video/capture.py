@@ -220,7 +220,8 @@ def _described(origin: Origin, reader: LiveReader, form: FrameForm) -> str:
     text = f"{origin.label}, {width}x{height}"
     if reader.fps:
         text += f" at {reader.fps:.4g} fps"
-    text += f" ({reader.info.codec})"
+    if origin.kind != "pattern":
+        text += f" ({reader.info.codec})"
     if form.size != reader.info.size:
         text += f", scaled to {form.width}x{form.height}"
     return text
