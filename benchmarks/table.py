@@ -216,26 +216,26 @@ def flicker_clip_table(facts: Facts) -> list[str]:
         found = [r[key] for r in temporal[part]["clips"] if (r["clip"], r["smooth"]) == (clip, way)]
         return sum(found) / len(found)
 
-    def ratio(part: str, clip: str) -> float:
+    def ratio(part: str, clip: str, strength: str) -> float:
         plain, calm = (
             {r["style"]: r["warping_error"] for r in temporal[part]["clips"] if (r["clip"], r["smooth"]) == (clip, way)}
-            for way in ("none", "0.7")
+            for way in ("none", strength)
         )
         return sum(calm[style] / plain[style] for style in plain) / len(plain)
 
-    tools = [part for part in ("flicker", "peer") if part in temporal]
+    ways = [(part, way) for part, way in (("flicker", "0.7"), ("flicker", "1"), ("peer", "0.7")) if part in temporal]
     rows = []
     for clip in dict.fromkeys(r["clip"] for r in temporal["flicker"]["clips"]):
         cells = [clip, *(f"{1e4 * mean('flicker', clip, way, 'warping_error'):.0f}" for way in ("source", "none"))]
-        for part in tools:
-            cells += [f"{ratio(part, clip):.2f}", f"{mean(part, clip, '0.7', 'sharpness'):.2f}"]
+        for part, way in ways:
+            cells.append(f"{ratio(part, clip, way):.2f} ({mean(part, clip, way, 'sharpness'):.2f})")
         rows.append(cells)
-    heads = ["clip", "E_warp of the clip", "painted", "with `--smooth`", "sharpness"]
-    heads += ["peer's with `--smooth 0.7`", "sharpness"] if "peer" in tools else []
+    heads = ["clip", "E_warp of the clip", "painted"]
+    heads += [f"{'' if part == 'flicker' else 'peer, '}`--smooth {way}`" for part, way in ways]
     return [
         *markdown(heads, rows),
         "",
-        "E_warp in 1e-4 of the clip and of its painting, then parts of what it is unsmoothed.",
+        "E_warp in 1e-4 of the clip and of its painting; then what part of it is left, and of the sharpness.",
     ]
 
 
