@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -29,6 +30,7 @@ from vidstyle.bench_temporal import (
 from vidstyle.cli import vidstyle
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.flicker import Motion, mean_warping_error, restlessness
+from vidstyle.flicker_plot import flicker_plot
 from vidstyle.gallery import load_style, style_names
 from vidstyle.options import BackendOptions, SmoothOptions
 from vidstyle.stylize import Stylizer
@@ -192,14 +194,46 @@ def test_the_table_has_a_row_for_each_way(tmp_path: Path) -> None:
         assert any(line.startswith(f"{way}  ") for line in lines), way
 
 
-def test_json_holds_everything() -> None:
+def test_json_holds_everything_and_the_plot_every_way(tmp_path: Path) -> None:
+    plot = tmp_path / "flicker.svg"
     words = ["bench", "temporal", "-s", style_names()[0], "--frames", 8, "--size", 64, "--threads", 1, "--json"]
-    done = CliRunner().invoke(vidstyle, [str(word) for word in words])
+    done = CliRunner().invoke(vidstyle, [str(word) for word in (*words, "--plot", plot)])
     assert done.exit_code == 0, done.output
+    picture = plot.read_text()
+    for label in ("0.7", "vidstyle, 0.7, by norms", "vidstyle, 0.7, by both"):
+        assert f"<!-- {label} -->" in picture
     facts = json.loads(done.stdout)
     assert len(facts["clips"]) == 5 * len(MOVING)
     assert list(facts["summary"]) == ["none", "0.7 by norms", "0.7", "0.7 by both"]
     assert facts["source_error"] > 0
+
+
+def test_a_plot_is_a_picture_file() -> None:
+    summary = {
+        "none": {"sharpness": 1.0, "warping_error_ratio": 1.0},
+        "0.7": {"sharpness": 0.98, "warping_error_ratio": 0.4},
+    }
+    picture = cv2.imdecode(np.frombuffer(flicker_plot(summary, peer=summary, kind="png"), np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (630, 960, 3) and picture.std() > 10
+    assert flicker_plot(summary) == flicker_plot(summary) != flicker_plot(summary, peer=summary)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("plot.gif", "does not end in .svg or .png"),
+        ("no/plot.svg", "does not exist; make it first"),
+        ("there.svg", "exists; choose another name or give --overwrite"),
+    ],
+)
+def test_a_plot_that_cannot_be_written_is_told_before_anything_is_measured(
+    tmp_path: Path, name: str, sentence: str
+) -> None:
+    (tmp_path / "there.svg").write_text("mine")
+    done = CliRunner().invoke(vidstyle, ["bench", "temporal", "--plot", str(tmp_path / name)])
+    assert done.exit_code in (1, 2) and sentence in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["there.svg"]
+    assert (tmp_path / "there.svg").read_text() == "mine"
 
 
 def test_bench_alone_times_and_with_temporal_does_not() -> None:

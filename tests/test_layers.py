@@ -47,6 +47,7 @@ LEVELS = {
     "vidstyle.doctor": 3,
     "vidstyle.bench": 3,
     "vidstyle.bench_temporal": 3,
+    "vidstyle.flicker_plot": 3,
     "vidstyle.live": 3,
     "vidstyle.serve": 3,
     "vidstyle.build": 3,
@@ -68,6 +69,7 @@ ALLOWED_IN = {
     "aiohttp": ("vidstyle.serve",),
     "aiortc": ("vidstyle.serve",),
     "cuda": ("vidstyle.backends.tensorrt", "vidstyle.warp_cuda"),
+    "matplotlib": ("vidstyle.flicker_plot",),
     "pyvirtualcam": ("vidstyle.video.virtual_camera",),
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidstyle.cli.params import backend_from, backend_options
+from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.options import BackendName, Precision, SmoothOptions
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ STYLES = ("starry_night", "the_scream", "great_wave")
     help="Strength of smoothing; repeatable.  [default: 0.7]",
 )
 @backend_options
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Draw flicker against sharpness into a .svg or .png (needs matplotlib).",
+)
+@click.option("--overwrite", "-y", is_flag=True, help="Replace the file of --plot if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on stdout.")
 def bench_temporal(
     clips: tuple[Path, ...],
@@ -57,6 +65,8 @@ def bench_temporal(
     backend: BackendName,
     precision: Precision,
     threads: int | None,
+    plot: Path | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Measure flicker without smoothing, with either part of it alone, and with both.
@@ -75,14 +85,35 @@ def bench_temporal(
         smooth=tuple(way for strength in strengths or (SmoothOptions().strength,) for way in ways_of(strength)),
         backend=backend_from(backend, precision, threads),
     )
+    if plot is not None:
+        _check_plot(plot, overwrite)  # before minutes of measuring
     chosen = [load_blend(style) for style in styles or STYLES]
     report = run_bench(chosen, options, on_step=lambda step: click.echo(step, err=True))
+    summary = {way: report.summary(way) for way in report.ways()}
+    if plot is not None:
+        from vidstyle.flicker_plot import flicker_plot
+        from vidstyle.wholefile import write_whole
+
+        write_whole(plot, flicker_plot(summary, kind="svg" if plot.suffix.lower() == ".svg" else "png"))
+        click.echo(f"Plot: {plot}", err=True)
     if as_json:
-        summary = {way: report.summary(way) for way in report.ways()}
         facts = {**dataclasses.asdict(report), "source_error": report.source_error(), "summary": summary}
         click.echo(json.dumps(facts, indent=2))
     else:
         click.echo("\n".join(_table(report)))
+
+
+def _check_plot(path: Path, overwrite: bool) -> None:
+    if path.suffix.lower() not in (".svg", ".png"):
+        raise BadOption(f"the plot {path} does not end in .svg or .png; choose one of them")
+    if not path.parent.is_dir():
+        raise BadOption(f"the folder {path.parent} of the plot does not exist; make it first")
+    if path.exists() and not overwrite:
+        raise BadOption(f"{path} exists; choose another name or give --overwrite")
+    try:
+        import vidstyle.flicker_plot  # noqa: F401
+    except ImportError as error:
+        raise MissingDependency(f"--plot needs matplotlib ({error}); pip install matplotlib") from error
 
 
 HEADS = ("smoothed", "E_warp", "of none", "sharpness", "SSIM", "noise", "of none", "half-still", "ghost", "cut")
