@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = {
-    "README.md": ("benchmark",),
+    "README.md": ("benchmark", "live figure"),
     "docs/performance.md": ("stage", "variant", "encoder", "memory"),
     "docs/gallery.md": ("adaptation",),
     "docs/temporal.md": ("flicker", "flicker by clip", "smoothing variant", "smoothing cost", "kernel"),
@@ -349,6 +349,35 @@ def live_table(facts: Facts) -> list[str]:
     return [*markdown(heads, rows), "", " ".join(told)]
 
 
+def live_figure_table(facts: Facts) -> list[str]:
+    """Live pictures and smoothing, in a line each."""
+    window, page = (facts.get(part, {}).get(part, {}) for part in ("live", "serve"))
+    cost = facts.get("temporal", {}).get("cost")
+    flicker = facts.get("temporal", {}).get("flicker")
+    if "plain" not in window or "live" not in page or cost is None or flicker is None:
+        return []
+    rows = [
+        [
+            name,
+            f"{run[fps]:.1f} of {run[source]:.1f} frames a second, {run['latency_ms']['median']:.0f} ms {since} "
+            f"(p99 {run['latency_ms']['p99']:.0f})",
+        ]
+        for name, run, fps, source, since in (
+            ("`vidstyle webcam`", window["plain"], "shown_fps", "source_fps", "from capture to screen"),
+            ("`vidstyle serve`", page["live"], "fps", "camera_fps", "from the browser's camera to its screen"),
+        )
+    ]
+    usual = flicker["summary"]["0.7"]
+    rows.append(
+        [
+            "`--smooth`",
+            f"{100 * (1 - usual['warping_error_ratio']):.0f} % less flicker, {100 * usual['sharpness']:.0f} % of the "
+            f"sharpness, {cost['render']['cost_percent']['on']:.0f} % less speed",
+        ]
+    )
+    return [*markdown(["640x360", ""], rows), "", f"{machine_line(facts['live'], 'plain')}."]
+
+
 def minutes(runs: Facts) -> list[Any]:
     return list(runs.get("long", {}).get("minutes", []))
 
@@ -494,6 +523,7 @@ TABLES = {
     "smoothing cost": smoothing_cost_table,
     "kernel": kernel_table,
     "live": live_table,
+    "live figure": live_figure_table,
     "serve": serve_table,
     "engine": engine_table,
     "gpu": gpu_table,
