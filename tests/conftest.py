@@ -33,6 +33,20 @@ def no_thread_left() -> Iterator[None]:
     assert not left, f"threads left running: {left}"
 
 
+@pytest.fixture(autouse=True)
+def same_scheduling() -> Iterator[None]:
+    """A test that leaves this thread a real-time one has failed: all that comes later would starve the machine."""
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    before, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    after = os.sched_getscheduler(0)
+    if after != before:
+        os.sched_setscheduler(0, before, priority)
+    assert after == before, f"the scheduling policy is {after}, and was {before}"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 

@@ -33,6 +33,7 @@ from vidstyle.video.info import (
 )
 from vidstyle.video.nvidia import VideoGpu, gpu_setting, nvenc_obstacle
 from vidstyle.video.planes import PlaneWriter
+from vidstyle.video.scheduling import usual_scheduling
 from vidstyle.video.span import Span
 from vidstyle.video.tags import file_tags, unusual_tags
 from vidstyle.video.tracks import TrackCopier
@@ -268,7 +269,8 @@ class VideoSink:
             tracks.take_tags(source.index, stream, "the video track")
             tracks.add_tracks(range(source.index + 1, tracks.count))
         try:
-            context.open()
+            with usual_scheduling():
+                context.open()
         except av.error.FFmpegError as error:
             height, width = self._size
             raise VideoError(
