@@ -6,10 +6,13 @@ imports what it needs when it runs, so that ``--help`` is instant and works with
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
+import threading
+import time
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -25,6 +28,9 @@ from vidstyle.cli.styles import styles
 from vidstyle.cli.train import train
 from vidstyle.cli.webcam import webcam
 from vidstyle.errors import BadOption, VidstyleError
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 
 class Failure(click.ClickException):
@@ -64,6 +70,7 @@ for _command in (render, webcam, serve, image, adapt, styles, build_engine, trai
 def main() -> NoReturn:
     """Entry point of the ``vidstyle`` command."""
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _end_all_the_same
     try:
         code = vidstyle.main(standalone_mode=False)  # what `ctx.exit` was given; commands return None
     except click.ClickException as error:
@@ -81,3 +88,26 @@ def main() -> NoReturn:
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     # As Ctrl-C does: unwinds through every `with`, so that temporary files go.
     raise SystemExit(128 + number)
+
+
+def _end_all_the_same(ignored: UnraisableHookArgs) -> None:
+    """Python ignores what is raised in a callback, as at the end of every import; an end that comes just then comes
+    again."""
+    error = ignored.exc_value
+    if isinstance(error, KeyboardInterrupt):
+        number = signal.SIGINT
+    elif isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM:
+        number = signal.SIGTERM
+    else:
+        sys.__unraisablehook__(ignored)
+        return
+
+    def come_again() -> None:
+        time.sleep(0.02)  # so that the callback is over
+        main_thread = threading.main_thread().ident
+        if sys.platform == "win32" or main_thread is None:
+            _thread.interrupt_main(number)
+        else:
+            signal.pthread_kill(main_thread, number)  # a real one, for what sleeps
+
+    _thread.start_new_thread(come_again, ())
