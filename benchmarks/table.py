@@ -552,17 +552,13 @@ def read(path: Path) -> Facts:
     """A machine's results: its file, if there is one, and those in a folder of its own."""
     folder = path.with_suffix("")
     adaptations = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "adaptation").glob("*.json"))}
-    live = folder / "live.json"
-    own = {"adaptation": adaptations, "live": json.loads(live.read_text()) if live.exists() else {}}
-    engines = folder / "engines.json"
-    served = folder / "serve.json"
-    own["serve"] = json.loads(served.read_text()) if served.exists() else {}
-    own["engines"] = json.loads(engines.read_text()) if engines.exists() else {}
-    smoothing = folder / "temporal.json"
-    own |= json.loads(smoothing.read_text()) if smoothing.exists() else {}
-    kernel = folder / "warp.json"
-    own["warp"] = json.loads(kernel.read_text()) if kernel.exists() else {}
-    return {**(json.loads(path.read_text()) if path.exists() else {}), **own}
+    own = {part: facts_in(folder / f"{part}.json") for part in ("live", "serve", "engines", "warp")}
+    return {**facts_in(path), **facts_in(folder / "temporal.json"), **own, "adaptation": adaptations}
+
+
+def facts_in(path: Path) -> Facts:
+    """What has been measured into ``path``; nothing where there is no such file."""
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def main() -> None:
