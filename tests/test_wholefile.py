@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vidstyle.wholefile import part_path, write_whole
+from vidstyle.errors import BadOption
+from vidstyle.wholefile import check_free, part_path, write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -40,3 +41,19 @@ def test_a_long_name_still_has_room_for_the_part(tmp_path: Path) -> None:
 
 def test_two_parts_of_one_file_have_different_names(tmp_path: Path) -> None:
     assert part_path(tmp_path / "a") != part_path(tmp_path / "a")
+
+
+def test_a_name_that_cannot_be_had_is_told_before(tmp_path: Path) -> None:
+    there, folder = tmp_path / "there.txt", tmp_path / "folder"
+    there.write_text("mine")
+    folder.mkdir()
+    check_free(tmp_path / "new.txt", tmp_path / "newer.txt", overwrite=False)
+    check_free(there, overwrite=True)
+    for paths, overwrite, words in (
+        ((tmp_path / "no" / "new.txt",), True, "does not exist; make it first"),
+        ((tmp_path / "new.txt", folder), True, "folder is a folder; choose another name"),
+        ((tmp_path / "new.txt", there), False, "there.txt exists; choose another name or give --overwrite"),
+    ):
+        with pytest.raises(BadOption, match=words):
+            check_free(*paths, overwrite=overwrite)
+    assert there.read_text() == "mine"

@@ -23,6 +23,7 @@ from vidstyle.gallery import network_of, shared_network
 from vidstyle.networks import MULTIPLE_OF, SMALLEST_SIDE, Network
 from vidstyle.options import BackendOptions, BuildOptions
 from vidstyle.style import Style
+from vidstyle.wholefile import check_free
 
 if TYPE_CHECKING:
     from vidstyle.backends.tensorrt.builder import BuildProgress, Plan
@@ -213,13 +214,7 @@ def check_output(output: Path, overwrite: bool) -> None:
     """`BadOption` unless an engine can be written to ``output``."""
     if output.suffix != SUFFIX:
         raise BadOption(f"{output} does not end in {SUFFIX}, the only kind of engine file; rename it")
-    if not output.parent.is_dir():
-        raise BadOption(f"the folder of {output} does not exist; make it first")
-    for path in (output, card_path_of(output)):
-        if path.is_dir():
-            raise BadOption(f"{path} is a folder; choose another name")
-        if path.exists() and not overwrite:
-            raise BadOption(f"{path} exists; choose another name or give --overwrite")
+    check_free(output, card_path_of(output), overwrite=overwrite)
 
 
 def _shared_by(styles: Sequence[Style]) -> Network:

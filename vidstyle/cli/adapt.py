@@ -94,12 +94,11 @@ def adapt(
         raise click.UsageError("--full starts from a trained network, --from-scratch from random weights; choose one")
     if output.suffix != ".safetensors":
         raise BadOption(f"{output} does not end in .safetensors, the only kind of style file; rename it")
-    if not output.parent.is_dir():
-        raise BadOption(f"the folder of {output} does not exist; make it first")
+    from vidstyle.wholefile import check_free
+
     sheet = output.with_suffix(".preview.jpg")
-    for path in (output, sheet) if preview else (output,):
-        if path.exists() and not (overwrite or resume):  # an interrupted run has left its best there
-            raise BadOption(f"{path} exists; choose another name or give --overwrite")
+    # An interrupted run has left its best there.
+    check_free(*((output, sheet) if preview else (output,)), overwrite=overwrite or resume)
     from vidstyle.cli.bar import Bar
     from vidstyle.gallery import shared_network
     from vidstyle.still import read_still

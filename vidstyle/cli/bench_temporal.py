@@ -104,12 +104,11 @@ def bench_temporal(
 
 
 def _check_plot(path: Path, overwrite: bool) -> None:
+    from vidstyle.wholefile import check_free
+
     if path.suffix.lower() not in (".svg", ".png"):
         raise BadOption(f"the plot {path} does not end in .svg or .png; choose one of them")
-    if not path.parent.is_dir():
-        raise BadOption(f"the folder {path.parent} of the plot does not exist; make it first")
-    if path.exists() and not overwrite:
-        raise BadOption(f"{path} exists; choose another name or give --overwrite")
+    check_free(path, overwrite=overwrite)
     try:
         import vidstyle.flicker_plot  # noqa: F401
     except ImportError as error:
