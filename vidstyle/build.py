@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -284,6 +283,8 @@ def _digest_of(path: Path) -> str | None:
 
 def styles_of_engine(engine: EngineFile) -> list[Style]:
     """The styles of an engine file, with the network that it was built from; `EngineMismatch` where that is gone."""
+    from vidstyle.backends.tensorrt.fit import command
+
     card = engine.card
     path = engine.weights
     if path is not None:
@@ -294,14 +295,13 @@ def styles_of_engine(engine: EngineFile) -> list[Style]:
         if style.network is None or style.network_digest != card.digest:
             raise EngineMismatch(
                 f"{engine.path} cannot be built again: {path} beside it holds other weights than it was built from; "
-                f"build it with `vidstyle build-engine {path} -o {engine.path} --overwrite` to have those"
+                f"build it with `{command(engine, str(path))}` to have those"
             )
         return [dataclasses.replace(style, name=name, vector=vector) for name, vector in card.styles.items()]
     if shared_network(card.network).digest != card.digest:
-        words = ["vidstyle", "build-engine", next(iter(card.styles)), "-o", str(engine.path), "--overwrite"]
         raise EngineMismatch(
             f"{engine.path} cannot be built again: it holds another version of the {card.network!r} network than this "
-            f"vidstyle ships; build it anew with `{shlex.join(words)}`"
+            f"vidstyle ships; build it anew with `{command(engine, next(iter(card.styles)))}`"
         )
     return [Style(name, vector, card.network, card.digest) for name, vector in card.styles.items()]
 

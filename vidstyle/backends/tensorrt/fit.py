@@ -41,8 +41,8 @@ def again(engine: EngineFile, **changes: Any) -> str:
     return f"build it again with `--rebuild`, or with `{command(engine, **changes)}`"
 
 
-def command(engine: EngineFile, **changes: Any) -> str:
-    """The command line that builds it as it is, but for ``changes`` of `BuildOptions`."""
+def command(engine: EngineFile, source: str | None = None, **changes: Any) -> str:
+    """The command line that builds it as it is, but of the style ``source`` and for ``changes`` of `BuildOptions`."""
     card = engine.card
     options = BuildOptions(
         **{
@@ -56,7 +56,7 @@ def command(engine: EngineFile, **changes: Any) -> str:
             **changes,
         }
     )
-    words = ["vidstyle", "build-engine", _source(engine)]
+    words = ["vidstyle", "build-engine", source or _source(engine)]
     if options.smallest is not None and options.largest is not None:
         sizes = {"--min": options.smallest, "--opt": options.size, "--max": options.largest}
     else:
