@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidstyle.cli.params import backend_from, backend_options
-from vidstyle.errors import BadOption, MissingDependency
+from vidstyle.errors import BadOption, ImageError, MissingDependency
 from vidstyle.options import BackendName, Precision, SmoothOptions
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ def bench_temporal(
         from vidstyle.flicker_plot import flicker_plot
         from vidstyle.wholefile import write_whole
 
-        write_whole(plot, flicker_plot(summary, kind="svg" if plot.suffix.lower() == ".svg" else "png"))
+        try:
+            write_whole(plot, flicker_plot(summary, kind="svg" if plot.suffix.lower() == ".svg" else "png"))
+        except OSError as error:
+            raise ImageError(f"cannot write {plot}: {error.strerror or error}") from error
         click.echo(f"Plot: {plot}", err=True)
     if as_json:
         facts = {**dataclasses.asdict(report), "source_error": report.source_error(), "summary": summary}
