@@ -185,7 +185,9 @@ def flicker_table(facts: Facts) -> list[str]:
         if found is None:
             continue
         for way, means in found["summary"].items():
-            name = "without" if way == "none" else f"{prefix} {way.replace('by', '--smooth-by')}`"
+            if " " in way:  # a way that was tried; `docs/temporal.md` has what came of it
+                continue
+            name = "without" if way == "none" else f"{prefix} {way}`"
             cells = [f"peer, {name}" if part == "peer" and way == "none" else name]
             cells += [f"{means[key]:.2f}" for key in ("warping_error_ratio", "sharpness", "similarity")]
             cells += [f"{means[key]:.2f}" for key in ("noise_gain_ratio", "half_still_ratio")]
@@ -266,8 +268,7 @@ def smoothing_cost_table(facts: Facts) -> list[str]:
         "",
         f"Milliseconds a frame, medians, {threads} threads of {cost['cpu']}. A render at {render['size']} goes at "
         f"{render['fps']['off']:.1f} frames a second, with `--smooth` at {render['fps']['on']:.1f} "
-        f"({render['cost_percent']['on']:.0f} % less), with `--smooth-by both` at {render['fps']['by both']:.1f} "
-        f"({render['cost_percent']['by both']:.0f} % less).",
+        f"({render['cost_percent']['on']:.0f} % less).",
     ]
 
 

@@ -33,7 +33,7 @@ from clips import clip_name, make_clip
 from measured import RESULTS, ResultFile, load, run
 
 from vidstyle import temporal, warp
-from vidstyle.bench_temporal import TemporalOptions, TemporalReport, all_clips, bench_temporal, measure, ways_of
+from vidstyle.bench_temporal import TemporalOptions, TemporalReport, all_clips, bench_temporal, measure
 from vidstyle.flicker import RGB
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.gallery import load_style
@@ -96,7 +96,7 @@ def what(options: argparse.Namespace) -> TemporalOptions:
         clips=tuple(clips),
         frames=options.frames,
         rows=options.rows,
-        smooth=tuple(dict.fromkeys((*ways_of(0.7), *(SmoothOptions(strength=strength) for strength in STRENGTHS)))),
+        smooth=tuple(SmoothOptions(strength=strength) for strength in STRENGTHS),
         backend=BackendOptions(threads=options.threads),
     )
 
@@ -234,7 +234,7 @@ def pass_over(
 def time_renders(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Whole renders at 640x360, with and without smoothing in turn; the difference of two lengths is the speed."""
     clips = {seconds: make_clip(folder / clip_name(640, 360, seconds), 640, 360, seconds) for seconds in (2.0, 14.0)}
-    ways = {"off": [], "on": ["--smooth"], "by both": ["--smooth", "--smooth-by", "both"]}
+    ways = {"off": [], "on": ["--smooth"]}
     fps: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(options.rounds):
         for way, words in ways.items():

@@ -40,7 +40,6 @@ LEVELS = {
     "vidstyle.still": 2,
     "vidstyle.pipeline": 2,
     "vidstyle.temporal": 2,
-    "vidstyle.normshare": 2,
     "vidstyle.stylize": 3,
     "vidstyle.stylize_still": 3,
     "vidstyle.sheet": 3,

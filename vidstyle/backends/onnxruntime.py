@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,7 +17,6 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from vidstyle.backends.base import Backend, Pending, Program, usable_cores
-from vidstyle.backends.remembered import F32, norm_inputs
 from vidstyle.errors import BadModel, BadOption, MissingDependency, VidstyleError
 from vidstyle.frame import Planes
 from vidstyle.gpu import nvidia_driver
@@ -40,11 +38,8 @@ class OnnxRuntimeBackend(Backend):
         settings = ort.SessionOptions()
         settings.log_severity_level = 3  # errors; they are raised as well
         settings.intra_op_num_threads = max(1, threads // self.in_flight)
-        self.remembers = program.state_graph is not None
-        self._states: deque[F32 | None] = deque([None] * self.in_flight)
-        graph = program.graph("fp32") if program.state_graph is None else program.state_graph()
         try:
-            self._session = ort.InferenceSession(graph, settings, ["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(program.graph("fp32"), settings, ["CPUExecutionProvider"])
         except Exception as error:  # the library's errors derive from nothing narrower
             raise BadModel(f"ONNX Runtime cannot load the graph: {error}") from error
         self._inputs = [(port.name, tuple(port.shape)) for port in self._session.get_inputs()]
@@ -52,15 +47,10 @@ class OnnxRuntimeBackend(Backend):
         self.description = f"ONNX Runtime {ort.__version__} {precision} on CPU, threads: {threads}"
 
     def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
-        return self._submit_keeping(planes, style, 0.0)
-
-    def _submit_keeping(self, planes: Planes, style: NDArray[np.float32], kept: float) -> Pending:
         arrays: list[NDArray[Any]] = [
             np.ascontiguousarray(style, np.float32),
             *(np.ascontiguousarray(plane) for plane in planes),
         ]
-        if self.remembers:
-            arrays += norm_inputs(self._states.popleft() if self._states else None, kept, self.style_size)
         feed = {name: array.reshape(shape) for (name, shape), array in zip(self._inputs, arrays, strict=True)}
         future = self._pool.submit(self._session.run, None, feed)
 
@@ -68,11 +58,7 @@ class OnnxRuntimeBackend(Backend):
             try:
                 results = future.result()
             except Exception as error:  # the library's errors derive from nothing narrower
-                self._states.append(None)
                 raise VidstyleError(f"ONNX Runtime failed on a frame: {error}") from error
-            if self.remembers:  # taken by the frame that is submitted as this one is waited for
-                *results, state = results
-                self._states.append(state)
             shapes = self.form.plane_shapes
             return tuple(result.reshape(shape) for result, shape in zip(results, shapes, strict=True))
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from vidstyle.backends.base import Backend, Pending, Program, usable_cores
 from vidstyle.backends.cache import cache_key, read_cached, write_cached
-from vidstyle.backends.remembered import F32, norm_inputs
 from vidstyle.errors import BadModel, BadOption, VidstyleError
 from vidstyle.frame import Planes
 from vidstyle.options import BackendOptions
@@ -36,8 +35,6 @@ class _Slot:
     request: ov.InferRequest
     inputs: list[NDArray[np.generic]] = field(default_factory=list)
     outputs: list[NDArray[np.generic]] = field(default_factory=list)
-    state: F32 | None = None
-    """What the norms of its last frame leave. Slots take turns, so that is the frame ``in_flight`` before."""
 
 
 class OpenVinoBackend(Backend):
@@ -60,10 +57,8 @@ class OpenVinoBackend(Backend):
             # Decoder and encoder need cores too; the scheduler places all threads better than a fixed plan.
             "ENABLE_CPU_PINNING": False,
         }
-        self.remembers = program.state_graph is not None
-        graph = program.graph("fp32") if program.state_graph is None else program.state_graph()
         try:
-            compiled = _compile(core, graph, settings)
+            compiled = _compile(core, program.graph("fp32"), settings)
             self._slots += [_Slot(compiled.create_infer_request()) for _ in range(streams + 1)]
         except RuntimeError as error:
             raise BadModel(f"OpenVINO cannot compile the graph: {_reason(error)}") from error
@@ -74,20 +69,13 @@ class OpenVinoBackend(Backend):
         self.description = f"OpenVINO {version} {precision}, threads: {threads}, streams: {streams}"
 
     def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
-        return self._submit_keeping(planes, style, 0.0)
-
-    def _submit_keeping(self, planes: Planes, style: NDArray[np.float32], kept: float) -> Pending:
         if not self._free:
             raise VidstyleError(f"{self.in_flight} frames are under way; take a result before submitting another")
         slot = self._free.popleft()
         request = slot.request
         arrays: list[NDArray[Any]] = [np.array(style, np.float32), *(np.ascontiguousarray(plane) for plane in planes)]
-        if self.remembers:
-            arrays += norm_inputs(slot.state, kept, self.style_size)
         slot.inputs = [array.reshape(shape) for array, shape in zip(arrays, self._input_shapes, strict=True)]
-        slot.outputs = [np.empty(shape, np.uint8) for shape in self._input_shapes[1 : 1 + len(planes)]]
-        if self.remembers:
-            slot.outputs.append(np.empty((1, self.style_size), np.float32))
+        slot.outputs = [np.empty(shape, np.uint8) for shape in self._input_shapes[1:]]
         try:
             for index, array in enumerate(slot.inputs):
                 request.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
@@ -104,8 +92,7 @@ class OpenVinoBackend(Backend):
             except RuntimeError as error:
                 raise VidstyleError(f"OpenVINO failed on a frame: {_reason(error)}") from error
             shapes = self.form.plane_shapes
-            outputs = [np.asarray(o, np.uint8).reshape(shape) for o, shape in zip(slot.outputs, shapes, strict=False)]
-            slot.state = np.asarray(slot.outputs[-1], np.float32) if self.remembers else None
+            outputs = [np.asarray(o, np.uint8).reshape(shape) for o, shape in zip(slot.outputs, shapes, strict=True)]
             self._free.append(slot)
             return tuple(outputs)
 

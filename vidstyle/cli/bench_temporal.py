@@ -74,7 +74,7 @@ def bench_temporal(
     Three clips are made from photos, so that their motion is known exactly; yours (--clip) are judged by
     Farneback's optical flow, which is not the one that smooths.
     """
-    from vidstyle.bench_temporal import TemporalOptions, ways_of
+    from vidstyle.bench_temporal import TemporalOptions
     from vidstyle.bench_temporal import bench_temporal as run_bench
     from vidstyle.gallery import load_blend
 
@@ -82,7 +82,7 @@ def bench_temporal(
         clips=clips,
         frames=frames,
         rows=rows,
-        smooth=tuple(way for strength in strengths or (SmoothOptions().strength,) for way in ways_of(strength)),
+        smooth=tuple(SmoothOptions(strength=strength) for strength in strengths or (SmoothOptions().strength,)),
         backend=backend_from(backend, precision, threads),
     )
     if plot is not None:

@@ -132,22 +132,13 @@ def look_options(command: F) -> F:
 
 
 def smooth_options(command: F) -> F:
-    """``--smooth`` and ``--smooth-by``, for a `SmoothCommand`; see `smooth_from`."""
-    for option in (
-        click.option(
-            "--smooth-by",
-            type=click.Choice(["flow", "norms", "both"]),
-            help="Smooth by following the motion, by averaging the network's statistics, or both.  [default: flow]",
-        ),
-        click.option(
-            "--smooth",
-            type=click.FloatRange(0, 1),
-            metavar="[S]",
-            help="Take the flicker out: bare with strength 0.7, --smooth=0.3 less, --smooth=1 most.  [default: off]",
-        ),
-    ):
-        command = option(command)
-    return command
+    """``--smooth``, for a `SmoothCommand`; see `smooth_from`."""
+    return click.option(
+        "--smooth",
+        type=click.FloatRange(0, 1),
+        metavar="[S]",
+        help="Take the flicker out: bare with strength 0.7, --smooth=0.3 less, --smooth=1 most.  [default: off]",
+    )(command)
 
 
 def backend_options(command: F) -> F:
@@ -188,13 +179,9 @@ def look_from(strength: float, preserve_color: bool, work_size: int | None) -> L
     return LookOptions(strength=strength, preserve_color=preserve_color, work_size=work_size)
 
 
-def smooth_from(smooth: float | None, by: str | None) -> SmoothOptions | None:
-    """The options of `smooth_options` as the library takes them; None is no smoothing."""
-    if not smooth:
-        if by is not None:
-            raise click.UsageError("--smooth-by says how --smooth is done; give --smooth too")
-        return None
-    return SmoothOptions(strength=smooth, flow=by != "norms", norms=by in ("norms", "both"))
+def smooth_from(smooth: float | None) -> SmoothOptions | None:
+    """The option of `smooth_options` as the library takes it; None is no smoothing."""
+    return SmoothOptions(strength=smooth) if smooth else None
 
 
 def backend_from(

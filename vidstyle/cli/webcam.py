@@ -100,7 +100,6 @@ def webcam(
     preserve_color: bool,
     work_size: int | None,
     smooth: float | None,
-    smooth_by: str | None,
     target_fps: float | None,
     mirror: bool,
     split: bool,
@@ -158,7 +157,7 @@ def webcam(
         styles,
         index=index,
         look=look_from(strength, preserve_color, work_size),
-        smooth=smooth_from(smooth, smooth_by),
+        smooth=smooth_from(smooth),
         backend=backend_from(backend, precision, threads, gpu, rebuild),
         options=LiveOptions(
             target_fps=target_fps,

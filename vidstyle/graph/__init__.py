@@ -19,7 +19,6 @@ import onnx
 from vidstyle.frame import FrameForm
 from vidstyle.graph.layers import rgb_from_phases
 from vidstyle.graph.pixels import centered, identity, phases_from_planes, planes_from_rgb
-from vidstyle.graph.state import NormMemory
 from vidstyle.graph.writer import GraphPrecision, GraphWriter
 from vidstyle.networks import Network
 
@@ -35,7 +34,6 @@ def onnx_from_network(
     precision: GraphPrecision = "fp32",
     body: Body = "network",
     dynamic: bool = False,
-    state: bool = False,
 ) -> onnx.ModelProto:
     """The graph of ``network`` for frames of ``form``; the same bytes for the same arguments.
 
@@ -43,11 +41,7 @@ def onnx_from_network(
     (1, 1, H, W) with ``u`` and ``v`` (1, 1, ceil(H/2), ceil(W/2)) for i420, or with ``uv``
     (1, ceil(H/2), ceil(W/2), 2) for nv12. Outputs: the same planes, called ``frame_out``, ``y_out`` ...
     ``precision`` is that of the arithmetic; the statistics of the instance norms are always float32.
-    With an ``identity`` body the network is left out, and with it any state: what remains is the color conversion.
-
-    With ``state`` the norms remember (see `vidstyle.graph.state`): inputs ``state``, float32 (1, P), and ``alpha``,
-    float32 (1,), come last, and so does the output ``state_out``, which is the ``state`` of a later frame.
-    An ``alpha`` of 0 gives what the graph without state gives.
+    With an ``identity`` body the network is left out: what remains is the color conversion.
 
     A ``dynamic`` graph takes frames of any size whose sides are multiples of 4 and at least 8, whatever
     the size of ``form``: it neither pads nor crops. Its sides are the dimensions called ``height`` and
@@ -60,16 +54,11 @@ def onnx_from_network(
     # Pixels are taken by cells: each pixel of a cell is a channel of a smaller picture, a *phase*.
     cell = 4 if shape.unshuffle == 4 else 2
     phases = phases_from_planes(writer, form, size, cell)
-    memory = None
     if body == "network":
-        pixels, center = centered(writer, phases, form, cell)
-        memory = NormMemory(writer, network, style, center, form, size, cell) if state else None
-        rgb = rgb_from_phases(writer, network, pixels, style, form, cell, memory)
+        rgb = rgb_from_phases(writer, network, centered(writer, phases, form, cell), style, form, cell)
     else:
         rgb = identity(writer, phases, form, cell)
     planes_from_rgb(writer, rgb, form, size, cell)
-    if memory is not None:
-        memory.finish()
     facts = {
         "vidstyle.network": shape.name,
         "vidstyle.digest": network.digest,

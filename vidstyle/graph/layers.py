@@ -4,7 +4,6 @@ A tensor that goes into a normalised convolution may be off by a constant per ch
 padding the convolution keeps it a constant, and the norm removes it. That drops the biases and the
 offsets of the color conversion. And it lets every such tensor be zero where the frame is flat; otherwise
 the norm, which multiplies by 316 where the variance is 0, would blow up the rounding errors of flat frames.
-Where norms remember, what is dropped has to be the same for every frame; what is not, `vidstyle.graph.state` adds.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import numpy as np
 
 from vidstyle.frame import FrameForm
 from vidstyle.graph.fold import after_linear, into_phases, rgb_matrix, upsampled_transposed
-from vidstyle.graph.state import NormMemory
 from vidstyle.graph.writer import Floats, GraphWriter
 from vidstyle.networks import NORM_EPSILON, Conv, Network
 
@@ -30,22 +28,12 @@ class _Affine:
     """min(shift, 0)"""
     floor: str
     """-max(shift, 0)"""
-    offset: str | None = None
-    """Mean of the norm times scale, where norms remember; 0 otherwise."""
 
 
-def rgb_from_phases(
-    w: GraphWriter,
-    network: Network,
-    phases: str,
-    style: str,
-    form: FrameForm,
-    cell: int,
-    memory: NormMemory | None = None,
-) -> str:
+def rgb_from_phases(w: GraphWriter, network: Network, phases: str, style: str, form: FrameForm, cell: int) -> str:
     """RGB phases in [0, 1] of the stylized picture, from centered phases of ``form``."""
     shape = network.architecture
-    layers = _Layers(w, network, style, memory)
+    layers = _Layers(w, network, style)
     x, weights = _first_input(w, network, phases, form, cell)
     # What a convolution wants as padding is added right after the norm before it, where it costs least.
     for i, conv in enumerate(shape.down):
@@ -80,9 +68,8 @@ def _first_input(w: GraphWriter, network: Network, phases: str, form: FrameForm,
 class _Layers:
     """The layers of one network, driven by one style input."""
 
-    def __init__(self, w: GraphWriter, network: Network, style: str, memory: NormMemory | None) -> None:
+    def __init__(self, w: GraphWriter, network: Network, style: str) -> None:
         self._w = w
-        self._memory = memory
         self._network = network
         normalised = network.architecture.normalised
         sizes = [conv.outputs for conv in normalised for _ in range(2)]
@@ -106,17 +93,10 @@ class _Layers:
         return self._w.node("ConvTranspose", x, weight, strides=[2, 2], pads=[3, 3, 3, 3])
 
     def norm(self, x: str, conv: Conv, radius: int) -> str:
-        """Zero mean and unit variance per channel, then reflection padding by ``radius``.
-
-        With a memory the style of ``conv`` takes up what is not quite so.
-        """
+        """Zero mean and unit variance per channel, then reflection padding by ``radius``."""
         w = self._w
         one, zero = (w.floats(np.full(conv.outputs, value), exact=True) for value in (1.0, 0.0))
         y = w.rounded(w.node("InstanceNormalization", w.exact(x), one, zero, epsilon=NORM_EPSILON))
-        if self._memory is not None:
-            moved = self._memory.moved(x, y, conv)
-            floor = self._affine[conv].floor
-            self._affine[conv] = _Affine(moved.scale, moved.shift, moved.negative_shift, floor, moved.offset)
         return reflected(w, y, radius)
 
     def relu(self, x: str, conv: Conv) -> str:
@@ -132,9 +112,7 @@ class _Layers:
 
     def centered_add(self, x: str, y: str, conv: Conv) -> str:
         """x + y * scale; the shift is a constant that the next norm would remove."""
-        w, affine = self._w, self._affine[conv]
-        y = w.node("Mul", y, affine.scale)
-        return w.node("Add", x, y if affine.offset is None else w.node("Add", y, affine.offset))
+        return self._w.node("Add", x, self._w.node("Mul", y, self._affine[conv].scale))
 
 
 def reflected(w: GraphWriter, x: str, radius: int) -> str:

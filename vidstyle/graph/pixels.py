@@ -37,15 +37,14 @@ def phases_from_planes(w: GraphWriter, form: FrameForm, size: Size | None, cell:
     return w.node("Concat", *parts, axis=1)
 
 
-def centered(w: GraphWriter, phases: str, form: FrameForm, cell: int) -> tuple[str, str]:
-    """The phases less the mean of their color, rounded: whole numbers of -255 to 255; and that mean, exact.
+def centered(w: GraphWriter, phases: str, form: FrameForm, cell: int) -> str:
+    """The phases less the mean of their color, rounded: whole numbers of -255 to 255.
 
     Every 16-bit float format holds them exactly, and those of a flat frame are 0.
     """
     mean = w.node("ReduceMean", phases, w.integers(2, 3), keepdims=1)
     mean = w.node("Conv", mean, w.floats(mean_of_each_color(form, cell)[:, :, None, None], exact=True))
-    center = w.node("Round", mean)
-    return w.rounded(w.node("Sub", phases, center)), center
+    return w.rounded(w.node("Sub", phases, w.node("Round", mean)))
 
 
 def identity(w: GraphWriter, phases: str, form: FrameForm, cell: int) -> str:
