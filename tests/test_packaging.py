@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -16,6 +19,9 @@ ROOT = Path(__file__).parent.parent
 COMPILER = next(
     (path for name in (os.environ.get("CXX", "c++"), "g++", "clang++") if (path := shutil.which(name))), None
 )
+
+# The majors of packages that `.ci/run` renders with, on one Python or another: pip gives each Python the newest it has.
+RENDERED_WITH = {"av": (18, 19)}
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +117,17 @@ def test_the_source_archive_can_be_compiled(checkout: Path, tmp_path: Path) -> N
     sources = {path.relative_to(checkout).as_posix() for path in (checkout / "kernels").iterdir()}
     assert sources <= names
     assert {"setup.py", "pyproject.toml", "vidstyle/ops.py", "vidstyle/gallery/fast/network.safetensors"} <= names
+
+
+def test_upper_bounds_let_in_only_releases_that_render() -> None:
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    bounds = {}
+    for dependency in dependencies:
+        match = re.fullmatch(r"([\w-]+)>=(\d+)[\d.]*,<(\d+)", dependency)
+        if match:
+            bounds[match[1]] = tuple(range(int(match[2]), int(match[3])))
+        else:
+            assert "<" not in dependency, f"{dependency}: write NAME>=MAJOR,<MAJOR, and render with each"
+    assert bounds == RENDERED_WITH
+    for name, majors in RENDERED_WITH.items():
+        assert int(importlib.metadata.version(name).split(".")[0]) in majors

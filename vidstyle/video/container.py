@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Iterator
 from fractions import Fraction
@@ -35,6 +36,9 @@ _STILLS = (
     (b"MM\x00*", "TIFF"),
 )
 
+_KEEPS_STRANGE_BYTES = not hasattr(InputContainer, "metadata_errors")
+"""PyAV 19 reads any tags, bytes that are not UTF-8 as surrogates; 18 has to be asked to."""
+
 
 def open_input(path: Path) -> InputContainer:
     """The demuxer for ``path``, close it after use. Raises `VideoError` naming the file."""
@@ -55,12 +59,11 @@ def open_input(path: Path) -> InputContainer:
     if still is not None and not _is_animated_png(path, head):
         raise VideoError(f"{path} is a {still} picture, not a video; stylize stills with `vidstyle image`")
     try:
-        return av.open(
+        return open_demuxer(
             # An absolute path never looks like a protocol ("pipe:0") or an option.
             os.path.abspath(path),
             options={"max_pixels": str(MAX_PIXELS)},
             container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
-            metadata_errors="replace",
         )
     except (av.error.FFmpegError, ValueError, OSError) as error:
         if b"ftyp" in head and not _has_index(path):
@@ -68,6 +71,21 @@ def open_input(path: Path) -> InputContainer:
                 f"{path} is cut off: the index at its end is missing, so no frame can be found; copy or record it again"
             ) from error
         raise VideoError(f"{path} is not a video that can be read, or it is damaged at the start") from error
+
+
+def open_demuxer(address: str, **options: Any) -> InputContainer:
+    """`av.open` for reading, whatever the encoding of the tags: bytes that are not UTF-8 come as surrogates."""
+    surrogates: dict[str, Any] = {} if _KEEPS_STRANGE_BYTES else {"metadata_errors": "surrogateescape"}
+    container: InputContainer = av.open(address, "r", **surrogates, **options)
+    return container
+
+
+def known(value: numbers.Rational | None) -> Fraction | None:
+    """A rate, time base or aspect ratio of PyAV's, None where FFmpeg does not know it.
+
+    For that PyAV 18 gives None, and 19 a rational that is falsy; and only 18's rationals are Fractions.
+    """
+    return Fraction(value) if value else None
 
 
 def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:

@@ -11,6 +11,8 @@ from av.video.frame import VideoFrame
 
 from vidstyle.color import untagged_matrix
 from vidstyle.frame import Matrix
+from vidstyle.video.container import known
+from vidstyle.video.tags import readable_tags
 
 Hdr = Literal["pq", "hlg"]
 
@@ -107,8 +109,8 @@ def track_info(stream: Stream) -> TrackInfo:
         index=stream.index,
         kind=kind,
         codec=name or "unknown",
-        time_base=stream.time_base,
-        language=stream.metadata.get("language"),
+        time_base=known(stream.time_base),
+        language=readable_tags(stream.metadata).get("language"),
     )
 
 

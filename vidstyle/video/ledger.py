@@ -101,7 +101,7 @@ class LossLedger:
 
 
 def _at(pts: int | None, stream: VideoStream) -> str:
-    return "" if pts is None or stream.time_base is None else f" at {float(pts * stream.time_base):.3f} s"
+    return "" if pts is None or not stream.time_base else f" at {float(pts * stream.time_base):.3f} s"
 
 
 def _others_end(path: Path, index: int) -> Fraction:

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import av
 import av.error
 from av.container import InputContainer
 
 from vidstyle.errors import VideoError
 from vidstyle.video import LIBXCB_IS_SHARED
 from vidstyle.video.cameras import CAMERA_FORMATS, V4L2_ROOT, camera_named
-from vidstyle.video.container import MAX_PIXELS, open_input
+from vidstyle.video.container import MAX_PIXELS, open_demuxer, open_input
 
 Kind = Literal["camera", "screen", "pattern", "network", "file"]
 
@@ -61,11 +60,10 @@ class Origin:
         for options in self.attempts:
             began = time.monotonic()
             try:
-                return av.open(
+                return open_demuxer(
                     self.address,
                     format=self.format,
                     container_options=options,
-                    metadata_errors="replace",
                     timeout=(seconds, _READ_SECONDS),
                 )
             except (av.error.FFmpegError, ValueError, OSError) as error:

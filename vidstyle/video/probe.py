@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from vidstyle.errors import VideoError
 from vidstyle.options import MAX_SIDE
-from vidstyle.video.container import MAX_PIXELS, open_input, packets
+from vidstyle.video.container import MAX_PIXELS, known, open_input, packets
 from vidstyle.video.info import (
     MATRIX_BT470BG,
     MATRIX_BT709,
@@ -41,6 +41,7 @@ from vidstyle.video.info import (
     is_rgb,
     track_info,
 )
+from vidstyle.video.tags import readable_tags
 
 _CHROMA_LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
 _BROADCAST = ("mpegts", "mpeg")
@@ -100,14 +101,14 @@ def read_info(path: Path | str, container: InputContainer, stream: VideoStream, 
     context = stream.codec_context
     rotation, mirrored = _orientation(frame)
     height, width = frame.height, frame.width
-    aspect = stream.sample_aspect_ratio
+    aspect = known(stream.sample_aspect_ratio)
     if rotation in (90, 270):
         height, width = width, height
         aspect = 1 / aspect if aspect else None
     stored = _color_tags(container, stream, frame)
-    time_base = stream.time_base or Fraction(1, 90000)
+    time_base = known(stream.time_base) or Fraction(1, 90000)
     start = Fraction(max(0, container.start_time or 0), av.time_base)  # sound may be primed before 0
-    rate = stream.average_rate or stream.guessed_rate
+    rate = known(stream.average_rate) or known(stream.guessed_rate)
     duration = _duration(container, stream)
     estimate = round(duration * rate) if duration and rate else None
     # MPEG-PS counts the frames that were read while probing.
@@ -152,7 +153,7 @@ def read_info(path: Path | str, container: InputContainer, stream: VideoStream, 
         stored_color=stored,
         interlaced=interlaced,
         clock_is_arbitrary=container.format.name in _BROADCAST,
-        tags=dict(container.metadata),
+        tags=readable_tags(container.metadata),
         tracks=tuple(track_info(s) for s in container.streams if s.index != stream.index),
         notes=tuple(notes),
     )

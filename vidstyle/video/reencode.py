@@ -54,7 +54,7 @@ class AudioReencoder:
         """Packets for the output, made of one packet of the source shown ``shift`` seconds earlier."""
         made: list[Packet[Stream]] = []
         for frame in self._source.codec_context.decode(packet):
-            if frame.pts is not None and frame.time_base is not None:
+            if frame.pts is not None and frame.time_base:
                 frame.pts -= round(shift / frame.time_base)
             made.extend(self._encoded(frame))
         return made

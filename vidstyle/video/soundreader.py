@@ -38,7 +38,7 @@ class SoundReader:
             self._resampler = self._new()
             made = self._resampler.resample(frame)
         for piece in made:
-            if piece.pts is not None and piece.time_base is not None and piece.samples:
+            if piece.pts is not None and piece.time_base and piece.samples:
                 samples = np.clip(np.asarray(piece.to_ndarray(), np.float32), -1.0, 1.0)
                 yield samples, float(piece.pts * piece.time_base)
 

@@ -27,6 +27,11 @@ _MAC_LANGUAGES = {
 }
 
 
+def readable_tags(tags: dict[str, str]) -> dict[str, str]:
+    """``tags`` as PyAV reads them, with a replacement character for each byte that is not UTF-8."""
+    return {_readable(key): _readable(value) for key, value in tags.items()}
+
+
 def file_tags(tags: dict[str, str]) -> dict[str, str]:
     """The tags of a file, without those that describe the old one or say the same twice."""
     kept = {key: value for key, value in tags.items() if key.lower() not in _STALE_FILE}
@@ -36,7 +41,7 @@ def file_tags(tags: dict[str, str]) -> dict[str, str]:
 
 def track_tags(stream: Stream, muxer: str) -> dict[str, str]:
     """The tags of a track, without those that describe the old file, in words that ``muxer`` knows."""
-    tags = {key: value for key, value in stream.metadata.items() if not _STALE_TRACK.fullmatch(key)}
+    tags = {key: value for key, value in readable_tags(stream.metadata).items() if not _STALE_TRACK.fullmatch(key)}
     if "name" in tags and "title" not in tags:
         tags["title"] = tags.pop("name")  # MP4 files are read with the one and written with the other
     if stream.disposition & Disposition.attached_pic:
@@ -56,6 +61,10 @@ def lost_track_tags(stream: Stream, muxer: str) -> list[str]:
     if muxer not in ("mp4", "mov"):
         return []
     return sorted(key for key in track_tags(stream, muxer) if key.lower() not in _MP4_TRACK)
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _without_language(key: str) -> str:

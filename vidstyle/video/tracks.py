@@ -19,7 +19,7 @@ from vidstyle.video.container import open_input, packets
 from vidstyle.video.info import TrackInfo, track_info
 from vidstyle.video.reencode import USUAL_LAYOUTS, AudioReencoder, SubtitleReencoder
 from vidstyle.video.span import Span
-from vidstyle.video.tags import lost_track_tags, track_tags
+from vidstyle.video.tags import lost_track_tags, readable_tags, track_tags
 
 # The muxer's own table says it can hold these, but writing the header fails, or is "experimental".
 _REFUSED = {"mp4": {"truehd", "mlp"}, "mov": {"truehd", "mlp", "opus", "libopus", "flac", "vp9", "av1", "libdav1d"}}
@@ -140,6 +140,7 @@ class TrackCopier:
             begin, end = max(begin, self._span.begin or begin) - self._span.shift, end - self._span.shift
             if begin < end:
                 chapter["start"], chapter["end"] = round(begin / base), round(end / base)
+                chapter["metadata"] = readable_tags(chapter["metadata"])
                 kept.append(chapter)
         self._output.set_chapters(kept)
 
@@ -225,11 +226,13 @@ class TrackCopier:
         return None
 
     def _attachment(self, stream: AttachmentStream, info: TrackInfo) -> None:
+        tags = readable_tags(stream.metadata)
+        name = tags.get("filename")
         if self._muxer == "matroska":
-            mimetype = stream.mimetype or "application/octet-stream"
-            self._output.add_attachment(stream.name or f"attachment{stream.index}", mimetype, stream.data)
+            mimetype = tags.get("mimetype") or "application/octet-stream"
+            self._output.add_attachment(name or f"attachment{stream.index}", mimetype, stream.data)
         else:
-            name = f" {stream.name!r}" if stream.name else ""
+            name = f" {name!r}" if name else ""
             self.notes.append(f"attached file{name} cannot be written to {_SUFFIX[self._muxer]}: it is left out")
 
     def _is_written_otherwise(self, stream: Stream) -> bool:
