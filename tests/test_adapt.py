@@ -99,10 +99,13 @@ def test_each_mode_makes_its_kind_and_survives_its_file(
     assert style.kind == ("vector" if mode == "vector" else "full")
     assert (style.name, style.network_name) == ("mine", "fast")
     assert style.card["painter"] == "me" and style.card["mode"] == mode and style.card["steps"] == 4
-    moved = network_of(style).digest != shared_network("fast").digest
+    shared = shared_network("fast").digest
+    moved = network_of(style).digest != shared
+    assert (style.theta or style.network_digest) == (style.network_digest if mode == "scratch" else shared)
     assert moved == (mode != "vector")
     style.save(tmp_path / "mine.safetensors")
     loaded = Style.load(tmp_path / "mine.safetensors")
+    assert loaded.theta == (style.theta or style.network_digest)
     assert loaded.card == style.card and loaded.network_digest == style.network_digest
     np.testing.assert_allclose(loaded.vector, style.vector, rtol=1e-3, atol=1e-6)
 

@@ -232,7 +232,7 @@ def one_photo(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("one_photo")
 def test_a_painting_is_adapted_first_and_kept(here: Path) -> None:
     save(painting(1, (64, 80)), here / "mine.png")
-    result = run("mine.png", *SMALL, "--steps", 1, "--precision", "fp32")
+    result = run("mine.png", *SMALL, "--steps", 1, "--vector", "--precision", "fp32")
     assert result.exit_code == 0, result.output
     assert names(here) == ["mine.engine", "mine.engine.json", "mine.png", "mine.safetensors"]
     assert "mine.safetensors: vector style for fast" in result.stderr
@@ -250,7 +250,7 @@ def test_a_painting_is_adapted_first_and_kept(here: Path) -> None:
 @pytest.mark.usefixtures("one_photo")
 def test_a_painting_adapted_in_full_is_built_with_its_weights(here: Path) -> None:
     save(painting(1, (64, 80)), here / "mine.jpg")
-    result = run("mine.jpg", *SMALL, "--steps", 1, "--full", "--network", "fast")
+    result = run("mine.jpg", *SMALL, "--steps", 1, "--network", "fast")
     assert result.exit_code == 0, result.output
     engine = card(here / "mine.engine").card
     assert engine.weights == "mine.safetensors"

@@ -42,6 +42,8 @@ class Style:
     """The weights of a full style; None for a vector style, whose network the gallery holds."""
     card: dict[str, object] = field(default_factory=dict)
     """Painting, painter, year, licence, steps, losses."""
+    theta: str | None = None
+    """`Network.digest` of the weights that the adaptation started from; None where they are its own."""
     engine: EngineFile | None = None
     """The compiled network that plays it, for a style that comes out of an engine file."""
 
@@ -58,7 +60,12 @@ class Style:
             {name: t.astype(np.float16) for name, t in {**tensors, "style.vector": self.vector}.items()},
             file_format=FILE_FORMAT,
             version=FILE_VERSION,
-            facts={"network": self.network_name, "digest": self.network_digest, "kind": self.kind},
+            facts={
+                "network": self.network_name,
+                "theta": self.theta or self.network_digest,
+                "digest": self.network_digest,
+                "kind": self.kind,
+            },
             card=self.card,
         )
 
@@ -79,7 +86,7 @@ class Style:
                 raise BadModel(f"{path} is damaged: its weights do not match the digest it carries; adapt it again")
         elif facts.get("kind") != "vector" or tensors:
             raise BadModel(f"{path} is damaged: it is neither a vector style nor a full one")
-        return cls(path.stem, vector, shape.name, digest, network, file.card)
+        return cls(path.stem, vector, shape.name, digest, network, file.card, facts.get("theta", digest))
 
     @classmethod
     def of_engine(cls, engine: EngineFile, name: str | None = None) -> Style:

@@ -29,7 +29,8 @@ PREVIEWED = 25
     show_default=True,
     help="Network to start from.",
 )
-@click.option("--full", is_flag=True, help="Move every weight: the last bit of quality, but no blending.")
+@click.option("--vector", is_flag=True, help="Move only the style vector: a file of 3 kB, which learns less.")
+@click.option("--full", is_flag=True, hidden=True)  # what is done without --vector; once it was not
 @click.option("--from-scratch", is_flag=True, help="Every weight, from random ones (takes thousands of steps).")
 @click.option("--steps", type=click.IntRange(1), default=150, show_default=True, help="Gradient steps.")
 @click.option("--batch", type=click.IntRange(1, 64), default=4, show_default=True, help="Photo crops a step.")
@@ -62,6 +63,7 @@ def adapt(
     painting: Path,
     output: Path,
     network: NetworkName,
+    vector: bool,
     full: bool,
     from_scratch: bool,
     steps: int,
@@ -84,14 +86,14 @@ def adapt(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Make a style of PAINTING by gradient steps (MetaStyle), ready for --style.
+    """Make a style of PAINTING by gradient steps on every weight (MetaStyle), ready for --style.
 
     Ctrl-C writes the best so far to OUTPUT; --resume then goes on. With --preview a sheet beside
     OUTPUT, called OUTPUT.preview.jpg, shows the photo, the painting, and the photo painted before
     the adaptation, after 25 steps and at its end.
     """
-    if full and from_scratch:
-        raise click.UsageError("--full starts from a trained network, --from-scratch from random weights; choose one")
+    if vector + full + from_scratch > 1:
+        raise click.UsageError("--vector moves the style vector alone, --from-scratch random weights; choose one")
     if output.suffix != ".safetensors":
         raise BadOption(f"{output} does not end in .safetensors, the only kind of style file; rename it")
     from vidstyle.wholefile import check_free
@@ -115,7 +117,7 @@ def adapt(
     wishes = {"style": style_weight, "content": content_weight}
     sizes = {} if style_size is None else {"style_size": style_size}
     options = AdaptOptions(
-        mode="full" if full else "scratch" if from_scratch else "vector",
+        mode="vector" if vector else "scratch" if from_scratch else "full",
         steps=steps,
         batch=batch,
         size=crop,

@@ -60,7 +60,8 @@ PAINTINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 @click.option(
     "--network", type=click.Choice(get_args(NetworkName)), help="Network to adapt PAINTING on.  [default: fast]"
 )
-@click.option("--full", is_flag=True, help="Adapt every weight to PAINTING: better, but the one style of its engine.")
+@click.option("--vector", is_flag=True, help="Adapt only the style vector to PAINTING, not every weight.")
+@click.option("--full", is_flag=True, hidden=True)  # what is done without --vector; once it was not
 @click.option("--steps", type=click.IntRange(1), help="Gradient steps for PAINTING.  [default: 150]")
 @click.option("--overwrite", "-y", is_flag=True, help="Replace what exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
@@ -84,6 +85,7 @@ def build_engine(
     timing_cache: str | None,
     refit: bool | None,
     network: NetworkName | None,
+    vector: bool,
     full: bool,
     steps: int | None,
     overwrite: bool,
@@ -114,8 +116,8 @@ def build_engine(
     }
     options = _options(profile, {field: wish for field, wish in wishes.items() if wish is not None})
     paintings = [word for word in styles if _is_painting(word)]
-    if not paintings and (full or network or steps):
-        raise click.UsageError("--network, --full and --steps are for a PAINTING to adapt, and none is given")
+    if not paintings and (vector or full or network or steps):
+        raise click.UsageError("--network, --vector and --steps are for a PAINTING to adapt, and none is given")
     output = output or Path(f"{Path(styles[0]).stem}.engine")
     from vidstyle.build import check_output
 
@@ -123,7 +125,7 @@ def build_engine(
     kept = {word: _kept(Path(word), output, overwrite) for word in paintings}
     chosen = {word: _named(word) for word in styles if word not in kept}  # a wrong name costs nothing either
     for word, file in kept.items():
-        chosen[word] = [_adapted(Path(word), file, network or "fast", full, steps)]
+        chosen[word] = [_adapted(Path(word), file, network or "fast", vector, steps)]
     together = [style for word in styles for style in chosen[word]]
     report = _built(together, output, options, gpu, overwrite)
     for note in report.notes:
@@ -169,7 +171,7 @@ def _kept(painting: Path, output: Path, overwrite: bool) -> Path:
     return path
 
 
-def _adapted(painting: Path, path: Path, network: NetworkName, full: bool, steps: int | None) -> Style:
+def _adapted(painting: Path, path: Path, network: NetworkName, vector: bool, steps: int | None) -> Style:
     from vidstyle.cli.bar import Bar
     from vidstyle.gallery import load_style, shared_network
 
@@ -181,7 +183,7 @@ def _adapted(painting: Path, path: Path, network: NetworkName, full: bool, steps
             "style"
         ) from error
 
-    options = AdaptOptions(mode="full" if full else "vector", steps=steps or AdaptOptions.steps)
+    options = AdaptOptions(mode="vector" if vector else "full", steps=steps or AdaptOptions.steps)
     click.echo(f"Adapting {painting} on {network} in {options.steps} steps", err=True)
     with Bar() as bar:
         style = adapt(

@@ -1,8 +1,8 @@
 """Adaptation: gradient steps on one painting make a style (MetaStyle, Zhang et al. 2019, section on adaptation).
 
-Three modes. ``vector`` moves the style vector alone, from the start vector of a shared network: a
-small file that blends with its like. ``full`` moves every weight. ``scratch`` is the baseline of
-Johnson et al. 2016: every weight, from random ones.
+Three modes. ``full`` moves every weight of a shared network, as the paper writes it. ``vector`` moves the
+style vector alone: a file of 3 kB, which learns less. ``scratch`` is the baseline of Johnson et al. 2016:
+every weight, from random ones.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ RATES: dict[Mode, tuple[float, float]] = {"vector": (8e-2, 2e-3), "full": (5e-2,
 class AdaptOptions:
     """How a painting becomes a style."""
 
-    mode: Mode = "vector"
-    """What moves: the style vector, every weight, or every weight from random ones."""
+    mode: Mode = "full"
+    """What moves: every weight, the style vector, or every weight from random ones."""
     steps: int = 150
-    """Gradient steps. 150 are enough for a vector; ``scratch`` wants thousands."""
+    """Gradient steps. 150 make a style; ``scratch`` wants thousands."""
     vector_rate: float | None = None
     """Adam's learning rate for the style vector, at its highest; None is the mode's of `RATES`."""
     weight_rate: float | None = None
@@ -271,4 +271,5 @@ def _style(
         assert isinstance(start, Network)
         return Style(name, numbers, start.architecture.name, start.digest, None, card)
     network = Network(model.shape, weights, numbers)
-    return Style(name, numbers, model.shape.name, network.digest, network, card)
+    theta = start.digest if mode == "full" and isinstance(start, Network) else network.digest
+    return Style(name, numbers, model.shape.name, network.digest, network, card, theta)
