@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.filter
 import numpy as np
 from av.stream import Disposition
 from av.subtitles.subtitle import SubtitleSet
@@ -89,13 +90,15 @@ def make_video(
     last_duration: int | None = None,
     container_options: dict[str, str] | None = None,
     live: bool = False,
+    interlaced: bool = False,
 ) -> Path:
     """Write a video and return its path.
 
     ``size`` is ``(height, width)`` as stored. ``pts`` are the times of the frames in ``time_base``, for
     variable rates. ``rotation`` is degrees clockwise for showing. ``color`` takes the attributes
     color_primaries, color_trc, colorspace, color_range, by number. ``live`` leaves out what a muxer can
-    only write at the end, such as the length of each track.
+    only write at the end, such as the length of each track. ``interlaced`` marks the frames so; codecs want
+    their own option beside it.
     """
     rate = Fraction(rate)
     base = time_base or 1 / rate
@@ -142,6 +145,8 @@ def make_video(
         for index, time in enumerate(times):
             rgb = picture(size, index, smooth=smooth) if pictures is None else pictures[index]
             frame = _encodable(rgb, pixel_format, color or {})
+            if interlaced:
+                frame = _marked_interlaced(frame)
             frame.pts, frame.time_base = time, base
             after = times[index + 1] - time if index + 1 < len(times) else last_duration
             frame.duration = after or round(1 / rate / base)
@@ -254,6 +259,20 @@ def _encodable(rgb: NDArray[np.uint8], pixel_format: str, color: dict[str, int])
         if name in color:
             setattr(made, attribute, color[name])
     return made
+
+
+def _marked_interlaced(frame: av.VideoFrame) -> av.VideoFrame:
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25))
+    graph.link_nodes(source, graph.add("setfield", "tff"), graph.add("buffersink")).configure()
+    graph.vpush(frame)
+    return graph.vpull()
+
+
+def join(path: Path, *parts: Path) -> Path:
+    """MPEG-TS files one behind the other, as recordings and cat(1) do it."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
 
 
 def png_cover() -> bytes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
 from av.stream import Disposition, Stream
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
 from vidstyle.color import untagged_matrix
@@ -73,6 +74,29 @@ def guessed_matrix(matrix: int, height: int) -> Matrix:
 def is_rgb(frame: VideoFrame) -> bool:
     """Whether the pixels of ``frame`` are red, green and blue, or a palette of such."""
     return frame.format.is_rgb or frame.format.has_palette or frame.colorspace == MATRIX_RGB
+
+
+def is_gray(format: VideoFormat) -> bool:
+    """Whether pixels are whole numbers of one brightness, with or without alpha."""
+    return format.name.startswith(("gray", "ya")) and not format.name.startswith(("grayf", "yaf"))
+
+
+def frame_tags(frame: VideoFrame, otherwise: ColorTags) -> ColorTags:
+    """The tags of one picture: its own, and where it says nothing those of ``otherwise``."""
+    color_range = frame.color_range
+    if frame.format.name.startswith("yuvj"):  # the old name of full range
+        color_range = RANGE_FULL
+    return replace(
+        otherwise,
+        primaries=_specified(frame.color_primaries, otherwise.primaries),
+        transfer=_specified(frame.color_trc, otherwise.transfer),
+        matrix=_specified(frame.colorspace, otherwise.matrix),
+        range=int(color_range) if color_range in (RANGE_LIMITED, RANGE_FULL) else otherwise.range,
+    )
+
+
+def _specified(*codes: int) -> int:
+    return next((int(code) for code in codes if code != UNSPECIFIED), UNSPECIFIED)
 
 
 @dataclass(frozen=True, kw_only=True)

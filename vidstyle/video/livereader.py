@@ -7,8 +7,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 
 import av.error
 import numpy as np
@@ -16,19 +17,18 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vidstyle.errors import VideoError
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.video.container import packets
+from vidstyle.video.decoder import PictureDecoder
 from vidstyle.video.deinterlace import Deinterlacer
-from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix, is_rgb
+from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix
 from vidstyle.video.origin import Origin
 from vidstyle.video.planes import PlaneReader
 from vidstyle.video.probe import read_info, video_stream
-from vidstyle.video.sdr import SdrConverter
 from vidstyle.video.soundreader import SoundReader, sound_form
 
 _SILENCE_SECONDS = 5.0
@@ -38,7 +38,6 @@ _POLL_SECONDS = 0.002
 _ONE_THREAD_PIXELS = 1920 * 1088
 _COUNTED = ("mpjpeg", "mjpeg", "h264", "hevc", "mpegvideo", "m4v", "obu")
 """Demuxers of what carries no times: FFmpeg counts frames of an assumed rate."""
-_SWS_MATRIX = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709}
 
 
 class Dropped(Exception):
@@ -96,22 +95,20 @@ class LiveReader:
             self.counted = self.live and self._container.format.name in _COUNTED
             """Whether the stream has no times of its own."""
             self._tune()
+            self._decoder = PictureDecoder(self._video)
             self._decoded = self._decode()
             self._waiting: deque[VideoFrame | AudioFrame] = deque()
             self.info: VideoInfo = read_info(origin.label, self._container, self._video, self._first())
             """What it says about itself."""
-            self._progressive = Deinterlacer(self._video) if self.info.interlaced else None
+            self._progressive = Deinterlacer()
         except BaseException:
             self._container.close()
             raise
-        self._sdr = SdrConverter(self.info) if self.info.stored_color.wide else None
         self.fps = self._rate()
         """Frames a second that it says it delivers, None where it says nothing credible."""
         self._step = 1 / (self.fps or 25.0)
-        self._reformatter = VideoReformatter()
         self._planes: PlaneReader | None = None
         self._sound: SoundReader | None = None
-        self._form = self._own = self.natural_form()
 
     @property
     def start(self) -> Fraction:
@@ -137,8 +134,7 @@ class LiveReader:
 
     def become(self, form: FrameForm, sound: SoundReader | None) -> None:
         """From now on pictures are brought to ``form`` and sound to that of ``sound``."""
-        self._form = form
-        self._planes = PlaneReader(replace(self.info, size=form.size), form)
+        self._planes = PlaneReader(self.info, form)
         self._sound = sound
 
     def close(self) -> None:
@@ -151,12 +147,12 @@ class LiveReader:
     def read(self) -> Iterator[Picture | Piece]:
         """Everything it delivers, as it comes; ends where a recording ends. Raises `Dropped`."""
         seconds: float | None = None
-        for decoded in self._in_order():
+        for decoded in chain(self._in_order(), (None,)):  # the last picture comes when the end is known
             if isinstance(decoded, AudioFrame):
                 if self._sound is not None:
                     yield from (Piece(*piece) for piece in self._sound.read(decoded))
                 continue
-            for frame in [decoded] if self._progressive is None else self._progressive.frames(decoded):
+            for frame in self._progressive.frames(decoded):
                 base = frame.time_base or Fraction(1, 90000)
                 length = float(frame.duration * base) if frame.duration else self._step
                 if frame.pts is not None:
@@ -168,33 +164,11 @@ class LiveReader:
     def planes(self, frame: VideoFrame) -> Planes:
         """The planes of ``frame`` in the form that was agreed. They may be views into the decoder's memory."""
         assert self._planes is not None, "become() comes first"
-        if self._sdr is not None:
-            frame = self._sdr.convert(frame)
-        elif (self._own.matrix, self._own.full_range) != (self._form.matrix, self._form.full_range):
-            frame = self._recolored(frame)
         planes = self._planes.read(frame)
         if self._video.codec_context.name == "rawvideo":
             # These views would be into the driver's few buffers, which are gone when the device is closed.
             return tuple(np.array(plane) for plane in planes)
         return planes
-
-    def _recolored(self, frame: VideoFrame) -> VideoFrame:
-        """After a drop the source may come back with another matrix or range than it had."""
-        form, rgb = self._form, is_rgb(frame)
-        turned = self.info.rotation in (90, 270)
-        height, width = form.size[::-1] if turned else form.size
-        own_range = ColorRange.JPEG if self._own.full_range else ColorRange.MPEG
-        return self._reformatter.reformat(
-            frame,
-            width,
-            height,
-            "yuv420p",
-            src_colorspace=None if rgb else _SWS_MATRIX[self._own.matrix],
-            src_color_range=ColorRange.JPEG if rgb else own_range,
-            dst_colorspace=_SWS_MATRIX[form.matrix],
-            dst_color_range=ColorRange.JPEG if form.full_range else ColorRange.MPEG,
-            threads=1,
-        )
 
     def _tune(self) -> None:
         context = self._video.codec_context
@@ -242,7 +216,7 @@ class LiveReader:
                 return
             asked = time.monotonic()
             try:
-                frames = packet.decode()
+                frames = self._decoder.decode(packet) if packet.stream is self._video else packet.decode()
             except av.error.FFmpegError:
                 frames = []  # damaged; the next key frame mends it
             for frame in frames:

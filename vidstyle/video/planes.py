@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
@@ -14,21 +15,23 @@ from numpy.typing import NDArray
 
 from vidstyle.frame import Frame, FrameForm, Matrix, Planes
 from vidstyle.video.info import (
-    MATRIX_BT470BG,
-    MATRIX_BT709,
-    MATRIX_SMPTE170M,
+    MATRIX_FCC,
+    MATRIX_SMPTE240M,
     RANGE_FULL,
-    UNSPECIFIED,
     VideoInfo,
+    frame_tags,
     guessed_matrix,
+    is_gray,
     is_rgb,
 )
 from vidstyle.video.nvidia import GpuFrames, is_in_one_piece
+from vidstyle.video.sdr import SdrConverter
 
 _FORMATS = {"rgb": "rgb24", "i420": "yuv420p", "nv12": "nv12"}
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 _SWS_RANGE = {False: ColorRange.MPEG, True: ColorRange.JPEG}
 _SWS_MATRIX: dict[Matrix, Colorspace] = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709}
+_SWS_OTHERS = {MATRIX_FCC: Colorspace.FCC, MATRIX_SMPTE240M: Colorspace.SMPTE240M}
 # Bilinear chroma, and the slower rounding: without it a conversion is off by up to two levels.
 _SCALER = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
@@ -36,7 +39,8 @@ _SCALER = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FU
 class PlaneReader:
     """Turns the decoder's frames into planes of one form: 8 bit, upright, one size.
 
-    Where the decoder's frame already is what is wanted, the planes are views into it, without a copy.
+    Each frame is read by its own size, format and tags, which may change in mid-stream; what it does not
+    say is as at the start. Where it already is what is wanted, the planes are views into it, without a copy.
     One reader serves one thread.
     """
 
@@ -44,9 +48,8 @@ class PlaneReader:
         self._info = info
         self._form = form
         turned = info.rotation in (90, 270)
-        self._stored_size = info.size[::-1] if turned else info.size
-        self._matrix = guessed_matrix(info.color.matrix, self._stored_size[0])
-        self._full_range = info.color.range == RANGE_FULL
+        self._stored_size = form.size[::-1] if turned else form.size
+        self._sdr = SdrConverter()
         self._reformatter = VideoReformatter()
 
     def read(self, frame: VideoFrame) -> Planes:
@@ -54,30 +57,33 @@ class PlaneReader:
         return tuple(self._upright(plane) for plane in self._planes(self._converted(frame)))
 
     def _converted(self, frame: VideoFrame) -> VideoFrame:
-        form, name = self._form, frame.format.name
-        height, width = self._stored_size
-        if name == "gray":
-            # FFmpeg's scaler takes every gray picture for full range; the planes are at hand anyway.
-            frame, name = _with_neutral_chroma(frame), "yuv420p"
-        if name == "yuvj420p":
-            name = "yuv420p"  # the same bytes; the range is in the form
-        # Others, which few files have, FFmpeg's scaler knows by the frame's own tag.
-        known_matrix = frame.colorspace in (UNSPECIFIED, MATRIX_BT709, MATRIX_BT470BG, MATRIX_SMPTE170M)
+        form, (height, width) = self._form, self._stored_size
+        tags = frame_tags(frame, self._info.stored_color)
+        if tags.wide:
+            frame = self._sdr.convert(frame, tags)
+            tags = frame_tags(frame, tags)
+        rgb = is_rgb(frame)
+        if is_gray(frame.format):
+            # FFmpeg's scaler takes every gray picture for full range, whatever its depth.
+            frame = with_neutral_chroma(frame)
+        matrix = guessed_matrix(tags.matrix, frame.height)
+        full_range = tags.range == RANGE_FULL
         if (
-            name == _FORMATS[form.pixels] == "yuv420p"
-            and known_matrix
-            and (form.matrix, form.full_range) == (self._matrix, self._full_range)
+            # The old name of full range in front of the same bytes.
+            frame.format.name in ("yuv420p", "yuvj420p")
+            and form.pixels == "i420"
+            and tags.matrix not in _SWS_OTHERS
+            and (form.matrix, form.full_range) == (matrix, full_range)
             and (frame.height, frame.width) == (height, width)
         ):
             return frame
-        color_range = _SWS_RANGE[self._full_range]
         return self._reformatter.reformat(
             frame,
             width,
             height,
             _FORMATS[form.pixels],
-            src_colorspace=None if is_rgb(frame) or not known_matrix else _SWS_MATRIX[self._matrix],
-            src_color_range=ColorRange.JPEG if is_rgb(frame) else (frame.color_range or color_range),
+            src_colorspace=None if rgb else _SWS_OTHERS.get(tags.matrix, _SWS_MATRIX[matrix]),
+            src_color_range=ColorRange.JPEG if rgb else _SWS_RANGE[full_range],
             dst_colorspace=_SWS_MATRIX[form.matrix],
             dst_color_range=_SWS_RANGE[form.full_range or form.pixels == "rgb"],
             interpolation=_SCALER,
@@ -157,14 +163,25 @@ class PlaneWriter:
         return made
 
 
-def _with_neutral_chroma(gray: VideoFrame) -> VideoFrame:
-    made = VideoFrame(gray.width, gray.height, "yuv420p")
-    luma, *chroma = made.planes
-    np.copyto(plane_view(luma, (gray.height, gray.width)), plane_view(gray.planes[0], (gray.height, gray.width)))
+def with_neutral_chroma(gray: VideoFrame) -> VideoFrame:
+    """A gray picture, of whatever depth, as 4:2:0; an alpha channel is left out."""
+    format = gray.format
+    bits, end = format.components[0].bits, "be" if format.is_big_endian else "le"
+    made = VideoFrame(gray.width, gray.height, "yuv420p" if bits == 8 else f"yuv420p{bits}{end}")
+    luma, *chroma = (_samples(plane, made.format) for plane in made.planes)
+    np.copyto(luma, _samples(gray.planes[0], format)[:, :: len(format.components)])
     for plane in chroma:
-        plane_view(plane, (plane.height, plane.width)).fill(128)
+        plane.fill(1 << (bits - 1))
     made.color_range = gray.color_range
     return made
+
+
+def _samples(plane: VideoPlane, format: VideoFormat) -> NDArray[Any]:
+    """An array over all that a plane has in each of its rows: components that share it lie side by side."""
+    deep = format.components[0].bits > 8
+    shared = len(format.components) if len(format.components) < 3 else 1
+    rows = plane_view(plane, (plane.height, plane.width * shared * (2 if deep else 1)))
+    return rows.view(">u2" if format.is_big_endian else "<u2") if deep else rows
 
 
 def plane_view(plane: VideoPlane, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -37,7 +37,9 @@ from vidstyle.video.info import (
     UNSPECIFIED,
     ColorTags,
     VideoInfo,
+    frame_tags,
     guessed_matrix,
+    is_gray,
     is_rgb,
     track_info,
 )
@@ -174,22 +176,17 @@ def _orientation(frame: VideoFrame) -> tuple[int, bool]:
 def _color_tags(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> ColorTags:
     # The decoder knows what the bitstream says, the context what the container says.
     context = stream.codec_context
-    color_range = frame.color_range or context.color_range
-    if frame.format.name.startswith("yuvj"):  # the old name of full range
-        color_range = RANGE_FULL
-    if frame.format.name == "gray" and not color_range and context.name not in _LIMITED_GRAY:
-        color_range = RANGE_FULL
-    return ColorTags(
-        primaries=_specified(frame.color_primaries, context.color_primaries),
-        transfer=_specified(frame.color_trc, context.color_trc),
-        matrix=_specified(frame.colorspace, context.colorspace),
-        range=color_range if color_range in (RANGE_LIMITED, RANGE_FULL) else RANGE_UNSPECIFIED,
+    said = ColorTags(
+        primaries=int(context.color_primaries),
+        transfer=int(context.color_trc),
+        matrix=int(context.colorspace),
+        range=int(context.color_range) if context.color_range in (RANGE_LIMITED, RANGE_FULL) else RANGE_UNSPECIFIED,
         chroma_location=_chroma_location(container, stream),
     )
-
-
-def _specified(*codes: int) -> int:
-    return next((int(code) for code in codes if code != UNSPECIFIED), UNSPECIFIED)
+    tags = frame_tags(frame, said)
+    if is_gray(frame.format) and not tags.range and context.name not in _LIMITED_GRAY:
+        return replace(tags, range=RANGE_FULL)
+    return tags
 
 
 def _chroma_location(container: InputContainer, stream: VideoStream) -> str | None:

@@ -20,7 +20,7 @@ from vidstyle.video.info import (
     RANGE_FULL,
     RANGE_LIMITED,
     TRANSFER_BT709,
-    VideoInfo,
+    ColorTags,
 )
 from vidstyle.video.tonemap import DEFAULT_PEAK, lookup_table
 
@@ -44,50 +44,50 @@ def peak_luminance(frame: VideoFrame) -> float:
 
 
 class SdrConverter:
-    """Turns the frames of one HDR or BT.2020 stream into 8-bit 4:2:0 BT.709, limited range."""
+    """Turns HDR and BT.2020 frames into 8-bit 4:2:0 BT.709, limited range."""
 
-    def __init__(self, info: VideoInfo) -> None:
-        self._info = info
+    def __init__(self) -> None:
         self._graph: Graph | None = None
-        self._made_for: tuple[int, int, str] | None = None
+        self._made_for: tuple[object, ...] = ()
 
-    def convert(self, frame: VideoFrame) -> VideoFrame:
-        """``frame`` as a standard display should show it; its time stays."""
-        kind = (frame.width, frame.height, frame.format.name)
+    def convert(self, frame: VideoFrame, tags: ColorTags) -> VideoFrame:
+        """``frame``, whose colors are ``tags``, as a standard display should show it; its time stays."""
+        kind = (frame.time_base, frame.width, frame.height, frame.format.name, tags)
         if self._graph is None or kind != self._made_for:
-            self._graph, self._made_for = self._made(frame), kind
+            self._graph, self._made_for = _graph(frame, tags), kind
         self._graph.vpush(frame)
         made = self._graph.vpull()
         made.colorspace, made.color_range = MATRIX_BT709, RANGE_LIMITED
         made.color_primaries, made.color_trc = PRIMARIES_BT709, TRANSFER_BT709
         return made
 
-    def _made(self, frame: VideoFrame) -> Graph:
-        is_full = self._info.stored_color.range == RANGE_FULL
-        is_rgb = frame.format.is_rgb
-        matrix = _MATRICES.get(self._info.stored_color.matrix, "bt2020nc")
-        base = frame.time_base or Fraction(1, 90000)
-        source = (
-            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={base}"
-            f":colorspace={'gbr' if is_rgb else matrix}:range={'pc' if is_full or is_rgb else 'tv'}"
-        )
-        table = lookup_table(self._info.hdr, peak_luminance(frame))
-        graph = Graph()
-        graph.threads = 1
-        with tempfile.TemporaryDirectory() as folder:
-            cube = Path(folder) / "bt709.cube"  # FFmpeg takes the table as a file, and reads it at once
-            cube.write_text(_cube_text(table))
-            nodes = [
-                graph.add("buffer", source),
-                graph.add("scale", f"flags={_SCALE_FLAGS}:out_range=pc"),
-                graph.add("format", "gbrp10le"),
-                graph.add("lut3d", file=str(cube), interp="tetrahedral"),
-                graph.add("scale", f"flags={_SCALE_FLAGS}:out_color_matrix=bt709:out_range=tv"),
-                graph.add("format", "yuv420p"),
-                graph.add("buffersink"),
-            ]
-            graph.link_nodes(*nodes).configure()
-        return graph
+
+def _graph(frame: VideoFrame, tags: ColorTags) -> Graph:
+    is_full = tags.range == RANGE_FULL
+    is_rgb = frame.format.is_rgb
+    matrix = _MATRICES.get(tags.matrix, "bt2020nc")
+    base = frame.time_base or Fraction(1, 90000)
+    source = (
+        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={base}"
+        f":colorspace={'gbr' if is_rgb else matrix}:range={'pc' if is_full or is_rgb else 'tv'}"
+    )
+    table = lookup_table(tags.hdr, peak_luminance(frame))
+    graph = Graph()
+    graph.threads = 1
+    with tempfile.TemporaryDirectory() as folder:
+        cube = Path(folder) / "bt709.cube"  # FFmpeg takes the table as a file, and reads it at once
+        cube.write_text(_cube_text(table))
+        nodes = [
+            graph.add("buffer", source),
+            graph.add("scale", f"flags={_SCALE_FLAGS}:out_range=pc"),
+            graph.add("format", "gbrp10le"),
+            graph.add("lut3d", file=str(cube), interp="tetrahedral"),
+            graph.add("scale", f"flags={_SCALE_FLAGS}:out_color_matrix=bt709:out_range=tv"),
+            graph.add("format", "yuv420p"),
+            graph.add("buffersink"),
+        ]
+        graph.link_nodes(*nodes).configure()
+    return graph
 
 
 def _cube_text(table: NDArray[np.float64]) -> str:

@@ -12,21 +12,21 @@ from typing import Literal
 
 import av.error
 from av.container import InputContainer
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameForm, Matrix, Pixels
 from vidstyle.options import ClipOptions
+from vidstyle.video.changes import Changes
 from vidstyle.video.container import open_input, packets
+from vidstyle.video.decoder import PictureDecoder
 from vidstyle.video.deinterlace import Deinterlacer
 from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix
 from vidstyle.video.ledger import LossLedger
-from vidstyle.video.nvidia import VideoGpu, gpu_planes, nvdec_decoder, nvdec_obstacle, on_host, trial_obstacle
+from vidstyle.video.nvidia import VideoGpu, gpu_planes, nvdec_decoder, nvdec_obstacle, trial_obstacle
 from vidstyle.video.planes import PlaneReader
 from vidstyle.video.probe import probe, video_stream
-from vidstyle.video.sdr import SdrConverter
 from vidstyle.video.span import Span, exact_seconds
 
 _READ_ERRORS_ALLOWED = 100
@@ -168,15 +168,13 @@ class VideoSource:
             elif self.form.width * self.form.height <= _ONE_THREAD_PIXELS:
                 stream.codec_context.thread_count = 1
             stream.codec_context.thread_type = "AUTO"
-            decoder = stream.codec_context
-            if self._gpu is not None:
-                decoder = nvdec_decoder(stream, info.codec, self._gpu.accelerator)
+            gpu = None if self._gpu is None else nvdec_decoder(stream, info.codec, self._gpu.accelerator)
+            decoder = PictureDecoder(stream, gpu)
             if span.begin is not None and info.container.startswith(_INDEXED):
                 # Where there is no usable index, reading from the beginning is the fallback.
                 with contextlib.suppress(av.error.FFmpegError):
                     container.seek(math.floor(span.begin / info.time_base), stream=stream)
             ledger = self._ledger = LossLedger(stream, interlaced=info.interlaced)
-            sdr = SdrConverter(info) if info.stored_color.wide else None
             for decoded in self._progressive(container, stream, decoder, ledger, span):
                 pts = clock.pts(decoded)
                 seconds = pts * info.time_base
@@ -185,7 +183,7 @@ class VideoSource:
                 if span.holds(seconds):
                     planes = gpu_planes(decoded, self.form) if self.on_device else None
                     if planes is None:
-                        planes = reader.read(decoded if sdr is None else sdr.convert(decoded))
+                        planes = reader.read(decoded)
                     yield Frame(planes, self.form, pts, info.time_base, decoded.duration)
             declared = None if info.duration is None else info.start + exact_seconds(info.duration)
             if declared is not None and span.end is not None:
@@ -200,33 +198,27 @@ class VideoSource:
         self,
         container: InputContainer,
         stream: VideoStream,
-        decoder: VideoCodecContext,
+        decoder: PictureDecoder,
         ledger: LossLedger,
         span: Span,
     ) -> Generator[VideoFrame, None, None]:
-        deinterlacer = Deinterlacer(stream) if self.info.interlaced else None
+        deinterlacer = Deinterlacer()
+        changes = Changes(self.info)
         for frame in self._decoded(container, stream, decoder, ledger, span):
-            if deinterlacer is None and frame.interlaced_frame:
-                deinterlacer = Deinterlacer(stream)
-                self._note("the video is interlaced in parts: these are deinterlaced (bwdif)")
-            if deinterlacer is None:
-                yield frame
-            else:
-                yield from deinterlacer.frames(on_host(frame))
-        if deinterlacer is not None:
-            yield from deinterlacer.frames(None)
+            for sentence in changes.seen(frame, decoder.sample_aspect_ratio):
+                self._note(sentence)
+            yield from deinterlacer.frames(frame)
+        yield from deinterlacer.frames(None)
 
     def _decoded(
         self,
         container: InputContainer,
         stream: VideoStream,
-        decoder: VideoCodecContext,
+        decoder: PictureDecoder,
         ledger: LossLedger,
         span: Span,
     ) -> Generator[VideoFrame, None, None]:
         read_errors = 0
-        turned = self.info.rotation in (90, 270)
-        stored_size = self.info.size[::-1] if turned else self.info.size
         demuxed = packets(container, stream)
         while True:
             try:
@@ -251,10 +243,6 @@ class VideoSource:
                     ledger.failed(packet)
                 continue
             for frame in frames:
-                if (frame.height, frame.width) != stored_size:
-                    self._note(
-                        "the picture changes its size in mid-stream: every frame is scaled to the first one's size"
-                    )
                 if frame.pts is None or span.holds(frame.pts * self.info.time_base):
                     ledger.decoded(frame)
                 yield frame

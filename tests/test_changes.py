@@ -1,0 +1,94 @@
+"""What is made for the first frame is made anew when a frame is other, and told once."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from media import join, make_video, picture, psnr
+
+from vidstyle.video.capture import Capture
+from vidstyle.video.source import VideoSource
+
+INTERLACED = {"codec": "mpeg2video", "interlaced": True, "options": {"flags": "+ildct+ilme", "qmin": "1", "b": "4M"}}
+MPEG2 = {"codec": "mpeg2video", "options": {"qmin": "1", "b": "4M"}}
+H264 = {"options": {"bf": "2", "crf": "4"}}
+H264_FIELDS = {"interlaced": True, "options": {"flags": "+ildct+ilme", "crf": "4"}}
+HDR = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
+
+
+def joined(folder: Path, *parts: dict[str, Any]) -> Path:
+    made = []
+    for number, part in enumerate(parts):
+        height, width = part.get("size", (48, 64))
+        pictures = [cv2.resize(picture((96, 128), i, smooth=True), (width, height)) for i in range(6)]
+        made.append(make_video(folder / f"{number}.ts", frames=6, pictures=pictures, **part))
+    return join(folder / "joined.ts", *made)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "told"),
+    [
+        (INTERLACED, INTERLACED | {"size": (96, 128)}, "changes its size"),
+        (INTERLACED, INTERLACED | {"size": (44, 60)}, "changes its size"),
+        (INTERLACED, INTERLACED | {"pixel_format": "yuv422p"}, "from yuv420p to yuv422p"),
+        (INTERLACED, MPEG2, None),
+        (MPEG2, INTERLACED, "interlaced in parts"),
+        (MPEG2, MPEG2 | {"size": (96, 128)}, "changes its size"),
+        (H264_FIELDS, H264_FIELDS | {"size": (96, 128)}, "changes its size"),
+        (H264, H264_FIELDS | {"size": (96, 128), "pixel_format": "yuv422p"}, "interlaced in parts"),
+        (H264, H264 | {"color": {"colorspace": 1, "color_range": 2}}, "from yuv420p to yuvj420p"),
+        (H264, H264 | {"color": {"colorspace": 1, "color_range": 1}}, "changes its colors"),
+        (
+            H264 | {"color": {"color_range": 2}},
+            H264 | {"color": {"colorspace": 6, "color_range": 1}},
+            "from yuvj420p to yuv420p",
+        ),
+        (H264, {"codec": "libx264", "pixel_format": "yuv420p10le", "options": {"crf": "4"}}, "to yuv420p10le"),
+    ],
+)
+def test_every_part_looks_right_in_the_first_ones_form(
+    tmp_path: Path, first: dict[str, Any], then: dict[str, Any], told: str | None
+) -> None:
+    with VideoSource(joined(tmp_path, first, then, first), pixels="i420") as source:
+        height, width = source.form.size
+        frames = [frame.planes for frame in source.frames()]
+        notes = [note for note in source.notes if "deinterlaced (bwdif), at" not in note]
+        assert (len(frames), source.lost, source.info.size) == (18, 0, (48, 64))
+        assert told is None or (any(told in note for note in notes) and len(set(notes)) == len(notes))
+        assert told is not None or notes == []
+    with VideoSource(tmp_path / "0.ts") as alone:
+        expected = [frame.planes for frame in alone.frames()]
+    for index, planes in enumerate(frames):
+        assert psnr(planes[0], expected[index % 6][0]) > 28, index
+        assert psnr(planes[1], expected[index % 6][1]) > 30, index
+
+
+def test_hdr_in_parts_is_converted_like_hdr_alone(tmp_path: Path) -> None:
+    hdr = {"codec": "libx264", "pixel_format": "yuv420p10le", "color": HDR, "options": {"crf": "4"}}
+    path = joined(tmp_path, H264 | {"color": {"colorspace": 1, "color_range": 1}}, hdr)
+    with VideoSource(path, pixels="rgb") as source:
+        shown = [frame.planes[0] for frame in source.frames()]
+        assert any("HDR or in BT.2020 colors in parts" in note for note in source.notes)
+    with VideoSource(tmp_path / "1.ts", pixels="rgb") as alone:
+        assert psnr(shown[8], [frame.planes[0] for frame in alone.frames()][2]) > 45
+
+
+def test_pixels_that_change_their_shape_are_told(tmp_path: Path) -> None:
+    shapes = [MPEG2 | {"sample_aspect_ratio": aspect} for aspect in (Fraction(1), Fraction(4, 3))]
+    with VideoSource(joined(tmp_path, *shapes)) as source:
+        assert len(list(source.frames())) == 12
+        assert [note for note in source.notes if "from 1:1 to 4:3" in note]
+
+
+def test_a_live_source_keeps_its_first_form(tmp_path: Path) -> None:
+    first = INTERLACED | {"rate": 50}
+    path = joined(tmp_path, first, first | {"size": (96, 128), "pixel_format": "yuv422p"})
+    with VideoSource(tmp_path / "0.ts") as alone, Capture(str(path)) as capture:
+        expected = [frame.planes for frame in alone.frames()]
+        shown = [tuple(plane.copy() for plane in frame.planes) for frame in capture.frames()]
+    assert len(shown) == 12
+    assert min(psnr(planes[i], expected[n % 6][i]) for n, planes in enumerate(shown) for i in range(3)) > 28

@@ -1,0 +1,54 @@
+"""Packets of a picture track into pictures."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import cast
+
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+_SEQUENCE = b"\0\0\1\xb3"
+_SEQUENCE_EXTENSION = b"\0\0\1\xb5"
+
+
+class PictureDecoder:
+    """FFmpeg's decoder of one picture track, or another in its place. Use it from one thread."""
+
+    def __init__(self, stream: VideoStream, context: VideoCodecContext | None = None) -> None:
+        """``context`` decodes instead of the stream's own, where one is given."""
+        self._context = context or stream.codec_context
+        self._has_sequences = self._context.codec.canonical_name in ("mpeg1video", "mpeg2video")
+        self._sequence: bytes | None = None
+
+    @property
+    def sample_aspect_ratio(self) -> Fraction | None:
+        """Width of a pixel over its height, of what was decoded last; None where nothing says it."""
+        return self._context.sample_aspect_ratio or None
+
+    def decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
+        """The pictures that are ready; after the empty packet at the end, all of them. Raises `FFmpegError`."""
+        held: list[VideoFrame] = []
+        sequence = _sequence(packet) if self._has_sequences and packet.size else None
+        if sequence is not None and sequence != self._sequence:
+            if self._sequence is not None:
+                # FFmpeg's decoder forgets the picture that it holds back where another size begins.
+                end = cast("Packet[VideoStream]", Packet())
+                end.time_base = packet.time_base
+                held = self._context.decode(end)
+                self._context.flush_buffers()
+            self._sequence = sequence
+        return [*held, *self._context.decode(packet)]
+
+
+def _sequence(packet: Packet[VideoStream]) -> bytes | None:
+    """Size and chroma format, where an MPEG-1 or MPEG-2 packet begins with them."""
+    head = bytes(memoryview(packet)[:256])
+    place = head.find(_SEQUENCE)
+    if place < 0:
+        return None
+    extension = head.find(_SEQUENCE_EXTENSION, place)
+    # In the extension stand the level, the chroma format and the upper bits of the size.
+    return head[place + 4 : place + 7] + (b"" if extension < 0 else head[extension + 5 : extension + 7])
