@@ -21,7 +21,7 @@ from vidstyle.training.compute import Compute
 from vidstyle.training.multistyle import MultiStyle
 from vidstyle.training.objective import Batch, Objective, Outcome
 from vidstyle.training.paintings import Paintings
-from vidstyle.training.perceptual import LossWeights, Perceptual, _Conv
+from vidstyle.training.perceptual import LossWeights, Perceptual
 from vidstyle.training.pictures import Photos
 from vidstyle.training.team import Team
 
@@ -155,33 +155,6 @@ def test_a_style_s_inner_step_knows_nothing_of_the_others() -> None:
         part = Lesson(lesson.photo[row : row + 1], lesson.gram[row : row + 1])
         alone, _ = adapted(problem.loss, [part], problem.start.expand(1, -1), {}, problem.inner)
         torch.testing.assert_close(vectors[row : row + 1], alone)
-
-
-# The convolution that has constant weights
-
-
-def test_the_convolution_of_the_loss_has_torch_s_own_derivatives() -> None:
-    random = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 3, 5, 4, generator=random, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(4, 3, 3, 3, generator=random, dtype=torch.float64)
-    bias = torch.randn(4, generator=random, dtype=torch.float64)
-
-    def own(x: Tensor) -> Tensor:
-        found: Tensor = _Conv.apply(x, weight, bias)
-        return found
-
-    assert torch.autograd.gradcheck(own, x)
-    assert torch.autograd.gradgradcheck(own, x)
-
-    def derivatives(conv: Any) -> tuple[Tensor, Tensor, Tensor]:
-        result = conv(x)
-        (first,) = torch.autograd.grad(result.pow(3).sum(), x, create_graph=True)
-        (second,) = torch.autograd.grad(first.pow(2).sum(), x)
-        return result, first, second
-
-    theirs = derivatives(lambda x: torch.nn.functional.conv2d(x, weight, bias, padding=1))
-    for ours, expected in zip(derivatives(own), theirs, strict=True):
-        torch.testing.assert_close(ours, expected)
 
 
 # The phase, on the shipped network and VGG

@@ -9,7 +9,7 @@ from networks import seeded_network
 from torch import Tensor
 from torch.nn import functional
 
-from vidstyle.model import TransformNet
+from vidstyle.model import TransformNet, _norm
 from vidstyle.networks import FAST, NORM_EPSILON, PAPER, Architecture, Conv, Network
 
 BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))
@@ -106,3 +106,9 @@ def test_a_flat_frame_is_painted_flat_whatever_its_size(level: float) -> None:
         large = net(torch.full((1, 3, 180, 320), level), style)
     assert large.std((2, 3)).max() < 1e-3
     torch.testing.assert_close(large.mean((2, 3)), small.mean((2, 3)), atol=2e-3, rtol=0)
+
+
+def test_the_instance_norm_has_its_derivatives_to_the_second_order() -> None:
+    x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(_norm, x)
+    assert torch.autograd.gradgradcheck(_norm, x)

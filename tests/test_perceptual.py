@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.training import perceptual as module
@@ -103,6 +106,42 @@ def test_the_gradient_reaches_the_picture_and_descends(vgg: Perceptual) -> None:
     assert slope.abs().min() > 0  # every pixel counts, the border too
     after = vgg.losses(rgb.detach() - 0.01 * slope / slope.abs().max(), content, style)
     assert after.content + after.style < before.content + before.style
+
+
+def plain_features(rgb: torch.Tensor) -> list[torch.Tensor]:
+    """VGG-16's features by torch's own differentiation."""
+    weights = {name: t.double() for name, t in module._vgg_tensors().items()}
+    x, found = rgb * 255 - torch.tensor(MEAN_RGB, dtype=torch.float64).reshape(1, 3, 1, 1), []
+    for index, block in enumerate(BLOCKS):
+        x = functional.max_pool2d(x, 2) if index else x
+        for name in block:
+            x = functional.relu(functional.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=1))
+        found.append(x)
+    return found
+
+
+def test_its_own_derivatives_are_torch_s_to_the_second_order() -> None:
+    """In float64: features, Gram matrices, the gradient of a loss of both, and the gradient of its length."""
+    exact, rgb = Perceptual(torch.float64), picture(14, 2, 16, 24).double().requires_grad_()
+
+    def plain_gram(f: torch.Tensor) -> torch.Tensor:
+        return f.flatten(2) @ f.flatten(2).transpose(1, 2) / f[0, 0].numel()
+
+    def derivatives(features: Callable[..., list[torch.Tensor]], product: Callable[..., torch.Tensor]) -> list[Any]:
+        found = features(rgb)
+        loss = sum((product(f) * 1e-4).square().mean() + (f * 1e-2).pow(3).mean() for f in found)
+        (first,) = torch.autograd.grad(loss, rgb, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), rgb)
+        return [*found, first, second]
+
+    for ours, theirs in zip(derivatives(exact.features, gram), derivatives(plain_features, plain_gram), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_gradients_keep_the_memory_order_of_the_features(vgg: Perceptual) -> None:
+    features = [f.detach().requires_grad_() for f in vgg.features(picture(15))]
+    gradients = torch.autograd.grad(sum(gram(f).square().sum() for f in features), features)
+    assert all(g.is_contiguous(memory_format=torch.channels_last) for g in gradients)
 
 
 def test_bf16_agrees_with_fp32(vgg: Perceptual) -> None:

@@ -10,7 +10,7 @@ weights mean the same for every painting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.grad import conv2d_input
 
 from vidstyle.errors import BadModel, MissingDependency
 from vidstyle.options import check_between
@@ -102,20 +101,23 @@ class Perceptual:
         }
         # Subtracting the mean and multiplying by 255 stays outside the first convolution: folded into
         # its bias it would be wrong at the zero-padded border.
-        self._mean = torch.tensor(MEAN_RGB, device=device).reshape(1, 3, 1, 1)
+        wide = torch.promote_types(dtype, torch.float32)
+        self._mean = torch.tensor(MEAN_RGB, device=device, dtype=wide).reshape(1, 3, 1, 1)
+        # The gradient with respect to a convolution's input is the convolution with the kernel turned around.
+        self._turned = {
+            name: weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+            for name, (weight, _) in self._weights.items()
+        }
 
     def features(self, rgb: Tensor, last_block: int = 3) -> list[Tensor]:
-        """relu1_2, relu2_2, relu3_3, relu4_3 (as far as ``last_block``), each (N, C, H / 2**block, W / 2**block)."""
-        x = (rgb.float() * 255.0 - self._mean).to(self.dtype).contiguous(memory_format=torch.channels_last)
-        found: list[Tensor] = []
+        """relu1_2, relu2_2, relu3_3, relu4_3 (as far as ``last_block``), each (N, C, H / 2**block, W / 2**block).
+
+        In channels-last memory, and twice differentiable with respect to ``rgb``.
+        """
+        x = (rgb.to(torch.promote_types(rgb.dtype, torch.float32)) * 255.0 - self._mean).to(self.dtype)
+        names = BLOCKS[: last_block + 1]
         with torch.autocast(x.device.type, enabled=False):
-            for index, block in enumerate(BLOCKS[: last_block + 1]):
-                if index:
-                    x = functional.max_pool2d(x, 2)
-                for name in block:
-                    x = functional.relu_(_Conv.apply(x, *self._weights[name]))  # type: ignore[no-untyped-call]
-                found.append(x)
-        return found
+            return list(_Vgg.apply(x.contiguous(memory_format=torch.channels_last), self._weights, self._turned, names))  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def content_target(self, rgb: Tensor) -> Tensor:
@@ -139,43 +141,81 @@ class Perceptual:
         )
 
 
-class _Conv(torch.autograd.Function):
-    """A 3x3 convolution with constant weights.
+class _Vgg(torch.autograd.Function):
+    """Convolutions, ReLUs and poolings with constant weights, and their gradient.
 
-    That they are constant is why it is here: torch's own convolution, differentiated twice, computes
-    the gradient of its weights too, wanted or not, which is a third of a bilevel step's time.
+    Written out, because torch's own way costs a quarter of a training step here: it keeps gradients of the
+    features in another memory order than the activations, so every mask and sum is strided, and it differentiates
+    constant weights when a gradient is differentiated. Between its kinks the network is linear: the gradient depends
+    on the picture through masks alone, and differentiating it once more goes through the same masks.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.size = x.shape
-        return functional.conv2d(x, weight, bias, padding=1)
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weights: Mapping[str, tuple[Tensor, Tensor]],
+        turned: Mapping[str, Tensor],
+        blocks: Sequence[tuple[str, ...]],
+    ) -> tuple[Tensor, ...]:
+        activations: list[Tensor] = []
+        argmaxes: list[Tensor] = []
+        taps = []
+        for index, block in enumerate(blocks):
+            if index:
+                x, argmax = functional.max_pool2d(x, 2, return_indices=True)
+                argmaxes.append(argmax)
+            for name in block:
+                x = functional.relu_(functional.conv2d(x, *weights[name], padding=1))
+                activations.append(x)
+            taps.append(x)
+        ctx.save_for_backward(*activations, *argmaxes)
+        ctx.turned, ctx.blocks = turned, blocks
+        return tuple(taps)
 
     @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Adjoint.apply(*gradient, *ctx.saved_tensors, ctx.size), None, None  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        saved = list(ctx.saved_tensors)
+        argmaxes = [saved.pop() for _ in ctx.blocks[1:]]  # the last one first, as they are needed
+        gradient = gradients[-1]
+        for index in reversed(range(len(ctx.blocks))):
+            if index < len(gradients) - 1:
+                # What was pooled has the size of the activation before it, which is now the last one saved.
+                gradient = gradients[index] + _unpool(gradient, saved[-1], argmaxes.pop(0))
+            for name in reversed(ctx.blocks[index]):
+                gradient = torch.ops.aten.threshold_backward(gradient, saved.pop().detach(), 0)
+                gradient = functional.conv2d(gradient, ctx.turned[name], padding=1)
+        return gradient, None, None, None
 
 
-class _Adjoint(torch.autograd.Function):
-    """What `_Conv` does to gradients; it is linear, and its own adjoint is `_Conv` without the bias."""
+def _unpool(gradient: Tensor, activation: Tensor, argmax: Tensor) -> Tensor:
+    """The gradient before a 2x2 max pooling of ``activation``."""
+    pool = torch.ops.aten.max_pool2d_with_indices_backward
+    found: Tensor = pool(gradient, activation.detach(), [2, 2], [2, 2], [0, 0], [1, 1], False, argmax)
+    return found
+
+
+class _Gram(torch.autograd.Function):
+    """Inner products of the columns of (N, positions, C); the two factors' gradients are one, made once."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, weight: Tensor, size: torch.Size) -> Tensor:
-        ctx.save_for_backward(weight)
-        found: Tensor = conv2d_input(size, weight, gradient, padding=1)  # type: ignore[no-untyped-call]
+    def forward(ctx: Any, flat: Tensor) -> Tensor:
+        ctx.save_for_backward(flat)
+        return flat.transpose(1, 2) @ flat
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> Tensor:
+        (flat,) = ctx.saved_tensors
+        found: Tensor = flat @ (gradient[0] + gradient[0].transpose(1, 2))
         return found
-
-    @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Conv.apply(*gradient, *ctx.saved_tensors), None, None  # type: ignore[no-untyped-call]
 
 
 def gram(features: Tensor) -> Tensor:
-    """Inner products of the channels, divided by the number of positions: float32 (N, C, C)."""
-    flat = features.flatten(2)
+    """Inner products of the channels, divided by the number of positions: (N, C, C), float32 or wider."""
+    flat = features.permute(0, 2, 3, 1).flatten(1, 2)  # a view, where the memory is channels-last
     with torch.autocast(flat.device.type, enabled=False):
-        return (flat @ flat.transpose(1, 2)).float() / flat.shape[2]
+        products: Tensor = _Gram.apply(flat)  # type: ignore[no-untyped-call]
+        return products.to(torch.promote_types(products.dtype, torch.float32)) / flat.shape[1]
 
 
 def _relative_error(found: Tensor, target: Tensor) -> Tensor:
