@@ -39,19 +39,19 @@ def video_frame(rgb: NDArray[np.uint8]) -> VideoFrame:
 
 
 class Camera(MediaStreamTrack):
-    """Shows one picture, `RATE` times a second, until told to stop."""
+    """Shows one picture, ``rate`` times a second, until told to stop."""
 
     kind = "video"
 
-    def __init__(self, rgb: NDArray[np.uint8]) -> None:
+    def __init__(self, rgb: NDArray[np.uint8], rate: float = RATE) -> None:
         super().__init__()
-        self.rgb = rgb
+        self.rgb, self.rate = rgb, rate
         self.paused = False
         self._began = time.monotonic()
         self._next = 0.0
 
     async def recv(self) -> VideoFrame:
-        self._next += 1 / RATE
+        self._next += 1 / self.rate
         await asyncio.sleep(max(0.0, self._began + self._next - time.monotonic()))
         while self.paused:
             await asyncio.sleep(0.05)

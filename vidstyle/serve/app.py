@@ -20,6 +20,7 @@ from vidstyle.errors import BadOption
 from vidstyle.options import BackendOptions
 from vidstyle.serve import jobs_api, styles_api, visitors_api
 from vidstyle.serve.answers import file_answer
+from vidstyle.serve.decoder import MOST_PIXELS
 from vidstyle.serve.guard import Guard, add_headers, middleware, outermost
 from vidstyle.serve.job import Job
 from vidstyle.serve.jobs import Jobs
@@ -161,6 +162,7 @@ class Server:
             "limits": {
                 "visitors": options.visitors,
                 "size": [options.size[1], options.size[0]],
+                "camera_pixels": MOST_PIXELS,
                 "upload_mib": options.upload_mib,
                 "painting_mib": min(options.upload_mib, jobs_api.MOST_PAINTING_MIB),
                 "video_pixels": options.most_pixels,

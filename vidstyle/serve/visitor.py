@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any
 
@@ -24,7 +24,9 @@ from av.video.frame import VideoFrame
 
 from vidstyle.errors import VidstyleError
 from vidstyle.live.meter import Meter
+from vidstyle.serve.bounded import Bounded
 from vidstyle.serve.canvas import Canvas
+from vidstyle.serve.decoder import Decoder
 from vidstyle.serve.encoder import PaintedEncoder
 from vidstyle.serve.look import Look
 from vidstyle.serve.refused import Refused
@@ -36,6 +38,8 @@ PATIENCE_SECONDS = 10.0
 _VP8 = "video/VP8"
 _LOOK_SECONDS = 0.5
 _CLOSE_SECONDS = 5.0
+_closing: set[asyncio.Future[None]] = set()
+"""Connections that take longer to close than anybody waits for."""
 
 
 class PaintedTrack(MediaStreamTrack):
@@ -90,20 +94,20 @@ class Visitor:
         look: Look,
         *,
         addresses: list[str] | None,
-        most_pixels: int,
         on_end: Callable[[Visitor, str], None],
     ) -> None:
         """``addresses`` are those of this machine that the visitor may use; None is all."""
         self.id = id
         self._studio = studio
-        self._most_pixels = most_pixels
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._meter = Meter()
         self._track = PaintedTrack(lambda came, now: self._meter.add(now - came, now))
         self._addresses = addresses
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
-        self._tasks: list[asyncio.Task[None]] = []
+        self._decoder = Decoder(self._arrived, self._lost, self._end)
+        self._bounded: Bounded | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._told: list[object] = []
         self._heard = monotonic()
         self._ended = False
@@ -114,10 +118,11 @@ class Visitor:
     async def open(self, offer: str) -> str:
         """The answer to a checked ``offer``. `Refused` (400) where there is nothing in common."""
         connection = self._connection
+        sender = connection.addTrack(self._track)
+        transceiver = connection.getTransceivers()[0]
+        transceiver.setCodecPreferences(_codecs())
+        self._bounded = Bounded(transceiver.receiver, sender, self._decoder)
         try:
-            sender = connection.addTrack(self._track)
-            transceiver = connection.getTransceivers()[0]
-            transceiver.setCodecPreferences(_codecs())
             await connection.setRemoteDescription(RTCSessionDescription(sdp=offer, type="offer"))
             if transceiver._codecs[0].mimeType == _VP8:
                 sender._RTCRtpSender__encoder = PaintedEncoder()  # type: ignore[attr-defined]
@@ -130,9 +135,7 @@ class Visitor:
                 400, "the offer cannot be answered; it must have VP8 or H.264 in it, as browsers' offers have"
             ) from error
         self.sends = transceiver.currentDirection == "sendrecv"
-        if self.sends:
-            self._tasks.append(asyncio.create_task(self._receive(transceiver.receiver.track)))
-        self._tasks.append(asyncio.create_task(self._watch(sender)))
+        self._do(self._watch(sender, self._bounded))
         return str(connection.localDescription.sdp)
 
     @property
@@ -143,6 +146,11 @@ class Visitor:
     @look.setter
     def look(self, look: Look) -> None:
         self.canvas.look = look
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that came and were not painted, as newer ones were there."""
+        return self.canvas.dropped + self._decoder.dropped
 
     def facts(self) -> dict[str, Any]:
         """How it does, as JSON has it. Latency is from a picture's arrival to its being handed to the encoder."""
@@ -157,7 +165,7 @@ class Visitor:
             "latency_ms": None if latency is None else round(1000 * latency[0], 1),
             "latency_p99_ms": None if latency is None else round(1000 * latency[1], 1),
             "frames": self._meter.shown,
-            "dropped": self.canvas.dropped,
+            "dropped": self.dropped,
             "size": None if form is None else [form.width, form.height],
             "look": self.look.facts(),
         }
@@ -166,35 +174,44 @@ class Visitor:
         """End it and free everything. Twice is fine."""
         self._ended = True
         self._studio.remove(self.canvas)
+        self._decoder.stop()
         for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()
         self._track.stop()
+        closing = asyncio.ensure_future(self._connection.close())
+        _closing.add(closing)  # closed half-way it would stay for good: whoever cannot wait lets it go on
+        closing.add_done_callback(_closing.discard)
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._connection.close()
+                await asyncio.shield(closing)
         except Exception:
             _log.warning("a connection did not close properly", exc_info=True)
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._loop.run_in_executor(None, self._decoder.join)
         self._tasks.clear()
 
-    async def _receive(self, track: MediaStreamTrack) -> None:
-        """Take what is decoded as fast as it comes; the canvas keeps the newest."""
-        with contextlib.suppress(MediaStreamError):
-            while True:
-                frame = await track.recv()
-                if not isinstance(frame, VideoFrame):
-                    continue
-                self._heard = monotonic()
-                if frame.width * frame.height > self._most_pixels:
-                    self._end(f"pictures of {frame.width}x{frame.height} are too large")
-                    return
-                self.canvas.put(frame, self._heard)
+    def _arrived(self, picture: VideoFrame, came: float) -> None:
+        """Called on the decoder's thread; the canvas keeps the newest."""
+        self._heard = monotonic()
+        self.canvas.put(picture, came)
 
-    async def _watch(self, sender: RTCRtpSender) -> None:
-        """Notice when nobody is there any more."""
+    def _lost(self) -> None:
+        if self._bounded is not None:
+            self._do(self._bounded.ask_for_key_frame())
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self, sender: RTCRtpSender, bounded: Bounded) -> None:
+        """Notice when nobody is there any more, or somebody who sends what no browser would."""
         while not self._ended:
             await asyncio.sleep(_LOOK_SECONDS)
+            reason = await bounded.why_not()
+            if reason is not None:
+                self._end(reason)
             state = self._connection.connectionState
             if state in ("failed", "closed"):
                 self._end(f"the connection has {'failed' if state == 'failed' else 'been closed'}")

@@ -24,9 +24,9 @@ from vidstyle.serve.studio import Studio
 from vidstyle.serve.visitor import Visitor
 
 _log = logging.getLogger(__name__)
-_MOST_ARRIVING = 1920 * 1080
-"""The largest picture, in pixels, that is taken from a camera."""
 _LOOPBACK = "127.0.0.1"
+_MOST_REASONS = 100
+"""Of visitors who were ended, the last so many can hear why."""
 
 
 class Visitors:
@@ -36,6 +36,7 @@ class Visitors:
         self._studio, self._jobs, self._options = studio, jobs, options
         self._here: dict[str, Visitor] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._ended_by: dict[str, str] = {}  # the newest last
         self._dropped = 0
         self.source: SharedSource | None = None
         """What those are shown who send nothing."""
@@ -55,11 +56,13 @@ class Visitors:
     @property
     def dropped(self) -> int:
         """Pictures that a newer one replaced, of all who have come."""
-        return self._dropped + sum(visitor.canvas.dropped for visitor in self)
+        return self._dropped + sum(visitor.dropped for visitor in self)
 
     def get(self, id: str) -> Visitor:
-        """The visitor with that id; `Refused` (404) where there is none."""
+        """The visitor with that id; `Refused` (404) where there is none, with the reason if it was ended."""
         visitor = self._here.get(id)
+        if visitor is None and id in self._ended_by:
+            raise Refused(404, f"this visit has ended: {self._ended_by[id]}")
         if visitor is None:
             raise Refused(404, "there is no such visitor here, or not any more; come anew with POST /api/visitors")
         return visitor
@@ -82,7 +85,6 @@ class Visitors:
             self._studio,
             chosen,
             addresses=self._addresses(),
-            most_pixels=_MOST_ARRIVING,
             on_end=self._ended,
         )
         self._here[visitor.id] = visitor  # before anything is waited for, so that no more come than may
@@ -113,7 +115,7 @@ class Visitors:
     async def remove(self, visitor: Visitor) -> None:
         """Have a visitor go, and free everything of it. Twice is fine."""
         if self._here.pop(visitor.id, None) is not None:
-            self._dropped += visitor.canvas.dropped
+            self._dropped += visitor.dropped
         if self.source is not None:
             self.source.remove(visitor.canvas)
         await visitor.close()
@@ -127,6 +129,9 @@ class Visitors:
 
     def _ended(self, visitor: Visitor, reason: str) -> None:
         _log.info("a visitor has left: %s", reason)
+        self._ended_by[visitor.id] = reason
+        if len(self._ended_by) > _MOST_REASONS:
+            del self._ended_by[next(iter(self._ended_by))]
         task = asyncio.get_running_loop().create_task(self.remove(visitor))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)

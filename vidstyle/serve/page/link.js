@@ -69,9 +69,10 @@ export class Link extends EventTarget {
     this.sending = false;
   }
 
-  /** A visitor `id` whom the server does not know any more has to come anew. */
+  /** A visitor `id` whom the server does not know any more has to come anew; one whom it has ended hears why. */
   refused(error, id) {
-    if (error.status === 404 && id === this.id) this.again("The server has ended the connection.");
+    const isEnded = error.message.startsWith("This visit has ended");
+    if (error.status === 404 && id === this.id) this.again(isEnded ? error.message : "The server has ended the connection.");
     return null;
   }
 

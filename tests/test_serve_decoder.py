@@ -1,0 +1,236 @@
+"""What visitors send is looked at before it is decoded, and never piles up."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from aiortc.codecs import CODECS
+from aiortc.jitterbuffer import JitterFrame
+
+from vidstyle.serve.bitstream import Damaged, header_of
+from vidstyle.serve.decoder import Decoder
+
+CODEC = {codec.name: codec for codec in CODECS["video"]}
+
+
+def encoded(codec: str, size: tuple[int, int], frames: int = 1, pixels: str = "yuv420p", **options: str) -> list[bytes]:
+    """Frames of ``size`` (height, width), the first of them a key frame."""
+    library = "libvpx" if codec == "VP8" else "libx264"
+    context = av.CodecContext.create(library, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.height, context.width = size
+    context.pix_fmt, context.time_base = pixels, Fraction(1, 30)
+    if codec == "VP8":
+        context.options = {"deadline": "realtime", "cpu-used": "8"}
+    else:
+        context.options = {"preset": "ultrafast", "tune": "zerolatency", **options}
+    made: list[bytes] = []
+    for index in range(frames):
+        frame = av.VideoFrame(size[1], size[0], pixels)
+        for plane in frame.planes:
+            plane.update(bytes([100 + index]) * plane.buffer_size)
+        frame.pts = index
+        made += map(bytes, context.encode(frame))
+    return made + [bytes(packet) for packet in context.encode(None)]
+
+
+def vp8_claiming(size: tuple[int, int]) -> bytes:
+    """A key frame of a few bytes that says it is of ``size``."""
+    data = bytearray(encoded("VP8", (64, 64))[0])
+    data[6:10] = size[1].to_bytes(2, "little") + size[0].to_bytes(2, "little")
+    return bytes(data)
+
+
+def golomb(number: int) -> str:
+    bits = f"{number + 1:b}"
+    return "0" * (len(bits) - 1) + bits
+
+
+def h264_claiming(size: tuple[int, int], crop: tuple[int, int] = (0, 0), kept: int = 1) -> bytes:
+    """A parameter set of Baseline for pictures of ``size``, of which the cropping leaves ``size`` minus ``crop``."""
+    numbers = golomb(0) + golomb(0) + golomb(2) + golomb(kept) + "0" + golomb(size[1] // 16 - 1)
+    numbers += golomb(size[0] // 16 - 1) + "11" + ("1" if any(crop) else "0")
+    if any(crop):
+        numbers += golomb(0) + golomb(crop[1] // 2) + golomb(0) + golomb(crop[0] // 2)
+    numbers += "01"
+    numbers += "0" * (-len(numbers) % 8)
+    body = bytes([66, 0, 40]) + int(numbers, 2).to_bytes(len(numbers) // 8, "big")
+    return b"\x00\x00\x00\x01\x67" + body.replace(b"\x00\x00\x01", b"\x00\x00\x03\x01")
+
+
+class Seen:
+    """A decoder and what came of it."""
+
+    def __init__(self) -> None:
+        self.pictures: list[tuple[av.VideoFrame, float]] = []
+        self.gaps = 0
+        self.refused: list[str] = []
+        self.decoder = Decoder(lambda *picture: self.pictures.append(picture), self._gap, self.refused.append)
+
+    def _gap(self) -> None:
+        self.gaps += 1
+
+    def put(self, codec: str, data: bytes) -> None:
+        self.decoder.put((CODEC[codec], JitterFrame(data, 0)))
+
+    def until(self, pictures: int) -> None:
+        end = time.monotonic() + 20
+        while len(self.pictures) < pictures:
+            assert time.monotonic() < end
+            time.sleep(0.002)
+
+    def __enter__(self) -> Seen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.decoder.put(None)
+        self.decoder.join()
+
+
+@pytest.mark.parametrize("size", [(48, 64), (66, 98), (1080, 1920)])
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [("VP8", {}), ("H264", {}), ("H264", {"profile": "baseline"}), ("H264", {"x264-params": "cqm=jvt"}),
+     ("H264", {"x264-params": "interlaced=1"})],
+)  # fmt: skip
+def test_the_size_of_a_key_frame_is_known_before_it_is_decoded(
+    codec: str, options: dict[str, str], size: tuple[int, int]
+) -> None:
+    if "interlaced=1" in options.values() and size[0] % 4:
+        size = (64, 98)
+    first, second = encoded(codec, size, 2, **options)[:2]
+    is_key, sizes = header_of(codec, first)
+    assert is_key and {found[:2] for found in sizes} == {size}
+    assert {found.blocks for found in sizes} >= {-(-size[0] // 16) * -(-size[1] // 16)} or "interlaced" in str(options)
+    assert not header_of(codec, second).is_key
+
+
+@pytest.mark.parametrize(
+    ("codec", "data"),
+    [("VP8", vp8_claiming((16383, 16383))), ("VP8", vp8_claiming((8000, 8000))), ("VP8", vp8_claiming((1088, 1920))),
+     ("VP8", vp8_claiming((16, 16383 | 0x8000))[:8] + b"\xff\x3f"),
+     ("H264", h264_claiming((16384, 16384))), ("H264", h264_claiming((16384, 16384), crop=(16368, 16368))),
+     ("H264", h264_claiming((1088, 1920), kept=16)), ("H264", b"\x00\x00\x01\x09\xf0" + h264_claiming((4096, 4096))),
+     ("H264", encoded("H264", (48, 64))[0] + h264_claiming((4096, 4096))),
+     ("H264", encoded("H264", (48, 64), pixels="yuv444p")[0]),
+     ("H264", encoded("H264", (48, 64), pixels="yuv420p10le")[0])],
+)  # fmt: skip
+def test_pictures_that_are_too_large_are_not_decoded(codec: str, data: bytes) -> None:
+    with Seen() as seen:
+        seen.put(codec, data)
+        seen.put(codec, encoded(codec, (48, 64))[0])
+        assert len(seen.refused) == 1 and ("too large" in seen.refused[0] or "no browser" in seen.refused[0])
+        assert seen.decoder._thread is None
+
+
+@pytest.mark.parametrize(
+    ("codec", "data"),
+    [("VP8", b"\x10"), ("VP8", b"\x10\x00\x00\x9d\x01\x2b" + b"\x40\x00" * 4), ("VP8", vp8_claiming((0, 64))),
+     ("H264", b"\x01\x64\x00\x1f\xff\xe1\x00\x04" * 4), ("H264", b"\x00\x00\x01\x67\x42\x00"),
+     ("H264", b"\x00\x00\x01\x67" + b"\x00" * 50), ("H264", b"\x00\x00\x01\x41\x80" * 3),
+     ("H264", b"\x00\x00\x01\x0c" * 100_000), ("VP9", b"\x82\x49\x83\x42\x00")],
+)  # fmt: skip
+def test_what_no_encoder_makes_is_not_decoded(codec: str, data: bytes) -> None:
+    began = time.monotonic()
+    with pytest.raises(Damaged):
+        header_of(codec, data)
+    assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.parametrize("codec", ["VP8", "H264"])
+def test_no_bytes_make_the_header_fail_in_another_way(codec: str) -> None:
+    draw = random.Random(0)
+    good = encoded(codec, (48, 64))[0]
+    for _ in range(2000):
+        data = bytearray(good[: draw.randrange(1, 80)])
+        for _ in range(draw.randrange(1, 9)):
+            data[draw.randrange(len(data))] = draw.choice((0, 1, 3, 0x67, 0xFF, draw.randrange(256)))
+        with contextlib.suppress(Damaged):
+            header_of(codec, bytes(data))
+
+
+@pytest.mark.parametrize("codec", ["VP8", "H264"])
+def test_pictures_have_the_time_at_which_they_came(codec: str) -> None:
+    with Seen() as seen:
+        began = time.monotonic()
+        for index, data in enumerate(encoded(codec, (48, 64), 5)):
+            seen.put(codec, data)
+            seen.until(index + 1)
+        shades = [float(np.mean(picture.to_ndarray()[:48])) for picture, _ in seen.pictures]
+        assert shades == pytest.approx([100, 101, 102, 103, 104], abs=2)
+        times = [came for _, came in seen.pictures]
+        assert times == sorted(times) and began - 1e-3 <= times[0] and times[-1] <= time.monotonic()
+        assert seen.gaps == 0
+
+
+def test_what_waits_is_left_out_for_a_newer_key_frame() -> None:
+    busy = threading.Event()
+    key = encoded("VP8", (48, 64))[0]
+    with Seen() as seen:
+        seen.decoder._on_picture = lambda *picture: (busy.wait(20), seen.pictures.append(picture))
+        for _ in range(1000):
+            seen.put("VP8", key)
+        assert len(seen.decoder._waiting) <= 1 and seen.decoder.dropped >= 998
+        busy.set()
+        seen.until(2)
+
+
+def test_what_has_waited_too_long_is_left_out_and_a_key_frame_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vidstyle.serve.decoder._MOST_WAIT_SECONDS", 0.02)
+    busy = threading.Event()
+    key, *others = encoded("VP8", (48, 64), 8)
+    with Seen() as seen:
+        seen.decoder._on_picture = lambda *picture: (busy.wait(20), seen.pictures.append(picture))
+        for data in (key, *others):
+            seen.put("VP8", data)
+            time.sleep(0.01)
+        assert seen.gaps == 1 and not seen.decoder._waiting
+        busy.set()
+        seen.until(1)
+        seen.put("VP8", others[-1])  # of no use without those before
+        seen.put("VP8", key)
+        seen.until(2)
+        assert len(seen.pictures) == 2
+
+
+def test_frames_that_never_end_leave_time_for_others() -> None:
+    key = encoded("VP8", (1080, 1920))[0]
+    with Seen() as seen:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            seen.put("VP8", key)
+            time.sleep(0.001)
+        thread = seen.decoder._thread
+        assert thread is not None and thread.native_id is not None
+        used = time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
+        assert 0 < used < 0.6  # a quarter, and what may be saved up
+
+
+def test_the_end_does_not_wait_for_what_waits() -> None:
+    seen = Seen()
+    waiter = threading.Thread(target=seen.decoder.get)
+    waiter.start()
+    key, other = encoded("VP8", (1080, 1920), 2)
+    for data in (key, *[other] * 20):
+        seen.put("VP8", data)
+    began = time.monotonic()
+    seen.decoder.put(None)
+    waiter.join(20)
+    assert not waiter.is_alive() and time.monotonic() - began < 1
+    seen.decoder.join()
+
+
+def test_private_parts_of_aiortc_are_where_they_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vidstyle.serve.bounded import _replace
+
+    thing: Any = type("Thing", (), {})()
+    with pytest.raises(AttributeError):
+        _replace(thing, "_renamed", 1)
