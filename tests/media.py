@@ -275,6 +275,28 @@ def join(path: Path, *parts: Path) -> Path:
     return path
 
 
+def add_box(path: Path, kind: str, content: bytes, entry: str = "avc1") -> Path:
+    """Put a box at the end of the picture track's description (``entry``) in an MP4 whose index is at its end."""
+    data = bytearray(path.read_bytes())
+    begin, end = 0, len(data)
+    # Between a box's head and the boxes in it these two have fields of their own.
+    parents = (("moov", 0), ("trak", 0), ("mdia", 0), ("minf", 0), ("stbl", 0), ("stsd", 8), (entry, 78))
+    places = []
+    for name, fields in parents:
+        while bytes(data[begin + 4 : begin + 8]) != name.encode():
+            begin += int.from_bytes(data[begin : begin + 4], "big")
+            assert begin < end, name
+        places.append(begin)
+        end = begin + int.from_bytes(data[begin : begin + 4], "big")
+        begin += 8 + fields
+    box = (8 + len(content)).to_bytes(4, "big") + kind.encode() + content
+    data[end:end] = box
+    for place in places:
+        data[place : place + 4] = (int.from_bytes(data[place : place + 4], "big") + len(box)).to_bytes(4, "big")
+    path.write_bytes(data)
+    return path
+
+
 def png_cover() -> bytes:
     """A PNG picture of 16x16."""
     with av.open(io.BytesIO(), "w", format="image2pipe") as output:

@@ -139,11 +139,25 @@ def track_info(stream: Stream) -> TrackInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Crop:
+    """Rows and columns of the stored picture that the container says are not to be shown."""
+
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+    def shown(self, size: tuple[int, int]) -> tuple[int, int]:
+        """``(height, width)`` that is left of a stored ``(height, width)``."""
+        return size[0] - self.top - self.bottom, size[1] - self.left - self.right
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoInfo:
     """A video file as it is opened; the fields describe its first picture track."""
 
     size: tuple[int, int]
-    """``(height, width)`` in pixels as shown, that is after the rotation."""
+    """``(height, width)`` in pixels as shown, that is after cropping and the rotation."""
     index: int
     """Which track of the file it is, from 0."""
     rate: Fraction | None
@@ -172,6 +186,10 @@ class VideoInfo:
     """Tags of the frames as `VideoSource` hands them out, to be written back."""
     stored_color: ColorTags
     """Tags as they are in the file; other than ``color`` where frames are converted."""
+    coded_size: tuple[int, int]
+    """``(height, width)`` of the decoder's first picture, neither cropped nor rotated."""
+    crop: Crop | None
+    """What the container asks to leave out of pictures of that size."""
     interlaced: bool
     """Whether the frames are stored as two fields (they are handed out deinterlaced)."""
     clock_is_arbitrary: bool

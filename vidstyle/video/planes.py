@@ -14,6 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 
 from vidstyle.frame import Frame, FrameForm, Matrix, Planes
+from vidstyle.video.crop import Cropper
 from vidstyle.video.info import (
     MATRIX_FCC,
     MATRIX_SMPTE240M,
@@ -49,6 +50,7 @@ class PlaneReader:
         self._form = form
         turned = info.rotation in (90, 270)
         self._stored_size = form.size[::-1] if turned else form.size
+        self._cropper = Cropper(info)
         self._sdr = SdrConverter()
         self._reformatter = VideoReformatter()
 
@@ -58,6 +60,7 @@ class PlaneReader:
 
     def _converted(self, frame: VideoFrame) -> VideoFrame:
         form, (height, width) = self._form, self._stored_size
+        frame = self._cropper.cropped(frame)
         tags = frame_tags(frame, self._info.stored_color)
         if tags.wide:
             frame = self._sdr.convert(frame, tags)

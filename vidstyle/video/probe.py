@@ -36,6 +36,7 @@ from vidstyle.video.info import (
     TRANSFER_BT709,
     UNSPECIFIED,
     ColorTags,
+    Crop,
     VideoInfo,
     frame_tags,
     guessed_matrix,
@@ -54,6 +55,10 @@ _READABLE_MATRICES = (
 _CONVERTED_MATRICES = (MATRIX_RGB, MATRIX_FCC, MATRIX_SMPTE240M)
 # Without a range tag, gray is full range in what stills are made with, limited in what video is made with.
 _LIMITED_GRAY = ("h264", "hevc", "vp9", "libdav1d", "av1", "mpeg2video")
+_DOLBY_VISION_ALONE = (5, 10, 20)  # profiles whose pictures may be in Dolby's own colors, IPT-PQ-c2
+_CONVERT = (
+    "`ffmpeg -i IN -vf libplacebo=colorspace=bt709:color_primaries=bt709:color_trc=bt709:format=yuv420p -c:a copy OUT`"
+)
 _INTERLACED_ORDERS = (2, 3, 4, 5)  # AVFieldOrder: TT, BB, TB, BT
 
 
@@ -101,13 +106,15 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> 
 def read_info(path: Path | str, container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
     """What an open file or stream says about itself; ``frame`` is its first picture. Raises `VideoError`."""
     context = stream.codec_context
+    description = _description(container, stream)
     rotation, mirrored = _orientation(frame)
-    height, width = frame.height, frame.width
+    crop = _crop(description, frame)
+    height, width = crop.shown((frame.height, frame.width)) if crop else (frame.height, frame.width)
     aspect = known(stream.sample_aspect_ratio)
     if rotation in (90, 270):
         height, width = width, height
         aspect = 1 / aspect if aspect else None
-    stored = _color_tags(container, stream, frame)
+    stored = _color_tags(description, stream, frame)
     time_base = known(stream.time_base) or Fraction(1, 90000)
     start = Fraction(max(0, container.start_time or 0), av.time_base)  # sound may be primed before 0
     rate = known(stream.average_rate) or known(stream.guessed_rate)
@@ -118,6 +125,17 @@ def read_info(path: Path | str, container: InputContainer, stream: VideoStream, 
     interlaced = frame.interlaced_frame or context.field_order in _INTERLACED_ORDERS
     notes = []
     color = stored
+    dolby_vision = _dolby_vision(description)
+    if dolby_vision is not None:
+        profile, compatible = dolby_vision
+        if profile in _DOLBY_VISION_ALONE and not compatible:
+            raise VideoError(
+                f"{path} is Dolby Vision profile {profile}, whose colors cannot be read; "
+                f"convert it first, for example with {_CONVERT}"
+            )
+        notes.append(f"the video is Dolby Vision profile {profile}: its plain pictures are used, without that layer")
+    if crop is not None:
+        notes.append(f"the file asks for {width}x{height} of its {frame.width}x{frame.height} pixels: it is cropped")
     if stored.wide:
         color = ColorTags(primaries=PRIMARIES_BT709, transfer=TRANSFER_BT709, matrix=MATRIX_BT709, range=RANGE_LIMITED)
         kind = {"pq": "HDR (PQ)", "hlg": "HDR (HLG)", None: "in BT.2020 colors"}[stored.hdr]
@@ -125,7 +143,7 @@ def read_info(path: Path | str, container: InputContainer, stream: VideoStream, 
     elif stored.matrix not in _READABLE_MATRICES:
         raise VideoError(
             f"{path} stores its colors in a way (matrix {stored.matrix} of ITU-T H.273) that cannot be read; "
-            "convert it first, for example with `ffmpeg -i IN -vf libplacebo=colorspace=bt709:format=yuv420p OUT`"
+            f"convert it first, for example with {_CONVERT}"
         )
     elif stored.matrix in _CONVERTED_MATRICES or is_rgb(frame):
         # Encoders and graphs know two matrices; the others become the one that players expect.
@@ -153,6 +171,8 @@ def read_info(path: Path | str, container: InputContainer, stream: VideoStream, 
         sample_aspect_ratio=aspect,
         color=color,
         stored_color=stored,
+        coded_size=(frame.height, frame.width),
+        crop=crop,
         interlaced=interlaced,
         clock_is_arbitrary=container.format.name in _BROADCAST,
         tags=readable_tags(container.metadata),
@@ -173,7 +193,7 @@ def _orientation(frame: VideoFrame) -> tuple[int, bool]:
     return round(math.degrees(math.atan2(b, a)) / 90) * 90 % 360, mirrored
 
 
-def _color_tags(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> ColorTags:
+def _color_tags(description: str, stream: VideoStream, frame: VideoFrame) -> ColorTags:
     # The decoder knows what the bitstream says, the context what the container says.
     context = stream.codec_context
     said = ColorTags(
@@ -181,7 +201,7 @@ def _color_tags(container: InputContainer, stream: VideoStream, frame: VideoFram
         transfer=int(context.color_trc),
         matrix=int(context.colorspace),
         range=int(context.color_range) if context.color_range in (RANGE_LIMITED, RANGE_FULL) else RANGE_UNSPECIFIED,
-        chroma_location=_chroma_location(container, stream),
+        chroma_location=_chroma_location(description),
     )
     tags = frame_tags(frame, said)
     if is_gray(frame.format) and not tags.range and context.name not in _LIMITED_GRAY:
@@ -189,19 +209,44 @@ def _color_tags(container: InputContainer, stream: VideoStream, frame: VideoFram
     return tags
 
 
-def _chroma_location(container: InputContainer, stream: VideoStream) -> str | None:
-    """Where chroma samples sit. PyAV has no attribute for it; FFmpeg's description of the file does."""
+def _description(container: InputContainer, stream: VideoStream) -> str:
+    """What FFmpeg prints of ``stream``. PyAV has no attribute for much of it."""
     level = av.logging.get_level()
     av.logging.set_libav_level(av.logging.VERBOSE)
     av.logging.set_level(av.logging.VERBOSE)
     try:
-        lines = container.dumps_format().splitlines()  # type: ignore[attr-defined]
+        text = container.dumps_format()  # type: ignore[attr-defined]
     finally:
         av.logging.set_level(level)
         av.logging.set_libav_level(av.logging.INFO)
-    line = next((line for line in lines if line.strip().startswith(f"Stream #0:{stream.index}")), "")
+    parts = re.split(r"^ *(?=Stream #)", text, flags=re.MULTILINE)
+    return next((part for part in parts if re.match(rf"Stream #0:{stream.index}\b", part)), "")
+
+
+def _chroma_location(description: str) -> str | None:
+    line = description.partition("\n")[0]
     words = {word for part in re.findall(r"\(([^()]*)\)", line) for word in part.split(", ")}
     return next((location for location in _CHROMA_LOCATIONS if location in words), None)
+
+
+def _crop(description: str, frame: VideoFrame) -> Crop | None:
+    # Tags stand before this heading; whatever is in them does not count.
+    match = re.search(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", _side_data(description), re.MULTILINE)
+    if match is None:
+        return None
+    left, right, top, bottom = map(int, match.groups())
+    crop = Crop(left=left, right=right, top=top, bottom=bottom)
+    return crop if any(map(int, match.groups())) and min(crop.shown((frame.height, frame.width))) > 0 else None
+
+
+def _dolby_vision(description: str) -> tuple[int, int] | None:
+    """Profile and compatibility (0: its pictures mean nothing to others), where the container says them."""
+    match = re.search(r"DOVI configuration record: .*\bprofile: (\d+).*id: (\d+)", _side_data(description))
+    return None if match is None else (int(match[1]), int(match[2]))
+
+
+def _side_data(description: str) -> str:
+    return description.rpartition("\n    Side data:\n")[2] if "\n    Side data:\n" in description else ""
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> float | None:
