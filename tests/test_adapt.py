@@ -433,13 +433,13 @@ def command(code: str, *words: object) -> subprocess.CompletedProcess[str]:
 
 
 CTRL_C_IN_STEP_3 = """
-from vidstyle.training.pictures import Photos
-batch = Photos.batch
-def interrupted(self, count, size, seed):
+from vidstyle.training.crops import Crops
+batch = Crops.batch
+def interrupted(self, count, seed):
     if seed[1] == 2:
         os.kill(os.getpid(), signal.SIGINT)
-    return batch(self, count, size, seed)
-Photos.batch = interrupted
+    return batch(self, count, seed)
+Crops.batch = interrupted
 """
 CTRL_C_IN_THE_WRITE = """
 from vidstyle.style import Style

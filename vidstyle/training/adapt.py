@@ -23,6 +23,7 @@ from vidstyle.networks import Network, architecture
 from vidstyle.options import NetworkName, check_between, check_choice
 from vidstyle.style import Style
 from vidstyle.training.compute import Compute
+from vidstyle.training.crops import Crops
 from vidstyle.training.descent import Checkpoint, Descent, Progress, Schedule
 from vidstyle.training.perceptual import Features, LossWeights, Perceptual
 from vidstyle.training.pictures import Photos, painting_tensor, read_picture
@@ -46,6 +47,8 @@ class AdaptOptions:
     """Adam's learning rate for the convolutions, at its highest; None is the mode's. Unused in mode ``vector``."""
     batch: int = 4
     """Photo crops a step."""
+    crops: int = 128
+    """Different photo crops in all, of which every step shows some: what does not change is computed once for each."""
     size: int = 192
     """Side of a crop in pixels."""
     style_size: int = 384
@@ -67,6 +70,7 @@ class AdaptOptions:
         for what, rate in zip(("vector rate", "weight rate"), self.rates, strict=True):
             check_between(what, rate, 1e-7, 1)
         check_between("batch", self.batch, 1, 64)
+        check_between("crops", self.crops, 1, 4096)
         check_between("measure every", self.measure_every, 1, 1_000_000)
         for what in ("size", "style_size"):
             check_between(what.replace("_", " "), getattr(self, what), 32, 2048)
@@ -156,6 +160,7 @@ def adapt(
         vector = vector.to(compute.place).requires_grad_()
         perceptual = Perceptual(compute.dtype, compute.place, features=options.features)
         style_target = perceptual.style_target(painting_tensor(rgb, options.style_size).to(compute.place))
+        crops = Crops(photos, perceptual, size=options.size, count=options.crops, seed=options.seed)
 
         def paint(photo: Tensor) -> Tensor:
             with compute.autocast():
@@ -165,8 +170,8 @@ def adapt(
         def loss(step: int) -> tuple[Tensor, dict[str, float]]:
             if step % options.measure_every == 0:
                 look()
-            photo = photos.batch(options.batch, options.size, (options.seed, step)).to(compute.place)
-            terms = perceptual.losses(paint(photo), perceptual.content_target(photo), style_target)
+            photo, content = crops.batch(options.batch, (options.seed, step))
+            terms = perceptual.losses(paint(photo), content, style_target)
             return terms.total(options.loss).mean(), terms.figures()
 
         vector_rate, weight_rate = options.rates
