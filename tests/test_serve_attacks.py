@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import av
 import pytest
 from aiortc.codecs.h264 import H264Encoder
@@ -17,6 +19,8 @@ from test_serve_visitors import PATIENCE, answer, with_server
 from visiting import Camera, Guest, photo, until
 
 from vidstyle.serve.app import Server
+from vidstyle.serve.connections import Connections
+from vidstyle.serve.uploads import MOST_UPLOADS, receive
 
 Payloads = Callable[[int], list[bytes]]
 
@@ -132,3 +136,142 @@ def test_nothing_is_sent_to_an_address_that_only_stands_in_an_offer(
             await guest.leave(politely=False)
 
         with_server(tmp_path, body, visitors=len(SEPARATORS))
+
+
+async def raw(server: Server, text: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection on which ``text`` has been sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(text)
+    return reader, writer
+
+
+HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: "
+TRICKLE = (
+    b"POST /api/visitors HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"
+)
+ASKED = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("text", [b"", HALF, TRICKLE, ASKED])
+def test_connections_without_a_request_shut_out_nobody(
+    tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vidstyle.serve.connections._MOST", 40)
+
+    async def body(server: Server) -> None:
+        async with aiohttp.ClientSession() as http:
+            opened = [await raw(server, text) for _ in range(100)]
+            for _ in range(3):
+                async with asyncio.timeout(2):
+                    assert (await answer(http, "GET", f"{server.url}health"))[0] == 200
+            assert len(server.connections) <= 20
+            for _, writer in opened:
+                writer.close()
+
+    with_server(tmp_path, body)
+
+
+@pytest.mark.parametrize("text", [b"", HALF, ASKED + HALF])
+def test_a_head_that_does_not_come_ends_the_connection(
+    tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vidstyle.serve.protocol.HEADER_SECONDS", 0.3)
+
+    async def body(server: Server) -> None:
+        reader, writer = await raw(server, text)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                reading = asyncio.ensure_future(reader.read())
+                while not reading.done():
+                    writer.write(b"x" if text else b"")
+                    await asyncio.sleep(0.05)
+                assert (b"200 OK" in await reading) == (ASKED in text)
+        writer.close()
+
+    with_server(tmp_path, body)
+
+
+def test_one_address_drops_its_own_connections_first() -> None:
+    class Line:
+        is_served = False
+
+        def __init__(self, address: str) -> None:
+            self.address, self.dropped = address, False
+            connections.add(self)
+
+        def drop(self) -> None:
+            self.dropped = True
+
+    connections = Connections(8)
+    good = Line("192.0.2.1")
+    bad = [Line(f"2001:db8::{n}") for n in range(9)]
+    assert not good.dropped and [line.dropped for line in bad] == [True] * 5 + [False] * 4
+    connections.heard(bad[5])
+    others = [Line(f"198.51.100.{n}") for n in range(4)]
+    assert good.dropped and len(connections) == 8 and not any(line.dropped for line in others)
+    for line in (bad[6], bad[7]):
+        line.is_served = True
+    Line("2001:db8::a")
+    assert bad[8].dropped and not (bad[5].dropped or bad[6].dropped)
+    for line in [good, *bad, *others]:
+        connections.remove(line)
+    assert len(connections) == 1
+
+
+BOUNDARY = b'--b\r\nContent-Disposition: form-data; name="painting"; filename="x.png"\r\n\r\n'
+UPLOAD = (
+    b"POST /api/jobs/adapt HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    b"Content-Length: 6000000\r\n\r\n" + BOUNDARY + b"x" * 1000
+)
+
+
+def test_uploads_that_trickle_shut_out_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vidstyle.serve.uploads._GRACE_SECONDS", 0.1)
+
+    async def body(server: Server) -> None:
+        async with aiohttp.ClientSession() as http:
+            slow = [await raw(server, UPLOAD) for _ in range(MOST_UPLOADS)]
+            await until(lambda: len(server.jobs.uploads._under_way) == MOST_UPLOADS)
+            await asyncio.sleep(0.2)
+            form = aiohttp.FormData(default_to_multipart=True)
+            form.add_field("painting", b"no picture", filename="x.png")
+            status, found = await answer(http, "POST", f"{server.url}api/jobs/adapt", data=form)
+            assert status in (400, 415), found
+            told = [await reader.read(2000) for reader, _ in slow[:1]]
+            assert b" 408 " in told[0] and b"too slow" in told[0]
+            for _, writer in slow:
+                writer.close()
+            await until(lambda: not server.jobs.uploads._under_way)
+
+    with_server(tmp_path, body)
+
+
+def test_uploads_take_no_place_among_jobs_and_have_bounds_of_their_own(tmp_path: Path) -> None:
+    async def body(server: Server) -> None:
+        async with aiohttp.ClientSession() as http:
+            coming = [await raw(server, UPLOAD) for _ in range(MOST_UPLOADS)]
+            await until(lambda: len(server.jobs.uploads._under_way) == MOST_UPLOADS)
+            form = aiohttp.FormData(default_to_multipart=True)
+            form.add_field("painting", b"no picture", filename="x.png")
+            status, found = await answer(http, "POST", f"{server.url}api/jobs/adapt", data=form)
+            assert status == 429 and f"{MOST_UPLOADS} uploads are under way" in found["error"]
+            for _, writer in coming:
+                writer.close()
+
+    with_server(tmp_path, body, queue=1)
+
+
+def test_an_upload_must_keep_coming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(receive.__kwdefaults__, "pause_seconds", 0.4)
+
+    async def body(server: Server) -> None:
+        reader, writer = await raw(server, UPLOAD)
+        async with asyncio.timeout(10):
+            reading = asyncio.ensure_future(reader.readline())
+            while not reading.done():
+                writer.write(b"x" * 10)
+                await asyncio.sleep(0.05)
+            assert b" 408 " in await reading
+        writer.close()
+
+    with_server(tmp_path, body)

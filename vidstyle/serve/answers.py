@@ -18,6 +18,13 @@ from vidstyle.serve.session import remember_session
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _MOST_JSON = 1 << 14
 _JSON_SECONDS = 20.0
+_SMALL = 1 << 18
+"""Bytes of a file that is sent without being counted."""
+_MOST_SENT = 16
+"""Larger files that are sent at once."""
+_SEND_SECONDS = 30.0
+_LEAST_RATE = 16 << 10
+"""Bytes a second that whoever fetches a file must take in, after the first `_SEND_SECONDS`."""
 _STATUS: tuple[tuple[type[VidstyleError], int], ...] = (
     (MissingDependency, 501),
     (ImageError, 415),
@@ -57,10 +64,34 @@ def answering(handler: Handler) -> Handler:
     return answer
 
 
-def file_answer(request: web.Request, path: Path, headers: Mapping[str, str] | None = None) -> web.FileResponse:
-    """The file at ``path``, or the range of it that is asked for. `Refused` (404, 416) where that is not there.
+class _Sent(web.FileResponse):
+    """A file on its way, to those who take it in."""
 
-    aiohttp would find out, too, and say so with an empty answer.
+    under_way = 0
+
+    def __init__(self, path: Path, size: int, headers: Mapping[str, str] | None) -> None:
+        super().__init__(path, headers=headers)
+        self._seconds = _SEND_SECONDS + size / _LEAST_RATE
+        self._is_large = size > _SMALL
+
+    async def prepare(self, request: web.BaseRequest) -> Any:
+        if not self._is_large:  # goes into the system's own buffers
+            return await super().prepare(request)
+        _Sent.under_way += 1
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await super().prepare(request)
+        except TimeoutError as error:
+            raise ConnectionResetError("the file was not taken in") from error
+        finally:
+            _Sent.under_way -= 1
+
+
+def file_answer(request: web.Request, path: Path, headers: Mapping[str, str] | None = None) -> web.FileResponse:
+    """The file at ``path``, or the range of it that is asked for. `Refused` (404, 416) where that is not there, 503
+    where too many are being sent.
+
+    aiohttp would find out that it is not there, too, and say so with an empty answer.
     """
     try:
         size = path.stat().st_size
@@ -76,7 +107,9 @@ def file_answer(request: web.Request, path: Path, headers: Mapping[str, str] | N
             f"this range is not in the file, which has {size} bytes; ask for one that is, or leave it out",
             {"Content-Range": f"bytes */{size}"},
         )
-    return web.FileResponse(path, headers=headers)
+    if size > _SMALL and _Sent.under_way >= _MOST_SENT:
+        raise Refused(503, f"{_MOST_SENT} files are being sent, which is as many as may", {"Retry-After": "10"})
+    return _Sent(path, size, headers)
 
 
 async def json_object(request: web.Request, *, most_bytes: int = _MOST_JSON) -> dict[str, Any]:

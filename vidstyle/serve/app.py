@@ -20,6 +20,7 @@ from vidstyle.errors import BadOption
 from vidstyle.options import BackendOptions
 from vidstyle.serve import jobs_api, styles_api, visitors_api
 from vidstyle.serve.answers import file_answer
+from vidstyle.serve.connections import Connections
 from vidstyle.serve.decoder import MOST_PIXELS
 from vidstyle.serve.guard import Guard, add_headers, middleware, outermost
 from vidstyle.serve.job import Job
@@ -49,6 +50,7 @@ class Server:
         self.jobs = Jobs(options.folder, options)
         self.visitors = Visitors(self.studio, self.jobs, options)
         self.source: SharedSource | None = None
+        self.connections = Connections()
         self.port = options.port
         """The port that it really has."""
         self._parts = {path.name for path in PAGE.iterdir() if path.is_file()}
@@ -93,7 +95,10 @@ class Server:
         try:
             # The port is taken at once, so that one in use is told at once; who comes waits until all is there.
             self._listener = await loop.create_server(
-                lambda: Protocol(server, loop=loop, **server._kwargs), options.host, options.port, start_serving=False
+                lambda: Protocol(server, connections=self.connections, loop=loop, **server._kwargs),
+                options.host,
+                options.port,
+                start_serving=False,
             )
         except OSError as error:
             raise BadOption(_why_not(options, error)) from error

@@ -11,7 +11,7 @@ class Limits(Protocol):
 
     @property
     def queue(self) -> int:
-        """Jobs that may wait, uploads under way among them."""
+        """Jobs that may wait."""
 
     @property
     def most_pixels(self) -> int:

@@ -37,7 +37,7 @@ from vidstyle.serve.own_styles import OwnStyle, own_style
 from vidstyle.serve.probing import frames_of_video
 from vidstyle.serve.refused import Refused
 from vidstyle.serve.tenancy import Tenancy
-from vidstyle.serve.uploads import Upload
+from vidstyle.serve.uploads import Upload, Uploads
 from vidstyle.serve.wishes import WISHES, Effort, Task, Wishes
 from vidstyle.style import Style
 
@@ -60,7 +60,8 @@ class Jobs:
         """Called on the loop whenever a job has changed."""
         self._jobs: dict[str, Job] = {}
         self._styles: dict[str, OwnStyle] = {}
-        self._uploads = 0
+        self.uploads = Uploads()
+        self._looked_at = 0
         self._child: Child | None = None
         self._wake = asyncio.Event()
         self._probing = asyncio.Semaphore(1)
@@ -145,17 +146,11 @@ class Jobs:
 
     @contextlib.contextmanager
     def room(self) -> Iterator[Path]:
-        """A new folder to upload to, which takes a place in the queue; it goes unless a job is made of it.
+        """A new folder to upload to; it goes unless a job is made of it.
 
-        `Refused` (429, 503) where the queue or the disk is full.
+        `Refused` (429, 503) where the queue or the disk is full: nothing need be sent then.
         """
-        waiting = sum(job.state == "queued" for job in self._jobs.values()) + self._uploads
-        if waiting >= self.options.queue:
-            raise Refused(
-                429,
-                f"{waiting} jobs are waiting, which is as many as may; try again when one is done",
-                {"Retry-After": "30"},
-            )
+        self._check_queue()
         id = new_id()
         folder = self.folder / id
         try:
@@ -164,23 +159,34 @@ class Jobs:
             folder.mkdir(mode=0o700)
         except OSError as error:
             raise Refused(503, f"the server cannot keep files: {error.strerror}", {"Retry-After": "600"}) from error
-        self._uploads += 1
         try:
             yield folder
         finally:
-            self._uploads -= 1
             if id not in self._jobs:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def _check_queue(self) -> None:
+        """`Refused` (429) where as many jobs wait as may. Only what is here takes a place, not what is coming."""
+        waiting = sum(job.state == "queued" for job in self._jobs.values()) + self._looked_at
+        if waiting >= self.options.queue:
+            raise Refused(
+                429,
+                f"{waiting} jobs are waiting, which is as many as may; try again when one is done",
+                {"Retry-After": "30"},
+            )
+
     async def submit_adapt(self, upload: Upload, title: str, steps: int | None = None, *, session: str) -> Job:
-        """Make a style of an uploaded painting. `BadOption` for the steps."""
+        """Make a style of an uploaded painting. `BadOption` for the steps, `Refused` (429) where the queue is full."""
+        self._check_queue()
         effort = replace(self.effort, steps=self.effort.steps if steps is None else steps)
         title = clean_label(title or upload.label)
         job = Job(upload.path.parent, owner_of(session), "adapt", title, steps=effort.steps)
         return self._submit(job, Wishes(label=upload.label, title=title, effort=effort))
 
     async def submit_render(self, upload: Upload, style: Style, strength: float = 1.0, *, session: str) -> Job:
-        """Render an uploaded video in ``style``. `Refused` (413, 415) where it is none that may be."""
+        """Render an uploaded video in ``style``. `Refused` (413, 415) where it is none that may be, 429 where the queue
+        is full."""
+        self._check_queue()
         wishes = Wishes(
             label=upload.label,
             title=upload.label,
@@ -190,8 +196,12 @@ class Jobs:
             effort=self.effort,
         )
         folder = upload.path.parent
-        async with self._probing:
-            frames = await frames_of_video(folder, wishes, self.bounds.probe_seconds)
+        self._looked_at += 1
+        try:
+            async with self._probing:
+                frames = await frames_of_video(folder, wishes, self.bounds.probe_seconds)
+        finally:
+            self._looked_at -= 1
         style.save(folder / LOOK)
         job = Job(folder, owner_of(session), "render", upload.label, steps=frames)
         return self._submit(job, wishes)

@@ -94,6 +94,7 @@ class _JobsApi:
                 file="painting",
                 texts={"title": _MOST_TITLE, "steps": _MOST_NUMBER},
                 most_bytes=min(MOST_PAINTING_MIB << 20, self._most_bytes),
+                uploads=self._jobs.uploads,
             )
             check_painting(upload)
             steps = upload.texts.get("steps", "").strip()
@@ -115,6 +116,7 @@ class _JobsApi:
                 file="video",
                 texts={"blend": _MOST_BLEND, "strength": _MOST_NUMBER},
                 most_bytes=self._most_bytes,
+                uploads=self._jobs.uploads,
             )
             style = load_style(default_style_name())
             if "blend" in upload.texts:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 import aiohttp
 from aiohttp import BodyPartReader, web
@@ -24,6 +25,12 @@ TOTAL_SECONDS = 600.0
 """The longest that an upload may take: 64 MiB at 1 Mbit/s."""
 PAUSE_SECONDS = 30.0
 """The longest wait for the next bytes of one."""
+LEAST_RATE = 16 << 10
+"""Bytes a second that must come on the whole, but for the first `PAUSE_SECONDS`."""
+MOST_UPLOADS = 8
+"""Uploads under way at once."""
+_GRACE_SECONDS = 5.0
+"""After which an upload that is too slow goes where another one needs its place."""
 _CHUNK = 1 << 16
 _FRAMING = 1 << 16
 """What boundaries and headers of the parts may add to the bytes of a request."""
@@ -45,6 +52,35 @@ class Upload:
     """The other fields."""
 
 
+class Uploads:
+    """The uploads that are under way. What is too slow goes at last, and at once where another needs its place."""
+
+    def __init__(self, most: int = MOST_UPLOADS) -> None:
+        self._most = most
+        self._under_way: list[_Reading] = []
+
+    @contextlib.contextmanager
+    def place(self, reading: _Reading) -> Iterator[None]:
+        """A place for ``reading``; `Refused` (429) where all are taken."""
+        if len(self._under_way) >= self._most:
+            slow = [one for one in self._under_way if one.age > _GRACE_SECONDS and one.rate < LEAST_RATE]
+            if not slow:
+                raise Refused(
+                    429,
+                    f"{len(self._under_way)} uploads are under way, which is as many as may be; try again in a moment",
+                    {"Retry-After": "10"},
+                )
+            slowest = min(slow, key=lambda one: one.rate)
+            self._under_way.remove(slowest)
+            slowest.hurry()
+        self._under_way.append(reading)
+        try:
+            yield
+        finally:
+            if reading in self._under_way:
+                self._under_way.remove(reading)
+
+
 async def receive(
     request: web.Request,
     folder: Path,
@@ -52,13 +88,15 @@ async def receive(
     file: str,
     texts: Mapping[str, int],
     most_bytes: int,
+    uploads: Uploads | None = None,
     total_seconds: float = TOTAL_SECONDS,
     pause_seconds: float = PAUSE_SECONDS,
 ) -> Upload:
     """Read a multipart request: the field ``file`` into ``folder``, and those of ``texts``, each with the most
-    bytes that it may have.
+    bytes that it may have. It takes a place among ``uploads`` until all is there.
 
-    `Refused` for everything that is not just that: 400, 408 (too slow), 413 (too large), 415, 503 (disk).
+    `Refused` for everything that is not just that: 400, 408 (too slow), 413 (too large), 415, 429 (too many at once),
+    503 (disk).
     """
     if request.content_type != "multipart/form-data":
         raise Refused(415, f"send multipart/form-data with a file in it, as `curl -F {file}=@FILE` does")
@@ -67,10 +105,14 @@ async def receive(
         raise _too_large(file, most_bytes)
     try:
         async with asyncio.timeout(total_seconds):
-            return await _Reading(request, folder / INPUT, file, texts, most_bytes, pause_seconds).run()
+            reading = _Reading(request, folder / INPUT, file, texts, most_bytes, pause_seconds)
+            with (uploads or Uploads()).place(reading):
+                return await reading.run()
     except TimeoutError as error:
         raise Refused(
-            408, f"the upload was too slow: it may take {total_seconds:g} s, and pause for {pause_seconds:g} s"
+            408,
+            f"the upload was too slow: it may take {total_seconds:g} s, pause for {pause_seconds:g} s, and must come "
+            f"with {LEAST_RATE >> 10} KiB a second on the whole",
         ) from error
     # A part without an end, a header that is too long, a connection that is gone: each has its own class.
     except (
@@ -92,8 +134,32 @@ class _Reading:
         self._path, self._file, self._texts, self._most_bytes, self._pause = path, file, texts, most_bytes, pause
         self._found: dict[str, str] = {}
         self._upload: Upload | None = None
+        self._began = monotonic()
+        self._size = 0
+        self._deadline = asyncio.timeout(pause)
+        self._hurried = False
+
+    @property
+    def age(self) -> float:
+        """Seconds since it has begun."""
+        return monotonic() - self._began
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second that have come."""
+        return self._size / max(self.age, 1e-3)
+
+    def hurry(self) -> None:
+        """End it as too slow."""
+        self._hurried = True
+        self._deadline.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> Upload:
+        """What has come. TimeoutError where that is too slow."""
+        async with self._deadline:
+            return await self._run()
+
+    async def _run(self) -> Upload:
         reader = await self._request.multipart()
         for _ in range(_MOST_PARTS):
             async with asyncio.timeout(self._pause):
@@ -133,7 +199,12 @@ class _Reading:
 
     async def _chunk(self, part: BodyPartReader) -> bytes:
         async with asyncio.timeout(self._pause):
-            return bytes(await part.read_chunk(_CHUNK))
+            chunk = bytes(await part.read_chunk(_CHUNK))
+        self._size += len(chunk)
+        left = self._pause + self._size / LEAST_RATE - self.age
+        if not self._hurried:
+            self._deadline.reschedule(asyncio.get_running_loop().time() + left)
+        return chunk
 
     async def _save(self, part: BodyPartReader) -> int:
         size = 0
