@@ -443,12 +443,12 @@ Crops.batch = interrupted
 """
 CTRL_C_IN_THE_WRITE = """
 from vidstyle.style import Style
-replace = os.replace
+link = os.link
 def interrupted(part, path):
     if path.name == "mine.safetensors":
         os.kill(os.getpid(), signal.SIGINT)
-    replace(part, path)
-os.replace = interrupted
+    link(part, path)
+os.link = interrupted
 """
 
 

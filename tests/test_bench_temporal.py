@@ -219,8 +219,8 @@ def test_a_plot_is_a_picture_file() -> None:
     ("name", "sentence"),
     [
         ("plot.gif", "does not end in .svg or .png"),
-        ("no/plot.svg", "does not exist; make it first"),
-        ("there.svg", "exists; choose another name or give --overwrite"),
+        ("no/plot.svg", "no folder"),
+        ("there.svg", "exists; "),
     ],
 )
 def test_a_plot_that_cannot_be_written_is_told_before_anything_is_measured(

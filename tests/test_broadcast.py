@@ -129,10 +129,10 @@ def test_a_target_that_cannot_be_is_refused_with_a_sentence(target: str, message
 
 def test_a_missing_folder_is_told_at_once(tmp_path: Path) -> None:
     for name in ("out.mp4", "out.m3u8"):
-        with pytest.raises(VideoError, match=r"there is no folder .*nowhere; make it first"):
+        with pytest.raises(BadOption, match=r"there is no folder .*nowhere; make it first"):
             broadcast(tmp_path / "nowhere" / name)
     (tmp_path / "folder.mp4").mkdir()
-    with pytest.raises(VideoError, match="it is a folder; name a file"):
+    with pytest.raises(BadOption, match="it is a folder; name a file"):
         broadcast(tmp_path / "folder.mp4")
 
 
@@ -153,7 +153,7 @@ def no_right_to_write(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("suffix", ["mp4", "m3u8"])
 def test_a_folder_that_may_not_be_written_to_is_told_at_once(no_right_to_write: Path, suffix: str) -> None:
-    with pytest.raises(VideoError, match=rf"out\.{suffix}: its folder is not writable; name another folder"):
+    with pytest.raises(BadOption, match=rf"out\.{suffix}: its folder is not writable; name another folder"):
         broadcast(no_right_to_write / f"out.{suffix}")
 
 
@@ -165,16 +165,37 @@ def test_a_folder_that_may_not_be_entered_is_told_at_once(no_right_to_write: Pat
         no_right_to_write.chmod(0o700)
     closed.mkdir(mode=0o000)
     os.seteuid(user)
-    with pytest.raises(VideoError, match=r"cannot write .*out\.mp4"):
+    with pytest.raises(BadOption, match=r"cannot write .*out\.mp4"):
         broadcast(closed / "out.mp4")
     os.seteuid(os.getuid())
     closed.chmod(0o700)
 
 
-def test_a_full_disk_is_told_at_once(tmp_path: Path) -> None:
-    (tmp_path / "out.mp4").symlink_to("/dev/full")
-    with pytest.raises(VideoError, match=r"no space is left to write .*out\.mp4; free some"):
-        broadcast(tmp_path / "out.mp4", overwrite=True)
+def test_a_disk_that_takes_nothing_is_told_at_once_and_nothing_is_left(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(VideoError, match=r"out\.mp4 would become larger"):
+            broadcast(tmp_path / "out.mp4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.m3u8"])
+def test_of_two_recordings_with_one_name_one_wins(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vidstyle.video.broadcast.check_output", lambda *paths, **_: None)  # both asked before
+    with broadcast(tmp_path / name), pytest.raises(BadOption, match=rf"{name} exists; .*--overwrite"):
+        broadcast(tmp_path / name)
+
+
+def test_a_recording_follows_a_link(tmp_path: Path) -> None:
+    (tmp_path / "large disk").mkdir()
+    (tmp_path / "out.mp4").symlink_to(tmp_path / "large disk" / "real.mp4")
+    with broadcast(tmp_path / "out.mp4") as made:
+        made.write(frame(CLOCK))
+    assert (tmp_path / "out.mp4").is_symlink()
+    assert (tmp_path / "large disk" / "real.mp4").stat().st_size > 0
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

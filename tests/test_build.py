@@ -138,7 +138,7 @@ def test_what_stops_a_build_leaves_what_was_there(engine: EngineFile) -> None:
 
 
 def test_an_engine_that_exists_is_kept(engine: EngineFile) -> None:
-    with pytest.raises(BadOption, match=r"two\.engine exists; choose another name or give --overwrite"):
+    with pytest.raises(BadOption, match=r"two\.engine exists; .*--overwrite"):
         build_engine([load_style("starry_night")], engine.path, SMALL)
     engine.path.unlink()
     with pytest.raises(BadOption, match=r"two\.engine\.json exists"):
@@ -150,7 +150,7 @@ def test_a_place_where_no_engine_can_be_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "folder.engine").mkdir()
     for output, sentence in (
         (tmp_path / "x.trt", r"does not end in \.engine"),
-        (tmp_path / "no" / "x.engine", "the folder of .* does not exist"),
+        (tmp_path / "no" / "x.engine", "there is no folder"),
         (tmp_path / "folder.engine", "is a folder"),
     ):
         with pytest.raises(BadOption, match=sentence):

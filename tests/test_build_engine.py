@@ -161,7 +161,7 @@ def test_what_fp16_cannot_hold_is_not_built_in_it(here: Path) -> None:
 
 def test_an_engine_that_exists_is_kept_unless_asked(here: Path) -> None:
     assert run("starry_night", *SMALL, "--precision", "fp32").exit_code == 0
-    assert "starry_night.engine exists; choose another name or give --overwrite" in refused("starry_night", *SMALL)
+    assert "starry_night.engine exists; " in refused("starry_night", *SMALL)
     assert run("starry_night", *SMALL, "--precision", "fp32", "--overwrite").exit_code == 0
 
 
@@ -181,7 +181,7 @@ def test_an_engine_that_exists_is_kept_unless_asked(here: Path) -> None:
         (["starry_night", "--refit"], "leave out --refit"),
         (["starry_night", "--full"], "are for a PAINTING to adapt"),
         (["starry_night", "-o", "x.onnx"], "does not end in .engine"),
-        (["starry_night", "-o", "no/x.engine"], "does not exist; make it first"),
+        (["starry_night", "-o", "no/x.engine"], "no folder"),
         (["starry_night", "paper/starry_night"], "belong to different networks"),
         ([], "Missing argument"),
     ],
@@ -242,9 +242,7 @@ def test_a_painting_is_adapted_first_and_kept(here: Path) -> None:
     assert list(engine.styles) == ["mine"]
     assert engine.styles["mine"].tolist() == style.vector.tolist()
     assert engine.weights is None
-    assert "mine.safetensors exists; give it instead of mine.png" in refused("mine.png", "-o", "other.engine").replace(
-        "\n", " "
-    )
+    assert "give it instead of mine.png" in refused("mine.png", "-o", "other.engine").replace("\n", " ")
 
 
 @pytest.mark.usefixtures("one_photo")

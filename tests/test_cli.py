@@ -204,7 +204,7 @@ def test_corrupt_style_file_is_a_sentence(video: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("output", "code", "words"),
-    [("nowhere/out.mp4", 1, "no folder"), ("in.mp4", 2, "input"), ("out.xyz", 2, ".xyz"), ("out", 2, "out")],
+    [("nowhere/out.mp4", 2, "no folder"), ("in.mp4", 2, "input"), ("out.xyz", 2, ".xyz"), ("out", 2, "out")],
 )
 def test_bad_output_is_a_sentence(output: str, code: int, words: str, video: Path, tmp_path: Path) -> None:
     before = video.read_bytes()

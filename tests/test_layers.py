@@ -13,8 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "vidstyle"
 LEVELS = {
     "vidstyle.errors": 0,
     "vidstyle.options": 0,
-    "vidstyle.home": 0,
-    "vidstyle.wholefile": 0,
+    "vidstyle.files": 0,
     "vidstyle.frame": 1,
     "vidstyle.gpu": 1,
     "vidstyle.enginefile": 1,

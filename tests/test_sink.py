@@ -319,13 +319,13 @@ def test_the_input_is_never_the_output(tmp_path: Path, clip: Path, link: str) ->
 
 
 def test_a_missing_folder_is_said(tmp_path: Path, clip: Path) -> None:
-    with pytest.raises(VideoError, match="there is no folder .*nowhere"):
+    with pytest.raises(BadOption, match="there is no folder .*nowhere"):
         copy(clip, tmp_path / "nowhere" / "out.mp4")
 
 
 def test_a_folder_is_no_output(tmp_path: Path, clip: Path) -> None:
     (tmp_path / "out.mp4").mkdir()
-    with pytest.raises(VideoError, match="it is a folder"):
+    with pytest.raises(BadOption, match="it is a folder"):
         copy(clip, tmp_path / "out.mp4", overwrite=True)
 
 
@@ -362,12 +362,12 @@ def test_what_an_encoder_cannot_do_is_a_sentence(
 def test_an_unwritable_folder_is_said(tmp_path: Path, clip: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o500)
-    with pytest.raises(VideoError, match="its folder is not writable"):
+    with pytest.raises(BadOption, match="its folder is not writable"):
         copy(clip, folder / "out.mp4")
 
 
 def test_a_read_only_disk_is_said(tmp_path: Path, clip: Path) -> None:
-    with small_disk(tmp_path / "disk", "ro") as disk, pytest.raises(VideoError, match="its folder is not writable"):
+    with small_disk(tmp_path / "disk", "ro") as disk, pytest.raises(BadOption, match="its folder is not writable"):
         copy(clip, disk / "out.mp4")
 
 

@@ -332,21 +332,21 @@ def test_missing_files_folders_and_names_are_sentences(tmp_path: Path) -> None:
         read_still(tmp_path / ("n" * 300 + ".png"))
     with pytest.raises(ImageError, match="is a folder, not a picture"):
         read_still(tmp_path)
-    with pytest.raises(ImageError, match="there is no folder"):
+    with pytest.raises(BadOption, match="there is no folder"):
         write_still(tmp_path / "nowhere" / "a.png", still)
-    with pytest.raises(ImageError, match="exists already; give --overwrite"):
+    with pytest.raises(BadOption, match="exists; .*--overwrite"):
         write_still(tmp_path / "there.png", still)
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(ImageError, match="is a folder; give the name of a picture"):
+    with pytest.raises(BadOption, match="is a folder; name a file"):
         write_still(tmp_path / "folder.png", still, overwrite=True)
-    with pytest.raises(ImageError, match="cannot write .*: File name too long"):
+    with pytest.raises(BadOption, match="cannot write .*: File name too long"):
         write_still(tmp_path / ("n" * 300 + ".png"), still)
     for name in ("a.gif", "a", ".hidden", "a.png.txt"):
         with pytest.raises(BadOption, match=r"does not end like a picture .*; use one of \.png, \.jpg"):
             write_still(tmp_path / name, still)
     (tmp_path / "link.png").symlink_to(tmp_path / "there.png")
     for output in ("there.png", "link.png"):
-        with pytest.raises(BadOption, match="is both the input and the output"):
+        with pytest.raises(BadOption, match="is the input itself"):
             check_output(tmp_path / output, source=tmp_path / "there.png", overwrite=True)
     write_still(tmp_path / "there.png", Still(picture(8, 8)), overwrite=True)
     assert read_still(tmp_path / "there.png").size == (8, 8)

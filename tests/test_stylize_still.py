@@ -68,9 +68,9 @@ def test_a_file_is_painted_into_another(painter: Stylizer, tmp_path: Path) -> No
 
 def test_what_cannot_be_written_is_said_before_anything_is_read(painter: Stylizer, tmp_path: Path) -> None:
     write_still(tmp_path / "in.png", Still(picture()))
-    with pytest.raises(BadOption, match="both the input and the output"):
+    with pytest.raises(BadOption, match="input itself"):
         stylize_file(painter, tmp_path / "in.png", tmp_path / "in.png", overwrite=True)
-    with pytest.raises(ImageError, match="there is no folder"):
+    with pytest.raises(BadOption, match="there is no folder"):
         stylize_file(painter, tmp_path / "not there either.png", tmp_path / "nowhere" / "out.png")
 
 
@@ -108,7 +108,7 @@ def test_pictures_that_exist_are_kept_unless_told_otherwise(painter: Stylizer, t
     write_still(tmp_path / "in" / "a.png", Still(picture()))
     write_still(tmp_path / "out" / "a.png", Still(picture(4, 4)))
     report = stylize_folder(painter, tmp_path / "in", tmp_path / "out")
-    assert len(report.failed) == 1 and "exists already" in str(report.failed[0].error)
+    assert len(report.failed) == 1 and "exists" in str(report.failed[0].error)
     assert read_still(tmp_path / "out" / "a.png").size == (4, 4)
     assert not stylize_folder(painter, tmp_path / "in", tmp_path / "out", overwrite=True).failed
     assert read_still(tmp_path / "out" / "a.png").size == (48, 64)
@@ -124,8 +124,8 @@ def test_folders_that_cannot_be_worked_on_are_sentences(painter: Stylizer, tmp_p
         stylize_folder(painter, tmp_path / "bare", tmp_path / "out")
     with pytest.raises(ImageError, match="cannot read the folder .*: No such file"):
         stylize_folder(painter, tmp_path / "gone", tmp_path / "out")
-    with pytest.raises(ImageError, match="cannot make the folder .*: No such file"):
+    with pytest.raises(BadOption, match="cannot write to .*: No such file"):
         stylize_folder(painter, tmp_path / "in", tmp_path / "deep" / "er")
-    with pytest.raises(ImageError, match="cannot make the folder .*: File exists"):
+    with pytest.raises(BadOption, match="is a file; name a folder"):
         stylize_folder(painter, tmp_path / "in", tmp_path / "file")
     assert not (tmp_path / "out").exists()

@@ -402,7 +402,7 @@ def test_the_command_refuses_a_folder_that_holds_a_run_and_resumes_it_when_told(
     assert command(folders, tmp_path, "--steps", 1).exit_code == 0
     before = (tmp_path / NETWORK_FILE).read_bytes()
     refused = command(folders, tmp_path, "--steps", 2)
-    assert_sentence(refused, 2, f"{tmp_path} holds a run already", "--resume", "--run")
+    assert_sentence(refused, 2, f"output {tmp_path} exists", "--resume")
     assert (tmp_path / NETWORK_FILE).read_bytes() == before
     assert command(folders, tmp_path, "--steps", 2, "--resume").exit_code == 0
     assert log(tmp_path) == [("bilevel", 1), ("bilevel", 2)]
@@ -449,8 +449,8 @@ def test_a_photo_in_both_folders_is_wrong_usage(folders: Folders, tmp_path: Path
 
 def test_a_run_folder_that_cannot_be_is_wrong_usage(folders: Folders, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    assert_sentence(command(folders, tmp_path / "file", "--steps", 1), 2, "is a file; --run wants a folder")
-    assert_sentence(command(folders, tmp_path / "file" / "run", "--steps", 1), 2, "cannot make the folder")
+    assert_sentence(command(folders, tmp_path / "file", "--steps", 1), 2, "is a file; name a folder")
+    assert_sentence(command(folders, tmp_path / "file" / "run", "--steps", 1), 2, "cannot write to")
     assert (tmp_path / "file").read_text() == "mine"
 
 

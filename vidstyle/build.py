@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidstyle import __version__
+from vidstyle import __version__, files
 from vidstyle.color import untagged_matrix
 from vidstyle.enginefile import SUFFIX, EngineCard, EngineFile, card_path_of, write_engine
 from vidstyle.errors import BadModel, BadOption, EngineMismatch, MissingDependency
@@ -22,7 +22,6 @@ from vidstyle.gallery import network_of, shared_network
 from vidstyle.networks import MULTIPLE_OF, SMALLEST_SIDE, Network
 from vidstyle.options import BackendOptions, BuildOptions
 from vidstyle.style import Style
-from vidstyle.wholefile import check_free
 
 if TYPE_CHECKING:
     from vidstyle.backends.tensorrt.builder import BuildProgress, Plan
@@ -120,7 +119,7 @@ def build_engine(
         weights=weights,
         build=_for_people(options, plan, fidelity),
     )
-    engine = _write(output, plan.plan, card)
+    engine = _write(output, plan.plan, card, overwrite)
     return BuildReport(engine, fidelity, dataclasses.replace(plan, plan=b""), time.perf_counter() - began, notes)
 
 
@@ -213,7 +212,7 @@ def check_output(output: Path, overwrite: bool) -> None:
     """`BadOption` unless an engine can be written to ``output``."""
     if output.suffix != SUFFIX:
         raise BadOption(f"{output} does not end in {SUFFIX}, the only kind of engine file; rename it")
-    check_free(output, card_path_of(output), overwrite=overwrite)
+    files.check_output(output, card_path_of(output), overwrite=overwrite)
 
 
 def _shared_by(styles: Sequence[Style]) -> Network:
@@ -249,7 +248,7 @@ def _keep_weights(style: Style, output: Path, notes: list[str]) -> str | None:
     for stem in stems:
         path = output.with_name(f"{stem}.safetensors")
         if not path.exists():
-            style.save(path)
+            style.save(path, overwrite=False)
             notes.append(f"{path} keeps the style's weights, for --rebuild")
             return path.name
         if _digest_of(path) == style.network_digest:
@@ -260,10 +259,10 @@ def _keep_weights(style: Style, output: Path, notes: list[str]) -> str | None:
     )
 
 
-def _write(output: Path, plan: bytes, card: EngineCard) -> EngineFile:
+def _write(output: Path, plan: bytes, card: EngineCard, overwrite: bool) -> EngineFile:
     """Write an engine that others may be writing at this moment: in the end its two files belong together."""
     for attempt in range(_ATTEMPTS):
-        engine = write_engine(output, plan, card)
+        engine = write_engine(output, plan, card, overwrite=overwrite or attempt > 0)
         try:
             # Whoever renames last sees what is there in the end, and puts it right.
             EngineFile.open(output).read_plan()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vidstyle import __version__
-from vidstyle.home import cache_folder
+from vidstyle.files import cache_folder
 from vidstyle.machine import Cpu, Graphics, Memory, find_cpu, find_graphics, find_memory, system_name
 
 # Nothing above may fail: a broken package is what the doctor is asked about. Everything else is

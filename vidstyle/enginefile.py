@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadModel
+from vidstyle.files import write_failure, write_whole
 from vidstyle.frame import FrameForm, Matrix, Pixels
 from vidstyle.networks import ARCHITECTURES
 from vidstyle.options import MAX_SIDE, EnginePrecision
-from vidstyle.wholefile import write_whole
 
 SUFFIX = ".engine"
 FILE_FORMAT = "vidstyle-engine"
@@ -158,17 +158,18 @@ class EngineFile:
         return None if self.card.weights is None else self.path.with_name(self.card.weights)
 
 
-def write_engine(path: Path, plan: bytes, card: EngineCard) -> EngineFile:
+def write_engine(path: Path, plan: bytes, card: EngineCard, *, overwrite: bool = True) -> EngineFile:
     """Write plan and card, each whole or not at all; ``plan_bytes`` and ``plan_sha256`` are filled in.
 
-    The card goes last: a plan without its card is refused, and so is one that another card describes.
+    The card goes last: a plan without its card is refused, and so is one that another card describes. Raises
+    `BadOption` if the plan is there and must stay.
     """
     card = replace(card, plan_bytes=len(plan), plan_sha256=hashlib.sha256(plan).hexdigest())
     try:
-        write_whole(path, plan)
+        write_whole(path, plan, overwrite=overwrite)
         write_whole(card_path_of(path), (json.dumps(_facts(card), indent=1) + "\n").encode())
     except OSError as error:
-        raise BadModel(f"cannot write {path}: {error.strerror or error}") from error
+        raise BadModel(write_failure(path, error)) from error
     return EngineFile(path, card)
 
 

@@ -43,3 +43,11 @@ class ImageError(VidstyleError, OSError):
 
 class VideoError(VidstyleError, OSError):
     """A video cannot be opened, decoded or written. The message names the file."""
+
+
+def reason(error: BaseException) -> str:
+    """Why ``error`` came, in the words of FFmpeg where it said some, else in those of the system."""
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    log = getattr(error, "log", None)  # of PyAV's errors: level, what of FFmpeg spoke, message
+    said = str(log[2]).strip().rstrip(".") if log else ""
+    return f"{said} ({words})" if said else str(words)

@@ -215,8 +215,8 @@ class Network:
             sha.update(np.ascontiguousarray(self.weights[name], np.float16).tobytes())
         return sha.hexdigest()
 
-    def save(self, path: Path, card: dict[str, object] | None = None) -> None:
-        """Write the network as FP16 safetensors, whole or not at all."""
+    def save(self, path: Path, card: dict[str, object] | None = None, *, overwrite: bool = True) -> None:
+        """Write the network as FP16 safetensors, whole or not at all. `BadOption` if it is there and must stay."""
         tensors = {**self.weights, "style.start": self.start}
         write_tensors(
             path,
@@ -225,6 +225,7 @@ class Network:
             version=FILE_VERSION,
             facts={"network": self.architecture.name, "digest": self.digest},
             card=card or {},
+            overwrite=overwrite,
         )
 
     @classmethod

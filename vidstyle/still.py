@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vidstyle import files
 from vidstyle.errors import BadOption, ImageError
 from vidstyle.header import PictureFormat, exif_orientation, png_chunks, read_header
-from vidstyle.wholefile import write_whole
 
 MAX_FILE_BYTES = 1 << 30
 """The largest picture file that is read: `MAX_PIXELS` of 16-bit RGBA, uncompressed."""
@@ -236,21 +236,9 @@ def encode_still(still: Still, suffix: str) -> bytes:
 
 
 def check_output(path: Path, *, source: Path | None = None, overwrite: bool = False) -> None:
-    """Raise, before any work is done, where `write_still` could not write ``path``."""
+    """`BadOption`, before any work is done, where `write_still` could not write ``path``."""
     format_of(path)
-    try:
-        folder, there = path.parent.is_dir(), path.exists()
-        same = there and source is not None and source.exists() and path.samefile(source)
-    except OSError as error:  # a name that is too long, a folder that may not be looked into
-        raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder; give the name of a picture in it")
-    if not folder:
-        raise ImageError(f"cannot write {path}: there is no folder {path.parent}")
-    if same:
-        raise BadOption(f"{path} is both the input and the output; give the output another name")
-    if there and not overwrite:
-        raise ImageError(f"{path} exists already; give --overwrite to replace it, or another name")
+    files.check_output(path, overwrite=overwrite, source=source)
 
 
 def write_still(path: Path, still: Still, *, overwrite: bool = False) -> tuple[str, ...]:
@@ -258,7 +246,7 @@ def write_still(path: Path, still: Still, *, overwrite: bool = False) -> tuple[s
     check_output(path, overwrite=overwrite)
     data = encode_still(still, path.suffix)
     try:
-        write_whole(path, data)
+        files.write_whole(path, data, overwrite=overwrite)
     except OSError as error:
-        raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise ImageError(files.write_failure(path, error)) from error
     return fit_still(still, path.suffix).notes

@@ -52,8 +52,8 @@ class Style:
         """``full`` if it brings its own weights, else ``vector``."""
         return "vector" if self.network is None else "full"
 
-    def save(self, path: Path) -> None:
-        """Write the style as FP16 safetensors, whole or not at all."""
+    def save(self, path: Path, *, overwrite: bool = True) -> None:
+        """Write the style as FP16 safetensors, whole or not at all. `BadOption` if it is there and must stay."""
         tensors = {} if self.network is None else self.network.weights
         write_tensors(
             path,
@@ -67,6 +67,7 @@ class Style:
                 "kind": self.kind,
             },
             card=self.card,
+            overwrite=overwrite,
         )
 
     @classmethod

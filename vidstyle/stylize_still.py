@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vidstyle.errors import BadOption, ImageError
+from vidstyle.errors import BadOption, ImageError, reason
+from vidstyle.files import check_folder
 from vidstyle.still import FORMATS, Still, check_output, read_still, write_still
 from vidstyle.stylize import Stylizer
 
@@ -68,11 +69,12 @@ def stylize_folder(
     written is in the report, and the others go on. ``on_file(result, total)`` is called after each.
     """
     pictures = _pictures(source)
+    check_folder(output)
     try:
         output.mkdir(exist_ok=True)
         same = output.samefile(source)
     except OSError as error:
-        raise ImageError(f"cannot make the folder {output}: {error.strerror or error}") from error
+        raise BadOption(f"cannot write to {output}: {reason(error)}; name another folder") from error
     if same:
         raise BadOption(f"{output} is both the folder read and the folder written; write to another one")
     report = FolderReport()
@@ -80,7 +82,7 @@ def stylize_folder(
         target = output / picture.name
         try:
             result = stylize_file(stylizer, picture, target, overwrite=overwrite)
-        except ImageError as error:
+        except (BadOption, ImageError) as error:
             result = FileResult(str(picture), str(target), error=str(error))
         report.files.append(result)
         if on_file is not None:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from vidstyle.errors import BadModel
-from vidstyle.wholefile import write_whole
+from vidstyle.files import write_failure, write_whole
 
 MAX_FILE_BYTES = 64 << 20
 """The largest file that is read: twenty times the largest that vidstyle writes."""
@@ -72,14 +72,16 @@ def write_tensors(
     version: str,
     facts: dict[str, str],
     card: dict[str, object],
+    overwrite: bool = True,
 ) -> None:
-    """Write ``tensors`` and header to ``path``, whole or not at all."""
+    """Write ``tensors`` and header to ``path``, whole or not at all. `BadOption` if it is there and must stay."""
     header = {**facts, "format": file_format, "version": version, "card": json.dumps(card)}
     try:
         # `save_file` would make a file that only its owner can read, whatever the umask says.
-        write_whole(path, save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, header))
+        data = save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, header)
+        write_whole(path, data, overwrite=overwrite)
     except (OSError, SafetensorError) as error:
-        raise BadModel(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise BadModel(write_failure(path, error)) from error
 
 
 def _float32(path: Path, name: str, file: safe_open) -> NDArray[np.float32]:

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from vidstyle.errors import BadOption, MissingDependency, VidstyleError
-from vidstyle.home import cache_folder
+from vidstyle.files import cache_folder, write_whole
 from vidstyle.warp import MOST_GAIN
-from vidstyle.wholefile import write_whole
 
 try:
     from cuda.bindings import driver, nvrtc

@@ -7,8 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from vidstyle.home import cache_folder
-from vidstyle.wholefile import write_whole
+from vidstyle.files import cache_folder, write_whole
 
 FILES_KEPT = 64
 """Compiled models of one kind; the one used longest ago goes first. About 1 MB each for `fast`, 7 MB for `paper`."""

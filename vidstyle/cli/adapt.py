@@ -96,11 +96,12 @@ def adapt(
         raise click.UsageError("--vector moves the style vector alone, --from-scratch random weights; choose one")
     if output.suffix != ".safetensors":
         raise BadOption(f"{output} does not end in .safetensors, the only kind of style file; rename it")
-    from vidstyle.wholefile import check_free
+    from vidstyle.files import check_output
 
     sheet = output.with_suffix(".preview.jpg")
     # An interrupted run has left its best there.
-    check_free(*((output, sheet) if preview else (output,)), overwrite=overwrite or resume)
+    overwrite = overwrite or resume
+    check_output(*((output, sheet) if preview else (output,)), overwrite=overwrite)
     from vidstyle.cli.bar import Bar
     from vidstyle.gallery import shared_network
     from vidstyle.still import read_still
@@ -152,17 +153,17 @@ def adapt(
                 watch=watch,
             )
         except Interrupted as stop:
-            stop.style.save(output)
+            stop.style.save(output, overwrite=overwrite)
             step = stop.style.card["steps"]
             click.echo(
                 f"{output} is the best so far, of step {step} of {steps}; --resume goes on from {kept}", err=True
             )
             raise
-    style.save(output)
+    style.save(output, overwrite=overwrite)
     if checkpoint is None:
         kept.unlink(missing_ok=True)
     if photo is not None:
-        _draw(sheet, photo, painting, [*shown.values(), style], threads)
+        _draw(sheet, photo, painting, [*shown.values(), style], threads, overwrite)
     losses = style.card["losses"]
     assert isinstance(losses, dict)
     before, after = losses["before"], losses["after"]
@@ -173,7 +174,7 @@ def adapt(
     )
 
 
-def _draw(path: Path, photo: RGB, painting: Path, styles: list[Style], threads: int | None) -> None:
+def _draw(path: Path, photo: RGB, painting: Path, styles: list[Style], threads: int | None, overwrite: bool) -> None:
     from vidstyle.options import BackendOptions
     from vidstyle.sheet import adaptation_sheet
     from vidstyle.still import Still, read_still, write_still
@@ -184,7 +185,7 @@ def _draw(path: Path, photo: RGB, painting: Path, styles: list[Style], threads: 
     write_still(
         path,
         Still(adaptation_sheet(photo, read_still(painting).rgb, [*moments.values()], backend=backend)),
-        overwrite=True,
+        overwrite=overwrite,
     )
     click.echo(f"{path}: before and after")
 

@@ -91,13 +91,14 @@ def bench_temporal(
     report = run_bench(chosen, options, on_step=lambda step: click.echo(step, err=True))
     summary = {way: report.summary(way) for way in report.ways()}
     if plot is not None:
+        from vidstyle.files import write_failure, write_whole
         from vidstyle.flicker_plot import flicker_plot
-        from vidstyle.wholefile import write_whole
 
         try:
-            write_whole(plot, flicker_plot(summary, kind="svg" if plot.suffix.lower() == ".svg" else "png"))
+            drawn = flicker_plot(summary, kind="svg" if plot.suffix.lower() == ".svg" else "png")
+            write_whole(plot, drawn, overwrite=overwrite)
         except OSError as error:
-            raise ImageError(f"cannot write {plot}: {error.strerror or error}") from error
+            raise ImageError(write_failure(plot, error)) from error
         click.echo(f"Plot: {plot}", err=True)
     if as_json:
         facts = {**dataclasses.asdict(report), "source_error": report.source_error(), "summary": summary}
@@ -107,11 +108,11 @@ def bench_temporal(
 
 
 def _check_plot(path: Path, overwrite: bool) -> None:
-    from vidstyle.wholefile import check_free
+    from vidstyle.files import check_output
 
     if path.suffix.lower() not in (".svg", ".png"):
         raise BadOption(f"the plot {path} does not end in .svg or .png; choose one of them")
-    check_free(path, overwrite=overwrite)
+    check_output(path, overwrite=overwrite)
     try:
         import vidstyle.flicker_plot  # noqa: F401
     except ImportError as error:

@@ -125,7 +125,7 @@ def build_engine(
     kept = {word: _kept(Path(word), output, overwrite) for word in paintings}
     chosen = {word: _named(word) for word in styles if word not in kept}  # a wrong name costs nothing either
     for word, file in kept.items():
-        chosen[word] = [_adapted(Path(word), file, network or "fast", vector, steps)]
+        chosen[word] = [_adapted(Path(word), file, network or "fast", vector, steps, overwrite)]
     together = [style for word in styles for style in chosen[word]]
     report = _built(together, output, options, gpu, overwrite)
     for note in report.notes:
@@ -161,17 +161,20 @@ def _named(word: str) -> list[Style]:
 
 def _kept(painting: Path, output: Path, overwrite: bool) -> Path:
     """Where the style of ``painting`` goes."""
+    from vidstyle.files import check_output, taken
+
     if not painting.is_file():
         raise ImageError(f"there is no file {painting}")
     path = output.with_name(f"{painting.stem}.safetensors")
     if path.exists() and not overwrite:
-        raise BadOption(
-            f"{path} exists; give it instead of {painting} to build an engine of it, or --overwrite to adapt it again"
-        )
+        raise BadOption(f"{taken(path)}, or give it instead of {painting} to build an engine of it")
+    check_output(path, overwrite=overwrite)
     return path
 
 
-def _adapted(painting: Path, path: Path, network: NetworkName, vector: bool, steps: int | None) -> Style:
+def _adapted(
+    painting: Path, path: Path, network: NetworkName, vector: bool, steps: int | None, overwrite: bool
+) -> Style:
     from vidstyle.cli.bar import Bar
     from vidstyle.gallery import load_style, shared_network
 
@@ -194,7 +197,7 @@ def _adapted(painting: Path, path: Path, network: NetworkName, vector: bool, ste
             card={"painting": painting.stem},
             progress=lambda at: bar.update(at.step, at.steps, f"style loss {at.losses['style']:.3f}"),
         )
-    style.save(path)
+    style.save(path, overwrite=overwrite)
     click.echo(f"{path}: {style.kind} style for {style.network_name}", err=True)
     return load_style(path)  # what the file holds is what will be built again
 

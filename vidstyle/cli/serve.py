@@ -85,7 +85,7 @@ def serve(
 
     Ctrl-C ends it properly; what then hangs is given ten seconds, or until Ctrl-C comes again.
     """
-    from vidstyle.home import cache_folder
+    from vidstyle.files import cache_folder
     from vidstyle.serve.options import ServeOptions, new_token
 
     options = ServeOptions(

@@ -185,14 +185,14 @@ def train(
     except ImportError as error:
         raise MissingDependency(f"train needs PyTorch ({error}); pip install 'vidstyle[train]'") from error
     from vidstyle.cli.bar import Bar
+    from vidstyle.files import check_folder
     from vidstyle.networks import Network
 
     leads = os.environ.get("RANK", "0") == "0"  # torchrun's processes share a terminal: one of them speaks
 
-    if folder.exists() and not folder.is_dir():
-        raise BadOption(f"{folder} is a file; --run wants a folder")
+    check_folder(folder)
     if not resume and folder.is_dir() and any(folder.glob("*.safetensors")):
-        raise BadOption(f"{folder} holds a run already; go on with it by --resume, or name another folder by --run")
+        raise BadOption(f"output {folder} exists, with a run in it; name another folder, or go on with it by --resume")
     if steps is None and minutes is None and warm_steps is None and warm_minutes is None:
         steps = 20_000
     weights = {"style": style_weight, "content": content_weight}

@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 
 from vidstyle.errors import ImageError
+from vidstyle.files import write_failure, write_whole
 from vidstyle.frame import Frame
 from vidstyle.live.canvas import bgr_from_planes
-from vidstyle.wholefile import write_whole
 
 
 def snapshot_path(folder: Path, title: str, suffix: str = ".png") -> Path:
@@ -35,7 +35,7 @@ def save_snapshot(frame: Frame, folder: Path, title: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         path = snapshot_path(folder, title)
         _, encoded = cv2.imencode(".png", bgr_from_planes(frame.planes, frame.form))
-        write_whole(path, encoded.tobytes())
+        write_whole(path, encoded.tobytes(), overwrite=False)
     except OSError as error:
-        raise ImageError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        raise ImageError(write_failure(path, error)) from error
     return path

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from vidstyle.errors import VidstyleError
+from vidstyle.files import write_whole
 from vidstyle.serve.label import clean_label
-from vidstyle.wholefile import write_whole
 
 JobKind = Literal["adapt", "render"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidstyle.errors import BadOption
-from vidstyle.home import cache_folder
+from vidstyle.files import cache_folder
 from vidstyle.options import MAX_SIDE, check_between
 
 LEAST_TOKEN = 12

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from vidstyle.errors import BadOption
+from vidstyle.files import write_whole
 from vidstyle.options import MAX_SIDE, check_between
-from vidstyle.wholefile import write_whole
 
 Task = Literal["probe", "adapt", "render"]
 

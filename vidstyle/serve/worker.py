@@ -208,10 +208,10 @@ class _Preview:
         self._stylizer: Any = None
 
     def draw(self, style: Style, rgb: Any) -> None:
+        from vidstyle.files import write_whole
         from vidstyle.options import LookOptions
         from vidstyle.still import Still, encode_still
         from vidstyle.stylize import Stylizer
-        from vidstyle.wholefile import write_whole
 
         if self._stylizer is None:
             self._stylizer = Stylizer(style, look=LookOptions(strength=self._strength), backend=self._backend)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from vidstyle.errors import BadModel, BadOption
+from vidstyle.files import check_folder
 from vidstyle.model import TransformNet
 from vidstyle.networks import Network, architecture
 from vidstyle.options import NetworkName, check_between, check_choice
@@ -207,10 +208,9 @@ def train(
     `BadOption`, `BadModel` and `ImageError`.
     """
     compute = options.compute
-    try:
-        keep.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadOption(f"cannot make the folder {keep.folder}: {error.strerror or error}; name another") from error
+    check_folder(keep.folder)
+    keep.folder.mkdir(parents=True, exist_ok=True)
+    replaces = keep.resume or (keep.folder / NETWORK_FILE).exists()  # not what another run writes meanwhile
     with compute.limits(), Team.from_environment(compute.place) as team:
         if team.leads and not keep.resume:
             (keep.folder / LOG_FILE).unlink(missing_ok=True)  # of a run that is written over
@@ -239,7 +239,7 @@ def train(
         "processes": team.size,
     }
     if team.leads:
-        network.save(keep.folder / NETWORK_FILE, finished)
+        network.save(keep.folder / NETWORK_FILE, finished, overwrite=replaces)
     return network
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
 from pathlib import Path
 from types import TracebackType
 
-from vidstyle.errors import BadOption, VideoError
+from vidstyle.errors import VideoError
+from vidstyle.files import check_output
 from vidstyle.frame import Frame, FrameForm
 from vidstyle.options import EncodeOptions
 from vidstyle.video.live_writer import LiveWriter, kept_size, track_form, video_settings
@@ -85,8 +85,8 @@ class Broadcast:
         self._finished = threading.Event()
         self._writer: LiveWriter | None = None
         if self._target.kind != "server":
-            _check_place(self._target, overwrite)
-            self._writer = self._open()
+            check_output(Path(self._target.name), overwrite=overwrite)
+            self._writer = self._open(overwrite)
         self._thread = threading.Thread(target=self._run, name="vidstyle-broadcast")
         self._thread.start()
 
@@ -170,8 +170,15 @@ class Broadcast:
                 return
             back_off = min(2 * back_off, _LONGEST_BACK_OFF_SECONDS)
 
-    def _open(self) -> LiveWriter:
-        return LiveWriter(self._target, form=self._form, fps=self._fps, sound=self._sound, encode=self._encode)
+    def _open(self, overwrite: bool = True) -> LiveWriter:
+        return LiveWriter(
+            self._target,
+            form=self._form,
+            fps=self._fps,
+            sound=self._sound,
+            encode=self._encode,
+            overwrite=overwrite,
+        )
 
     def _feed(self, writer: LiveWriter) -> None:
         item: Frame | Sound | None = None
@@ -234,17 +241,6 @@ class Broadcast:
             self._frames.clear()
             self._sounds.clear()
             return self._stop
-
-
-def _check_place(target: Target, overwrite: bool) -> None:
-    path = target.path
-    # These answer no, too, where this process may not look.
-    if not os.path.isdir(path.parent):
-        raise VideoError(f"cannot write {target.name}: there is no folder {path.parent}; make it first")
-    if os.path.isdir(path):
-        raise VideoError(f"cannot write {target.name}: it is a folder; name a file")
-    if os.path.lexists(path) and not overwrite:
-        raise BadOption(f"output {target.name} exists; name another file, or overwrite it with --overwrite")
 
 
 _KINDS = {"mp4": "MP4 in fragments", "mov": "QuickTime in fragments", "matroska": "Matroska", "hls": "HLS"}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numbers
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import av.error
+import av.logging
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -71,6 +74,32 @@ def open_input(path: Path) -> InputContainer:
                 f"{path} is cut off: the index at its end is missing, so no frame can be found; copy or record it again"
             ) from error
         raise VideoError(f"{path} is not a video that can be read, or it is damaged at the start") from error
+
+
+_asking = 0
+_asking_lock = threading.Lock()
+_usual_level: int | None = None
+
+
+@contextmanager
+def ffmpeg_reasons() -> Iterator[None]:
+    """Within the block FFmpeg's errors carry what it last said, which `vidstyle.errors.reason` then gives.
+
+    It is for what is short: a decoder's thread that has something to say meanwhile waits for Python.
+    """
+    global _asking, _usual_level
+    with _asking_lock:
+        if not _asking:
+            _usual_level = av.logging.get_level()
+        _asking += 1
+        av.logging.set_level(av.logging.PANIC)  # errors are kept for whoever raises them, and nothing is printed
+    try:
+        yield
+    finally:
+        with _asking_lock:
+            _asking -= 1
+            if not _asking:
+                av.logging.set_level(_usual_level)
 
 
 def open_demuxer(address: str, **options: Any) -> InputContainer:

@@ -62,9 +62,16 @@ class LiveWriter:
     """
 
     def __init__(
-        self, target: Target, *, form: FrameForm, fps: float | None, sound: SoundForm | None, encode: EncodeOptions
+        self,
+        target: Target,
+        *,
+        form: FrameForm,
+        fps: float | None,
+        sound: SoundForm | None,
+        encode: EncodeOptions,
+        overwrite: bool = True,
     ) -> None:
-        """Open ``target``, over whatever is there, for frames of about ``form``.
+        """Open ``target`` for frames of about ``form``.
 
         Raises `BadOption` for what cannot be asked, `VideoError` for what cannot be written.
         """
@@ -84,7 +91,7 @@ class LiveWriter:
         self._arrived = 0.0
         self.frames = 0
         """How many were encoded."""
-        self.outlet = Outlet(target)
+        self.outlet = Outlet(target, overwrite=overwrite)
         """Where the packets go."""
         try:
             self._video = self._add_video(settings, fps)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +16,8 @@ from av.packet import Packet
 from av.stream import Stream
 
 from vidstyle.errors import VideoError
+from vidstyle.files import taken, write_failure
+from vidstyle.video.container import ffmpeg_reasons
 from vidstyle.video.relay import Relay
 from vidstyle.video.targets import INTERLEAVE, Target, segments
 
@@ -31,22 +31,23 @@ class Outlet:
     its last second at any time.
     """
 
-    def __init__(self, target: Target) -> None:
-        """Write over what is there. Raises `VideoError`."""
+    def __init__(self, target: Target, *, overwrite: bool = True) -> None:
+        """Open it. Raises `VideoError`, and `BadOption` if the file is there and must stay."""
         self._target = target
+        self._path = os.path.realpath(target.path) if target.kind != "server" else ""
         options = {"flush_packets": "1", "max_interleave_delta": INTERLEAVE}
         self.relay: Relay | None = None
         """The process that sends to a server."""
         self._file: _WholeWrites | None = None
         with self._told():
             if target.kind == "playlist":
-                with tempfile.TemporaryFile(dir=target.path.parent):
-                    pass  # FFmpeg makes its files later, and it is now that a folder may be told to be no place
+                # FFmpeg makes its files later, and it is now that a folder may be told to be no place.
+                open(self._path, "ab" if overwrite else "xb").close()
                 for old in segments(target.path):
                     old.unlink()
                 file: Any = target.where
             elif target.kind == "file":
-                file = self._file = _WholeWrites(target.where, "wb")
+                file = self._file = _WholeWrites(self._path, "wb" if overwrite else "xb")
             else:
                 file = self.relay = Relay(target)
         if self.relay is None:
@@ -61,7 +62,7 @@ class Outlet:
 
     def begin(self) -> None:
         """Write the header. Raises `VideoError`."""
-        with self._told():
+        with self._told(), ffmpeg_reasons():
             self.container.start_encoding()
 
     @property
@@ -78,7 +79,7 @@ class Outlet:
         """Raise `VideoError` where what was written cannot be found any more, or nobody listens."""
         if self.relay is not None and self.relay.ended:
             raise self.relay.error()
-        if self._target.kind == "file" and not os.path.exists(self._target.where):
+        if self._target.kind == "file" and not os.path.exists(self._path):
             # The system goes on writing to a file without a name, and frees it at the end.
             raise VideoError(f"{self._target.name} was removed while it was written; the recording ends here")
 
@@ -99,10 +100,10 @@ class Outlet:
             self.container.close()  # writes nothing to a file that is closed
 
     def remove(self) -> None:
-        """Take an abandoned file away again."""
-        if self._target.kind == "file":
-            with contextlib.suppress(OSError):
-                self._target.path.unlink()
+        """Take an abandoned file away again, and a playlist without a segment."""
+        with contextlib.suppress(OSError):
+            if self._target.kind == "file" or (self._target.kind == "playlist" and not os.path.getsize(self._path)):
+                os.unlink(self._path)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -110,22 +111,12 @@ class Outlet:
             yield
         except VideoError:
             raise
+        except FileExistsError as error:
+            raise taken(self._target.name) from error
         except (av.error.FFmpegError, OSError) as error:
-            raise self._cannot_write(error) from error
-
-    def _cannot_write(self, error: BaseException) -> VideoError:
-        if self.relay is not None:
-            return self.relay.error()
-        name, number = self._target.name, getattr(error, "errno", None)
-        if number == errno.ENOSPC:
-            return VideoError(f"no space is left to write {name}; free some, or write to another disk")
-        if number == errno.EFBIG:
-            return VideoError(f"{name} would become larger than this system or disk allows a file to be")
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return VideoError(f"cannot write {name}: its folder is not writable; name another folder")
-        if number == errno.ENOENT:
-            return VideoError(f"cannot write {name}: its folder is gone; make it again, or name another")
-        return VideoError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}")
+            if self.relay is not None:
+                raise self.relay.error() from error
+            raise VideoError(write_failure(self._target.name, error)) from error
 
 
 class _WholeWrites(io.FileIO):

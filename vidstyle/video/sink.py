@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 from dataclasses import replace
@@ -18,10 +17,12 @@ from av.codec.context import Flags as CodecFlags
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from vidstyle.errors import BadOption, VideoError
+from vidstyle.errors import BadOption, VideoError, VidstyleError, reason
+from vidstyle.files import check_output, part_path, publish, publish_beside, write_failure
 from vidstyle.frame import Frame, FrameForm
 from vidstyle.options import ClipOptions, Codec, EncodeOptions
 from vidstyle.video.codecs import ENCODERS, NVENC_ENCODERS, Encoder, codec_for, container_for
+from vidstyle.video.container import ffmpeg_reasons
 from vidstyle.video.info import (
     MATRIX_BT709,
     MATRIX_SMPTE170M,
@@ -37,7 +38,6 @@ from vidstyle.video.scheduling import usual_scheduling
 from vidstyle.video.span import Span
 from vidstyle.video.tags import file_tags, unusual_tags
 from vidstyle.video.tracks import TrackCopier
-from vidstyle.wholefile import part_path
 
 
 class VideoSink:
@@ -76,7 +76,8 @@ class VideoSink:
         self._form = form
         self._encoder = ENCODERS[codec] if encode.encoder == "software" else self._hardware(codec, encode, gpu)
         settings = self._encoder.settings(encode)
-        _check_place(path, source_path, overwrite)
+        check_output(path, overwrite=overwrite, source=source_path)
+        self._overwrite = overwrite
         self._aspect = source.sample_aspect_ratio
         kept = self._codec_size(encode)
         self._size = kept
@@ -101,7 +102,7 @@ class VideoSink:
             # has the permissions that any new file of the user has.
             os.close(os.open(self._part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except OSError as error:
-            raise self._cannot_write(error) from error
+            raise VideoError(write_failure(path, error)) from error
         self._tracks: TrackCopier | None = None
         tags = file_tags(source.tags) if source_path is not None else {}
         self._file: OutputContainer = av.open(
@@ -117,10 +118,14 @@ class VideoSink:
             if source_path is not None:
                 self._tracks = TrackCopier(source_path, self._file, container.muxer, span)
             self._stream = self._open_streams(source, codec, encode, settings)
+            with ffmpeg_reasons():
+                self._file.start_encoding()  # writes the header, so that what it cannot hold is told before the work
             if self._tracks is not None:
                 self.notes.extend(self._tracks.notes)
-        except BaseException:
+        except BaseException as error:
             self.abort()
+            if isinstance(error, av.error.FFmpegError | OSError) and not isinstance(error, VidstyleError):
+                raise VideoError(write_failure(path, error)) from error
             raise
 
     def write(self, frame: Frame) -> None:
@@ -135,22 +140,30 @@ class VideoSink:
             made = self._writer.write(frame, pts, self._time_base)
             self._mux(self._stream.encode(made))
         except av.error.FFmpegError as error:
-            raise self._cannot_write(error) from error
+            raise VideoError(write_failure(self.path, error)) from error
 
     def finish(self) -> None:
-        """Write what is still under way and give the file its name. Raises `VideoError`."""
+        """Write what is still under way and give the file its name.
+
+        Raises `VideoError`, and `BadOption` if somebody else has taken the name meanwhile: then it gets another.
+        """
         if self._closed:
             return
         try:
             self._mux(self._stream.encode(None))
             if self._tracks is not None:
                 self._tracks.finish()
-            self._file.close()
-            os.replace(self._part, self.path)
+            with ffmpeg_reasons():
+                self._file.close()
+            try:
+                publish(self._part, self.path, overwrite=self._overwrite)
+            except BadOption as error:
+                other = publish_beside(self._part, self.path)
+                raise BadOption(f"{error}; what was made meanwhile is {other}") from error
         except BaseException as error:
             self.abort()
-            if isinstance(error, (av.error.FFmpegError, OSError)):
-                raise self._cannot_write(error) from error
+            if isinstance(error, av.error.FFmpegError | OSError) and not isinstance(error, VidstyleError):
+                raise VideoError(write_failure(self.path, error)) from error
             raise
         self._closed = True
         if self._tracks is not None:
@@ -269,12 +282,12 @@ class VideoSink:
             tracks.take_tags(source.index, stream, "the video track")
             tracks.add_tracks(range(source.index + 1, tracks.count))
         try:
-            with usual_scheduling():
+            with usual_scheduling(), ffmpeg_reasons():
                 context.open()
         except av.error.FFmpegError as error:
             height, width = self._size
             raise VideoError(
-                f"{self._encoder.name} cannot encode {width}x{height} {encode.pixel_format}: {error.strerror}; "
+                f"{self._encoder.name} cannot encode {width}x{height} {encode.pixel_format}: {reason(error)}; "
                 "choose another codec, size or crf"
             ) from error
         return stream
@@ -288,16 +301,6 @@ class VideoSink:
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
             self.notes.append(sentence)
-
-    def _cannot_write(self, error: BaseException) -> VideoError:
-        number = getattr(error, "errno", None)
-        if number == errno.ENOSPC:
-            return VideoError(f"no space is left to write {self.path}; free some, or write to another disk")
-        if number == errno.EFBIG:
-            return VideoError(f"{self.path} would become larger than this system or disk allows a file to be")
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return VideoError(f"cannot write {self.path}: its folder is not writable; name another folder")
-        return VideoError(f"cannot write {self.path}: {getattr(error, 'strerror', None) or error}")
 
 
 def _takes_free_form(source: VideoInfo, tags: dict[str, str]) -> bool:
@@ -322,19 +325,6 @@ def _muxer_options(muxer: str, source: VideoInfo, tags: dict[str, str]) -> dict[
         "movflags": flags,
         "movie_timescale": str(exact if exact <= _FINEST_TIMESCALE else source.time_base.denominator),
     }
-
-
-def _check_place(path: Path, source_path: Path | None, overwrite: bool) -> None:
-    if not path.parent.is_dir():
-        raise VideoError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-    if path.is_dir():
-        raise VideoError(f"cannot write {path}: it is a folder; name a file")
-    if not path.exists():
-        return
-    if source_path is not None and source_path.exists() and path.samefile(source_path):
-        raise BadOption(f"output {path} is the input itself; name another output file")
-    if not overwrite:
-        raise BadOption(f"output {path} exists; name another file, or overwrite it with --overwrite")
 
 
 def _written_tags(color: ColorTags, form: FrameForm, height: int) -> ColorTags:

@@ -18,8 +18,8 @@ from typing import Any
 from vidstyle.backends.tensorrt.library import Library
 from vidstyle.backends.tensorrt.targets import AMPERE_AND_LATER, PORTABLE, GpuFacts, compute_capabilities
 from vidstyle.errors import BadModel, BadOption
+from vidstyle.files import write_whole
 from vidstyle.options import BuildOptions
-from vidstyle.wholefile import write_whole
 
 _TIMINGS_MAGIC = b"vidstyle-timings-1\n"
 _DIGEST_BYTES = 32

@@ -20,7 +20,7 @@ from vidstyle.backends.tensorrt.lock import file_lock
 from vidstyle.backends.tensorrt.targets import GpuFacts
 from vidstyle.enginefile import SUFFIX, EngineCard, EngineFile, card_path_of, write_engine
 from vidstyle.errors import BadModel
-from vidstyle.home import cache_folder
+from vidstyle.files import cache_folder
 from vidstyle.options import BuildOptions, EnginePrecision
 
 KIND = "engines"

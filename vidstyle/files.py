@@ -1,0 +1,163 @@
+"""Output files, which appear whole or not at all, and the folder of what can be made again."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from vidstyle.errors import BadOption, reason
+
+_PART_BYTES = 80
+"""How much of a file's name its temporary one begins with: with the rest, far below any file system's limit."""
+
+
+def cache_folder(kind: str) -> Path:
+    """The folder for cached files of one ``kind``: ``$VIDSTYLE_HOME/kind``, else ``~/.cache/vidstyle/kind``.
+
+    The first write makes it.
+    """
+    home = os.environ.get("VIDSTYLE_HOME")
+    root = Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidstyle"
+    return root / kind
+
+
+def check_output(*paths: Path, overwrite: bool, source: Path | None = None) -> None:
+    """`BadOption` unless all of ``paths`` may be written: to be asked before the work that they hold.
+
+    A link is followed. ``source`` is what the work is made of; it is never overwritten.
+    """
+    for path in paths:
+        try:
+            _check_output(path, overwrite, source)
+        except BadOption:
+            raise
+        except (OSError, ValueError) as error:  # a name that is too long, a folder that may not be looked into
+            raise BadOption(f"cannot write {path}: {reason(error)}; choose another name") from error
+
+
+def _check_output(path: Path, overwrite: bool, source: Path | None) -> None:
+    target = _followed(path)
+    if not target.parent.is_dir():
+        raise BadOption(f"cannot write {path}: there is no folder {target.parent}; make it first")
+    try:
+        found = os.stat(target)
+    except FileNotFoundError:
+        found = None
+    if found is not None:
+        if stat.S_ISDIR(found.st_mode):
+            raise BadOption(f"cannot write {path}: it is a folder; name a file")
+        if not stat.S_ISREG(found.st_mode):
+            raise BadOption(f"cannot write {path}: it is a device or a pipe; name a file")
+        if source is not None and os.path.exists(source) and os.path.samefile(target, source):
+            raise BadOption(f"output {path} is the input itself; name another output file")
+        if not overwrite:
+            raise taken(path)
+    if not _is_writable(target.parent):
+        raise BadOption(f"cannot write {path}: its folder is not writable; name another folder")
+
+
+def taken(path: Path | str) -> BadOption:
+    """The error for a file that is there and must stay."""
+    return BadOption(f"output {path} exists; name another file, or overwrite it with --overwrite")
+
+
+def check_folder(path: Path) -> None:
+    """`BadOption` unless files can be written to the folder ``path``, which need not be there yet."""
+    folder = path
+    try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if not folder.is_dir():
+            raise BadOption(f"cannot write to {path}: {folder} is a file; name a folder")
+        if not _is_writable(folder):
+            raise BadOption(f"cannot write to {path}: the folder {folder} is not writable; name another folder")
+    except BadOption:
+        raise
+    except (OSError, ValueError) as error:
+        raise BadOption(f"cannot write to {path}: {reason(error)}; choose another name") from error
+
+
+def part_path(path: Path) -> Path:
+    """A hidden name that nobody else uses, in the folder of the file that ``path`` is or links to."""
+    target = _followed(path)
+    # Limits of file systems count bytes. Only whole characters are taken: some systems refuse others.
+    start = os.fsencode(target.name)[:_PART_BYTES].decode(errors="ignore")
+    return target.with_name(f".{start}.{secrets.token_hex(4)}.part")
+
+
+def publish(part: Path, path: Path, *, overwrite: bool) -> None:
+    """Give the finished file ``part`` the name ``path``, at once.
+
+    `BadOption` where there is a file of that name by now and it is not to be overwritten, `OSError` where the
+    system refuses; ``part`` is still there then.
+    """
+    target = _followed(path)
+    if overwrite:
+        os.replace(part, target)
+        return
+    try:
+        try:
+            os.link(part, target)  # unlike a renaming, it fails where the name is taken
+        except FileExistsError:
+            raise
+        except OSError:  # FAT and some network folders know no links: the name is taken first
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            try:
+                os.replace(part, target)
+            except BaseException:
+                if part.exists():
+                    target.unlink(missing_ok=True)
+                raise
+        else:
+            part.unlink()
+    except FileExistsError as error:
+        raise taken(path) from error
+
+
+def publish_beside(part: Path, path: Path) -> Path:
+    """Give ``part`` the first name of ``out-2.mp4``, ``out-3.mp4`` ... that is free, and return it."""
+    number = 1
+    while True:
+        number += 1
+        other = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        with contextlib.suppress(BadOption):
+            publish(part, other, overwrite=False)
+            return other
+
+
+def write_whole(path: Path, data: bytes, *, overwrite: bool = True) -> None:
+    """Write ``data`` to ``path``. Raises as `publish` does; an error leaves what was there."""
+    part = part_path(path)
+    try:
+        part.write_bytes(data)
+        publish(part, path, overwrite=overwrite)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_failure(name: Path | str, error: BaseException) -> str:
+    """A sentence on why ``name`` cannot be written, and what to do."""
+    number = getattr(error, "errno", None)
+    if number == errno.ENOSPC:
+        return f"no space is left to write {name}; free some, or write to another disk"
+    if number == errno.EDQUOT:
+        return f"your share of the disk is used up, {name} cannot be written; free some, or write to another disk"
+    if number == errno.EFBIG:
+        return f"{name} would become larger than this system or disk allows a file to be"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"cannot write {name}: its folder is not writable; name another folder"
+    if number == errno.ENOENT:
+        return f"cannot write {name}: its folder is gone; make it again, or name another"
+    return f"cannot write {name}: {reason(error)}"
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _followed(path: Path) -> Path:
+    return Path(os.path.realpath(path))
