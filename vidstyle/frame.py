@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -79,6 +79,8 @@ class Frame:
     """Seconds in one unit of ``pts``."""
     duration: int = 0
     """How long it is shown, in units of ``time_base``; 0 where the source does not say."""
+    beside: object | None = field(default=None, compare=False, repr=False)
+    """What the source has beside the pixels (closed captions), for the sink alone."""
 
     @property
     def seconds(self) -> float:

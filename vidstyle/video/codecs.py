@@ -66,7 +66,8 @@ class Encoder:
             return {"crf": str(crf), "preset": preset, "bf": "0"}
         if self.name == "libx265":
             # x265 writes its banner to stderr unless told not to.
-            return {"crf": str(crf), "preset": preset, "x265-params": "log-level=none:bframes=0"}
+            # Closed captions it writes only when told to.
+            return {"crf": str(crf), "preset": preset, "x265-params": "log-level=none:bframes=0", "a53cc": "1"}
         if self.name == "libsvtav1":
             return {"crf": str(crf), "preset": preset}
         if self.name == "libvpx-vp9":

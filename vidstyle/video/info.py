@@ -190,6 +190,12 @@ class VideoInfo:
     """``(height, width)`` of the decoder's first picture, neither cropped nor rotated."""
     crop: Crop | None
     """What the container asks to leave out of pictures of that size."""
+    stereo: str | None
+    """How the two pictures of stereo video lie in a frame, in Matroska's words (``left_right``); None for others."""
+    spherical: bool
+    """Whether the file is marked as a 360-degree video."""
+    captions: bool
+    """Whether the first picture has closed captions beside it."""
     interlaced: bool
     """Whether the frames are stored as two fields (they are handed out deinterlaced)."""
     clock_is_arbitrary: bool

@@ -78,6 +78,8 @@ def nvdec_obstacle(info: VideoInfo, form: FrameForm, *, on_device: bool) -> str 
         return "the video is HDR or in BT.2020 colors"
     if info.interlaced:
         return "the video is interlaced"
+    if info.captions or info.stereo:
+        return "the video has closed captions or is stereo, which the processor carries over"
     if info.crop is not None:
         return "the file asks for a part of the picture only"
     if not on_device:

@@ -14,6 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 
 from vidstyle.frame import Frame, FrameForm, Matrix, Planes
+from vidstyle.video.beside import BesideWriter
 from vidstyle.video.crop import Cropper
 from vidstyle.video.info import (
     MATRIX_FCC,
@@ -127,6 +128,7 @@ class PlaneWriter:
         self._scaled = scaled
         self._on_gpu = on_gpu
         self._gpu_frames = GpuFrames()
+        self._beside = BesideWriter()
         self._reformatter = VideoReformatter()
 
     def write(self, frame: Frame, pts: int, time_base: Fraction) -> VideoFrame:
@@ -159,7 +161,11 @@ class PlaneWriter:
 
     def _copied(self, frame: Frame) -> VideoFrame:
         height, width = self._size
-        made = VideoFrame(width, height, _FORMATS[self._form.pixels])
+        pixel_format = _FORMATS[self._form.pixels]
+        if isinstance(frame.beside, VideoFrame):
+            made = self._beside.frame(frame.beside, self._size, pixel_format)
+        else:
+            made = VideoFrame(width, height, pixel_format)
         shapes = self._form.resized(self._size).plane_shapes
         for plane, target, shape in zip(frame.planes, made.planes, shapes, strict=True):
             np.copyto(plane_view(target, shape), plane[: shape[0], : shape[1]])

@@ -59,6 +59,16 @@ _DOLBY_VISION_ALONE = (5, 10, 20)  # profiles whose pictures may be in Dolby's o
 _CONVERT = (
     "`ffmpeg -i IN -vf libplacebo=colorspace=bt709:color_primaries=bt709:color_trc=bt709:format=yuv420p -c:a copy OUT`"
 )
+# AVStereo3DType to Matroska's words: left eye first, right eye first.
+_STEREO = {
+    1: ("left_right", "right_left"),
+    2: ("top_bottom", "bottom_top"),
+    3: ("block_lr", "block_rl"),
+    4: ("checkerboard_lr", "checkerboard_rl"),
+    6: ("row_interleaved_lr", "row_interleaved_rl"),
+    7: ("col_interleaved_lr", "col_interleaved_rl"),
+}
+_RECTILINEAR = 4  # AVSphericalProjection of what every camera takes
 _INTERLACED_ORDERS = (2, 3, 4, 5)  # AVFieldOrder: TT, BB, TB, BT
 
 
@@ -173,6 +183,9 @@ def read_info(path: Path | str, container: InputContainer, stream: VideoStream, 
         stored_color=stored,
         coded_size=(frame.height, frame.width),
         crop=crop,
+        stereo=None if rotation or mirrored else _stereo(frame),
+        spherical=_is_spherical(frame),
+        captions=frame.side_data.get("A53_CC") is not None,
         interlaced=interlaced,
         clock_is_arbitrary=container.format.name in _BROADCAST,
         tags=readable_tags(container.metadata),
@@ -191,6 +204,20 @@ def _orientation(frame: VideoFrame) -> tuple[int, bool]:
     if mirrored:  # the matrix mirrors x first, then turns
         a, b = -a, -b
     return round(math.degrees(math.atan2(b, a)) / 90) * 90 % 360, mirrored
+
+
+def _stereo(frame: VideoFrame) -> str | None:
+    side_data = frame.side_data.get("STEREO3D")
+    if not isinstance(side_data, SideData):
+        return None
+    kind, flags = np.frombuffer(memoryview(side_data), np.int32)[:2]
+    words = _STEREO.get(int(kind))
+    return None if words is None else words[flags & 1]
+
+
+def _is_spherical(frame: VideoFrame) -> bool:
+    side_data = frame.side_data.get("SPHERICAL")
+    return isinstance(side_data, SideData) and np.frombuffer(memoryview(side_data), np.int32)[0] != _RECTILINEAR
 
 
 def _color_tags(description: str, stream: VideoStream, frame: VideoFrame) -> ColorTags:

@@ -21,6 +21,7 @@ from vidstyle.errors import BadOption, VideoError, VidstyleError, reason
 from vidstyle.files import check_output, part_path, publish, publish_beside, write_failure
 from vidstyle.frame import Frame, FrameForm
 from vidstyle.options import ClipOptions, Codec, EncodeOptions
+from vidstyle.video.beside import has_captions
 from vidstyle.video.codecs import ENCODERS, NVENC_ENCODERS, Encoder, codec_for, container_for
 from vidstyle.video.container import ffmpeg_reasons
 from vidstyle.video.info import (
@@ -74,6 +75,7 @@ class VideoSink:
         container = container_for(path)
         codec = codec_for(path, encode)
         self._form = form
+        self._holds_captions = codec in ("h264", "hevc")
         self._encoder = ENCODERS[codec] if encode.encoder == "software" else self._hardware(codec, encode, gpu)
         settings = self._encoder.settings(encode)
         check_output(path, overwrite=overwrite, source=source_path)
@@ -136,6 +138,8 @@ class VideoSink:
             pts = self._last_pts + 1
             self._note("some frames have the same time as the one before: they are shown one tick later")
         self._last_pts = pts
+        if not self._holds_captions and has_captions(frame.beside):
+            self._note(f"{self._encoder.name} writes no closed captions: they are left out (H.264 and HEVC keep them)")
         try:
             made = self._writer.write(frame, pts, self._time_base)
             self._mux(self._stream.encode(made))
@@ -281,6 +285,7 @@ class VideoSink:
         if tracks is not None:
             tracks.take_tags(source.index, stream, "the video track")
             tracks.add_tracks(range(source.index + 1, tracks.count))
+        self._mark(stream, source)
         try:
             with usual_scheduling(), ffmpeg_reasons():
                 context.open()
@@ -291,6 +296,23 @@ class VideoSink:
                 "choose another codec, size or crf"
             ) from error
         return stream
+
+    def _mark(self, stream: VideoStream, source: VideoInfo) -> None:
+        """Say in the output that the video is stereo or a 360-degree one, as far as that can be written."""
+        muxer = self._file.format.name
+        if source.stereo is not None:
+            if muxer == "matroska" or (muxer == "webm" and source.stereo in _STEREO_IN_WEBM):
+                stream.metadata["stereo_mode"] = source.stereo
+            elif self._encoder.name != "libx264":  # which writes it into its own stream
+                self._note(
+                    f"the video is stereo ({source.stereo}): the mark that says so is left out "
+                    "(Matroska keeps it, and so does H.264 by the processor)"
+                )
+        if source.spherical:
+            self._note(
+                "the video is marked as a 360-degree one: the mark is left out; "
+                "put it back with a tool for it, such as Spatial Media Metadata Injector"
+            )
 
     def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
         for packet in packets:
@@ -308,6 +330,7 @@ def _takes_free_form(source: VideoInfo, tags: dict[str, str]) -> bool:
     return bool(unusual_tags(tags)) and not any(track.kind == "cover" for track in source.tracks)
 
 
+_STEREO_IN_WEBM = ("left_right", "right_left", "top_bottom", "bottom_top")
 _FINEST_TIMESCALE = 10_000_000
 
 

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameForm, Matrix, Pixels
 from vidstyle.options import ClipOptions
+from vidstyle.video.beside import BesideReader
 from vidstyle.video.changes import Changes
 from vidstyle.video.container import open_input, packets
 from vidstyle.video.decoder import PictureDecoder
@@ -159,7 +160,7 @@ class VideoSource:
     def _frames(self) -> Generator[Frame, None, None]:
         info = self.info
         span = Span.of(info, self._clip)
-        reader = PlaneReader(info, self.form)
+        reader, beside = PlaneReader(info, self.form), BesideReader(info)
         clock = _Clock(info)
         with open_input(self.path) as container:
             stream = video_stream(container, self.path)
@@ -184,7 +185,7 @@ class VideoSource:
                     planes = gpu_planes(decoded, self.form) if self.on_device else None
                     if planes is None:
                         planes = reader.read(decoded)
-                    yield Frame(planes, self.form, pts, info.time_base, decoded.duration)
+                    yield Frame(planes, self.form, pts, info.time_base, decoded.duration, beside.read(decoded))
             declared = None if info.duration is None else info.start + exact_seconds(info.duration)
             if declared is not None and span.end is not None:
                 declared = min(declared, span.end)
