@@ -288,7 +288,7 @@ def test_software_encoders_are_set_as_ever() -> None:
     assert set(ENCODERS) == set(get_args(Codec))
     assert {codec: encoder.settings(EncodeOptions()) for codec, encoder in ENCODERS.items()} == {
         "h264": {"crf": "20", "preset": "superfast", "bf": "0"},
-        "hevc": {"crf": "24", "preset": "superfast", "x265-params": "log-level=none:bframes=0"},
+        "hevc": {"crf": "24", "preset": "superfast", "x265-params": "log-level=none:bframes=0", "a53cc": "1"},
         "vp9": {"crf": "31", "b": "0", "deadline": "realtime", "cpu-used": "7", "row-mt": "1"},
         "av1": {"crf": "32", "preset": "10"},
         "ffv1": {"level": "3", "slices": "4", "slicecrc": "1"},
