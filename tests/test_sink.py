@@ -157,7 +157,8 @@ def test_broadcast_clocks_start_at_zero_with_sound_and_picture_in_step(tmp_path:
     before, after = read_contents(source), read_contents(output)
     assert before.pts[0] > 12000
     assert 0 <= after.pts[0] < Fraction(1, 10)
-    assert [b - a for a, b in zip(after.pts, after.pts[1:], strict=False)] == [Fraction(1, 25)] * (len(after.pts) - 1)
+    steps = [b - a for a, b in zip(after.pts, after.pts[1:], strict=False)]
+    assert set(steps[clip.start > 0 :]) == {Fraction(1, 25)}
     shift = before.pts[-1] - after.pts[-1]
     assert abs(before.packets[1][-1][0] - after.packets[1][-1][0] - shift) < Fraction(1, 1000)
 

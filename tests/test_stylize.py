@@ -336,7 +336,7 @@ def test_a_style_behind_the_end_is_refused_before_anything_is_written(tmp_path: 
 
 
 def test_a_style_behind_the_end_of_a_file_that_hides_it_is_a_note(tmp_path: Path) -> None:
-    source = still_video(tmp_path / "in.mkv", list(range(0, 1000, 40)), live=True)
+    source = still_video(tmp_path / "in.h264", list(range(0, 1000, 40)), codec="libx264")
     report = render(source, tmp_path / "out.mp4", Timeline([(0, FIRST), (5, SECOND)]))
     assert [note for note in report.notes if "never seen" in note] == [
         f"style '{SECOND}' at 0:05 is never seen, as the output ends at 0:00.96"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle import ops
-from vidstyle.errors import BadOption
+from vidstyle.errors import BadOption, VideoError, VidstyleError
 from vidstyle.frame import Frame, FrameForm, Pixels, Planes
 from vidstyle.gallery import default_style_name, load_blend, network_of
 from vidstyle.options import (
@@ -31,12 +32,13 @@ from vidstyle.options import (
 )
 from vidstyle.pipeline import Pipeline, StageSeconds
 from vidstyle.style import Style
-from vidstyle.timeline import Timeline
+from vidstyle.timeline import Timeline, clock
 
 if TYPE_CHECKING:
     from vidstyle.backends.base import Backend
     from vidstyle.enginefile import EngineFile
     from vidstyle.temporal import Motion, Smoother
+    from vidstyle.video.source import VideoSource
 
 _FORMS_KEPT = 4
 """Compiled programs a `Stylizer` keeps; a folder of stills of many sizes must not fill the memory."""
@@ -395,6 +397,10 @@ def render(
                 on_device=video.on_device,
             )
         )
+        frames = video.frames()
+        first = next(frames, None)
+        if first is None:
+            raise _no_picture(video, clip)
         program = stylizer.open(form)
         program.device_output = video.on_device and sink.encoder.endswith("_nvenc")
         report = RenderReport(
@@ -411,14 +417,12 @@ def render(
             on_start(report)
         began = time.perf_counter()
 
-        span = Span.of(video.info, clip)
-        # Where the output's clock does not begin at 0, players show it as if it did.
-        zero = span.shift or video.info.start
+        zero = Span.of(video.info, clip).shift
         shown = Fraction(0)
 
         def resized() -> Generator[Frame, None, None]:
             nonlocal shown
-            for frame in video.frames():
+            for frame in chain((first,), frames):
                 shown = frame.pts * frame.time_base - zero
                 stylizer.style = timeline.at(shown)
                 if form != video.form:
@@ -428,7 +432,8 @@ def render(
         def write(frame: Frame) -> None:
             sink.write(frame)
             report.frames += 1
-            report.seconds_of_video = max(report.seconds_of_video, frame.seconds - clip.start)
+            end = (frame.pts + frame.duration) * frame.time_base - zero
+            report.seconds_of_video = max(report.seconds_of_video, float(end))
             if on_progress is not None:
                 elapsed = time.perf_counter() - began
                 on_progress(Progress(report.frames, video.frames_expected, report.seconds_of_video, elapsed))
@@ -449,6 +454,16 @@ def _check_end(timeline: Timeline, duration: float | None, clip: ClipOptions) ->
     unseen = timeline.unseen(min(ends) - clip.start) if ends else None
     if unseen is not None:
         raise BadOption(f"{unseen}; give an earlier time, or leave it out")
+
+
+def _no_picture(video: VideoSource, clip: ClipOptions) -> VidstyleError:
+    if video.lost:
+        return VideoError(f"no picture of {video.path} can be decoded: {'; '.join(video.errors)}")
+    duration = video.info.duration
+    if duration is not None and clip.start >= duration:
+        return BadOption(f"start is {clock(clip.start)}; {video.path.name} lasts {clock(duration)}: start earlier")
+    end = "its end" if clip.end is None else clock(clip.end)
+    return BadOption(f"{video.path.name} shows no picture from {clock(clip.start)} to {end}; name another clip")
 
 
 def _output_size(form: FrameForm, size: tuple[int, int | None] | None) -> tuple[int, int]:

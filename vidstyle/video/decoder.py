@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import cast
 
+import av.error
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -21,6 +22,7 @@ class PictureDecoder:
         """``context`` decodes instead of the stream's own, where one is given."""
         self._context = context or stream.codec_context
         self._has_sequences = self._context.codec.canonical_name in ("mpeg1video", "mpeg2video")
+        self._time_base = stream.time_base or Fraction(1, 90000)
         self._sequence: bytes | None = None
 
     @property
@@ -29,18 +31,26 @@ class PictureDecoder:
         return self._context.sample_aspect_ratio or None
 
     def decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
-        """The pictures that are ready; after the empty packet at the end, all of them. Raises `FFmpegError`."""
+        """The pictures that are ready. Raises `FFmpegError`."""
         held: list[VideoFrame] = []
         sequence = _sequence(packet) if self._has_sequences and packet.size else None
         if sequence is not None and sequence != self._sequence:
             if self._sequence is not None:
                 # FFmpeg's decoder forgets the picture that it holds back where another size begins.
-                end = cast("Packet[VideoStream]", Packet())
-                end.time_base = packet.time_base
-                held = self._context.decode(end)
-                self._context.flush_buffers()
+                held = self.drain()
             self._sequence = sequence
         return [*held, *self._context.decode(packet)]
+
+    def drain(self) -> list[VideoFrame]:
+        """The pictures that are held back; what is decoded next begins anew."""
+        end = cast("Packet[VideoStream]", Packet())
+        end.time_base = self._time_base
+        try:
+            return self._context.decode(end)
+        except av.error.FFmpegError:
+            return []
+        finally:
+            self._context.flush_buffers()
 
 
 def _sequence(packet: Packet[VideoStream]) -> bytes | None:

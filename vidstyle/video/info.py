@@ -12,6 +12,7 @@ from av.video.frame import VideoFrame
 
 from vidstyle.color import untagged_matrix
 from vidstyle.frame import Matrix
+from vidstyle.video.clock import FileClock
 from vidstyle.video.container import known
 from vidstyle.video.tags import readable_tags
 
@@ -198,14 +199,21 @@ class VideoInfo:
     """Whether the first picture has closed captions beside it."""
     interlaced: bool
     """Whether the frames are stored as two fields (they are handed out deinterlaced)."""
-    clock_is_arbitrary: bool
-    """Broadcast formats (MPEG-TS, MPEG-PS) start at any time; their output starts at 0."""
+    clock: FileClock = FileClock()
+    """How the times of its packets are corrected."""
+    declared_end: Fraction | None = None
+    """Seconds of the file's clock at which it says that its pictures end, if it does."""
     tags: dict[str, str] = field(default_factory=dict, hash=False)
     """Title, date and so on, as the file has them."""
     tracks: tuple[TrackInfo, ...] = ()
     """Every other track."""
     notes: tuple[str, ...] = ()
     """Sentences for the user about what is converted."""
+
+    @property
+    def end(self) -> Fraction | None:
+        """Seconds of the file's clock at which picture and sound have ended, where the file says it."""
+        return self.clock.end if self.duration is None else self.start + Fraction(self.duration)
 
     @property
     def hdr(self) -> Hdr | None:

@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 
 from vidstyle.errors import VideoError
 from vidstyle.options import MAX_SIDE
+from vidstyle.video.clock import FileClock, file_clock
 from vidstyle.video.container import MAX_PIXELS, known, open_input, packets
 from vidstyle.video.info import (
     MATRIX_BT470BG,
@@ -48,6 +49,7 @@ from vidstyle.video.tags import readable_tags
 
 _CHROMA_LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
 _BROADCAST = ("mpegts", "mpeg")
+"""Formats that say nothing about their length: FFmpeg looks for the last time in the file."""
 _READABLE_MATRICES = (
     *(UNSPECIFIED, MATRIX_RGB, MATRIX_BT709, MATRIX_FCC, MATRIX_BT470BG, MATRIX_SMPTE170M, MATRIX_SMPTE240M),
     MATRIX_BT2020,
@@ -77,7 +79,7 @@ def probe(path: Path) -> VideoInfo:
     with open_input(path) as container:
         stream = video_stream(container, path)
         frame = _first_frame(container, stream, path)
-        return read_info(path, container, stream, frame)
+        return read_info(path, container, stream, frame, file_clock(path, container, stream))
 
 
 def video_stream(container: InputContainer, path: Path | str) -> VideoStream:
@@ -113,7 +115,13 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> 
             continue  # the source counts what cannot be decoded; here any picture will do
 
 
-def read_info(path: Path | str, container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
+def read_info(
+    path: Path | str,
+    container: InputContainer,
+    stream: VideoStream,
+    frame: VideoFrame,
+    clock: FileClock | None = None,
+) -> VideoInfo:
     """What an open file or stream says about itself; ``frame`` is its first picture. Raises `VideoError`."""
     context = stream.codec_context
     description = _description(container, stream)
@@ -126,9 +134,18 @@ def read_info(path: Path | str, container: InputContainer, stream: VideoStream, 
         aspect = 1 / aspect if aspect else None
     stored = _color_tags(description, stream, frame)
     time_base = known(stream.time_base) or Fraction(1, 90000)
-    start = Fraction(max(0, container.start_time or 0), av.time_base)  # sound may be primed before 0
+    clock = clock or FileClock()
+    start = _start(container, stream) if clock.start is None else clock.start
     rate = known(stream.average_rate) or known(stream.guessed_rate)
     duration = _duration(container, stream)
+    declared_end = None
+    if duration is not None and container.format.name not in _BROADCAST:
+        if not container.format.name.startswith("mov,") and duration > start > 0:
+            # Matroska, ASF and NUT count it from 0, FLV from the first picture: nothing tells, so it may end early.
+            duration -= float(start)
+        declared_end = start + Fraction(duration)
+    if clock.end is not None:
+        duration = float(clock.end - start)
     estimate = round(duration * rate) if duration and rate else None
     # MPEG-PS counts the frames that were read while probing.
     frames = stream.frames if stream.frames > 1 else estimate
@@ -165,6 +182,13 @@ def read_info(path: Path | str, container: InputContainer, stream: VideoStream, 
         color = replace(color, chroma_location=kept)
     if interlaced:
         notes.append("the video is interlaced: it is deinterlaced (bwdif), at the same frame rate")
+    if len(clock.parts) > 1:
+        places = [f"{float(part.begin - start):.2f} s" for part in clock.parts[1:4]]
+        more = " and later" if len(clock.parts) > 4 else ""
+        notes.append(
+            f"the file's clock starts anew at {', '.join(places)}{more}, as where recordings were joined: "
+            "its parts follow each other without a gap"
+        )
     return VideoInfo(
         size=(height, width),
         index=stream.index,
@@ -187,7 +211,8 @@ def read_info(path: Path | str, container: InputContainer, stream: VideoStream, 
         spherical=_is_spherical(frame),
         captions=frame.side_data.get("A53_CC") is not None,
         interlaced=interlaced,
-        clock_is_arbitrary=container.format.name in _BROADCAST,
+        clock=clock,
+        declared_end=declared_end,
         tags=readable_tags(container.metadata),
         tracks=tuple(track_info(s) for s in container.streams if s.index != stream.index),
         notes=tuple(notes),
@@ -274,6 +299,16 @@ def _dolby_vision(description: str) -> tuple[int, int] | None:
 
 def _side_data(description: str) -> str:
     return description.rpartition("\n    Side data:\n")[2] if "\n    Side data:\n" in description else ""
+
+
+def _start(container: InputContainer, stream: VideoStream) -> Fraction:
+    """Seconds at which the first picture is shown or the first sound heard."""
+    starts = []
+    for other in (stream, *container.streams.audio):
+        if other.start_time is not None and other.time_base:
+            begin = other.start_time * other.time_base
+            starts.append(begin if other is stream else max(Fraction(0), begin))  # sound may be primed before 0
+    return min(starts, default=Fraction(container.start_time or 0, av.time_base))
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> float | None:

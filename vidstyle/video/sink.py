@@ -96,6 +96,8 @@ class VideoSink:
         self._time_base = source.time_base
         span = Span.of(source, clip)
         self._shift = int(span.shift / source.time_base)
+        # Matroska counts milliseconds; MP4 takes the source's own ticks, or finer ones.
+        self._tick = 1 if container.muxer in ("mp4", "mov") else math.ceil(_MILLISECOND / source.time_base)
         self._last_pts: int | None = None
         self._closed = False
         self._part = part_path(path)
@@ -118,7 +120,7 @@ class VideoSink:
             if container.muxer == "mp4" and unusual_tags(tags) and not _takes_free_form(source, tags):
                 self._note(f"MP4 has no place for the tags {', '.join(unusual_tags(tags))} beside a cover")
             if source_path is not None:
-                self._tracks = TrackCopier(source_path, self._file, container.muxer, span)
+                self._tracks = TrackCopier(source_path, self._file, container.muxer, span, source.clock)
             self._stream = self._open_streams(source, codec, encode, settings)
             with ffmpeg_reasons():
                 self._file.start_encoding()  # writes the header, so that what it cannot hold is told before the work
@@ -133,9 +135,9 @@ class VideoSink:
     def write(self, frame: Frame) -> None:
         """Encode ``frame``, shown at its own ``pts`` (less the clip's start). Raises `VideoError`."""
         pts = frame.pts - self._shift
-        if self._last_pts is not None and pts <= self._last_pts:
+        if self._last_pts is not None and pts < self._last_pts + self._tick:
             # Two frames at one time: no container can hold that.
-            pts = self._last_pts + 1
+            pts = self._last_pts + self._tick
             self._note("some frames have the same time as the one before: they are shown one tick later")
         self._last_pts = pts
         if not self._holds_captions and has_captions(frame.beside):
@@ -154,6 +156,8 @@ class VideoSink:
         if self._closed:
             return
         try:
+            if self._last_pts is None:
+                raise VideoError(f"cannot write {self.path}: there is no picture to write")
             self._mux(self._stream.encode(None))
             if self._tracks is not None:
                 self._tracks.finish()
@@ -331,6 +335,7 @@ def _takes_free_form(source: VideoInfo, tags: dict[str, str]) -> bool:
 
 
 _STEREO_IN_WEBM = ("left_right", "right_left", "top_bottom", "bottom_top")
+_MILLISECOND = Fraction(1, 1000)
 _FINEST_TIMESCALE = 10_000_000
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 import av.error
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -20,7 +21,8 @@ from vidstyle.frame import Frame, FrameForm, Matrix, Pixels
 from vidstyle.options import ClipOptions
 from vidstyle.video.beside import BesideReader
 from vidstyle.video.changes import Changes
-from vidstyle.video.container import open_input, packets
+from vidstyle.video.clock import PacketReader, Part
+from vidstyle.video.container import open_input
 from vidstyle.video.decoder import PictureDecoder
 from vidstyle.video.deinterlace import Deinterlacer
 from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix
@@ -28,11 +30,13 @@ from vidstyle.video.ledger import LossLedger
 from vidstyle.video.nvidia import VideoGpu, gpu_planes, nvdec_decoder, nvdec_obstacle, trial_obstacle
 from vidstyle.video.planes import PlaneReader
 from vidstyle.video.probe import probe, video_stream
-from vidstyle.video.span import Span, exact_seconds
+from vidstyle.video.span import Span
 
 _READ_ERRORS_ALLOWED = 100
 _ONE_THREAD_PIXELS = 1920 * 1088
 """Up to Full HD one thread decodes faster than any network runs, and at a tenth less cost than several."""
+_GLIMPSE_SECONDS = Fraction(1, 20)
+"""A picture is not shown for less than this at the start of a clip."""
 _INDEXED = ("mov,", "matroska,")
 """Containers whose index says where key frames are; others are read from the beginning."""
 
@@ -158,10 +162,23 @@ class VideoSource:
         self.close()
 
     def _frames(self) -> Generator[Frame, None, None]:
+        span = Span.of(self.info, self._clip)
+        # Where the index is wrong or missing, reading from the beginning is the fallback.
+        if span.begin is not None and self.info.container.startswith(_INDEXED) and not self.info.clock.parts:
+            frames = self._read(span, seek=True)
+            first = next(frames, None)
+            if first is not None and first.pts * first.time_base <= span.begin:
+                yield first
+                yield from frames
+                return
+            frames.close()
+            if first is None and self.info.end is not None and span.begin >= self.info.end:
+                return
+        yield from self._read(span, seek=False)
+
+    def _read(self, span: Span, *, seek: bool) -> Generator[Frame, None, None]:
         info = self.info
-        span = Span.of(info, self._clip)
         reader, beside = PlaneReader(info, self.form), BesideReader(info)
-        clock = _Clock(info)
         with open_input(self.path) as container:
             stream = video_stream(container, self.path)
             if self._threads is not None:
@@ -171,25 +188,77 @@ class VideoSource:
             stream.codec_context.thread_type = "AUTO"
             gpu = None if self._gpu is None else nvdec_decoder(stream, info.codec, self._gpu.accelerator)
             decoder = PictureDecoder(stream, gpu)
-            if span.begin is not None and info.container.startswith(_INDEXED):
-                # Where there is no usable index, reading from the beginning is the fallback.
+            if seek and span.begin is not None:
                 with contextlib.suppress(av.error.FFmpegError):
                     container.seek(math.floor(span.begin / info.time_base), stream=stream)
             ledger = self._ledger = LossLedger(stream, interlaced=info.interlaced)
-            for decoded in self._progressive(container, stream, decoder, ledger, span):
-                pts = clock.pts(decoded)
-                seconds = pts * info.time_base
-                if span.is_over(seconds):
-                    return
-                if span.holds(seconds):
-                    planes = gpu_planes(decoded, self.form) if self.on_device else None
-                    if planes is None:
-                        planes = reader.read(decoded)
-                    yield Frame(planes, self.form, pts, info.time_base, decoded.duration, beside.read(decoded))
-            declared = None if info.duration is None else info.start + exact_seconds(info.duration)
-            if declared is not None and span.end is not None:
-                declared = min(declared, span.end)
-            ledger.ended(self.path, declared, info.rate)
+            for decoded, pts, duration in self._shown(container, stream, decoder, ledger, span):
+                planes = gpu_planes(decoded, self.form) if self.on_device else None
+                if planes is None:
+                    planes = reader.read(decoded)
+                yield Frame(planes, self.form, pts, info.time_base, duration, beside.read(decoded))
+            if ledger.skipped:
+                self._note(
+                    f"{ledger.skipped} pictures before a key frame lean on pictures that the file does not have: "
+                    "they are left out"
+                )
+
+    def _shown(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        decoder: PictureDecoder,
+        ledger: LossLedger,
+        span: Span,
+    ) -> Generator[tuple[VideoFrame, int, int], None, None]:
+        """The pictures of the clip, each with the pts from which on it is shown there, and for how many ticks.
+
+        A picture is shown until the next one, so each waits for the next.
+        """
+        info = self.info
+        clock = _Clock(info)
+        first = math.floor((span.begin or info.start) / info.time_base)
+        glimpse = 0 if span.begin is None else _GLIMPSE_SECONDS / info.time_base
+        held: tuple[VideoFrame, int] | None = None
+        for decoded in self._progressive(container, stream, decoder, ledger, span):
+            pts = clock.pts(decoded)
+            over = span.is_over(pts * info.time_base)
+            if held is not None and not over and held[1] < first < pts < first + glimpse:
+                # At usual rates a clip begins with a whole picture, not with the rest of the one before.
+                decoded.duration += pts - first if decoded.duration else 0
+                pts = first
+            elif held is not None:
+                yield from self._cut(*held, pts, span)
+            if over:
+                return
+            held = decoded, pts
+        if held is not None:
+            end = max(clock.end, math.floor(ledger.end / info.time_base))
+            # Players leave the last picture standing while the sound goes on.
+            if info.end is not None and span.end is not None:
+                end = max(end, math.ceil(min(span.end, info.end) / info.time_base))
+            elif info.end is not None and span.begin is not None and end * info.time_base <= span.begin:
+                end = math.ceil(info.end / info.time_base)
+            if end > clock.end:
+                held[0].duration = end - held[1]
+            yield from self._cut(*held, end, span)
+        ended = info.declared_end
+        if ended is not None and span.end is not None:
+            ended = min(ended, span.end)
+        ledger.ended(self.path, ended, info.rate)
+
+    def _cut(
+        self, decoded: VideoFrame, pts: int, end: int, span: Span
+    ) -> Generator[tuple[VideoFrame, int, int], None, None]:
+        base = self.info.time_base
+        inside = span.cut(pts * base, max(end, pts + 1) * base)
+        if inside is not None:
+            first, last = (
+                math.floor(inside[0] / base),
+                max(math.floor(inside[1] / base), math.floor(inside[0] / base) + 1),
+            )
+            whole = (first, last) == (pts, end)
+            yield decoded, first, decoded.duration if whole else last - first
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
@@ -220,33 +289,79 @@ class VideoSource:
         span: Span,
     ) -> Generator[VideoFrame, None, None]:
         read_errors = 0
-        demuxed = packets(container, stream)
-        while True:
+        reader = PacketReader(container, self.info.clock, stream)
+        entry = _Entry(self.info)
+        ended = False
+        while not ended:
             try:
-                packet = next(demuxed, None)
+                packet = next(reader, None)
             except av.error.FFmpegError as error:
                 # A demuxer often finds its way again behind a damaged place.
                 ledger.unreadable(error.strerror or type(error).__name__)
                 read_errors += 1
                 if read_errors > _READ_ERRORS_ALLOWED:
                     return
-                demuxed = packets(container, stream)
                 continue
+            frames: list[VideoFrame] = []
             if packet is None:
-                return
-            wanted = packet.pts is None or span.holds(packet.pts * packet.time_base)
-            if wanted:
-                ledger.sent(packet)
-            try:
-                frames = decoder.decode(packet)
-            except av.error.FFmpegError:
-                if wanted:
-                    ledger.failed(packet)
-                continue
+                ended = True
+                frames = decoder.drain()
+            elif entry.skips(packet, reader.number(stream)):
+                ledger.skipped += 1
+            else:
+                if entry.begins:
+                    frames = decoder.drain()  # these are of the part before
+                frames += self._pictures(packet, decoder, ledger, span)
             for frame in frames:
-                if frame.pts is None or span.holds(frame.pts * self.info.time_base):
-                    ledger.decoded(frame)
+                ledger.decoded(frame, wanted=frame.pts is None or span.holds(frame.pts * self.info.time_base))
                 yield frame
+
+    @staticmethod
+    def _pictures(
+        packet: Packet[VideoStream], decoder: PictureDecoder, ledger: LossLedger, span: Span
+    ) -> list[VideoFrame]:
+        ledger.came(packet)
+        if not packet.size:
+            return []  # the picture before goes on
+        wanted = packet.pts is None or span.holds(packet.pts * packet.time_base)
+        if wanted:
+            ledger.sent(packet)
+        try:
+            return decoder.decode(packet)
+        except av.error.FFmpegError:
+            if wanted:
+                ledger.failed(packet)
+            return []
+
+
+class _Entry:
+    """Where each part of a file can be entered: not before its first key frame."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._parts = list(info.clock.parts)
+        self._part: Part | None = None
+        self._leading = False
+        self._first = True
+        self._codec = info.codec
+        self.begins = False
+        """Whether the packet is the first of a further part that goes to the decoder."""
+
+    def skips(self, packet: Packet[VideoStream], number: int) -> bool:
+        """Whether ``packet``, of that number, has no picture that can be decoded."""
+        self.begins = False
+        if self._parts and number >= self._parts[0].first:
+            self._first = self._part is None
+            self._part = self._parts.pop(0)
+            self._leading = not self._first or self._codec == "h264"
+        part = self._part
+        if part is None:
+            return False
+        if number < part.key:
+            return True
+        self.begins = number == part.key and not self._first
+        if number > part.key and self._leading and packet.pts is not None:
+            return packet.pts * packet.time_base < part.begin
+        return False
 
 
 class _Clock:
@@ -256,6 +371,8 @@ class _Clock:
         self._counts_packets = info.container == "avi"
         self._step = max(1, round(1 / ((info.rate or Fraction(25)) * info.time_base)))
         self._next = 0
+        self.end = 0
+        """When the last frame ends."""
         self._delay: int | None = None
 
     def pts(self, frame: VideoFrame) -> int:
@@ -268,5 +385,5 @@ class _Clock:
             pts = None if frame.dts is None else frame.dts - (self._delay or 0)
         if pts is None:
             pts = self._next
-        self._next = pts + (frame.duration or self._step)
+        self._next = self.end = pts + (frame.duration or self._step)
         return pts

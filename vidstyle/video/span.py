@@ -16,27 +16,37 @@ def exact_seconds(seconds: float) -> Fraction:
 
 @dataclass(frozen=True)
 class Span:
-    """Begin, end and shift, in seconds of the source's clock."""
+    """Begin, end and shift, in seconds of the source's clock.
+
+    Whatever is shown or heard for a while is inside if any of that while is.
+    """
 
     begin: Fraction | None
-    """What is shown earlier is left out; None keeps everything from the first packet on."""
+    """What has ended by then is left out; None keeps everything from the first packet on."""
     end: Fraction | None
-    """What is shown at that time or later is left out; None keeps everything to the last packet."""
+    """What begins at that time or later is left out; None keeps everything to the last packet."""
     shift: Fraction
-    """What is subtracted from every time: 0 unless the beginning is cut off or the clock is arbitrary."""
+    """What is subtracted from every time, so that the output starts at 0."""
 
     @classmethod
     def of(cls, info: VideoInfo, clip: ClipOptions) -> Span:
         """The part of the video ``info`` that ``clip`` names; a clip counts from the file's start."""
-        begin = info.start + exact_seconds(clip.start) if clip.start > 0 else None
-        end = None if clip.end is None else info.start + exact_seconds(clip.end)
         # Whole ticks of the video's clock, so that its times stay exact.
-        shift = begin if begin is not None else info.start if info.clock_is_arbitrary else Fraction(0)
-        return cls(begin, end, shift // info.time_base * info.time_base)
+        shift = (info.start + exact_seconds(clip.start)) // info.time_base * info.time_base
+        end = None if clip.end is None else info.start + exact_seconds(clip.end)
+        return cls(shift if clip.start > 0 else None, end, shift)
 
     def holds(self, seconds: Fraction) -> bool:
-        """Whether what is shown at ``seconds`` is inside."""
+        """Whether ``seconds`` is inside."""
         return (self.begin is None or seconds >= self.begin) and (self.end is None or seconds < self.end)
+
+    def cut(self, begin: Fraction, end: Fraction) -> tuple[Fraction, Fraction] | None:
+        """The part of what lasts from ``begin`` to ``end`` that is inside, if any."""
+        inside = (
+            begin if self.begin is None else max(begin, self.begin),
+            end if self.end is None else min(end, self.end),
+        )
+        return inside if inside[0] < inside[1] else None
 
     def is_over(self, seconds: Fraction) -> bool:
         """Whether ``seconds`` is behind the end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,8 @@ from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from vidstyle.video.container import open_input, packets
+from vidstyle.video.clock import FileClock, PacketReader
+from vidstyle.video.container import known, open_input, packets
 from vidstyle.video.info import TrackInfo, track_info
 from vidstyle.video.reencode import USUAL_LAYOUTS, AudioReencoder, SubtitleReencoder
 from vidstyle.video.span import Span
@@ -89,17 +91,18 @@ class TrackCopier:
     written; then call `copy_until` as the video proceeds, and `finish` at its end.
     """
 
-    def __init__(self, path: Path, output: OutputContainer, muxer: str, span: Span) -> None:
+    def __init__(self, path: Path, output: OutputContainer, muxer: str, span: Span, clock: FileClock) -> None:
         self.notes: list[str] = []
         """What is left out or converted; a sentence each."""
         self._path = path
         self._output = output
         self._muxer = muxer
         self._span = span
+        self._clock = clock
         self._input = open_input(path)
         self._holds = output.supported_codecs - _REFUSED.get(muxer, set())
         self._carriers: dict[int, Carrier] = {}
-        self._last_dts: dict[int, Fraction] = {}
+        self._last_dts: dict[int, int] = {}
         self._broken: dict[int, int] = {}
         self._packets: Iterator[Packet[Stream]] | None = None
         self._next: Packet[Stream] | None = None
@@ -259,21 +262,61 @@ class TrackCopier:
             self._next = next(self._packets, None)
 
     def _wanted(self) -> Iterator[Packet[Stream]]:
+        """The packets of the clip; subtitles that are on at its begin or end are cut to it."""
         if not self._carriers:
             return
-        demuxed = packets(self._input, *(self._input.streams[index] for index in self._carriers))
+        reader = PacketReader(self._input, self._clock, *(self._input.streams[index] for index in self._carriers))
+        standing: dict[int, list[Packet[Stream]]] = {}
         while True:
             try:
-                packet = next(demuxed, None)
+                packet = next(reader, None)
             except av.error.FFmpegError:
                 return  # the video is cut off at the same place, and says so
             if packet is None:
-                return
+                break
             if not packet.size:
-                continue  # the marker of a track's end
-            cover = packet.stream.disposition & Disposition.attached_pic
-            if cover or (self._span.holds(_seconds(packet)) and not self._is_hidden(packet)):
+                continue
+            stream = packet.stream
+            if stream.disposition & Disposition.attached_pic:
                 yield packet
+            elif stream.type != "subtitle":
+                if self._span.holds(_seconds(packet)) and not self._is_hidden(packet):
+                    yield from self._begun(standing, _seconds(packet))
+                    yield packet
+            elif packet.duration:
+                if self._cut(packet):
+                    yield packet
+            elif self._span.begin is not None and _seconds(packet) < self._span.begin:
+                before = standing.get(stream.index)
+                if before and _seconds(before[-1]) != _seconds(packet):
+                    before.clear()
+                standing.setdefault(stream.index, []).append(packet)
+            elif not self._span.is_over(_seconds(packet)):
+                yield from self._begun(standing, _seconds(packet))
+                yield packet
+        yield from self._begun(standing, None)
+
+    def _begun(self, standing: dict[int, list[Packet[Stream]]], seconds: Fraction | None) -> Iterator[Packet[Stream]]:
+        """What stands on the screen when the clip begins and says nothing of its end: it is shown until the next."""
+        begin = self._span.begin
+        if begin is None or not standing or (seconds is not None and seconds < begin):
+            return
+        for packets_ in standing.values():
+            for packet in packets_:
+                packet.pts = packet.dts = math.ceil(begin / packet.time_base)
+                yield packet
+        standing.clear()
+
+    def _cut(self, packet: Packet[Stream]) -> bool:
+        """Cut the time for which a subtitle is shown to the clip; False if nothing is left."""
+        base, begin = packet.time_base, _seconds(packet)
+        inside = self._span.cut(begin, begin + (packet.duration or 0) * base)
+        if inside is None:
+            return False
+        first, last = math.ceil(inside[0] / base), math.floor(inside[1] / base)
+        packet.pts = packet.dts = first
+        packet.duration = max(1, last - first)
+        return True
 
     def _is_hidden(self, packet: Packet[Stream]) -> bool:
         # An MP4 can mark its first packets as not to be shown; Matroska cannot, and would play them. The
@@ -282,17 +325,27 @@ class TrackCopier:
 
     def _mux(self, carrier: Carrier, packets: list[Packet[Stream]]) -> None:
         for packet in packets:
+            stream = carrier.stream
             if packet.dts is not None:
-                # Muxers refuse a packet that is not later than the one before; broken files have them.
-                index = carrier.stream.index
-                last = self._last_dts.get(index)
-                if last is not None and packet.dts * packet.time_base <= last:
-                    packet.dts = int(last / packet.time_base) + 1
-                    packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
-                self._last_dts[index] = packet.dts * packet.time_base
+                # Muxers refuse a packet that is not later than the one before, counted in the output's ticks; broken
+                # files have such packets.
+                base = known(stream.time_base) or packet.time_base
+                dts, last = _ticks(packet.dts, packet.time_base, base), self._last_dts.get(stream.index)
+                if last is not None and dts <= last:
+                    pts = dts if packet.pts is None else _ticks(packet.pts, packet.time_base, base)
+                    length = _ticks(packet.duration or 0, packet.time_base, base)
+                    dts = last + 1
+                    packet.time_base, packet.pts, packet.dts, packet.duration = base, max(pts, dts), dts, length
+                self._last_dts[stream.index] = dts
             self._output.mux_one(packet)
 
 
 def _seconds(packet: Packet[Stream]) -> Fraction:
     stamp = packet.pts if packet.pts is not None else packet.dts
     return (stamp or 0) * packet.time_base
+
+
+def _ticks(ticks: int, base: Fraction, new: Fraction) -> int:
+    """``ticks`` of ``base`` in ticks of ``new``, rounded as FFmpeg does: halves away from 0."""
+    exact = ticks * Fraction(base) / new
+    return math.floor(abs(exact) + Fraction(1, 2)) * (1 if exact >= 0 else -1)

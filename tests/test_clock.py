@@ -1,0 +1,146 @@
+"""One clock for a file: joined, jumping, wrapping and late clocks come out even, and sound stays with its pictures."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from media import Audio, make_video, read_contents
+from test_sink import copy
+
+from vidstyle.options import ClipOptions
+from vidstyle.video.probe import probe
+from vidstyle.video.source import VideoSource
+
+STEP = Fraction(1, 25)
+WRAP = 2**33 / 90000
+
+
+def part(path: Path, at: float = 0, *, frames: int = 25, audio: bool = True, **more: object) -> bytes:
+    """The bytes of a short recording whose clock starts at ``at`` seconds."""
+    options = {"output_ts_offset": str(at)}
+    codec = {".mpg": "mpeg2video", ".webm": "libvpx"}.get(path.suffix, "libx264")
+    sound = {".mpg": "mp2", ".webm": "libopus"}.get(path.suffix, "aac")
+    sounds = [Audio(codec=sound)] if audio else []
+    made = make_video(path, frames=frames, codec=codec, audio=sounds, container_options=options, **more)  # type: ignore[arg-type]
+    return made.read_bytes()
+
+
+def steps(times: list[Fraction]) -> set[Fraction]:
+    return {b - a for a, b in zip(times, times[1:], strict=False)}
+
+
+def in_step(source: Path, output: Path, start: float = 0) -> None:
+    """Sound and picture of ``output`` are those of ``source`` from ``start`` on, each at its time, to 2 ms."""
+    before, after = read_contents(source), read_contents(output)
+    zero = probe(source).start + Fraction(repr(start))
+    sound = {(data[-24:], t - zero) for t, data in before.packets[1]}  # MPEG-TS puts a header before each
+    kept = 0
+    for time, data in after.packets[1]:
+        times = [t for known, t in sound if known == data[-24:]]
+        kept += any(abs(t - time) <= Fraction(1, 500) for t in times)
+    assert kept >= len(after.packets[1]) - 1
+    assert kept > 10
+    for time in after.pts[1:]:
+        assert min(abs(t - zero - time) for t in before.pts) <= Fraction(1, 500)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "first", "second"),
+    [
+        *((".ts", 0, 0), (".ts", 0, 0.9), (".ts", 0, 0.96), (".ts", 0, 10000), (".ts", 5000, 10), (".ts", 10, 5)),
+        *((".ts", WRAP - 1.9, 50), (".ts", WRAP - 100, 50), (".mpg", 0, 0), (".mpg", 0, 7000), (".webm", 0, 0)),
+    ],
+)
+@pytest.mark.parametrize("output_suffix", [".mp4", ".mkv"])
+def test_joined_recordings_follow_each_other(
+    tmp_path: Path, suffix: str, first: float, second: float, output_suffix: str
+) -> None:
+    live = suffix == ".webm"
+    parts = [part(tmp_path / f"{i}{suffix}", at, live=live) for i, at in enumerate((first, second))]
+    source, output = tmp_path / f"in{suffix}", tmp_path / f"out{output_suffix}"
+    source.write_bytes(b"".join(parts))
+    assert any("clock starts anew at 1." in note for note in probe(source).notes)
+    assert probe(source).duration == pytest.approx(2.0, abs=0.06)
+    copy(source, output)
+    after = read_contents(output)
+    assert len(after.pts) == 50
+    assert max(abs(step - STEP) for step in steps(after.pts)) <= Fraction(1, 1000)
+    assert after.pts[0] < Fraction(1, 20)
+    # The parts are equal, so each sound is heard twice, as far apart as the pictures are.
+    heard: dict[bytes, list[Fraction]] = {}
+    for time, data in after.packets[1]:
+        heard.setdefault(data, []).append(time)
+    twice = [times[1] - times[0] for times in heard.values() if len(times) == 2]
+    assert len(twice) > 30
+    assert max(abs(gap - 1) for gap in twice) <= Fraction(1, 500)
+    sound = [time for time, _ in after.packets[1]]
+    assert min(steps(sound)) >= Fraction(1, 100)
+
+
+def test_parts_of_other_lengths_and_streams_are_joined(tmp_path: Path) -> None:
+    data = part(tmp_path / "0.ts", 3, frames=20, options={"bf": "2", "g": "7"})
+    data += part(tmp_path / "1.ts", 1, frames=15, options={"bf": "0"}) + part(tmp_path / "2.ts", 900, frames=5)
+    source = tmp_path / "in.ts"
+    source.write_bytes(data)
+    with VideoSource(source) as video:
+        times = [frame.pts * frame.time_base for frame in video.frames()]
+        assert (video.lost, video.errors) == (0, [])
+    assert (len(times), steps(times)) == (40, {STEP})
+    with VideoSource(source, clip=ClipOptions(start=1.02, end=1.5)) as video:
+        assert len(list(video.frames())) == 12
+
+
+def test_a_pause_of_the_recording_stays(tmp_path: Path) -> None:
+    source = tmp_path / "in.ts"
+    source.write_bytes(part(tmp_path / "0.ts") + part(tmp_path / "1.ts", 5))
+    copy(source, tmp_path / "out.mp4")
+    in_step(source, tmp_path / "out.mp4")
+    assert max(steps(read_contents(tmp_path / "out.mp4").pts)) == pytest.approx(4, abs=0.1)
+
+
+@pytest.mark.parametrize("track", [0, 1])
+def test_one_wrong_time_moves_nothing_else(tmp_path: Path, track: int) -> None:
+    whole = make_video(tmp_path / "whole.ts", frames=50, audio=[Audio()], options={"bf": "0"})
+    with av.open(str(whole)) as file:
+        places = [p.pos for p in file.demux(file.streams[track]) if p.pos is not None]
+    data = bytearray(whole.read_bytes())
+    stamp = data.index(b"\0\0\1", places[len(places) // 2]) + 9
+    data[stamp + 1] ^= 0x40  # one bit of the 33: 2982 s
+    source, output = tmp_path / "in.ts", tmp_path / "out.mp4"
+    source.write_bytes(data)
+    copy(source, output)
+    assert max(abs(step - STEP) for step in steps(read_contents(output).pts)) <= Fraction(1, 1000)
+    in_step(whole, output)
+
+
+@pytest.mark.parametrize("clip", [ClipOptions(), ClipOptions(start=0.5), ClipOptions(start=1.3, end=1.7)])
+@pytest.mark.parametrize("wrap_at", [1.0, 70.0])
+def test_a_clock_that_wraps_is_even(tmp_path: Path, wrap_at: float, clip: ClipOptions) -> None:
+    source, output = tmp_path / "in.ts", tmp_path / "out.mp4"
+    source.write_bytes(part(source, WRAP - 1.4 - wrap_at, frames=50))
+    assert copy(source, output, clip=clip) == []
+    after = read_contents(output)
+    assert len(after.pts) == round(25 * ((clip.end or 2.0) - clip.start) + 0.01)
+    assert steps(after.pts[1:]) == {STEP}
+    in_step(source, output, clip.start)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".flv", ".wmv", ".nut", ".ts", ".mpg"])
+@pytest.mark.parametrize("at", [3, 5000])
+def test_a_late_clock_is_no_loss_and_starts_at_zero(tmp_path: Path, suffix: str, at: int) -> None:
+    source, output = tmp_path / f"in{suffix}", tmp_path / "out.mp4"
+    codec = {".wmv": "wmv2", ".mpg": "mpeg2video"}.get(suffix, "libx264")
+    options = {} if codec != "libx264" else {"bf": "0"}
+    audio = [Audio(codec={".wmv": "libmp3lame", ".mpg": "mp2"}.get(suffix, "aac"))]
+    make_video(source, codec=codec, options=options, audio=audio, container_options={"output_ts_offset": str(at)})
+    with VideoSource(source) as video:
+        assert len(list(video.frames())) == 10
+        assert (video.lost, video.errors) == (0, [])
+        assert video.info.duration == pytest.approx(0.4, abs=0.1)
+    copy(source, output)
+    after = read_contents(output)
+    assert after.pts[0] < Fraction(1, 10)
+    in_step(source, output)
