@@ -1,0 +1,99 @@
+"""Measures of how like its painting a painted picture is: contrast by scale, palette, and the terms of the loss.
+
+Pictures are uint8 RGB of shape (H, W, 3). What is compared may have different shapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidstyle.training.perceptual import CONTENT_BLOCK, Perceptual, gram
+
+RGB = NDArray[np.uint8]
+Luma = NDArray[np.float64]
+
+BANDS = ("1-2", "2-4", "4-8", "8-16", "16-32", "32-64", "rest")
+"""Scales in pixels; the last one is everything coarser."""
+LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+DIRECTIONS = 64
+"""Projections of a palette; more change the distance by less than a hundredth."""
+PALETTE_PIXELS = 20_000
+
+
+def luma(rgb: NDArray[np.generic]) -> Luma:
+    """BT.709 luma of (H, W, 3), in the levels of ``rgb``."""
+    return np.asarray(rgb, np.float64) @ np.array([0.2126, 0.7152, 0.0722])
+
+
+def band_contrasts(y: Luma) -> NDArray[np.float64]:
+    """Root mean squares of the bands of a Laplacian pyramid (Burt and Adelson 1983), one for each of `BANDS`.
+
+    The last one is the deviation of what is left.
+    """
+    found = []
+    for _ in BANDS[:-1]:
+        coarse = cv2.pyrDown(y)
+        band = y - cv2.pyrUp(coarse, dstsize=y.shape[::-1])
+        found.append(np.sqrt(np.mean(band**2)))
+        y = np.asarray(coarse, np.float64)
+    return np.array([*found, y.std()])
+
+
+def palette_distance(first: RGB, second: RGB) -> float:
+    """Sliced Wasserstein distance (Bonneel and others 2015) of the colors, in units of CIE Lab.
+
+    The mean over fixed random directions of how far the quantiles are apart.
+    """
+    random = np.random.default_rng(0)
+    directions = random.normal(size=(3, DIRECTIONS))
+    directions /= np.linalg.norm(directions, axis=0)
+    shares = (np.arange(256) + 0.5) / 256
+    ends = [np.quantile(_some_lab(picture) @ directions, shares, axis=0) for picture in (first, second)]
+    return float(np.abs(ends[0] - ends[1]).mean())
+
+
+def _some_lab(rgb: RGB) -> NDArray[np.float64]:
+    """CIE Lab of at most `PALETTE_PIXELS` pixels, (pixels, 3)."""
+    pixels = rgb.reshape(-1, 3)
+    if len(pixels) > PALETTE_PIXELS:
+        pixels = pixels[np.random.default_rng(0).choice(len(pixels), PALETTE_PIXELS, replace=False)]
+    lab = cv2.cvtColor(pixels[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    return np.asarray(lab[0], np.float64)
+
+
+def tensor(rgb: RGB) -> Tensor:
+    """Float RGB in [0, 1] of shape (1, 3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Squared errors of features, each over the squared norm of its target: 0 is equal.
+
+    They are measured as they were when the first figures were noted, whatever training descends meanwhile.
+    """
+
+    content: float
+    """Of relu3_3, against the photo."""
+    style: tuple[float, ...]
+    """Of the Gram matrices of `LAYERS`, against the painting."""
+
+
+@torch.no_grad()
+def terms(painted: RGB, photo: RGB, painting: list[Tensor], perceptual: Perceptual) -> Terms:
+    """``painted`` and ``photo`` have one shape; ``painting`` is `Perceptual.style_target` of the painting."""
+    features = perceptual.features(tensor(painted).to(perceptual.place))
+    content = perceptual.content_target(tensor(photo).to(perceptual.place))
+    style = [_relative_error(gram(found), target) for found, target in zip(features, painting, strict=True)]
+    return Terms(_relative_error(features[CONTENT_BLOCK], content), tuple(style))
+
+
+def _relative_error(found: Tensor, target: Tensor) -> float:
+    found, target = found.float(), target.float()
+    return ((found - target).square().sum() / target.square().sum()).item()
