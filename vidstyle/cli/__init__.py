@@ -7,6 +7,9 @@ imports what it needs when it runs, so that ``--help`` is instant and works with
 from __future__ import annotations
 
 import _thread
+import contextlib
+import io
+import logging
 import signal
 import sys
 import threading
@@ -25,20 +28,37 @@ from vidstyle.cli.image import image
 from vidstyle.cli.render import render
 from vidstyle.cli.serve import serve
 from vidstyle.cli.styles import styles
+from vidstyle.cli.terminal import PrintableFormatter, close_output, echo, printable
 from vidstyle.cli.train import train
 from vidstyle.cli.webcam import webcam
-from vidstyle.errors import BadOption, VidstyleError
+from vidstyle.errors import BadOption, VidstyleError, reason
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 
-class Failure(click.ClickException):
-    """An error of the library, in click's clothes: wrong options exit like wrong usage."""
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-    def __init__(self, error: VidstyleError) -> None:
-        super().__init__(str(error))
+
+class Failure(click.ClickException):
+    """An error as click shows it: one line. Wrong options exit like wrong usage."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(printable(_sentence(error)))
         self.exit_code = 2 if isinstance(error, BadOption) else 1  # type: ignore[misc]
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, VidstyleError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; close other programs, or choose a smaller --size or --work-size"
+    if isinstance(error, OSError):  # FFmpeg's among them
+        return f"{reason(error)}{f': {error.filename}' if error.filename else ''}"
+    return (
+        f"unexpected {type(error).__name__}: {reason(error)}; this is a mistake in vidstyle: please report it, with "
+        "what `vidstyle --debug` and the same words print"
+    )
 
 
 class Commands(click.Group):
@@ -47,7 +67,9 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except VidstyleError as error:
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
             if ctx.params.get("debug"):
                 raise
             raise Failure(error) from error
@@ -69,20 +91,36 @@ for _command in (render, webcam, serve, image, adapt, styles, build_engine, trai
 
 def main() -> NoReturn:
     """Entry point of the ``vidstyle`` command."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in _ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:  # `nohup` has it ignored
+            signal.signal(number, _terminate)
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names may be of any bytes
+    _log_to_terminal()
     sys.unraisablehook = _end_all_the_same
     try:
         code = vidstyle.main(standalone_mode=False)  # what `ctx.exit` was given; commands return None
+        sys.exit(code or 0)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        with contextlib.suppress(OSError):
+            click.echo(printable(shown.getvalue(), keep="\n\t"), nl=False, err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted; nothing was left half-written.", err=True)
+        echo("Interrupted; nothing was left half-written.", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone: there is nobody to tell
         sys.exit(1)
-    sys.exit(code or 0)
+    finally:
+        close_output()
+
+
+def _log_to_terminal() -> None:
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(PrintableFormatter())
+    logging.getLogger("vidstyle").addHandler(handler)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -96,8 +134,8 @@ def _end_all_the_same(ignored: UnraisableHookArgs) -> None:
     error = ignored.exc_value
     if isinstance(error, KeyboardInterrupt):
         number = signal.SIGINT
-    elif isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM:
-        number = signal.SIGTERM
+    elif isinstance(error, SystemExit) and isinstance(error.code, int) and error.code - 128 in _ENDING:
+        number = signal.Signals(error.code - 128)
     else:
         sys.__unraisablehook__(ignored)
         return

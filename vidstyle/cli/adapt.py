@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
+from vidstyle.cli.terminal import echo
 from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.options import NetworkName
 
@@ -155,9 +156,7 @@ def adapt(
         except Interrupted as stop:
             stop.style.save(output, overwrite=overwrite)
             step = stop.style.card["steps"]
-            click.echo(
-                f"{output} is the best so far, of step {step} of {steps}; --resume goes on from {kept}", err=True
-            )
+            echo(f"{output} is the best so far, of step {step} of {steps}; --resume goes on from {kept}", err=True)
             raise
     style.save(output, overwrite=overwrite)
     if checkpoint is None:
@@ -167,7 +166,7 @@ def adapt(
     losses = style.card["losses"]
     assert isinstance(losses, dict)
     before, after = losses["before"], losses["after"]
-    click.echo(
+    echo(
         f"{output}: {style.kind} style for {style.network_name}, {steps} steps in {style.card['seconds']} s; "
         f"style loss {before['style']:.3f} -> {after['style']:.3f}, "
         f"content loss {before['content']:.3f} -> {after['content']:.3f}"
@@ -187,7 +186,7 @@ def _draw(path: Path, photo: RGB, painting: Path, styles: list[Style], threads: 
         Still(adaptation_sheet(photo, read_still(painting).rgb, [*moments.values()], backend=backend)),
         overwrite=overwrite,
     )
-    click.echo(f"{path}: before and after")
+    echo(f"{path}: before and after")
 
 
 def _figures(losses: Mapping[str, float]) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vidstyle.cli.terminal import printable
 
 
 class Bar:
@@ -17,7 +21,7 @@ class Bar:
         self._progress = Progress(
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -27,11 +31,12 @@ class Bar:
 
     def update(self, done: int, total: int | None, figures: str) -> None:
         """Show that ``done`` of ``total`` are done (None: nobody knows how many there are)."""
-        self._progress.update(self._task, completed=done, total=total, figures=figures)
+        self._progress.update(self._task, completed=done, total=total, figures=printable(figures))
 
     def __enter__(self) -> Bar:
         self._progress.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        with contextlib.suppress(OSError):  # a terminal that is gone
+            self._progress.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -11,6 +10,7 @@ import click
 
 from vidstyle.cli.bench_temporal import bench_temporal
 from vidstyle.cli.params import Size, chosen_style, style_option
+from vidstyle.cli.terminal import echo, echo_json
 from vidstyle.options import BackendName, BackendOptions, Codec, EncodeOptions, Precision
 
 if TYPE_CHECKING:
@@ -91,20 +91,26 @@ def bench(
         rounds=rounds,
         round_seconds=seconds,
     )
-    report = run_bench(options, chosen_style(style), on_case=lambda case: click.echo(_text(case), err=as_json))
+
+    def tell(case: CaseResult) -> None:
+        for line in _lines(case):
+            echo(line, err=as_json)
+
+    report = run_bench(options, chosen_style(style), on_case=tell)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(report), indent=2))
+        echo_json(dataclasses.asdict(report))
         return
     cpu = report.cpu
-    click.echo(f"\n{cpu.model}, {cpu.usable_cores} cores; {report.encoder}; style {report.style}; {report.date}")
-    click.echo(f"Milliseconds a frame (smallest-largest of {rounds} rounds); start-up is in no other figure.")
+    echo("")
+    echo(f"{cpu.model}, {cpu.usable_cores} cores; {report.encoder}; style {report.style}; {report.date}")
+    echo(f"Milliseconds a frame (smallest-largest of {rounds} rounds); start-up is in no other figure.")
 
 
 def _even_16_to_9(rows: int) -> int:
     return round(rows * 8 / 9) * 2
 
 
-def _text(case: CaseResult) -> str:
+def _lines(case: CaseResult) -> list[str]:
     work = f", work size {case.work_size}" if case.work_size is not None else ""
     lines = [
         f"{case.width}x{case.height}{work}, {case.description}, {case.frames} frames of {case.clip}",
@@ -118,7 +124,7 @@ def _text(case: CaseResult) -> str:
     ]
     if case.scale is not None:
         lines.insert(2, f"  {'scale':8}{_stage(case.scale)}")
-    return "\n".join(lines)
+    return lines
 
 
 def _stage(time: StageTime) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from vidstyle.cli.params import backend_from, backend_options
+from vidstyle.cli.terminal import echo, echo_json
 from vidstyle.errors import BadOption, ImageError, MissingDependency
 from vidstyle.options import BackendName, Precision, SmoothOptions
 
@@ -88,7 +88,7 @@ def bench_temporal(
     if plot is not None:
         _check_plot(plot, overwrite)  # before minutes of measuring
     chosen = [load_blend(style) for style in styles or STYLES]
-    report = run_bench(chosen, options, on_step=lambda step: click.echo(step, err=True))
+    report = run_bench(chosen, options, on_step=lambda step: echo(step, err=True))
     summary = {way: report.summary(way) for way in report.ways()}
     if plot is not None:
         from vidstyle.files import write_failure, write_whole
@@ -99,12 +99,13 @@ def bench_temporal(
             write_whole(plot, drawn, overwrite=overwrite)
         except OSError as error:
             raise ImageError(write_failure(plot, error)) from error
-        click.echo(f"Plot: {plot}", err=True)
+        echo(f"Plot: {plot}", err=True)
     if as_json:
         facts = {**dataclasses.asdict(report), "source_error": report.source_error(), "summary": summary}
-        click.echo(json.dumps(facts, indent=2))
+        echo_json(facts)
     else:
-        click.echo("\n".join(_table(report)))
+        for line in _table(report):
+            echo(line)
 
 
 def _check_plot(path: Path, overwrite: bool) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from vidstyle.cli.params import FullSize
+from vidstyle.cli.terminal import echo, echo_json
 from vidstyle.errors import BadOption, ImageError, MissingDependency
 from vidstyle.options import (
     BuildOptions,
@@ -129,8 +129,12 @@ def build_engine(
     together = [style for word in styles for style in chosen[word]]
     report = _built(together, output, options, gpu, overwrite)
     for note in report.notes:
-        click.echo(f"Note: {note}", err=True)
-    click.echo(json.dumps(_facts(report), indent=2) if as_json else _sentences(report))
+        echo(f"Note: {note}", err=True)
+    if as_json:
+        echo_json(_facts(report))
+        return
+    for line in _lines(report):
+        echo(line)
 
 
 def _options(profile: str | None, wishes: dict[str, Any]) -> BuildOptions:
@@ -187,7 +191,7 @@ def _adapted(
         ) from error
 
     options = AdaptOptions(mode="vector" if vector else "full", steps=steps or AdaptOptions.steps)
-    click.echo(f"Adapting {painting} on {network} in {options.steps} steps", err=True)
+    echo(f"Adapting {painting} on {network} in {options.steps} steps", err=True)
     with Bar() as bar:
         style = adapt(
             painting,
@@ -198,7 +202,7 @@ def _adapted(
             progress=lambda at: bar.update(at.step, at.steps, f"style loss {at.losses['style']:.3f}"),
         )
     style.save(path, overwrite=overwrite)
-    click.echo(f"{path}: {style.kind} style for {style.network_name}", err=True)
+    echo(f"{path}: {style.kind} style for {style.network_name}", err=True)
     return load_style(path)  # what the file holds is what will be built again
 
 
@@ -228,7 +232,7 @@ def _facts(report: BuildReport) -> dict[str, Any]:
     }
 
 
-def _sentences(report: BuildReport) -> str:
+def _lines(report: BuildReport) -> list[str]:
     card, plan = report.engine.card, report.plan
     names = list(card.styles)
     styles = f"style {names[0]}" if len(names) == 1 else f"{len(names)} styles"
@@ -250,7 +254,7 @@ def _sentences(report: BuildReport) -> str:
     lines.append(
         f"  {card.plan_bytes / (1 << 20):.1f} MiB, built in {plan.seconds:.1f} s ({report.seconds:.1f} s in all)"
     )
-    return "\n".join(lines)
+    return lines
 
 
 def _counts(layers: dict[str, int]) -> str:

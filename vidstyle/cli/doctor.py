@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import click
+
+from vidstyle.cli.terminal import echo, echo_json
 
 
 @click.command()
@@ -16,9 +17,9 @@ def doctor(as_json: bool) -> None:
 
     report = examine()
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(report), indent=2))
+        echo_json(dataclasses.asdict(report))
         return
     for title, lines in report.sections():
         click.echo(click.style(title, bold=True))
         for line in lines:
-            click.echo(f"  {line}")
+            echo(f"  {line}")

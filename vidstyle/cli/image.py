@@ -20,6 +20,7 @@ from vidstyle.cli.params import (
     look_options,
     style_option,
 )
+from vidstyle.cli.terminal import echo, write_bytes
 from vidstyle.errors import BadOption
 from vidstyle.options import BackendName, Precision
 
@@ -89,7 +90,7 @@ def image(
         optimizer = Optimizer(style, wishes, look=look, backend=backend, precision=precision, threads=threads)
         _one(optimizer, source, output, ending, overwrite)
         if optimizer.interrupted:
-            click.echo(f"{'The output' if output == PIPE else output} is the best so far", err=True)
+            echo(f"{'The output' if output == PIPE else output} is the best so far", err=True)
             raise KeyboardInterrupt
         return
     wishes.refuse_without_optimize()
@@ -134,23 +135,23 @@ def _one(paint: Callable[[Still], Still], source: Path, output: Path, suffix: st
     painted = paint(still)
     if output != PIPE:
         notes = write_still(output, painted, overwrite=overwrite)
-        click.echo(f"{output}: {painted.size[1]}x{painted.size[0]}")
+        echo(f"{output}: {painted.size[1]}x{painted.size[0]}")
     else:
         painted = fit_still(painted, suffix)
         notes = painted.notes
-        sys.stdout.buffer.write(encode_still(painted, suffix))
+        write_bytes(encode_still(painted, suffix))
     for note in notes:
-        click.echo(f"Note: {note}", err=True)
+        echo(f"Note: {note}", err=True)
 
 
 def _folder(stylizer: Stylizer, source: Path, output: Path, overwrite: bool) -> int:
     from vidstyle.stylize_still import FileResult, stylize_folder
 
     def tell(result: FileResult, total: int) -> None:
-        click.echo(result.error or f"{result.source} -> {result.output}", err=result.error is not None)
+        echo(result.error or f"{result.source} -> {result.output}", err=result.error is not None)
         for note in result.notes:
-            click.echo(f"Note: {note}", err=True)
+            echo(f"Note: {note}", err=True)
 
     report = stylize_folder(stylizer, source, output, overwrite=overwrite, on_file=tell)
-    click.echo(f"{len(report.files) - len(report.failed)} of {len(report.files)} pictures painted into {output}")
+    echo(f"{len(report.files) - len(report.failed)} of {len(report.files)} pictures painted into {output}")
     return len(report.failed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from vidstyle.cli.terminal import echo
 from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.options import BackendName, LookOptions, Precision
 
@@ -115,7 +116,7 @@ class Optimizer:
     def _tell(self, result: Optimized) -> None:
         done = f"{result.iterations} of {self._options.iterations}" if self.interrupted else f"{result.iterations}"
         start = f", {result.start_seconds:.0f} s for the start" if self._options.init == "metastyle" else ""
-        click.echo(
+        echo(
             f"{done} iterations in {result.seconds:.0f} s{start}: "
             f"loss {result.curve[0]:.3f} -> {result.losses['total']:.3f} (style {result.losses['style']:.3f}, "
             f"content {result.losses['content']:.3f})",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
+from vidstyle.cli.terminal import echo
 from vidstyle.options import BackendName, BackendOptions, LookOptions, Precision, SmoothOptions
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def chosen_style(style: str | None) -> Style:
 
     if style is None:
         style = default_style_name()
-        click.echo(f"Style: {style} (choose another with --style; `vidstyle styles` lists them)", err=True)
+        echo(f"Style: {style} (choose another with --style; `vidstyle styles` lists them)", err=True)
     return load_blend(style)
 
 

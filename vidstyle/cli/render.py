@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -25,6 +24,7 @@ from vidstyle.cli.params import (
     style_option,
     timeline_options,
 )
+from vidstyle.cli.terminal import echo, echo_json
 from vidstyle.options import (
     BackendName,
     ClipOptions,
@@ -129,16 +129,16 @@ def render(
             on_progress=display.update,
         )
     for note in report.notes:
-        click.echo(f"Note: {note}", err=True)
+        echo(f"Note: {note}", err=True)
     if as_json:
         facts = dataclasses.asdict(report)
-        click.echo(json.dumps({**facts, "fps": report.fps}, indent=2))
+        echo_json({**facts, "fps": report.fps})
     else:
-        click.echo(_closing_line(report))
+        echo(_closing_line(report))
     for sentence in report.errors:
-        click.echo(f"Lost: {sentence}", err=True)
+        echo(f"Lost: {sentence}", err=True)
     if report.lost and not skip_errors:
-        click.echo(
+        echo(
             f"Error: {report.lost} frames of {source} could not be decoded; {output} is written without them "
             "(--skip-errors accepts that)",
             err=True,
@@ -156,7 +156,7 @@ class _Display:
         """Say what runs and show the bar, once everything is open and compiled."""
         from vidstyle.cli.bar import Bar
 
-        click.echo(f"Painting {report.style} at {report.width}x{report.height} on {report.backend}", err=True)
+        echo(f"Painting {report.style} at {report.width}x{report.height} on {report.backend}", err=True)
         self._bar = self._stack.enter_context(Bar())
 
     def update(self, progress: Progress) -> None:

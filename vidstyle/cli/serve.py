@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidstyle.cli.params import FullSize, backend_from, backend_options
+from vidstyle.cli.terminal import echo
 from vidstyle.options import BackendName, Precision
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def serve(
 
     chosen = backend_from(backend, precision, threads)
     open_app().serve(options, backend=chosen, on_start=_say_where, on_stop=_Ending().told)
-    click.echo("Stopped.", err=True)
+    echo("Stopped.", err=True)
 
 
 class _Ending:
@@ -132,8 +133,8 @@ class _Ending:
 
 
 def _say_where(server: Server) -> None:
-    click.echo(f"Painting on {server.studio.description}", err=True)
+    echo(f"Painting on {server.studio.description}", err=True)
     if server.source is not None:
-        click.echo(f"Source: {server.source.description}", err=True)
-    click.echo(f"Open {server.url}")
-    click.echo("Ctrl-C stops it.", err=True)
+        echo(f"Source: {server.source.description}", err=True)
+    echo(f"Open {server.url}")
+    echo("Ctrl-C stops it.", err=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+
+from vidstyle.cli.terminal import echo, echo_json
 
 
 @click.command()
@@ -27,11 +28,11 @@ def styles(as_json: bool, photos: tuple[Path, ...], output: Path | None, overwri
     entries = [(name, load_style(name)) for name in style_names()]
     if as_json:
         facts = [{"name": n, "network": s.network_name, "kind": s.kind, "card": s.card} for n, s in entries]
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        echo_json(facts)
         return
     for name, style in entries:
         painting, painter, year = (style.card.get(key, "") for key in ("painting", "painter", "year"))
-        click.echo(f"{name:28} {style.network_name:6} {style.kind:7} {painting}, {painter}, {year}")
+        echo(f"{name:28} {style.network_name:6} {style.kind:7} {painting}, {painter}, {year}")
 
 
 def _draw(photos: tuple[Path, ...], output: Path, overwrite: bool) -> None:
@@ -41,4 +42,4 @@ def _draw(photos: tuple[Path, ...], output: Path, overwrite: bool) -> None:
     check_output(output, overwrite=overwrite)  # before anything is painted
     sheet = contact_sheet([read_still(photo).rgb for photo in photos])
     write_still(output, Still(sheet), overwrite=overwrite)
-    click.echo(f"{output}: {sheet.shape[1]}x{sheet.shape[0]}")
+    echo(f"{output}: {sheet.shape[1]}x{sheet.shape[0]}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
+from vidstyle.cli.terminal import echo
 from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.options import NetworkName
 
@@ -237,7 +238,7 @@ def train(
             trained = train_network(first, data, options, keep, progress=tell)
         except KeyboardInterrupt:
             if leads:
-                click.echo(f"The run is kept in {folder}; continue it with --resume", err=True)
+                echo(f"The run is kept in {folder}; continue it with --resume", err=True)
             raise
     if leads:
-        click.echo(f"{folder / NETWORK_FILE}: {trained.architecture.name} network {trained.digest[:12]}")
+        echo(f"{folder / NETWORK_FILE}: {trained.architecture.name} network {trained.digest[:12]}")

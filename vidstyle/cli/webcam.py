@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from vidstyle.cli.params import (
     smooth_options,
     style_option,
 )
+from vidstyle.cli.terminal import echo, echo_json
 from vidstyle.options import BackendName, Precision
 
 if TYPE_CHECKING:
@@ -177,23 +177,23 @@ def webcam(
     )
     report = live.run()
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(report), indent=2))
+        echo_json(dataclasses.asdict(report))
     else:
-        click.echo(_closing_line(report))
+        echo(_closing_line(report))
     for sentence in report.problems:
-        click.echo(f"Problem: {sentence}", err=True)
+        echo(f"Problem: {sentence}", err=True)
     broken = [output for output in report.outputs if output.failed is not None]
     for output in broken:
-        click.echo(f"Error: {output.name}: {output.failed}", err=True)
+        echo(f"Error: {output.name}: {output.failed}", err=True)
     if broken:
         ctx.exit(1)
 
 
 def _say_what_runs(report: LiveReport) -> None:
-    click.echo(f"Source: {report.source}", err=True)
-    click.echo(f"Painting {report.style} at {report.width}x{report.height} on {report.backend}", err=True)
+    echo(f"Source: {report.source}", err=True)
+    echo(f"Painting {report.style} at {report.width}x{report.height} on {report.backend}", err=True)
     for output in report.outputs:
-        click.echo(f"To {output.name}", err=True)
+        echo(f"To {output.name}", err=True)
 
 
 def _closing_line(report: LiveReport) -> str:

@@ -290,7 +290,10 @@ class _Signals:
         return event
 
     def __enter__(self) -> _Signals:
-        self._before = {number: signal.signal(number, self._come) for number in (signal.SIGINT, signal.SIGTERM)}
+        ending = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup` has it ignored
+            ending.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._come) for number in ending}
         return self
 
     def __exit__(self, *_: object) -> None:
