@@ -239,12 +239,12 @@ def test_no_space_is_a_sentence_and_leaves_nothing(video: Path, tmp_path: Path) 
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_render_ends_within_a_second_and_leaves_nothing(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
-    source = make_video(tmp_path / "in.mp4", size=(360, 640), frames=600, options={"preset": "ultrafast"})
-    command = [sys.executable, "-m", "vidstyle", "render", str(source), str(tmp_path / "out.mp4"), "-s", STYLE]
+    source = make_video(tmp_path / "in.mp4", size=(90, 160), frames=250)  # 10 s for this style
+    command = [sys.executable, "-m", "vidstyle", "render", str(source), str(tmp_path / "out.mp4"), "-s", "paper/auvers"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert "Painting" in process.stderr.readline()
@@ -277,7 +277,7 @@ main()
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_end_that_comes_in_a_callback_is_one(number: signal.Signals, code: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IN_A_CALLBACK, str(int(number))], capture_output=True, text=True, timeout=60

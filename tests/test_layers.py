@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,7 @@ def unit(module: str) -> str | None:
     return max(found, key=len, default=None)
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Everything that a file imports, inside functions too, but not for type checkers alone."""
     tree = ast.parse(path.read_text())

@@ -163,15 +163,15 @@ def read_info(
         notes.append(f"the video is Dolby Vision profile {profile}: its plain pictures are used, without that layer")
     if crop is not None:
         notes.append(f"the file asks for {width}x{height} of its {frame.width}x{frame.height} pixels: it is cropped")
-    if stored.wide:
-        color = ColorTags(primaries=PRIMARIES_BT709, transfer=TRANSFER_BT709, matrix=MATRIX_BT709, range=RANGE_LIMITED)
-        kind = {"pq": "HDR (PQ)", "hlg": "HDR (HLG)", None: "in BT.2020 colors"}[stored.hdr]
-        notes.append(f"the video is {kind}: it is converted to standard range and BT.709 colors")
-    elif stored.matrix not in _READABLE_MATRICES:
+    if stored.matrix not in _READABLE_MATRICES:
         raise VideoError(
             f"{path} stores its colors in a way (matrix {stored.matrix} of ITU-T H.273) that cannot be read; "
             f"convert it first, for example with {_CONVERT}"
         )
+    if stored.wide:
+        color = ColorTags(primaries=PRIMARIES_BT709, transfer=TRANSFER_BT709, matrix=MATRIX_BT709, range=RANGE_LIMITED)
+        kind = {"pq": "HDR (PQ)", "hlg": "HDR (HLG)", None: "in BT.2020 colors"}[stored.hdr]
+        notes.append(f"the video is {kind}: it is converted to standard range and BT.709 colors")
     elif stored.matrix in _CONVERTED_MATRICES or is_rgb(frame):
         # Encoders and graphs know two matrices; the others become the one that players expect.
         matrix = MATRIX_BT709 if guessed_matrix(UNSPECIFIED, frame.height) == "bt709" else MATRIX_SMPTE170M

@@ -6,12 +6,15 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
+import av.error
 import numpy as np
 from av.filter import Graph
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from vidstyle.errors import VideoError, reason
+from vidstyle.files import write_failure
 from vidstyle.video.info import (
     MATRIX_BT470BG,
     MATRIX_BT709,
@@ -51,12 +54,20 @@ class SdrConverter:
         self._made_for: tuple[object, ...] = ()
 
     def convert(self, frame: VideoFrame, tags: ColorTags) -> VideoFrame:
-        """``frame``, whose colors are ``tags``, as a standard display should show it; its time stays."""
+        """``frame``, whose colors are ``tags``, as a standard display should show it; its time stays.
+
+        Raises `VideoError`.
+        """
         kind = (frame.time_base, frame.width, frame.height, frame.format.name, tags)
-        if self._graph is None or kind != self._made_for:
-            self._graph, self._made_for = _graph(frame, tags), kind
-        self._graph.vpush(frame)
-        made = self._graph.vpull()
+        try:
+            if self._graph is None or kind != self._made_for:
+                self._graph, self._made_for = _graph(frame, tags), kind
+            self._graph.vpush(frame)
+            made = self._graph.vpull()
+        except av.error.FFmpegError as error:
+            raise VideoError(f"the colors of a frame cannot be converted to standard range: {reason(error)}") from error
+        except OSError as error:
+            raise VideoError(write_failure(f"a temporary file in {tempfile.gettempdir()}", error)) from error
         made.colorspace, made.color_range = MATRIX_BT709, RANGE_LIMITED
         made.color_primaries, made.color_trc = PRIMARIES_BT709, TRANSFER_BT709
         return made

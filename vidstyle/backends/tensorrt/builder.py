@@ -322,7 +322,8 @@ def _signals_kept(monitor: Any) -> Iterator[None]:
         arrived.append(number)
         monitor.stop(KeyboardInterrupt())
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ending = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    handlers = {number: signal.getsignal(number) for number in ending}
     replaced = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in replaced:
         signal.signal(number, note)
