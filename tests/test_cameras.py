@@ -88,10 +88,19 @@ def test_rtsp_comes_over_tcp_unless_the_url_says_otherwise(url: str, transport: 
     assert origin_of(url).attempts[0].get("rtsp_transport") == transport
 
 
-def test_password_is_not_shown() -> None:
-    origin = origin_of("rtsp://me:secret@host/a")
-    assert origin.label == "rtsp://me:***@host/a"
-    assert "secret" in origin.address
+@pytest.mark.parametrize(
+    ("url", "label"),
+    [("rtsp://me:secret@host/a", "rtsp://host"), ("http://me:p@ss:w@10.0.0.5:8080/secret?token=secret", "http://10.0.0.5"),
+     ("rtmp://host/app/secret", "rtmp://host"), ("http://[fd00::5]:80/secret", "http://[fd00::5]"),
+     ("https://host?token=secret", "https://host"), ("https://host#secret", "https://host"),
+     ("http://me:se/cr@et@host/a", "http://..."), ("srt://host:9000?passphrase=secret@x", "srt://..."),
+     ("udp://@239.1.1.1:5000", "udp://239.1.1.1"), ("http://ho\x1b[31mst/", "http://ho")],
+)  # fmt: skip
+def test_of_a_url_only_scheme_and_host_are_shown(url: str, label: str) -> None:
+    origin = origin_of(url)
+    assert origin.label == label and origin.address == url
+    failed = origin._sentence(OSError(f"cannot read '{url}': gone"), None)
+    assert "secret" not in failed and "p@ss" not in failed and "token" not in failed
 
 
 def test_stream_may_not_name_local_files() -> None:

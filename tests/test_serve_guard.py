@@ -82,7 +82,7 @@ def test_names_of_strangers_are_refused(host: str, status: int) -> None:
     async def work(client: ClientSession, url: str) -> None:
         assert (await told(client, "GET", f"{url}api/state", headers={"Host": host}))[0] == status
 
-    visit(ServeOptions(allowed_hosts=("kiosk.example",)), work)
+    visit(ServeOptions(allowed_hosts=("kiosk.example",), open_to_all=True), work)
 
 
 def test_addresses_are_no_names_where_others_may_come() -> None:
@@ -114,7 +114,7 @@ def test_page_behind_a_proxy_with_https_is_our_own() -> None:
         headers = {"Host": "kiosk.example", "Origin": "https://kiosk.example"}
         assert (await told(client, "POST", f"{url}api/post", headers=headers))[0] == 200
 
-    visit(ServeOptions(allowed_hosts=("kiosk.example",)), work)
+    visit(ServeOptions(allowed_hosts=("kiosk.example",), open_to_all=True), work)
 
 
 @pytest.mark.parametrize(
@@ -216,3 +216,17 @@ def test_what_is_no_http_is_answered_in_json_and_fills_no_log(data: bytes, caplo
     assert head.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400")) and b"application/json" in head
     assert body == b'{"error": "this is no HTTP request that can be read"}'
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("headers", "secure"),
+    [({}, False), ({"X-Forwarded-Proto": "https"}, True), ({"X-Forwarded-Proto": "HTTPS, http"}, True),
+     ({"X-Forwarded-Proto": "http"}, False), ({"Forwarded": "for=192.0.2.9;proto=https"}, True),
+     ({"Forwarded": "for=192.0.2.9;proto=http"}, False), ({"Forwarded": ";;="}, False)],
+)  # fmt: skip
+def test_cookies_are_secure_where_the_browser_came_by_https(headers: dict[str, str], secure: bool) -> None:
+    async def work(client: ClientSession, url: str) -> None:
+        async with client.get(f"{url}?token={TOKEN}", headers=headers, allow_redirects=False) as response:
+            assert response.status == 303 and ("; Secure" in response.headers["Set-Cookie"]) == secure
+
+    visit(ServeOptions(token=TOKEN), work)

@@ -26,6 +26,17 @@ def test_host_that_others_can_reach_needs_a_token(host: str) -> None:
     assert not ServeOptions(host=host, token=TOKEN).is_loopback
 
 
+def test_name_of_a_proxy_needs_a_token_unless_said_otherwise() -> None:
+    with pytest.raises(BadOption, match="paint.example.org.*--token auto"):
+        ServeOptions(allowed_hosts=("localhost", "paint.example.org"))
+    assert ServeOptions(allowed_hosts=("paint.example.org",), token=TOKEN).others_come
+    assert ServeOptions(allowed_hosts=("paint.example.org",), open_to_all=True).others_come
+    assert ServeOptions(host="0.0.0.0", open_to_all=True).others_come
+    assert not ServeOptions(allowed_hosts=("localhost",)).others_come
+    with pytest.raises(BadOption, match="one of the two"):
+        ServeOptions(token=TOKEN, open_to_all=True)
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [("localhost", True), ("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("0.0.0.0", False),
@@ -55,7 +66,9 @@ def test_tokens_made_up_are_good_and_differ() -> None:
     [({"host": ""}, "host"), ({"port": -1}, "port"), ({"port": 65536}, "port"), ({"visitors": 0}, "visitors"),
      ({"size": (360, 8)}, "width"), ({"upload_mib": 0}, "upload"), ({"queue": 0}, "queue"),
      ({"most_seconds": float("nan")}, "seconds"), ({"most_pixels": 1}, "pixels"),
-     ({"allowed_hosts": ("a.example:80",)}, "allowed host"), ({"allowed_hosts": ("http://a",)}, "allowed host")],
+     ({"allowed_hosts": ("a.example:80",)}, "allowed host"), ({"allowed_hosts": ("http://a",)}, "allowed host"),
+     ({"public_address": "paint.example.org"}, "public address"), ({"public_address": "0.0.0.0"}, "public address"),
+     ({"public_address": "203.0.113.7:80"}, "public address")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_in_a_sentence(what: dict[str, Any], words: str) -> None:
     with pytest.raises(BadOption, match=words):

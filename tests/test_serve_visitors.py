@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
+from live_media import http_server
 from media import make_video
 from numpy.typing import NDArray
 from visiting import SIZE, Camera, Guest, difference, photo, small_server, until
@@ -134,6 +136,25 @@ def test_who_sends_no_picture_is_shown_the_servers_own(tmp_path: Path) -> None:
             assert (await guest.facts())["source"] == "server"
 
     with_server(tmp_path, body, source=str(film))
+
+
+def test_the_address_of_the_source_reaches_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    film = make_video(tmp_path / "film.mp4", size=SIZE, frames=10)
+    camera = http_server(film).start()
+
+    async def body(server: Server) -> None:
+        async with Guest(server.url) as guest:
+            await guest.see(2, seconds=PATIENCE)
+            _, state = await answer(guest.http, "GET", f"{server.url}api/state")
+            assert state["source_description"].startswith(f"a video stream, {SIZE[1]}x{SIZE[0]} at ")
+            camera.stop()  # it is played over and over, and so is missed soon
+            await until(lambda: len(server.visitors) == 0, PATIENCE)
+            _, ended = await answer(guest.http, "GET", f"{server.url}api/visitors/{guest.id}")
+            assert "http://127.0.0.1" in ended["error"]
+            for text in (str(state), str(ended), caplog.text, server.source.description if server.source else ""):
+                assert not re.search("secret|user|film", text)
+
+    with_server(tmp_path, body, source=f"http://user:se@cret@127.0.0.1:{camera.port}/film.mp4?token=secret")
 
 
 def test_without_a_source_who_sends_no_picture_is_told(tmp_path: Path) -> None:

@@ -31,15 +31,21 @@ GRACE_SECONDS = 10.0
 @click.option(
     "--token",
     envvar="VIDSTYLE_TOKEN",
-    metavar="TOKEN|auto",
-    help="Let only those in who know it; `auto` makes one up. Also taken from $VIDSTYLE_TOKEN.",
+    metavar="TOKEN|auto|none",
+    help="Let only those in who know it; `auto` makes one up, `none` lets all in. Also taken from $VIDSTYLE_TOKEN.",
 )
 @click.option(
     "--allow-host",
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="Name by which browsers may call the server, as that of a proxy before it; may be given several times.",
+    help="Name by which browsers may call the server, as that of a proxy before it; needs --token, too; may be given "
+    "several times.",
+)
+@click.option(
+    "--public-address",
+    metavar="ADDRESS",
+    help="IP address to which browsers send their pictures, where that is none of this machine's own (NAT).",
 )
 @click.option(
     "--source",
@@ -68,6 +74,7 @@ def serve(
     port: int,
     token: str | None,
     allowed_hosts: tuple[str, ...],
+    public_address: str | None,
     source: str | None,
     visitors: int,
     size: tuple[int, int],
@@ -89,11 +96,18 @@ def serve(
     from vidstyle.files import cache_folder
     from vidstyle.serve.options import ServeOptions, new_token
 
+    open_to_all = token == "none"
+    if open_to_all or not token:
+        token = None
+    elif token == "auto":
+        token = new_token()
     options = ServeOptions(
         host=host,
         port=port,
-        token=new_token() if token == "auto" else token or None,
+        token=token,
+        open_to_all=open_to_all,
         allowed_hosts=allowed_hosts,
+        public_address=public_address,
         source=source,
         visitors=visitors,
         size=size,
@@ -137,4 +151,12 @@ def _say_where(server: Server) -> None:
     if server.source is not None:
         echo(f"Source: {server.source.description}", err=True)
     echo(f"Open {server.url}")
+    for name in server.options.allowed_hosts:
+        echo(f"  or https://{name}/{server.query}")
+    if server.visitors.is_unreachable:
+        echo(
+            "Pictures come to this machine by UDP, and it has no public address. Visitors from elsewhere than its own "
+            "network need one: give --public-address.",
+            err=True,
+        )
     echo("Ctrl-C stops it.", err=True)

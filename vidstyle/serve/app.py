@@ -63,8 +63,12 @@ class Server:
         host = self.options.host
         if host in ("0.0.0.0", "::"):
             host = "localhost"
-        address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
-        return address if self.options.token is None else f"{address}?token={self.options.token}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/{self.query}"
+
+    @property
+    def query(self) -> str:
+        """What the first address that a browser opens ends with."""
+        return "" if self.options.token is None else f"?token={self.options.token}"
 
     def application(self) -> web.Application:
         """The routes, guarded."""
@@ -161,7 +165,7 @@ class Server:
             "version": vidstyle.__version__,
             "backend": self.studio.description,
             "source": self.source is not None,
-            "source_description": None if self.source is None else self.source.description,
+            "source_description": None if self.source is None else self.source.shown,
             "token_needed": options.token is not None,
             "visitors": len(self.visitors),
             "limits": {

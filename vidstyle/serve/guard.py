@@ -17,6 +17,7 @@ from vidstyle.errors import VidstyleError
 from vidstyle.serve.answers import error_answer
 from vidstyle.serve.options import ServeOptions
 from vidstyle.serve.refused import Refused
+from vidstyle.serve.session import is_https
 
 COOKIE = "vidstyle_token"
 _log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class Guard:
         # Strict would not be sent on with the redirection when the address was clicked in another page. What
         # changes anything asks for the origin besides.
         answer.set_cookie(
-            COOKIE, self._cookie, max_age=_MONTH, path="/", httponly=True, samesite="Lax", secure=request.secure
+            COOKIE, self._cookie, max_age=_MONTH, path="/", httponly=True, samesite="Lax", secure=is_https(request)
         )
         return answer
 

@@ -1,6 +1,8 @@
-"""What a browser offers, looked at before anything is done with it."""
+"""What a browser offers, looked at before anything is done with it, and what it is answered."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from aiortc.sdp import SessionDescription
 
@@ -44,4 +46,19 @@ def checked_offer(sdp: object, *, has_source: bool) -> str:
     media.ice_candidates, media.ice_candidates_complete = [], False
     media.host, media.port = None, 9  # "discard": where nothing is known yet
     media.rtcp_host, media.rtcp_port = None, 9
+    return str(description)
+
+
+def with_address(answer: str, address: str | None) -> str:
+    """``answer`` with ``address``, if there is one, as another way to each of its addresses of the same kind."""
+    if address is None:
+        return answer
+    description = SessionDescription.parse(answer)
+    for media in description.media:
+        own = [candidate for candidate in media.ice_candidates if (":" in candidate.ip) == (":" in address)]
+        media.ice_candidates += [
+            replace(candidate, ip=address, foundation=f"public{index}")
+            for index, candidate in enumerate(own)
+            if candidate.ip != address
+        ]
     return str(description)

@@ -38,13 +38,19 @@ class ServeOptions:
     """Where the server listens, whom it lets in, and how much they may have."""
 
     host: str = "127.0.0.1"
-    """Address, or name of one, to listen on; one that others can reach needs a ``token``."""
+    """Address, or name of one, to listen on; where others can reach it, a ``token`` is needed."""
     port: int = 8360
     """TCP port of the page; 0 takes a free one. Pictures go by UDP, on ports that the system chooses."""
     token: str | None = None
     """What a browser or program must know to be let in; None lets everybody in who can reach ``host``."""
+    open_to_all: bool = False
+    """Whether others may come though there is no ``token``."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names, beside the usual ones, by which browsers may call the server: one behind a proxy has another."""
+    """Names, beside the usual ones, by which browsers may call the server: one behind a proxy has another. Others can
+    reach it then, so that it needs a ``token``, too."""
+    public_address: str | None = None
+    """IP address at which the browsers of others reach this machine with their pictures, where it is none of the
+    machine's own: behind a NAT that passes UDP on."""
     source: str | None = None
     """A picture of the server's own, as `vidstyle.video.capture.Capture` takes it, for those who have no camera."""
     visitors: int = 4
@@ -82,13 +88,34 @@ class ServeOptions:
                 f"the token has {len(self.token)} characters; it must have at least {LEAST_TOKEN}, all of them "
                 "letters, digits or - . _ ~ (`--token auto` makes one up)"
             )
-        if self.token is None and not self.is_loopback:
+        if self.public_address is not None:
+            _check_address(self.public_address)
+        if self.token is not None and self.open_to_all:
+            raise BadOption("there is a token, and everybody is to be let in; give one of the two")
+        if self.token is None and self.others_come and not self.open_to_all:
+            way = f"on {self.host}"
+            if self.is_loopback:
+                way = f"as {next(name for name in self.allowed_hosts if not is_loopback(name))}"
             raise BadOption(
-                f"on {self.host} others can reach the server, so that it needs a token; give one with --token, or "
-                "`--token auto` to have one made up"
+                f"{way} others can reach the server, so that it needs a token; give one with --token, or "
+                "`--token auto` to have one made up (`--token none` lets everybody in)"
             )
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         return is_loopback(self.host)
+
+    @property
+    def others_come(self) -> bool:
+        """Whether other machines can reach the server: by its own address, or by the name of a proxy."""
+        return not self.is_loopback or not all(is_loopback(name) for name in self.allowed_hosts)
+
+
+def _check_address(text: str) -> None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        address = None
+    if address is None or address.is_unspecified or address.is_multicast:
+        raise BadOption(f"the public address is {text!r}; give an IP address, like 203.0.113.7, without port or name")

@@ -26,10 +26,24 @@ def session_of(request: web.Request) -> str:
     return found
 
 
+def is_https(request: web.BaseRequest) -> bool:
+    """Whether the browser came by https, to this server or to a proxy that says so.
+
+    Anybody can say so; all that follows is that this browser sends its own cookies by https alone.
+    """
+    said = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
+    return (
+        request.secure
+        or said == "https"
+        or any(part.get("proto", "").lower() == "https" for part in request.forwarded[:1])
+        or request.headers.get("Origin", "").startswith("https://")
+    )
+
+
 def remember_session(request: web.Request, response: web.StreamResponse) -> None:
     """Have the browser send the session from now on, if it does not."""
     session = session_of(request)
     if request.cookies.get(COOKIE) != session and not response.prepared:
         response.set_cookie(
-            COOKIE, session, max_age=_YEAR, path="/", httponly=True, samesite="Strict", secure=request.secure
+            COOKIE, session, max_age=_YEAR, path="/", httponly=True, samesite="Strict", secure=is_https(request)
         )

@@ -20,6 +20,10 @@ class SharedSource:
         """Open ``source``; a file is played over and over. Raises `VideoError`. Nothing is read before `start`."""
         self._capture = Capture(source, size=size, loop=True)
         self.description = self._capture.description
+        """For whoever runs the server."""
+        label = self._capture.label
+        self.shown = self.description.replace(label, "a video stream", 1) if "://" in label else self.description
+        """For visitors, who need not know where it comes from."""
         self._canvases: list[Canvas] = []
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="vidstyle-source")
@@ -51,7 +55,7 @@ class SharedSource:
             self._thread.join()
 
     def _run(self) -> None:
-        problem = VidstyleError(f"{self._capture.source} has ended; the server has nothing to show any more")
+        problem = VidstyleError(f"{self._capture.label} has ended; the server has nothing to show any more")
         try:
             for frame in self._capture.frames():
                 now = monotonic()

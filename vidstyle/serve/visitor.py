@@ -29,6 +29,7 @@ from vidstyle.serve.canvas import Canvas
 from vidstyle.serve.decoder import Decoder
 from vidstyle.serve.encoder import PaintedEncoder
 from vidstyle.serve.look import Look
+from vidstyle.serve.offer import with_address
 from vidstyle.serve.refused import Refused
 from vidstyle.serve.studio import Studio
 
@@ -93,17 +94,18 @@ class Visitor:
         studio: Studio,
         look: Look,
         *,
-        addresses: list[str] | None,
+        addresses: list[str],
+        public_address: str | None = None,
         on_end: Callable[[Visitor, str], None],
     ) -> None:
-        """``addresses`` are those of this machine that the visitor may use; None is all."""
+        """``addresses`` are those of this machine that the visitor may use; a ``public_address`` leads to them."""
         self.id = id
         self._studio = studio
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._meter = Meter()
         self._track = PaintedTrack(lambda came, now: self._meter.add(now - came, now))
-        self._addresses = addresses
+        self._addresses, self._public_address = addresses, public_address
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
         self._decoder = Decoder(self._arrived, self._lost, self._end)
         self._bounded: Bounded | None = None
@@ -136,7 +138,7 @@ class Visitor:
             ) from error
         self.sends = transceiver.currentDirection == "sendrecv"
         self._do(self._watch(sender, self._bounded))
-        return str(connection.localDescription.sdp)
+        return with_address(connection.localDescription.sdp, self._public_address)
 
     @property
     def look(self) -> Look:
@@ -245,9 +247,8 @@ def _codecs() -> list[RTCRtpCodecCapability]:
     return sorted(RTCRtpSender.getCapabilities("video").codecs, key=lambda codec: codec.mimeType != _VP8)
 
 
-def _use_addresses(transceiver: RTCRtpTransceiver, addresses: list[str] | None) -> None:
+def _use_addresses(transceiver: RTCRtpTransceiver, addresses: list[str]) -> None:
     """Have ICE listen on ``addresses``: left to itself it takes all of the machine but the loopback ones."""
     connection: Any = transceiver.receiver.transport.transport._connection
-    if addresses is not None:
-        gather = connection.get_component_candidates
-        connection.get_component_candidates = lambda component, **_: gather(component, addresses)
+    gather = connection.get_component_candidates
+    connection.get_component_candidates = lambda component, **_: gather(component, addresses)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
+from aioice.ice import get_host_addresses
 
 from vidstyle.serve.answers import Handler, answering, json_object
 from vidstyle.serve.jobs import Jobs
@@ -85,6 +88,7 @@ class Visitors:
             self._studio,
             chosen,
             addresses=self._addresses(),
+            public_address=self._options.public_address,
             on_end=self._ended,
         )
         self._here[visitor.id] = visitor  # before anything is waited for, so that no more come than may
@@ -136,12 +140,39 @@ class Visitors:
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    def _addresses(self) -> list[str] | None:
-        """Where pictures may come in: where the page does. None is everywhere but on loopback addresses."""
-        if self._options.is_loopback:
-            # Elsewhere than on Linux a browser's socket may belong to another address, and not reach this one.
-            return [_LOOPBACK] if sys.platform == "linux" else None
-        return None
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether others are to come, and no address is known that they can reach from anywhere."""
+        own = _own_addresses()
+        return (
+            self._options.others_come
+            and self._options.public_address is None
+            and all(ipaddress.ip_address(address.partition("%")[0]).is_private for address in own)
+        )
+
+    def _addresses(self) -> list[str]:
+        """Those of this machine where pictures may come in: where the page does, or where who comes by a proxy can."""
+        public = self._options.public_address
+        if public is not None and _is_own(public):
+            return [public]
+        if self._options.others_come or public is not None:
+            return _own_addresses() or [_LOOPBACK]
+        # Elsewhere than on Linux a browser's socket may belong to another address, and not reach this one.
+        return [_LOOPBACK] if sys.platform == "linux" else _own_addresses()
+
+
+def _own_addresses() -> list[str]:
+    """All of this machine but the loopback ones."""
+    return get_host_addresses(use_ipv4=True, use_ipv6=True)
+
+
+def _is_own(address: str) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as trial:
+        try:
+            trial.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 def routes(visitors: Visitors) -> list[web.RouteDef]:

@@ -83,6 +83,8 @@ class Capture:
         """Form of its sound, None without sound."""
         self.fps: float | None = reader.fps
         """Frames a second that the source says it delivers, None where it says nothing."""
+        self.label = origin.label
+        """What the source is called to people: the name of a camera or file, scheme and host of a URL."""
         self.description = _described(origin, reader, self.form)
         """What was really negotiated: ``HD Pro Webcam C920, 1280x720 at 30 fps (mjpeg)``."""
         self.reconnects = 0
@@ -149,7 +151,7 @@ class Capture:
                 yield from self._play(self._reader, play)
             except Dropped as error:
                 if not self.live and not self._stop.is_set():
-                    raise VideoError(f"{self.source} broke off while it was played: {error}") from error
+                    raise VideoError(f"{self.label} broke off while it was played: {error}") from error
             finally:
                 self._reader.close()
             if self._stop.is_set():

@@ -15,6 +15,7 @@ import av.error
 from av.container import InputContainer
 
 from vidstyle.errors import VideoError
+from vidstyle.errors import reason as reason_of
 from vidstyle.video import LIBXCB_IS_SHARED
 from vidstyle.video.cameras import CAMERA_FORMATS, V4L2_ROOT, camera_named
 from vidstyle.video.container import MAX_PIXELS, open_demuxer, open_input
@@ -44,7 +45,7 @@ class Origin:
     address: str
     """URL, path or device."""
     label: str
-    """For people; a password in a URL is left out."""
+    """For people; of a URL, `shown_url`."""
     format: str | None = None
     """FFmpeg's name of the demuxer, None lets it look."""
     attempts: tuple[dict[str, str], ...] = ({},)
@@ -75,7 +76,7 @@ class Origin:
 
     def _sentence(self, error: Exception, waited: float | None) -> str:
         number = getattr(error, "errno", None)
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = _URL.sub(lambda url: shown_url(url[0]), reason_of(error))
         if self.kind == "camera":
             if number in (errno.EACCES, errno.EPERM):
                 return f"no permission to use the camera {self.label}; on Linux its users are in the group `video`"
@@ -96,6 +97,20 @@ class Origin:
 
 
 _FINAL = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.ENOENT, errno.ENODEV, errno.ENXIO)
+
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+
+
+def shown_url(url: str) -> str:
+    """Scheme and host of ``url``, which may be shown to anybody: path, query, user and password may be secrets."""
+    scheme, _, rest = url.partition("://")
+    authority, *path = re.split(r"[/?#]", rest, maxsplit=1)
+    host = authority.rpartition("@")[2]  # of several the last one, as FFmpeg has it
+    host = re.match(r"\[[0-9A-Fa-f:.]*\]|[\w.-]*", host)[0]  # type: ignore[index]
+    if path and "@" in path[0]:  # perhaps a password with a slash, and no host at all
+        host = ""
+    return f"{scheme}://{host or '...'}"
 
 
 def origin_of(
@@ -174,8 +189,7 @@ def _network(url: str, scheme: str) -> Origin:
         options["rtsp_transport"] = "tcp"  # over UDP a lost packet smears the picture until the next key frame
     if scheme == "udp":
         options["overrun_nonfatal"] = "1"
-    label = re.sub(r"(://[^:/@]+):[^@/]*@", r"\1:***@", url)
-    return Origin("network", url, label, None, (options,))
+    return Origin("network", url, shown_url(url), None, (options,))
 
 
 def _family(system: str) -> str:
