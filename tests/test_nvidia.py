@@ -20,7 +20,8 @@ from vidstyle.options import ClipOptions, Codec, EncodeOptions
 from vidstyle.video.codecs import ENCODERS, NVENC_ENCODERS
 from vidstyle.video.container import packets
 from vidstyle.video.nvidia import GpuFrames, GpuPlane, VideoGpu, is_in_one_piece, nvdec_decoder, nvenc_obstacle, on_host
-from vidstyle.video.planes import PlaneReader, PlaneWriter, plane_view
+from vidstyle.video.pixels import plane_view
+from vidstyle.video.planes import PlaneReader, PlaneWriter
 from vidstyle.video.sink import VideoSink
 from vidstyle.video.source import VideoSource
 

@@ -14,7 +14,7 @@ from media import picture, psnr
 from numpy.typing import NDArray
 
 from vidstyle.video.info import is_gray
-from vidstyle.video.planes import plane_view
+from vidstyle.video.pixels import plane_view
 from vidstyle.video.source import VideoSource
 
 

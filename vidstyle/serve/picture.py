@@ -13,7 +13,7 @@ from vidstyle.frame import Frame, FrameForm, Planes
 from vidstyle.video.conform import Conformer
 from vidstyle.video.info import MATRIX_BT470BG, MATRIX_SMPTE170M, RANGE_FULL, UNSPECIFIED
 from vidstyle.video.liveclock import MICROSECOND
-from vidstyle.video.planes import plane_view
+from vidstyle.video.pixels import plane_view
 
 Picture: TypeAlias = VideoFrame | Frame
 """As a browser's camera or as the server's own source gives it."""

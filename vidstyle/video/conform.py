@@ -7,7 +7,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from vidstyle.frame import Frame, FrameForm
-from vidstyle.video.planes import plane_view
+from vidstyle.video.pixels import plane_view
 
 _FORMATS = {"rgb": "rgb24", "i420": "yuv420p", "nv12": "nv12"}
 _SCALER = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT

@@ -5,11 +5,15 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import cast
 
+import av
 import av.error
+from av.codec import CodecContext
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+
+from vidstyle.video.container import MAX_PIXELS
 
 _SEQUENCE = b"\0\0\1\xb3"
 _SEQUENCE_EXTENSION = b"\0\0\1\xb5"
@@ -20,7 +24,7 @@ class PictureDecoder:
 
     def __init__(self, stream: VideoStream, context: VideoCodecContext | None = None) -> None:
         """``context`` decodes instead of the stream's own, where one is given."""
-        self._context = context or stream.codec_context
+        self._context = context or _alpha_decoder(stream) or stream.codec_context
         self._has_sequences = self._context.codec.canonical_name in ("mpeg1video", "mpeg2video")
         self._time_base = stream.time_base or Fraction(1, 90000)
         self._sequence: bytes | None = None
@@ -51,6 +55,18 @@ class PictureDecoder:
             return []
         finally:
             self._context.flush_buffers()
+
+
+def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
+    """What reads the transparency of VP8 and VP9 in WebM, which FFmpeg's own decoders leave out."""
+    own = stream.codec_context
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(own.codec.canonical_name)
+    if stream.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
+        return None
+    decoder = cast(VideoCodecContext, CodecContext.create(name, "r"))
+    decoder.options = {"max_pixels": str(MAX_PIXELS)}
+    decoder.thread_count = own.thread_count
+    return decoder
 
 
 def _sequence(packet: Packet[VideoStream]) -> bytes | None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
-from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from vidstyle.frame import Frame, FrameForm, Matrix, Planes
+from vidstyle.video.alpha import AlphaReader, on_white
 from vidstyle.video.beside import BesideWriter
 from vidstyle.video.crop import Cropper
 from vidstyle.video.info import (
@@ -27,6 +26,7 @@ from vidstyle.video.info import (
     is_rgb,
 )
 from vidstyle.video.nvidia import GpuFrames, is_in_one_piece
+from vidstyle.video.pixels import plane_view, with_neutral_chroma
 from vidstyle.video.sdr import SdrConverter
 
 _FORMATS = {"rgb": "rgb24", "i420": "yuv420p", "nv12": "nv12"}
@@ -52,8 +52,11 @@ class PlaneReader:
         turned = info.rotation in (90, 270)
         self._stored_size = form.size[::-1] if turned else form.size
         self._cropper = Cropper(info)
+        self._alpha = AlphaReader(info)
         self._sdr = SdrConverter()
-        self._reformatter = VideoReformatter()
+        self._reformatter, self._rgb = VideoReformatter(), VideoReformatter()
+        self.saw_transparency = False
+        """Whether a frame so far had transparent parts: they are laid on white."""
 
     def read(self, frame: VideoFrame) -> Planes:
         """The planes of ``frame``. Views keep the decoder's frame alive as long as they live."""
@@ -62,6 +65,7 @@ class PlaneReader:
     def _converted(self, frame: VideoFrame) -> VideoFrame:
         form, (height, width) = self._form, self._stored_size
         frame = self._cropper.cropped(frame)
+        alpha = self._alpha.read(frame)
         tags = frame_tags(frame, self._info.stored_color)
         if tags.wide:
             frame = self._sdr.convert(frame, tags)
@@ -79,20 +83,43 @@ class PlaneReader:
             and tags.matrix not in _SWS_OTHERS
             and (form.matrix, form.full_range) == (matrix, full_range)
             and (frame.height, frame.width) == (height, width)
+            and alpha is None
         ):
             return frame
+        sws_matrix = None if rgb else _SWS_OTHERS.get(tags.matrix, _SWS_MATRIX[matrix])
+        sws_range = ColorRange.JPEG if rgb else _SWS_RANGE[full_range]
+        if alpha is not None:
+            frame = self._on_white(frame, alpha, sws_matrix, sws_range)
+            sws_matrix, sws_range = None, ColorRange.JPEG
         return self._reformatter.reformat(
             frame,
             width,
             height,
             _FORMATS[form.pixels],
-            src_colorspace=None if rgb else _SWS_OTHERS.get(tags.matrix, _SWS_MATRIX[matrix]),
-            src_color_range=ColorRange.JPEG if rgb else _SWS_RANGE[full_range],
+            src_colorspace=sws_matrix,
+            src_color_range=sws_range,
             dst_colorspace=_SWS_MATRIX[form.matrix],
             dst_color_range=_SWS_RANGE[form.full_range or form.pixels == "rgb"],
             interpolation=_SCALER,
             threads=1,
         )
+
+    def _on_white(
+        self, frame: VideoFrame, alpha: NDArray[np.uint8], matrix: Colorspace | None, color_range: ColorRange
+    ) -> VideoFrame:
+        """``frame`` as RGB without transparency. Before its chroma is halved: hidden colors must not bleed."""
+        self.saw_transparency = True
+        made = self._rgb.reformat(
+            frame,
+            format="rgb24",
+            src_colorspace=matrix,
+            src_color_range=color_range,
+            dst_color_range=ColorRange.JPEG,
+            interpolation=_SCALER,
+            threads=1,
+        )
+        rgb = plane_view(made.planes[0], (frame.height, frame.width, 3))
+        return VideoFrame.from_ndarray(on_white(np.ascontiguousarray(rgb), alpha), "rgb24")
 
     def _planes(self, frame: VideoFrame) -> Planes:
         height, width = self._stored_size
@@ -170,33 +197,3 @@ class PlaneWriter:
         for plane, target, shape in zip(frame.planes, made.planes, shapes, strict=True):
             np.copyto(plane_view(target, shape), plane[: shape[0], : shape[1]])
         return made
-
-
-def with_neutral_chroma(gray: VideoFrame) -> VideoFrame:
-    """A gray picture, of whatever depth, as 4:2:0; an alpha channel is left out."""
-    format = gray.format
-    bits, end = format.components[0].bits, "be" if format.is_big_endian else "le"
-    made = VideoFrame(gray.width, gray.height, "yuv420p" if bits == 8 else f"yuv420p{bits}{end}")
-    luma, *chroma = (_samples(plane, made.format) for plane in made.planes)
-    np.copyto(luma, _samples(gray.planes[0], format)[:, :: len(format.components)])
-    for plane in chroma:
-        plane.fill(1 << (bits - 1))
-    made.color_range = gray.color_range
-    return made
-
-
-def _samples(plane: VideoPlane, format: VideoFormat) -> NDArray[Any]:
-    """An array over all that a plane has in each of its rows: components that share it lie side by side."""
-    deep = format.components[0].bits > 8
-    shared = len(format.components) if len(format.components) < 3 else 1
-    rows = plane_view(plane, (plane.height, plane.width * shared * (2 if deep else 1)))
-    return rows.view(">u2" if format.is_big_endian else "<u2") if deep else rows
-
-
-def plane_view(plane: VideoPlane, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """A uint8 array of ``shape`` over FFmpeg's memory, padding left out; it keeps the frame alive."""
-    stride = abs(plane.line_size)
-    strides = (plane.line_size, *((shape[2], 1) if len(shape) == 3 else (1,)))
-    # Rows of a frame stored bottom up have a negative stride and begin at the far end.
-    offset = (shape[0] - 1) * stride if plane.line_size < 0 else 0
-    return np.ndarray(shape, np.uint8, buffer=memoryview(plane), offset=offset, strides=strides)

@@ -22,6 +22,7 @@ from vidstyle.errors import VideoError
 from vidstyle.options import MAX_SIDE
 from vidstyle.video.clock import FileClock, file_clock
 from vidstyle.video.container import MAX_PIXELS, known, open_input, packets
+from vidstyle.video.decoder import PictureDecoder
 from vidstyle.video.info import (
     MATRIX_BT470BG,
     MATRIX_BT709,
@@ -103,13 +104,14 @@ def video_stream(container: InputContainer, path: Path | str) -> VideoStream:
 
 def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> VideoFrame:
     stream.codec_context.thread_type = "NONE"
+    decoder = PictureDecoder(stream)
     demuxed = packets(container, stream)
     while True:
         try:
             packet = next(demuxed, None)
             if packet is None:
                 raise VideoError(f"{path} holds no frame that can be decoded")
-            for frame in packet.decode():
+            for frame in decoder.decode(packet):
                 return frame
         except av.error.FFmpegError:
             continue  # the source counts what cannot be decoded; here any picture will do

@@ -196,6 +196,8 @@ class VideoSource:
                 planes = gpu_planes(decoded, self.form) if self.on_device else None
                 if planes is None:
                     planes = reader.read(decoded)
+                if reader.saw_transparency:
+                    self._note("the video has transparent parts, which outputs cannot hold: they are laid on white")
                 yield Frame(planes, self.form, pts, info.time_base, duration, beside.read(decoded))
             if ledger.skipped:
                 self._note(
