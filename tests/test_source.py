@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from media import Audio, make_sound, make_video, picture, png_cover, psnr, read_contents
@@ -15,6 +17,7 @@ from networks import rgb_from_planes
 from vidstyle.errors import VideoError
 from vidstyle.frame import Matrix, Pixels
 from vidstyle.options import ClipOptions
+from vidstyle.video.probe import probe
 from vidstyle.video.source import VideoSource
 
 VFR = (0, 40, 60, 61, 200, 333, 1000)
@@ -277,9 +280,7 @@ def test_files_that_point_to_other_files_are_refused(tmp_path: Path, name: str, 
         VideoSource(tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    "name", ["http://127.0.0.1:9/a.mp4", "pipe:0", "concat:a.mp4|b.mp4", "file:///etc/hostname", "-"]
-)
+@pytest.mark.parametrize("name", ["http://127.0.0.1:9/a.mp4", "pipe:0", "concat:a.mp4|b.mp4", "file:///etc/hostname"])
 def test_only_files_are_opened(name: str) -> None:
     with pytest.raises(VideoError, match="there is no file"):
         VideoSource(Path(name))
@@ -440,3 +441,26 @@ def test_garbage_never_raises_anything_but_our_error(tmp_path: Path) -> None:
                     assert frame.form == source.form, trial
         except VideoError as error:
             assert "fuzzed.mp4" in str(error)
+
+
+def test_a_pipe_and_a_device_are_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    pipe = tmp_path / "pipe.mp4"
+    for path, words in ((pipe, "is a pipe"), (Path("-"), "is standard input"), (Path("/dev/null"), "device")):
+        with pytest.raises(VideoError, match=words):
+            probe(path)
+
+
+def test_an_animated_webp_is_named(tmp_path: Path) -> None:
+    animation = cv2.Animation()
+    animation.frames = [np.full((32, 32, 3), 60 * shade, np.uint8) for shade in range(3)]
+    animation.durations = np.full(3, 100, np.int32)
+    assert cv2.imwriteanimation(str(tmp_path / "in.webp"), animation)
+    with pytest.raises(VideoError, match=r"in\.webp is an animated WebP"):
+        probe(tmp_path / "in.webp")
+
+
+def test_ffmpeg_says_why_a_file_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1\nother.ts\n")
+    with pytest.raises(VideoError, match="moov atom not found|Format not on whitelist|Invalid data"):
+        probe(tmp_path / "list.mp4")

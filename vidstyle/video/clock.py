@@ -259,7 +259,8 @@ class _Scan:
         # Where 0 means something, sound before it only primes the decoder.
         begins = [track.begin for track in sounds if track.begin is not None]
         starts += begins if self._discontinuous else [max(Fraction(0), begin) for begin in begins]
-        ends = [round(track.end / track.base) * track.exact for track in self._tracks.values() if track.timed]
+        heard = [track for track in self._tracks.values() if track.timed and track.last is not None]
+        ends = [round(track.end / track.base) * track.exact for track in heard]
         return FileClock(moves, tuple(self._parts), min(starts, default=None), max(ends, default=None))
 
     def _note(self, row: list[int], track: _Track) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from vidstyle.errors import VideoError
+from vidstyle.errors import VideoError, reason
 
 # Demuxers that read the named file and nothing else. Left out on purpose: playlists and everything
 # else that names other files (concat, hls, dash, sdp, imf, vobsub, image2), devices, and raw formats
@@ -39,41 +40,51 @@ _STILLS = (
     (b"MM\x00*", "TIFF"),
 )
 
+_READ_AGAIN = "a video is read more than once, so write it to a file first and name that"
 _KEEPS_STRANGE_BYTES = not hasattr(InputContainer, "metadata_errors")
 """PyAV 19 reads any tags, bytes that are not UTF-8 as surrogates; 18 has to be asked to."""
 
 
 def open_input(path: Path) -> InputContainer:
     """The demuxer for ``path``, close it after use. Raises `VideoError` naming the file."""
-    if path.is_dir():
-        raise VideoError(f"{path} is a folder; name a video file")
     try:
+        _check_kind(path)
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(32)
+    except VideoError:
+        raise
     except FileNotFoundError as error:
         raise VideoError(f"there is no file {path}") from error
-    except OSError as error:
-        raise VideoError(f"cannot read {path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise VideoError(f"cannot read {path}: {reason(error)}") from error
     if not head:
         raise VideoError(f"{path} is empty; name a video file")
     still = next((name for magic, name in _STILLS if head.startswith(magic)), None)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         still = "WebP"
+        if head[12:16] == b"VP8X" and head[20] & 2:
+            raise VideoError(
+                f"{path} is an animated WebP, which FFmpeg cannot read; make a GIF or a video of it first, for example "
+                "with ImageMagick: `magick IN.webp OUT.gif`"
+            )
     if still is not None and not _is_animated_png(path, head):
         raise VideoError(f"{path} is a {still} picture, not a video; stylize stills with `vidstyle image`")
     try:
-        return open_demuxer(
-            # An absolute path never looks like a protocol ("pipe:0") or an option.
-            os.path.abspath(path),
-            options={"max_pixels": str(MAX_PIXELS)},
-            container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
-        )
+        with ffmpeg_reasons():
+            return open_demuxer(
+                # An absolute path never looks like a protocol ("pipe:0") or an option.
+                os.path.abspath(path),
+                options={"max_pixels": str(MAX_PIXELS)},
+                container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
+            )
     except (av.error.FFmpegError, ValueError, OSError) as error:
         if b"ftyp" in head and not _has_index(path):
             raise VideoError(
                 f"{path} is cut off: the index at its end is missing, so no frame can be found; copy or record it again"
             ) from error
-        raise VideoError(f"{path} is not a video that can be read, or it is damaged at the start") from error
+        raise VideoError(
+            f"{path} is not a video that can be read, or it is damaged at the start: {reason(error)}"
+        ) from error
 
 
 _asking = 0
@@ -133,6 +144,19 @@ def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]
         if packet is None:
             return
         yield packet
+
+
+def _check_kind(path: Path) -> None:
+    """Raise `VideoError` unless ``path`` can be a video file; `OSError` where it cannot be looked at."""
+    if str(path) == "-" and not path.exists():
+        raise VideoError(f"- is standard input, a pipe: {_READ_AGAIN}")
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise VideoError(f"{path} is a folder; name a video file")
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        raise VideoError(f"{path} is a pipe: {_READ_AGAIN}")
+    if stat.S_ISCHR(mode):
+        raise VideoError(f"{path} is a device; name a video file (`vidstyle webcam` plays cameras)")
 
 
 def _is_animated_png(path: Path, head: bytes) -> bool:

@@ -82,7 +82,9 @@ class LiveReader:
         self._container: InputContainer = origin.open(seconds)
         try:
             self._video = video_stream(self._container, origin.label)
-            self._audio: AudioStream | None = next(iter(self._container.streams.audio), None)
+            # A broadcast may name a track that it does not send.
+            heard = (s for s in self._container.streams.audio if s.codec_context and s.codec_context.sample_rate)
+            self._audio: AudioStream | None = next(heard, None)
             self.sound = None if self._audio is None else sound_form(self._audio)
             """Form that its sound is brought to, None without sound."""
             if not sound:

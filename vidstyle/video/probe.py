@@ -89,6 +89,8 @@ def video_stream(container: InputContainer, path: Path | str) -> VideoStream:
     if not pictures:
         kinds = "sound but no picture" if container.streams.audio else "no video track"
         raise VideoError(f"{path} has {kinds}; name a file with a video track")
+    # A broadcast may name a track that it does not send.
+    pictures = [s for s in pictures if s.codec_context is None or s.codec_context.width] or pictures
     # A file may mark one of several as the default; else it is the first.
     stream = next((s for s in pictures if s.disposition & Disposition.default), pictures[0])
     if stream.codec_context is None:

@@ -189,6 +189,10 @@ class TrackCopier:
         if stream.codec_context is None:
             self.notes.append(f"{info.label} is in a codec that FFmpeg does not know: it is left out")
             return None
+        if not stream.codec_context.sample_rate or not stream.codec_context.channels:
+            # As broadcasts have it for a language or description that they do not send at the moment.
+            self.notes.append(f"{info.label} is empty, at least at its start: it is left out")
+            return None
         if stream.codec_context.name in self._holds:
             copy = self._output.add_stream_from_template(stream)
             channels = copy.codec_context.channels
