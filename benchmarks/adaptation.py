@@ -18,18 +18,16 @@ import argparse
 import hashlib
 import json
 import tempfile
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from measured import RESULTS, ResultFile, load, rounded
+from measured import RESULTS, ResultFile, load, machine, rounded
 
-from vidstyle.bench import describe_run
-from vidstyle.gallery import load_blend, shared_network
+from vidstyle.gallery import shared_network
 from vidstyle.networks import Network
-from vidstyle.options import EncodeOptions, NetworkName
+from vidstyle.options import NetworkName
 from vidstyle.training.adapt import AdaptOptions, Measurement, adapt
 from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Checkpoint
@@ -88,16 +86,13 @@ class Bench:
             "columns": list(Measurement._fields),
             "curve": [list(point) for point in curve],
             "load_before": before,
-            "machine": machine(self.compute),
+            "machine": {
+                **machine(),
+                "torch": torch.__version__,
+                "device": self.compute.place,
+                "threads": self.compute.threads,
+            },
         }
-
-
-def machine(compute: Compute) -> dict[str, Any]:
-    """What it ran on, as far as it matters here."""
-    facts = asdict(describe_run(load_blend("great_wave"), EncodeOptions()))
-    kept = {key: facts[key] for key in ("vidstyle", "commit", "date", "python", "system", "cpu")}
-    kept["date"] = datetime.now(UTC).date().isoformat()
-    return {**kept, "torch": torch.__version__, "device": compute.place, "threads": compute.threads}
 
 
 def spread(paths: list[Path], count: int) -> list[Path]:

@@ -86,10 +86,9 @@ class Terms:
 
 
 @torch.no_grad()
-def terms(painted: RGB, photo: RGB, painting: list[Tensor], perceptual: Perceptual) -> Terms:
-    """``painted`` and ``photo`` have one shape; ``painting`` is `Perceptual.style_target` of the painting."""
+def terms(painted: RGB, content: Tensor, painting: list[Tensor], perceptual: Perceptual) -> Terms:
+    """``content`` is `Perceptual.content_target` of the photo, ``painting`` the ``style_target`` of the painting."""
     features = perceptual.features(tensor(painted).to(perceptual.place))
-    content = perceptual.content_target(tensor(photo).to(perceptual.place))
     style = [_relative_error(gram(found), target) for found, target in zip(features, painting, strict=True)]
     return Terms(_relative_error(features[CONTENT_BLOCK], content), tuple(style))
 

@@ -8,7 +8,7 @@ import re
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,17 @@ def run(words: list[str]) -> Run:
 def load() -> float:
     """Processes that wanted to run in the last minute: what else this machine was doing."""
     return os.getloadavg()[0]
+
+
+def machine() -> dict[str, Any]:
+    """The processor, and which vidstyle this is."""
+    from vidstyle.bench import describe_run  # here, because `run` wants a small process
+    from vidstyle.gallery import default_style_name, load_style
+    from vidstyle.options import EncodeOptions
+
+    facts = asdict(describe_run(load_style(default_style_name()), EncodeOptions()))
+    kept = {key: facts[key] for key in ("vidstyle", "commit", "date", "python", "system", "cpu", "packages")}
+    return {**kept, "date": facts["date"][:10]}
 
 
 class ResultFile:

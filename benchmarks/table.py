@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGES = {
     "README.md": ("benchmark", "live figure"),
     "docs/performance.md": ("stage", "variant", "encoder", "memory"),
-    "docs/gallery.md": ("adaptation",),
+    "docs/gallery.md": ("adaptation", "quality"),
     "docs/temporal.md": ("flicker", "flicker by clip", "smoothing variant", "smoothing cost", "kernel"),
     "docs/live.md": ("live",),
     "docs/serve.md": ("serve",),
@@ -495,6 +496,98 @@ def gpu_unmeasured() -> list[str]:
     return markdown(GPU_HEADS, [[name, asked, *["not measured"] * 5] for name, asked in GPU_CASES.items()])
 
 
+WITHIN = (0.75, 1.33)
+"""What part of the painting's contrast a band from 2 to 64 pixels may have."""
+MOST_RELU3_3 = 0.13
+QUALITY_HEADS = ["content", "relu1_2 2_2 3_3 4_3", "bands 1-2 ... 32-64 px, rest", "contrast", "palette", "grid 4, 2"]
+QUALITY_HEADS += ["border", "instability", "E_warp"]
+
+
+def quality_table(facts: Facts) -> list[str]:
+    """Candidates by the judge's measures, each the mean over its paintings."""
+    candidates = facts.get("quality", {})
+    if not candidates:
+        return []
+    rows = []
+    for name, paintings in candidates.items():
+        held = sum(holds(found) for found in paintings.values())
+        rows.append([name, *quality_cells(list(paintings.values())), f"{held} of {len(paintings)}"])
+    found = facts["machine"]["quality"]
+    return [
+        *markdown(["candidate", *QUALITY_HEADS, "hold"], rows),
+        "",
+        f"Means over the paintings, each of {len(found['photos'])} photos at {found['rows']} rows (fewer for the "
+        "optimum). Terms: squared errors over the target's square, content at relu3_3, style of four Gram matrices. "
+        "Bands and contrast: root mean squares of luma over the painting's, medians of the photos. Palette: sliced "
+        "Wasserstein distance in Lab. Grid: energy over its neighbors', below 3 is none; border: levels of 255. "
+        f"Instability, E_warp: 1e-4. A painting holds with relu3_3 at most {MOST_RELU3_3} and every band from 2 to 64 "
+        f"px within {WITHIN[0]}-{WITHIN[1]}.",
+    ]
+
+
+def quality_painting_table(facts: Facts) -> list[str]:
+    """The same, painting by painting."""
+    candidates = facts.get("quality", {})
+    stems = dict.fromkeys(stem for paintings in candidates.values() for stem in paintings)
+    rows = [
+        [f"{stem}, {name}", *quality_cells([paintings[stem]]), "yes" if holds(paintings[stem]) else ""]
+        for stem in stems
+        for name, paintings in candidates.items()
+        if stem in paintings
+    ]
+    return markdown(["painting, candidate", *QUALITY_HEADS, "holds"], rows) if rows else []
+
+
+def quality_cells(found: list[Facts]) -> list[str]:
+    def mean(get: Callable[[Facts], float | None], digits: int, scale: float = 1) -> str:
+        values = [value for one in found if (value := get(one)) is not None]
+        return f"{scale * sum(values) / len(values):.{digits}f}" if values else ""
+
+    def several(key: str, count: int, digits: int) -> str:
+        return " ".join(mean(lambda one, i=i: one[key][i], digits).removeprefix("0") for i in range(count))
+
+    def e_warp(one: Facts) -> float | None:
+        errors = list(one.get("warping_error", {}).values())
+        return sum(errors) / len(errors) if errors else None
+
+    grids = [mean(lambda one, period=period: one["grid"][period], 1) for period in ("4", "2")]
+    return [
+        mean(lambda one: one["content"], 2),
+        several("style", 4, 3),
+        several("bands", 7, 2),
+        mean(lambda one: one["contrast"], 2),
+        mean(lambda one: one["palette"], 1),
+        ", ".join(grids),
+        mean(lambda one: one.get("border"), 1),
+        mean(lambda one: one.get("instability"), 1, 1e4),
+        mean(e_warp, 0, 1e4),
+    ]
+
+
+def holds(found: Facts) -> bool:
+    """Whether a painting's candidate is as near to it as a shipped style must be."""
+    return found["style"][2] <= MOST_RELU3_3 and all(WITHIN[0] <= band <= WITHIN[1] for band in found["bands"][1:6])
+
+
+def quality_score_table(facts: Facts) -> list[str]:
+    """What eyes say that do not know which is which."""
+    looks = facts.get("looks", {})
+    rows = []
+    for pair, told in looks.get("pairs", {}).items():
+        cells = [pair]
+        for question in ("manner", "hang"):
+            won, low, high = told[question]["wins"], *told[question]["interval"]
+            of = told[question]["of"]
+            cells.append(f"{won} : {of - won} ({100 * low:.0f}-{100 * high:.0f} %)" if of else "")
+        rows.append(cells)
+    table = markdown(["pair", "more like the painting", "would rather hang"], rows) if rows else []
+    matched = looks.get("thumbnails")
+    told = (
+        [f"{matched['right']} of {matched['of']} gray thumbnails were matched with their paintings."] if matched else []
+    )
+    return [*table, *([""] if table and told else []), *told]
+
+
 def machine_line(facts: Facts, part: str) -> str:
     cpu = facts["machine"][part]["cpu"]
     special = [name for name in ("amx", "bf16", "avx512", "avx2", "neon") if cpu["features"].get(name)]
@@ -528,6 +621,7 @@ TABLES = {
     "serve": serve_table,
     "engine": engine_table,
     "gpu": gpu_table,
+    "quality": lambda facts: quality_table(facts.get("quality", {})),
 }
 UNMEASURED = {"gpu": gpu_unmeasured}
 """What a table says where no machine has results for it."""
@@ -553,7 +647,7 @@ def read(path: Path) -> Facts:
     """A machine's results: its file, if there is one, and those in a folder of its own."""
     folder = path.with_suffix("")
     adaptations = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "adaptation").glob("*.json"))}
-    own = {part: facts_in(folder / f"{part}.json") for part in ("live", "serve", "engines", "warp")}
+    own = {part: facts_in(folder / f"{part}.json") for part in ("live", "serve", "engines", "warp", "quality")}
     return {**facts_in(path), **facts_in(folder / "temporal.json"), **own, "adaptation": adaptations}
 
 
