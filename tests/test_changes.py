@@ -6,11 +6,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
+import numpy as np
 import pytest
 from media import join, make_video, picture, psnr
 
 from vidstyle.video.capture import Capture
+from vidstyle.video.sound import SoundForm
+from vidstyle.video.soundreader import SoundReader
 from vidstyle.video.source import VideoSource
 
 INTERLACED = {"codec": "mpeg2video", "interlaced": True, "options": {"flags": "+ildct+ilme", "qmin": "1", "b": "4M"}}
@@ -93,3 +97,15 @@ def test_a_live_source_keeps_its_first_form(tmp_path: Path) -> None:
         shown = [tuple(plane.copy() for plane in frame.planes) for frame in capture.frames()]
     assert len(shown) == 12
     assert min(psnr(planes[i], expected[n % 6][i]) for n, planes in enumerate(shown) for i in range(3)) > 28
+
+
+def test_live_sound_that_changes_is_converted(tmp_path: Path) -> None:
+    """The first form is the wanted one: a resampler has nothing to do until the change."""
+    reader, seconds = SoundReader(SoundForm(48000, 2)), 0.0
+    for layout, rate, channels in (("stereo", 48000, 2), ("mono", 44100, 1), ("5.1", 32000, 6), ("stereo", 48000, 2)):
+        frame = av.AudioFrame.from_ndarray(np.full((channels, rate // 10), 0.25, np.float32), "fltp", layout)
+        frame.sample_rate, frame.pts, frame.time_base = rate, round(seconds * rate), Fraction(1, rate)
+        pieces = list(reader.read(frame))
+        assert all(samples.shape[0] == 2 for samples, _ in pieces)
+        assert sum(samples.shape[1] for samples, _ in pieces) == pytest.approx(4800, abs=50)
+        seconds += 0.1

@@ -119,7 +119,8 @@ class PacketReader:
             return True
         begin, length = packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base
         before = self._sounds.get(stream.index)
-        if before is not None and (begin <= before[0] or begin + length / 2 < before[1]):
+        overlaps = before is not None and (begin <= before[0] or begin + length / 2 < before[1])
+        if overlaps and not packet.has_sidedata("new_extradata"):  # without which what follows cannot be decoded
             return False
         self._sounds[stream.index] = begin, begin + length
         return True

@@ -14,6 +14,8 @@ from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
+from vidstyle.video.aac import RATES as AAC_RATES
+
 # FFmpeg's subtitle encoders take ASS events, and want to know the styles that these name.
 _ASS_HEADER = b"""[Script Info]
 ScriptType: v4.00+
@@ -28,7 +30,6 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """
 _MILLISECOND = Fraction(1, 1000)
 _BIT_RATE_A_CHANNEL = {"aac": 96_000, "libopus": 64_000}
-_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 # Layouts that both AAC and Opus take, by the number of channels; the resampler mixes others into them.
 USUAL_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 
@@ -40,8 +41,10 @@ class AudioReencoder:
         self._source = source
         self._resampler: AudioResampler | None = None
         self._kind: tuple[str, str, int] | None = None
+        self.change: str | None = None
+        """What the track changes to in mid-stream, and what becomes of that; None where it does not."""
         rate = source.codec_context.sample_rate
-        if encoder == "libopus" or rate not in _AAC_RATES:
+        if encoder == "libopus" or rate not in AAC_RATES:
             rate = 48000
         self.stream = cast(AudioStream, output.add_stream(encoder, rate=rate))
         """The track in the output."""
@@ -64,18 +67,27 @@ class AudioReencoder:
         made: list[Packet[Stream]] = []
         for frame in self._source.codec_context.decode(None):
             made.extend(self._encoded(frame))
-        if self._resampler is not None:
-            for frame in self._resampler.resample(None):
-                made.extend(self.stream.encode(frame))
+        made.extend(self._resampled(None))
         return [*made, *self.stream.encode(None)]
 
     def _encoded(self, frame: AudioFrame) -> list[Packet[Stream]]:
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        made: list[Packet[Stream]] = []
         if self._resampler is None or kind != self._kind:  # broadcasts change between stereo and 5.1
+            made = self._resampled(None)
             context = self.stream.codec_context
+            if self._kind is not None and kind[1:] != self._kind[1:] and self.change is None:
+                self.change = (
+                    f"{frame.layout.name} at {frame.sample_rate} Hz; "
+                    f"all of it is converted to {context.layout.name} at {context.sample_rate} Hz"
+                )
             self._kind = kind
             self._resampler = AudioResampler(format=context.format, layout=context.layout, rate=context.sample_rate)
-        return [packet for ready in self._resampler.resample(frame) for packet in self.stream.encode(ready)]
+        return [*made, *self._resampled(frame)]
+
+    def _resampled(self, frame: AudioFrame | None) -> list[Packet[Stream]]:
+        ready = [] if self._resampler is None else self._resampler.resample(frame)
+        return [packet for one in ready if one is not None for packet in self.stream.encode(one)]
 
 
 class SubtitleReencoder:
@@ -83,6 +95,7 @@ class SubtitleReencoder:
 
     def __init__(self, source: SubtitleStream, output: OutputContainer, encoder: str) -> None:
         self._source = source
+        self.change: str | None = None
         self.stream = cast(SubtitleStream, output.add_stream(encoder))
         """The track in the output."""
         self.stream.time_base = _MILLISECOND

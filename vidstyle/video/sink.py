@@ -161,6 +161,8 @@ class VideoSink:
             self._mux(self._stream.encode(None))
             if self._tracks is not None:
                 self._tracks.finish()
+                for note in self._tracks.notes:
+                    self._note(note)
             with ffmpeg_reasons():
                 self._file.close()
             try:

@@ -28,16 +28,18 @@ class SoundReader:
 
     def __init__(self, form: SoundForm) -> None:
         self.form = form
-        self._resampler = self._new()
+        self._resampler: AudioResampler | None = None
+        self._made_for: tuple[str, str, int] | None = None
 
     def read(self, frame: AudioFrame) -> Iterator[tuple[NDArray[np.float32], float]]:
         """Pieces of float32 of shape (channels, n) and their times in seconds of the stream."""
-        try:
-            made = self._resampler.resample(frame)
-        except ValueError:  # the stream has changed its form
-            self._resampler = self._new()
-            made = self._resampler.resample(frame)
-        for piece in made:
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        made: list[AudioFrame] = []
+        if kind != self._made_for:  # a resampler that had nothing to do would pass another form on as it is
+            made = [] if self._resampler is None else [piece for piece in self._resampler.resample(None) if piece]
+            self._resampler, self._made_for = self._new(), kind
+        assert self._resampler is not None
+        for piece in (*made, *self._resampler.resample(frame)):
             if piece.pts is not None and piece.time_base and piece.samples:
                 samples = np.clip(np.asarray(piece.to_ndarray(), np.float32), -1.0, 1.0)
                 yield samples, float(piece.pts * piece.time_base)

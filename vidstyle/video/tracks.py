@@ -16,10 +16,12 @@ from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
+from vidstyle.video.aac import AacCopy
 from vidstyle.video.clock import FileClock, PacketReader
 from vidstyle.video.container import known, open_input, packets
 from vidstyle.video.info import TrackInfo, track_info
 from vidstyle.video.reencode import USUAL_LAYOUTS, AudioReencoder, SubtitleReencoder
+from vidstyle.video.soundheader import form_in
 from vidstyle.video.span import Span
 from vidstyle.video.tags import lost_track_tags, readable_tags, track_tags
 
@@ -40,6 +42,10 @@ class Carrier(Protocol):
     def stream(self) -> Stream:
         """The track in the output."""
 
+    @property
+    def change(self) -> str | None:
+        """What the track changes to in mid-stream, and what becomes of that; None where it does not."""
+
     def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
         """Packets for the output, shown ``shift`` seconds earlier than ``packet``."""
 
@@ -50,8 +56,11 @@ class Carrier(Protocol):
 class Copy:
     """Takes packets over as they are."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, codec: str = "") -> None:
         self.stream = stream
+        self.change: str | None = None
+        self._codec = codec
+        self._form: str | None = None
         # Some demuxers do not say how long a packet lasts. MP4 must know, or the last one is not played:
         # such a packet waits for the next.
         self._held: Packet[Stream] | None = None
@@ -64,6 +73,10 @@ class Copy:
         elif ticks:
             packet.pts = None if packet.pts is None else packet.pts - ticks
             packet.dts = None if packet.dts is None else packet.dts - ticks
+        form = form_in(self._codec, bytes(memoryview(packet)[:8])) if self._codec else None
+        if self._form is not None and form not in (None, self._form) and self.change is None:
+            self.change = f"{form}; it is copied as it is, and the output as a whole is said to be {self._form}"
+        self._form = self._form or form
         ready = self._released(packet)
         packet.stream = self.stream
         if packet.duration or packet.dts is None or self.stream.type != "audio":
@@ -154,8 +167,11 @@ class TrackCopier:
     def finish(self) -> None:
         """Copy all that is left."""
         self._copy(None)
-        for carrier in self._carriers.values():
+        for index, carrier in self._carriers.items():
             self._mux(carrier, carrier.flush())
+            if carrier.change is not None:
+                label = track_info(self._input.streams[index]).label
+                self.notes.append(f"{label} changes in mid-stream to {carrier.change}")
         for index, count in self._broken.items():
             label = track_info(self._input.streams[index]).label
             self.notes.append(f"{count} packets of {label} were damaged and are left out")
@@ -199,7 +215,7 @@ class TrackCopier:
             if copy.codec_context.layout.name == f"{channels} channels" and channels <= len(USUAL_LAYOUTS):
                 # Matroska does not say which speakers raw sound is for, MP4 must.
                 copy.codec_context.layout = USUAL_LAYOUTS[channels - 1]
-            return Copy(copy)
+            return AacCopy(stream, copy) if info.codec == "aac" else Copy(copy, info.codec)
         encoder = _AUDIO_ENCODER[self._muxer]
         new = encoder.removeprefix("lib")
         self.notes.append(
