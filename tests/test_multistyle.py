@@ -94,7 +94,7 @@ def test_the_total_that_is_told_is_the_geometric_mean_of_what_is_descended(
 ) -> None:
     with phase(paintings, photos) as many:
         total, terms = many.loss(0)
-        assert terms.keys() == {"content", "style", "variation", "instability", "total"}
+        assert terms.keys() == {"content", "style", "tone", "variation", "instability", "total"}
         assert terms["total"] == pytest.approx(total.exp().item())
 
 

@@ -14,7 +14,16 @@ from torch.nn import functional
 
 from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.training import perceptual as module
-from vidstyle.training.perceptual import BLOCKS, MEAN_RGB, VGG_FILE, LossWeights, Perceptual, from_torchvision, gram
+from vidstyle.training.perceptual import (
+    BLOCKS,
+    MEAN_RGB,
+    VGG_FILE,
+    LossWeights,
+    Perceptual,
+    from_torchvision,
+    gram,
+    statistics,
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +78,38 @@ def test_a_picture_has_no_distance_from_itself(vgg: Perceptual) -> None:
 
 def test_terms_are_relative_to_their_target(vgg: Perceptual) -> None:
     """Nothing at all has distance 1 from every target, whatever its scale."""
-    content, style = vgg.content_target(picture(3)), vgg.style_target(picture(4))
+    content, style = vgg.content_target(picture(3)).features, vgg.style_target(picture(4))[:-1]
     nothing = torch.zeros(1)
     assert module._relative_error(nothing.expand_as(content), content * 1000).item() == pytest.approx(1)
-    assert all(module._relative_error(nothing.expand_as(g), g / 1000).item() == pytest.approx(1) for g in style)
+    assert all(module._style_error(nothing.expand_as(s), s / 1000).item() == pytest.approx(1) for s in style)
+
+
+def test_statistics_are_the_covariance_and_the_mean_of_channels() -> None:
+    features = torch.tensor([[[[1.0, 2.0]], [[3.0, 5.0]]]])  # two channels, two positions
+    assert statistics(features).tolist() == [[[0.25, 0.5], [0.5, 1.0], [1.5, 4.0]]]
+
+
+def test_a_photo_s_tones_are_asked_for_as_the_painting_has_them(vgg: Perceptual) -> None:
+    """Black as its darkest, white as its lightest tone, whatever lies between in its order."""
+    levels = torch.linspace(0.2, 0.6, 8).repeat_interleave(8)
+    painting = levels.expand(1, 3, 64, 64)
+    style = vgg.style_target(painting)
+    torch.testing.assert_close(style[-1][0, [0, 16, 32]], torch.tensor([0.2, 0.4, 0.6]))
+    photo = torch.linspace(0, 1, 8).repeat_interleave(8).expand(1, 3, 64, 64)
+    content = vgg.content_target(photo)
+    assert vgg.losses(painting, content, style).tone.item() == pytest.approx(0, abs=1e-3)
+    # A gray picture is as far from it as the tones spread.
+    assert vgg.losses(torch.full_like(photo, 0.4), content, style).tone.item() == pytest.approx(1, abs=0.05)
 
 
 def test_weights_are_checked_and_make_the_total(vgg: Perceptual) -> None:
     with pytest.raises(BadOption, match="style weight is nan"):
         LossWeights(style=float("nan"))
     losses = vgg.losses(picture(5, 2), vgg.content_target(picture(6, 2)), vgg.style_target(picture(7)))
-    total = losses.total(LossWeights(content=1, style=2, variation=3))
+    total = losses.total(LossWeights(content=1, style=2, variation=3, tone=4))
     assert total.shape == (2,)
-    torch.testing.assert_close(total, losses.content + 2 * losses.style + 3 * losses.variation)
+    expected = losses.content + 2 * losses.style + 3 * losses.variation + 4 * losses.tone
+    torch.testing.assert_close(total, expected)
 
 
 def test_a_batch_is_the_mean_of_its_pictures_and_one_target_serves_all(vgg: Perceptual) -> None:
@@ -100,7 +128,7 @@ def test_variation_is_the_mean_step_between_neighbors(vgg: Perceptual) -> None:
 def test_the_gradient_reaches_the_picture_and_descends(vgg: Perceptual) -> None:
     rgb = picture(8).requires_grad_()
     content, style = vgg.content_target(picture(9)), vgg.style_target(picture(10))
-    assert not content.requires_grad and not any(g.requires_grad for g in style)
+    assert not content.features.requires_grad and not any(g.requires_grad for g in style)
     before = vgg.losses(rgb, content, style)
     (slope,) = torch.autograd.grad(before.content + before.style, rgb)
     assert slope.abs().min() > 0  # every pixel counts, the border too

@@ -39,6 +39,7 @@ PREVIEWED = 25
 @click.option("--style-size", type=click.IntRange(32, 2048), help="Stroke scale.  [default: that of the gallery]")
 @click.option("--style-weight", type=click.FloatRange(0, 1e6), help="More painting.  [default: that of the gallery]")
 @click.option("--content-weight", type=click.FloatRange(0, 1e6), help="More photo.  [default: that of the gallery]")
+@click.option("--tone-weight", type=click.FloatRange(0, 1e6), help="Lights stay light, darks dark.  [default: 1]")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Same seed, same style.")
 @click.option(
     "--preview", type=click.Path(path_type=Path), help="Also draw this photo before and after, beside OUTPUT."
@@ -73,6 +74,7 @@ def adapt(
     style_size: int | None,
     style_weight: float | None,
     content_weight: float | None,
+    tone_weight: float | None,
     seed: int,
     preview: Path | None,
     perceptual: str,
@@ -116,7 +118,7 @@ def adapt(
     except ImportError as error:
         raise MissingDependency(f"adapt needs PyTorch ({error}); pip install 'vidstyle[train]'") from error
 
-    wishes = {"style": style_weight, "content": content_weight}
+    wishes = {"style": style_weight, "content": content_weight, "tone": tone_weight}
     sizes = {} if style_size is None else {"style_size": style_size}
     options = AdaptOptions(
         mode="vector" if vector else "scratch" if from_scratch else "full",

@@ -63,6 +63,7 @@ def image(
     style_size: int | None,
     style_weight: float | None,
     content_weight: float | None,
+    tone_weight: float | None,
     seed: int | None,
     device: Literal["auto", "cpu", "cuda"] | None,
 ) -> None:
@@ -79,6 +80,7 @@ def image(
         style_size=style_size,
         style_weight=style_weight,
         content_weight=content_weight,
+        tone_weight=tone_weight,
         seed=seed,
         device=device,
     )

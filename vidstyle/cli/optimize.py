@@ -28,6 +28,7 @@ def optimize_options(command: F) -> F:
         ),
         click.option("--seed", type=click.IntRange(0, 2**31), help="Same seed, same picture.  [default: 0]"),
         click.option("--content-weight", type=click.FloatRange(0, 1e6), help="More photo."),
+        click.option("--tone-weight", type=click.FloatRange(0, 1e6), help="Lights stay light, darks dark."),
         click.option("--style-weight", type=click.FloatRange(0, 1e6), help="More painting."),
         click.option(
             "--style-size",
@@ -60,6 +61,7 @@ class Wishes:
     style_size: int | None
     style_weight: float | None
     content_weight: float | None
+    tone_weight: float | None
     seed: int | None
     device: Literal["auto", "cpu", "cuda"] | None
 
@@ -144,7 +146,7 @@ def _options(wishes: Wishes, look: LookOptions, precision: Precision, threads: i
         raise MissingDependency(f"--optimize needs PyTorch ({error}); pip install 'vidstyle[train]'") from error
 
     default = OptimizeOptions()
-    weights = {"style": wishes.style_weight, "content": wishes.content_weight}
+    weights = {"style": wishes.style_weight, "content": wishes.content_weight, "tone": wishes.tone_weight}
     return OptimizeOptions(
         init=wishes.init or default.init,
         iterations=wishes.iterations or default.iterations,

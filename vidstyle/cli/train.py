@@ -69,6 +69,9 @@ def _problem_options(command: F) -> F:
             "--stable/--no-stable", default=True, show_default=True, help="Learn to paint a noisy, moved photo alike."
         ),
         click.option("--content-weight", type=click.FloatRange(0, 1e6), help="More photo.  [default: that of adapt]"),
+        click.option(
+            "--tone-weight", type=click.FloatRange(0, 1e6), help="Lights stay light, darks dark.  [default: 1]"
+        ),
         click.option("--style-weight", type=click.FloatRange(0, 1e6), help="More painting.  [default: that of adapt]"),
         click.option("--style-size", type=click.IntRange(32, 2048), help="Stroke scale.  [default: that of adapt]"),
         click.option("--size", type=click.IntRange(32, 2048), default=256, show_default=True, help="Side of a crop."),
@@ -88,7 +91,7 @@ def _problem_options(command: F) -> F:
             help="What the inner steps move: the style vector, or every weight.",
         ),
         click.option(
-            "--inner-rate", type=float, help="Length of an inner step (delta).  [default: 1; 0.001 with --inner all]"
+            "--inner-rate", type=float, help="Length of an inner step (delta).  [default: 0.1; 0.001 with --inner all]"
         ),
         click.option("--inner-steps", type=click.IntRange(0, 1000), default=1, show_default=True, help="T."),
     ):
@@ -161,6 +164,7 @@ def train(
     style_size: int | None,
     style_weight: float | None,
     content_weight: float | None,
+    tone_weight: float | None,
     stable: bool,
     seed: int,
     perceptual: str,
@@ -196,7 +200,7 @@ def train(
         raise BadOption(f"output {folder} exists, with a run in it; name another folder, or go on with it by --resume")
     if steps is None and minutes is None and warm_steps is None and warm_minutes is None:
         steps = 20_000
-    weights = {"style": style_weight, "content": content_weight}
+    weights = {"style": style_weight, "content": content_weight, "tone": tone_weight}
     given = {"style_size": style_size, "weight_rate": rate, "stable": None if stable else 0.0}
     options = TrainOptions(
         steps=steps,
@@ -205,7 +209,7 @@ def train(
         warm_minutes=warm_minutes,
         inner=InnerOptions(
             steps=inner_steps,
-            rate=inner_rate if inner_rate is not None else 1.0 if inner == "norm" else 1e-3,
+            rate=inner_rate if inner_rate is not None else 0.1 if inner == "norm" else 1e-3,
             moves=inner,  # type: ignore[arg-type]  # click has checked the choice
             first_order=first_order,
         ),

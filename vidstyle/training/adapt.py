@@ -105,11 +105,14 @@ class Measurement(NamedTuple):
     """`Losses.style`."""
     variation: float
     """`Losses.variation`."""
+    tone: float = 0.0
+    """`Losses.tone`."""
 
     def total(self, weights: LossWeights) -> float:
         """The weighted sum, as it is descended."""
-        terms = weights.content * self.content, weights.style * self.style, weights.variation * self.variation
-        return sum(terms)
+        return sum(
+            value * float(getattr(weights, term)) for term, value in zip(self._fields[1:], self[1:], strict=True)
+        )
 
 
 class Interrupted(KeyboardInterrupt):

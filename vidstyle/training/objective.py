@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from vidstyle.model import TransformNet
 from vidstyle.training.compute import Compute
-from vidstyle.training.perceptual import LossWeights, Perceptual
+from vidstyle.training.perceptual import Content, LossWeights, Perceptual
 from vidstyle.training.stable import disturb, instability
 
 
@@ -20,10 +20,10 @@ class Batch:
 
     photo: Tensor
     """Float RGB in [0, 1] of shape (N, 3, H, W)."""
-    content: Tensor
+    content: Content
     """`Perceptual.content_target` of the photos."""
     style: list[Tensor]
-    """Gram matrices, one tensor (N, C, C) a layer (or (1, C, C): one painting for all)."""
+    """`Perceptual.style_target` of the paintings, one for each photo or one for all."""
     seed: tuple[int, ...]
     """Of the disturbance."""
     first: int = 0

@@ -1,4 +1,4 @@
-"""The paintings that a network is trained on, as the Gram matrices that their strokes come down to."""
+"""The paintings that a network is trained on, as the statistics that their strokes come down to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vidstyle.training.perceptual import Perceptual
 from vidstyle.training.pictures import Photos, PictureFolder, painting_tensor, picture_paths
 
 KEPT_BYTES = 1 << 30
-"""Gram matrices kept in memory: some 1,500 paintings in bf16."""
+"""Statistics kept in memory: some 1,500 paintings in bf16."""
 
 
 class Paintings:
@@ -29,7 +29,7 @@ class Paintings:
         return len(self.pictures)
 
     def targets(self, indices: Sequence[int]) -> list[Tensor]:
-        """`Perceptual.style_target` of some paintings: float32 (len(indices), C, C) a layer."""
+        """`Perceptual.style_target` of some paintings: float32, of len(indices)."""
         layers = zip(*(self._target(index) for index in indices), strict=True)
         return [torch.cat(layer).float() for layer in layers]
 
@@ -42,12 +42,12 @@ class Paintings:
             return self._kept[index]
         vgg = self.perceptual
         painting = painting_tensor(self.pictures[index], self._size).to(vgg.place)
-        grams = [g.to(vgg.dtype) for g in vgg.style_target(painting)]
-        taken = sum(g.nbytes for g in grams)
+        statistics = [s.to(vgg.dtype) for s in vgg.style_target(painting)]
+        taken = sum(s.nbytes for s in statistics)
         if taken <= self._room:
             self._room -= taken
-            self._kept[index] = grams
-        return grams
+            self._kept[index] = statistics
+        return statistics
 
 
 def shown(step: int, count: int, paintings: int, seed: int) -> list[int]:

@@ -1,11 +1,15 @@
-"""The perceptual loss: VGG-16 features, Gram matrices and total variation.
+"""The perceptual loss: VGG-16 features and their statistics, tone and total variation.
 
-Johnson et al. 2016 (layers, feature and style reconstruction) after Gatys et al. 2015. The weights
-are those of VGG-16 by Simonyan and Zisserman 2014 (CC BY 4.0), conv1_1 to conv4_3, shipped as FP16.
+Johnson et al. 2016 (layers, feature reconstruction) after Gatys et al. 2015. The weights are those of
+VGG-16 by Simonyan and Zisserman 2014 (CC BY 4.0), conv1_1 to conv4_3, shipped as FP16.
 
-The two feature terms are *scale-free*: the squared error of a layer is divided by the squared norm
-of its target. So every layer counts alike, a loss of 1 is "nothing reached", 0 is "equal", and the
-weights mean the same for every painting.
+Style is the covariance of a layer's channels and, apart from it, their mean. Together these are the Gram matrix;
+but features are positive, so that a Gram matrix is mostly mean: matching it brings the painting's average color
+long before its contrasts, and a painting of few tones comes out as one brown.
+
+The feature terms are *scale-free*: the squared error of a layer is divided by the squared norm of its target. So
+every layer counts alike, a loss of 1 is "nothing reached", 0 is "equal", and the weights mean the same for every
+painting.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -41,6 +45,12 @@ CONTENT_BLOCK = 2
 """Content is compared at relu3_3."""
 MEAN_RGB = (123.68, 116.779, 103.939)
 """What the network was trained to have subtracted from RGB in 0-255."""
+MEAN_SHARE = 0.3
+"""How much of a layer's style is the mean of its channels; the rest is their covariance."""
+LUMA = (0.299, 0.587, 0.114)
+"""Of BT.601."""
+QUANTILES = 33
+"""Points of the curve that gives the painting's tones."""
 SMALLEST_SIDE = 16
 """A picture needs this many pixels a side to reach relu4_3 with more than a point."""
 
@@ -53,12 +63,23 @@ class LossWeights:
     """The larger, the more photo."""
     style: float = 8.0
     """The larger, the more painting."""
+    tone: float = 1.0
+    """Keeps what is light in the photo light and what is dark dark, within the tones of the painting."""
     variation: float = 0.02
     """Calms single pixels."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             check_between(f"{field.name} weight", getattr(self, field.name), 0, 1e6)
+
+
+class Content(NamedTuple):
+    """What is to be kept of photos."""
+
+    features: Tensor
+    """relu3_3, (N, 256, H / 4, W / 4)."""
+    tones: Tensor
+    """`tones` of the photos."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +89,16 @@ class Losses:
     content: Tensor
     """Squared error of relu3_3, divided by the squared norm of the photo's."""
     style: Tensor
-    """Squared error of the Gram matrices, divided by the squared norm of the painting's; mean of four layers."""
+    """Squared errors of covariances and means, divided by the squared norms of the painting's; mean of four layers."""
+    tone: Tensor
+    """Squared error of the tones (see `tones`) from the photo's as the painting has them, over their variance."""
     variation: Tensor
     """Mean absolute difference of neighboring pixels, rows plus columns; values in [0, 1]."""
 
     def total(self, weights: LossWeights) -> Tensor:
         """The weighted sum of each picture, (N,)."""
-        return weights.content * self.content + weights.style * self.style + weights.variation * self.variation
+        total: Tensor = sum(getattr(weights, field.name) * getattr(self, field.name) for field in fields(self))
+        return total
 
     def figures(self) -> dict[str, float]:
         """The terms as numbers, each the mean over the batch."""
@@ -120,23 +144,29 @@ class Perceptual:
             return list(_Vgg.apply(x.contiguous(memory_format=torch.channels_last), self._weights, self._turned, names))  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
-    def content_target(self, rgb: Tensor) -> Tensor:
-        """relu3_3 of photos."""
-        return self.features(rgb, CONTENT_BLOCK)[CONTENT_BLOCK]
+    def content_target(self, rgb: Tensor) -> Content:
+        """relu3_3 of photos, and their tones."""
+        return Content(self.features(rgb, CONTENT_BLOCK)[CONTENT_BLOCK], tones(rgb))
 
     @torch.no_grad()
     def style_target(self, rgb: Tensor) -> list[Tensor]:
-        """The Gram matrices of paintings, one (N, C, C) a layer."""
-        return [gram(f) for f in self.features(rgb)]
+        """The `statistics` of a painting, one (1, C + 1, C) a layer, and the quantiles of its tones (1, QUANTILES)."""
+        levels = torch.linspace(0, 1, QUANTILES, device=rgb.device)
+        quantiles = torch.quantile(tones(rgb).flatten(1), levels, dim=1).T
+        return [*(statistics(f) for f in self.features(rgb)), quantiles]
 
-    def losses(self, painted: Tensor, content: Tensor, style: list[Tensor]) -> Losses:
+    def losses(self, painted: Tensor, content: Content, style: list[Tensor]) -> Losses:
         """How far ``painted`` is from the two targets; a target of batch size 1 serves the whole batch."""
         features = self.features(painted)
-        style_terms = [_relative_error(gram(f), target) for f, target in zip(features, style, strict=True)]
+        *layers, quantiles = style
+        style_terms = [_style_error(statistics(f), target) for f, target in zip(features, layers, strict=True)]
         across, down = (painted.diff(dim=dim).abs().mean((1, 2, 3)) for dim in (-1, -2))
+        aim = _at(quantiles, content.tones)
+        spread = quantiles.var(1, correction=0).clamp_min(1e-4)
         return Losses(
-            content=_relative_error(features[CONTENT_BLOCK].float(), content.float()),
+            content=_relative_error(features[CONTENT_BLOCK].float(), content.features.float()),
             style=torch.stack(style_terms).mean(0),
+            tone=(tones(painted) - aim).square().mean((1, 2, 3)) / spread,
             variation=(across + down).float(),
         )
 
@@ -212,10 +242,46 @@ class _Gram(torch.autograd.Function):
 
 def gram(features: Tensor) -> Tensor:
     """Inner products of the channels, divided by the number of positions: (N, C, C), float32 or wider."""
-    flat = features.permute(0, 2, 3, 1).flatten(1, 2)  # a view, where the memory is channels-last
+    return _products(_flat(features))
+
+
+def statistics(features: Tensor) -> Tensor:
+    """The covariance of the channels over all positions and, as one more row, their mean: (N, C + 1, C), float32."""
+    flat = _flat(features)
+    mean = flat.mean(1, keepdim=True, dtype=torch.promote_types(flat.dtype, torch.float32))
+    return torch.cat([_products(flat - mean.to(flat.dtype)), mean], 1)
+
+
+def _flat(features: Tensor) -> Tensor:
+    return features.permute(0, 2, 3, 1).flatten(1, 2)  # a view, where the memory is channels-last
+
+
+def _products(flat: Tensor) -> Tensor:
     with torch.autocast(flat.device.type, enabled=False):
         products: Tensor = _Gram.apply(flat)  # type: ignore[no-untyped-call]
         return products.to(torch.promote_types(products.dtype, torch.float32)) / flat.shape[1]
+
+
+def tones(rgb: Tensor) -> Tensor:
+    """Luma (BT.601) as the mean of squares of 8 x 8 pixels, float (N, 1, H / 8, W / 8) in [0, 1]."""
+    luma = (rgb.float() * torch.tensor(LUMA, device=rgb.device).reshape(1, 3, 1, 1)).sum(1, keepdim=True)
+    return functional.avg_pool2d(luma, 8)
+
+
+def _at(quantiles: Tensor, share: Tensor) -> Tensor:
+    """``quantiles`` (N or 1, QUANTILES) at each ``share`` (N, ...) in [0, 1]: black becomes the darkest tone, mid-gray
+    the middle one, white the lightest."""
+    position = share.flatten(1).clamp(0, 1) * (QUANTILES - 1)
+    below = position.floor().clamp_max(QUANTILES - 2)
+    table = quantiles.expand(len(share), -1)
+    low, high = table.gather(1, below.long()), table.gather(1, below.long() + 1)
+    return torch.lerp(low, high, position - below).reshape(share.shape)
+
+
+def _style_error(found: Tensor, target: Tensor) -> Tensor:
+    """That of covariances and of means, (N,)."""
+    covariance = _relative_error(found[:, :-1], target[:, :-1])
+    return (1 - MEAN_SHARE) * covariance + MEAN_SHARE * _relative_error(found[:, -1:], target[:, -1:])
 
 
 def _relative_error(found: Tensor, target: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ COLUMNS = (
     "total",
     "content",
     "style",
+    "tone",
     "variation",
     "instability",
     "before",
