@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import pickle
+import signal
 import statistics
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +21,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from media import Audio, make_video, picture
 
 from vidstyle import (
@@ -25,16 +34,20 @@ from vidstyle import (
     LookOptions,
     Progress,
     RenderReport,
+    SmoothOptions,
     Stylizer,
     Timeline,
     VideoError,
+    VidstyleError,
     render,
     stylize_stream,
 )
 from vidstyle.gallery import load_style, style_names
+from vidstyle.options import MAX_SIDE, BackendName, Pixels
 from vidstyle.style import blend
 
 FIRST, SECOND, THIRD = style_names()[:3]
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 LOSSLESS = EncodeOptions(codec="ffv1")
 
 
@@ -108,11 +121,211 @@ def test_work_size_is_what_the_network_sees() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), "picture.jpg"]
+    ("bad", "hint"),
+    [
+        (np.zeros((4, 4), np.uint8), "np.repeat"),
+        (np.zeros((4, 4, 1), np.uint8), "np.repeat"),
+        (np.zeros((4, 4, 4), np.uint8), r"\[\.\.\., :3\]"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "one picture after the other"),
+        (np.zeros((3, 4, 5), np.uint8), "transpose"),
+        (np.zeros((4, 4, 3), np.float32), r"\* 255"),
+        (np.zeros((4, 4, 3), ">u2"), "astype"),
+        (np.zeros((4, 4, 3), bool), "astype"),
+        (np.zeros((0, 4, 3), np.uint8), "height"),
+        (np.zeros((1, MAX_SIDE + 1, 3), np.uint8), "width"),
+        ([[[1, 2, 3]]], "astype"),
+        ([[1, 2], [3]], "list"),
+        ("picture.jpg", "read_still"),
+        (Path("picture.jpg"), "read_still"),
+        (None, "NoneType"),
+        (torch.zeros(3, 4, 5), "transpose"),
+    ],
 )
-def test_what_is_not_a_picture_is_refused(bad: object) -> None:
-    with Stylizer(FIRST) as stylizer, pytest.raises(BadOption, match=r"uint8 RGB array of shape"):
+def test_what_is_not_a_picture_is_refused_with_what_to_do(bad: object, hint: str) -> None:
+    with Stylizer(FIRST) as stylizer, pytest.raises(BadOption, match=hint):
         stylizer(bad)  # type: ignore[arg-type]
+
+
+class Foreign:
+    """A picture of another library, such as PIL's, whose memory may only be read."""
+
+    def __init__(self, rgb: np.ndarray) -> None:
+        self.__array_interface__ = {**np.ascontiguousarray(rgb).__array_interface__, "data": rgb.tobytes()}
+
+
+def arrays_of(rgb: np.ndarray) -> dict[str, Any]:
+    height, width = rgb.shape[:2]
+    wide = np.zeros((height, 2 * width, 4), np.uint8)
+    wide[:, ::2, :3] = rgb
+    return {
+        "read-only": np.frombuffer(rgb.tobytes(), np.uint8).reshape(rgb.shape),
+        "every second column, of RGBA": wide[:, ::2, :3],
+        "upside down": rgb[::-1].copy()[::-1],
+        "BGR": rgb[..., ::-1].copy()[..., ::-1],
+        "Fortran": np.asfortranarray(rgb),
+        "torch": torch.tensor(rgb),
+        "foreign": Foreign(rgb),
+        "one color": np.broadcast_to(rgb[:1, :1], rgb.shape),
+    }
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
+@pytest.mark.parametrize("look", [LookOptions(), LookOptions(strength=0.5, work_size=16, preserve_color=True)])
+def test_arrays_of_every_kind_are_painted_alike(backend: BackendName, look: LookOptions) -> None:
+    rgb = picture((16, 20), 0)
+    with Stylizer(FIRST, look=look, backend=BackendOptions(backend=backend)) as stylizer:
+        expected = {"one color": stylizer(np.ascontiguousarray(arrays_of(rgb)["one color"]))}
+        painted = stylizer(rgb)
+        for kind, array in arrays_of(rgb).items():
+            np.testing.assert_array_equal(stylizer(array), expected.get(kind, painted), kind)
+
+
+def test_the_result_is_an_array_of_its_own_even_where_nothing_is_painted() -> None:
+    rgb = np.broadcast_to(np.uint8(7), (12, 16, 3))
+    with Stylizer(FIRST, look=LookOptions(strength=0)) as stylizer:
+        result = stylizer(rgb)
+    assert result.flags.writeable and not np.shares_memory(result, rgb)
+    np.testing.assert_array_equal(result, rgb)
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
+def test_frames_over_memory_of_others_are_painted_alike(pixels: Pixels) -> None:
+    form = FrameForm(height=25, width=38, pixels=pixels)
+    planes = tuple(
+        picture((*shape[:2], 3)[:2], 0)[..., : int(np.prod(shape[2:]))].reshape(shape) for shape in form.plane_shapes
+    )
+    kinds = [planes, tuple(arrays_of_plane(p) for p in planes), tuple(p[::-1].copy()[::-1] for p in planes)]
+    look = LookOptions(strength=0.5, work_size=16, preserve_color=True)
+    with Stylizer(FIRST, look=look, smooth=SmoothOptions()) as stylizer:
+        shown: list[Frame] = []
+        for kind in kinds:
+            stylize_stream(stylizer, [Frame(kind, form, 0, Fraction(1, 25))], shown.append)
+            stylizer._smoother = None
+    for frame in shown[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(frame.planes, shown[0].planes, strict=True))
+
+
+def arrays_of_plane(plane: np.ndarray) -> np.ndarray:
+    return np.frombuffer(plane.tobytes(), np.uint8).reshape(plane.shape)
+
+
+@pytest.mark.parametrize(
+    "planes", [[[1, 2], [3, 4]], None, np.zeros((4, 4, 3), np.uint8), (np.zeros((4, 4, 3)),), (), (b"", b"")]
+)
+def test_planes_that_do_not_fit_the_form_are_refused_in_a_sentence(planes: Any) -> None:
+    with pytest.raises(BadOption, match=r"planes of the frame are .* shapes \(4, 4, 3\)"):
+        Frame(planes, FrameForm(height=4, width=4), 0, Fraction(1, 25))
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: Stylizer(5), "style is 5"),  # type: ignore[arg-type]
+        (lambda: Stylizer(look={"strength": 1}), "LookOptions"),  # type: ignore[arg-type]
+        (lambda: Stylizer(backend="onnxruntime"), "BackendOptions"),  # type: ignore[arg-type]
+        (lambda: Stylizer(smooth=0.7), "SmoothOptions"),  # type: ignore[arg-type]
+        (lambda: LookOptions(strength="1"), "strength is '1'"),  # type: ignore[arg-type]
+        (lambda: LookOptions(work_size=99.5), "whole number"),  # type: ignore[arg-type]
+        (lambda: BackendOptions(threads="2"), "threads"),  # type: ignore[arg-type]
+        (lambda: FrameForm(height=4.0, width=4), "height is 4.0"),  # type: ignore[arg-type]
+        (lambda: FrameForm(height=4, width=4, pixels="bgr"), "bgr"),  # type: ignore[arg-type]
+        (lambda: render("a.mp4", "b.mp4", FIRST, encode="h264"), "EncodeOptions"),  # type: ignore[arg-type]
+    ],
+)
+def test_arguments_of_another_kind_are_a_sentence(make: Callable[[], object], word: str) -> None:
+    with pytest.raises(BadOption, match=word):
+        make()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+def test_a_copy_of_a_stylizer_paints_the_same(copied: Callable[[Stylizer], Stylizer]) -> None:
+    rgb = picture((24, 32), 0)
+    look = LookOptions(strength=0.5)
+    with Stylizer(f"{FIRST}:0.5,{SECOND}:0.5", look=look, backend=BackendOptions(threads=1)) as stylizer:
+        painted = stylizer(rgb)
+        with copied(stylizer) as other:
+            assert other._open is not stylizer._open
+            np.testing.assert_array_equal(other(rgb), painted)
+        np.testing.assert_array_equal(stylizer(rgb), painted)
+
+
+def test_a_program_is_not_copied_and_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    with Stylizer(FIRST) as stylizer:
+        for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(VidstyleError, match="OpenVinoBackend cannot be copied"):
+                copied(stylizer.open(FrameForm(height=8, width=8)))
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_fork
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
+def test_a_forked_process_paints_with_what_its_parent_made(backend: BackendName) -> None:
+    rgb = picture((90, 160), 0)
+    options = BackendOptions(backend=backend, threads=2)
+    with Stylizer(FIRST, backend=options) as stylizer:
+        painted = stylizer(rgb)
+        program, vector = stylizer.open(FrameForm(height=90, width=160)), stylizer.style.vector
+        waiting = program.submit((rgb,), vector)
+
+        def paint() -> None:
+            for inherited in (waiting, lambda: program.submit((rgb,), vector)):
+                with pytest.raises(VidstyleError, match="forked"):
+                    inherited()
+            with Stylizer(FIRST, backend=options) as new:
+                for one in (stylizer, new):
+                    assert np.abs(one(rgb).astype(int) - painted).max() <= 1
+            stylizer.close()
+
+        in_a_fork(paint)
+        waiting()
+        np.testing.assert_array_equal(stylizer(rgb), painted)
+
+
+def in_a_fork(check: Callable[[], None]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that forking beside threads may hang is what is tested
+        child = os.fork()
+    if child == 0:
+        try:
+            check()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    until = time.monotonic() + 30
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < until:
+        time.sleep(0.02)
+    if ended == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        ended = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(ended[1]) == 0
+
+
+@needs_fork
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_process_forked_from_one_that_has_painted_with_openvino_never_waits(closed: bool) -> None:
+    code = """
+import os, sys
+import numpy as np
+from vidstyle import BackendOptions, Stylizer, VidstyleError
+rgb = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+old = Stylizer(backend=BackendOptions(backend="openvino"))
+painted = old(rgb)
+if sys.argv[1] == "True":
+    old.close()
+if child := os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+for stylizer in (old, Stylizer(backend=BackendOptions(backend="openvino"))):
+    try:
+        print(np.array_equal(stylizer(rgb), painted))
+    except VidstyleError as error:
+        print(error)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code, str(closed)]
+    done = subprocess.run(command, timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 and (all("spawn" in line for line in lines) if closed else lines == ["True", "True"])
 
 
 def test_few_programs_are_kept_open() -> None:

@@ -51,3 +51,12 @@ def reason(error: BaseException) -> str:
     log = getattr(error, "log", None)  # of PyAV's errors: level, what of FFmpeg spoke, message
     said = str(log[2]).strip().rstrip(".") if log else ""
     return f"{said} ({words})" if said else str(words)
+
+
+class NotCopyable:
+    """What holds threads, devices or compiled programs, and so is neither copied nor pickled."""
+
+    def __reduce_ex__(self, protocol: object) -> str:
+        raise VidstyleError(
+            f"{type(self).__name__} cannot be copied, pickled or sent to another process; make another one there"
+        )

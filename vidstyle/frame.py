@@ -4,17 +4,56 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TypeAlias
+from os import PathLike
+from typing import TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption
-from vidstyle.options import MAX_SIDE, Matrix, Pixels
+from vidstyle.options import MAX_SIDE, Matrix, Pixels, check_choice, check_whole
 
-__all__ = ["Frame", "FrameForm", "Matrix", "Pixels", "Planes"]
+__all__ = ["Frame", "FrameForm", "Matrix", "Pixels", "Planes", "as_rgb"]
 
 Planes: TypeAlias = tuple[NDArray[np.uint8], ...]
+_U8 = np.dtype(np.uint8)
+
+
+def as_rgb(picture: object, what: str = "picture") -> NDArray[np.uint8]:
+    """``picture`` as a uint8 RGB array of shape (height, width, 3), any strides, without a copy where it is one.
+
+    What NumPy takes for such an array, as a PIL image or a torch tensor in main memory, is one. Raises `BadOption`,
+    which calls it ``what`` and says how to make one of the usual others.
+    """
+    hint = ""
+    if isinstance(picture, str | bytes | PathLike):
+        found, hint = repr(str(picture)), "read the file first, with vidstyle.still.read_still(Path(...)).rgb"
+    else:
+        try:
+            array = np.asarray(picture)
+        except Exception as error:  # each library has its own for what is not in main memory, or no rectangle
+            raise BadOption(f"{what} is a {type(picture).__name__} that is no array: {error}; {_WANTED}") from error
+        if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
+            return array
+        found = f"{array.dtype} of shape {array.shape}"
+        if array.dtype.kind not in "uifb":
+            found, hint = f"a {type(picture).__name__}", ""
+        elif array.ndim == 4:
+            hint = "give one picture after the other"
+        elif array.ndim == 2 or array.shape[-1:] == (1,):
+            hint = "make color of gray with np.repeat(gray.reshape(*gray.shape[:2], 1), 3, axis=2)"
+        elif array.shape[-1:] == (4,):
+            hint = "leave out alpha with rgba[..., :3]"
+        elif array.ndim == 3 and array.shape[0] == 3 != array.shape[2]:
+            hint = "bring its channels to the end with chw.transpose(1, 2, 0)"
+        elif array.dtype.kind == "f":
+            hint = "where it holds 0 to 1, give (rgb * 255).round().astype(np.uint8)"
+        elif array.dtype != np.uint8:
+            hint = "give levels of 0 to 255 with .astype(np.uint8)"
+    raise BadOption(f"{what} is {found}; {_WANTED}{f': {hint}' if hint else ''}")
+
+
+_WANTED = "it must be a uint8 RGB array of shape (height, width, 3)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +73,9 @@ class FrameForm:
 
     def __post_init__(self) -> None:
         for what, side in (("height", self.height), ("width", self.width)):
-            if not 1 <= side <= MAX_SIDE:
-                raise BadOption(f"frame {what} is {side}; it must lie between 1 and {MAX_SIDE} pixels")
+            check_whole(f"frame {what}", side, 1, MAX_SIDE)
+        check_choice("pixels", self.pixels, get_args(Pixels))
+        check_choice("matrix", self.matrix, get_args(Matrix))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,6 +121,22 @@ class Frame:
     """How long it is shown, in units of ``time_base``; 0 where the source does not say."""
     beside: object | None = field(default=None, compare=False, repr=False)
     """What the source has beside the pixels (closed captions), for the sink alone."""
+
+    def __post_init__(self) -> None:
+        try:
+            found = [(plane.dtype, tuple(plane.shape)) for plane in self.planes]
+        except (AttributeError, TypeError):
+            kinds = [type(plane).__name__ for plane in self.planes] if isinstance(self.planes, tuple | list) else []
+            given = ", ".join(kinds) or f"a {type(self.planes).__name__}"
+        else:
+            if found == [(_U8, shape) for shape in self.form.plane_shapes]:
+                return
+            given = ", ".join(f"{dtype} of shape {shape}" for dtype, shape in found[:4]) or "none"
+        form = self.form
+        raise BadOption(
+            f"planes of the frame are {given}; a {form.pixels} frame of {form.width}x{form.height} has a tuple of "
+            f"uint8 arrays of the shapes {', '.join(map(str, form.plane_shapes))}"
+        )
 
     @property
     def seconds(self) -> float:

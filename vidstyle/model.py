@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidstyle.networks import NORM_EPSILON, Architecture, Conv, Network
+
+_PROCESS = os.getpid()
+if hasattr(os, "register_at_fork"):
+    # OpenMP's threads are not forked: the next loop that is shared among them would never end.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
+def threads_for(wanted: int | None) -> int:
+    """How many threads torch may compute with where ``wanted`` were asked for: one in a forked process."""
+    return (wanted or torch.get_num_threads()) if os.getpid() == _PROCESS else 1
 
 
 class TransformNet(nn.Module):

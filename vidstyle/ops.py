@@ -137,6 +137,8 @@ def keep_color(source: Planes, styled: Planes, form: FrameForm) -> Planes:
 
 
 def _check(what: str, planes: Planes, form: FrameForm) -> None:
+    if not all(isinstance(plane, np.ndarray) for plane in planes):
+        raise BadOption(f"{what} are {', '.join(type(p).__name__ for p in planes)}; they must be NumPy arrays of uint8")
     found = tuple(plane.shape for plane in planes)
     if found != form.plane_shapes or any(plane.dtype != np.uint8 for plane in planes):
         raise BadOption(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 from vidstyle.errors import BadOption
@@ -33,8 +34,22 @@ def check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
 
 def check_between(what: str, value: float, low: float, high: float) -> None:
     """Raise `BadOption` unless ``low <= value <= high`` (NaN is refused)."""
+    if not isinstance(value, Real):
+        raise BadOption(f"{what} is {value!r}; it must be a number between {low:g} and {high:g}")
     if not (math.isfinite(value) and low <= value <= high):
         raise BadOption(f"{what} is {value:g}; it must lie between {low:g} and {high:g}")
+
+
+def check_whole(what: str, value: int, low: int, high: int) -> None:
+    """Raise `BadOption` unless ``value`` is a whole number, and ``low <= value <= high``."""
+    if not isinstance(value, Integral) or not low <= value <= high:
+        raise BadOption(f"{what} is {value!r}; it must be a whole number between {low} and {high}")
+
+
+def check_kind(what: str, value: object, kind: type) -> None:
+    """Raise `BadOption` unless ``value`` is a ``kind``, or None."""
+    if value is not None and not isinstance(value, kind):
+        raise BadOption(f"{what} is {value!r}; it must be {kind.__name__}(...), or None")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +72,9 @@ class BackendOptions:
         check_choice("backend", self.backend, get_args(BackendName))
         check_choice("precision", self.precision, get_args(Precision))
         if self.threads is not None:
-            check_between("threads", self.threads, 1, 1024)
+            check_whole("threads", self.threads, 1, 1024)
         if self.gpu is not None:
-            check_between("gpu", self.gpu, 0, 1023)
+            check_whole("gpu", self.gpu, 0, 1023)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +92,7 @@ class LookOptions:
     def __post_init__(self) -> None:
         check_between("strength", self.strength, 0, 1)
         if self.work_size is not None:
-            check_between("work size", self.work_size, 16, MAX_SIDE)
+            check_whole("work size", self.work_size, 16, MAX_SIDE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +126,7 @@ class EncodeOptions:
         if self.codec is not None:
             check_choice("codec", self.codec, get_args(Codec))
         if self.crf is not None:
-            check_between("crf", self.crf, 0, 63)
+            check_whole("crf", self.crf, 0, 63)
         check_choice("pixel format", self.pixel_format, get_args(PixelFormat))
         check_choice("encoder", self.encoder, get_args(EncoderName))
 
@@ -193,9 +208,9 @@ class BuildOptions:
                     f"the {what}s of a dynamic engine are {least}, {side}, {most}; they must be multiples of 4"
                 )
         if self.workspace_mib is not None:
-            check_between("workspace", self.workspace_mib, 1, 1 << 20)
+            check_whole("workspace", self.workspace_mib, 1, 1 << 20)
         if self.optimization_level is not None:
-            check_between("optimization level", self.optimization_level, 0, 5)
+            check_whole("optimization level", self.optimization_level, 0, 5)
 
     @property
     def dynamic(self) -> bool:

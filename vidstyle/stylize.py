@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -9,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from vidstyle import ops
 from vidstyle.errors import BadOption, VideoError, VidstyleError
-from vidstyle.frame import Frame, FrameForm, Pixels, Planes
+from vidstyle.frame import Frame, FrameForm, Pixels, Planes, as_rgb
 from vidstyle.gallery import default_style_name, load_blend, network_of
 from vidstyle.options import (
     MAX_SIDE,
@@ -28,7 +30,8 @@ from vidstyle.options import (
     EncodeOptions,
     LookOptions,
     SmoothOptions,
-    check_between,
+    check_kind,
+    check_whole,
 )
 from vidstyle.pipeline import Pipeline, StageSeconds
 from vidstyle.style import Style
@@ -71,6 +74,7 @@ class Stylizer:
     and kept. ``look`` may be replaced at any time; a frame under way keeps its own. With ``smooth`` the
     frames are those of one video, and each is made to go with the one before. Use it from one thread;
     `open` and `prepare` alone may run on any, and so may `compose`, one frame at a time and in order.
+    Copied, pickled or used in a forked process it compiles its graphs anew.
     """
 
     def __init__(
@@ -81,6 +85,9 @@ class Stylizer:
         backend: BackendOptions | None = None,
         smooth: SmoothOptions | None = None,
     ) -> None:
+        check_kind("look", look, LookOptions)
+        check_kind("backend", backend, BackendOptions)
+        check_kind("smooth", smooth, SmoothOptions)
         self._style = _style(style)
         self._engine = self._style.engine
         # An engine holds the weights, so one that an older version built plays on.
@@ -89,6 +96,7 @@ class Stylizer:
         self._options = backend or BackendOptions()
         self._open: OrderedDict[FrameForm, Backend] = OrderedDict()
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._smooth = smooth if smooth is not None and smooth.strength > 0 else None
         self._smoother: Smoother | None = None
 
@@ -107,13 +115,16 @@ class Stylizer:
         self._style = chosen
 
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The stylized picture: uint8 RGB of shape (height, width, 3), like ``rgb``; a new array."""
-        if not (isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3):
-            found = f"{rgb.dtype} of shape {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
-            raise BadOption(f"picture is {found}; a Stylizer takes a uint8 RGB array of shape (height, width, 3)")
+        """The stylized picture: uint8 RGB of shape (height, width, 3), like ``rgb``; a new array.
+
+        ``rgb`` may be read-only and have any strides, and be anything that NumPy takes for such an array, as a PIL
+        image in RGB; `BadOption` says how to make one of another picture.
+        """
+        rgb = as_rgb(rgb)
         form = FrameForm(height=rgb.shape[0], width=rgb.shape[1], pixels="rgb")
         job = self.prepare(Frame((rgb,), form, 0, _NO_TIME))
-        return self.compose(job, self.submit(job)()).planes[0]
+        painted = self.compose(job, self.submit(job)()).planes[0]
+        return np.array(painted) if np.may_share_memory(painted, rgb) else painted
 
     @property
     def engine(self) -> EngineFile | None:
@@ -126,6 +137,7 @@ class Stylizer:
         `submit` calls it; call it yourself, on any thread, to have the compilation behind you, or to see
         what runs.
         """
+        self._forget_inherited()
         work_form = form.resized(self._work_size(form, work_size or self.look.work_size))
         with self._lock:
             known = self._open.get(work_form)
@@ -214,8 +226,17 @@ class Stylizer:
         rows = max(8, round(height / 4) * 4)
         return rows, max(8, round(rows * form.width / form.height / 4) * 4)
 
+    def _forget_inherited(self) -> None:
+        """In a forked process: have programs, and a lock, of its own."""
+        if self._process != os.getpid():
+            self._process, self._lock, self._open = os.getpid(), threading.Lock(), OrderedDict()
+
+    def __reduce__(self) -> tuple[Callable[[], Stylizer], tuple[()]]:
+        return partial(type(self), self._style, look=self.look, backend=self._options, smooth=self._smooth), ()
+
     def close(self) -> None:
         """Free the compiled programs. Closing twice is fine."""
+        self._forget_inherited()
         while self._open:
             self._open.popitem()[1].close()
 
@@ -231,6 +252,8 @@ class Stylizer:
 def _style(style: str | Path | Style | None) -> Style:
     if isinstance(style, Style):
         return style
+    if style is not None and not isinstance(style, str | os.PathLike):
+        raise BadOption(f"style is {style!r}; it must be a name, a file, a blend such as 'a:0.7,b:0.3', or a Style")
     return load_blend(default_style_name() if style is None else style)
 
 
@@ -358,6 +381,8 @@ def render(
     from vidstyle.video.span import Span
 
     began = time.perf_counter()
+    check_kind("encode", encode, EncodeOptions)
+    check_kind("clip", clip, ClipOptions)
     encode, clip = encode or EncodeOptions(), clip or ClipOptions()
     source, output = Path(source), Path(output)
     timeline = style if isinstance(style, Timeline) else Timeline([(0, _style(style))])
@@ -469,9 +494,11 @@ def _no_picture(video: VideoSource, clip: ClipOptions) -> VidstyleError:
 def _output_size(form: FrameForm, size: tuple[int, int | None] | None) -> tuple[int, int]:
     if size is None:
         return form.size
+    if not (isinstance(size, tuple | list) and len(size) == 2):
+        raise BadOption(f"size is {size!r}; it must be (height, width), or (height, None) to keep the shape")
     height, width = size
+    check_whole("output height", height, 2, MAX_SIDE)
     if width is None:
         width = max(2, round(height * form.width / form.height / 2) * 2)
-    check_between("output height", height, 2, MAX_SIDE)
-    check_between("output width", width, 2, MAX_SIDE)
+    check_whole("output width", width, 2, MAX_SIDE)
     return height, width

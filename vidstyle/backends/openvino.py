@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections import deque
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,7 +18,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from vidstyle.backends.base import Backend, Pending, Program, usable_cores
+from vidstyle.backends.base import Backend, Pending, Program, keep_for_ever, own_memory, usable_cores
 from vidstyle.backends.cache import cache_key, read_cached, write_cached
 from vidstyle.errors import BadModel, BadOption, VidstyleError
 from vidstyle.frame import Planes
@@ -46,6 +47,11 @@ class OpenVinoBackend(Backend):
         super().__init__(program.form, program.network.architecture.style_size)
         self._slots: list[_Slot] = []
         self._free: deque[_Slot] = deque()
+        if _threads_lost:
+            raise VidstyleError(
+                "OpenVINO has painted in the process that this one was forked from, and cannot here; begin processes "
+                "with multiprocessing.get_context('spawn'), or fork before anything is painted"
+            )
         core = _core()
         precision = _precision(core, options)
         threads = options.threads or usable_cores()
@@ -73,7 +79,7 @@ class OpenVinoBackend(Backend):
             raise VidstyleError(f"{self.in_flight} frames are under way; take a result before submitting another")
         slot = self._free.popleft()
         request = slot.request
-        arrays: list[NDArray[Any]] = [np.array(style, np.float32), *(np.ascontiguousarray(plane) for plane in planes)]
+        arrays: list[NDArray[Any]] = [np.array(style, np.float32), *map(own_memory, planes)]
         slot.inputs = [array.reshape(shape) for array, shape in zip(arrays, self._input_shapes, strict=True)]
         slot.outputs = [np.empty(shape, np.uint8) for shape in self._input_shapes[1:]]
         try:
@@ -99,6 +105,10 @@ class OpenVinoBackend(Backend):
         return wait
 
     def close(self) -> None:
+        global _threads_idle
+        if self.inherited:
+            return
+        _threads_idle = _threads_idle or bool(self._slots)
         # Frames that nobody waited for still read and write their arrays. And the library corrupts the
         # heap when a request is freed while others run, so all end before the first goes.
         for slot in self._slots:
@@ -109,6 +119,21 @@ class OpenVinoBackend(Backend):
 
     def __del__(self) -> None:
         self.close()
+
+
+# The library keeps the threads of a program that is freed for the next one. Forked, it would wait for them for ever.
+_threads_idle = _threads_lost = False
+
+
+def _lose_idle_threads() -> None:
+    global _threads_lost
+    _threads_lost = _threads_idle
+    if _core.cache_info().currsize:
+        keep_for_ever(_core())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_lose_idle_threads)
 
 
 def open_program(program: Program, options: BackendOptions) -> Backend:

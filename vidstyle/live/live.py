@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from time import monotonic
 
+from vidstyle.errors import NotCopyable
 from vidstyle.frame import Frame, FrameForm
 from vidstyle.live.controls import Controls
 from vidstyle.live.latest import Latest
@@ -30,7 +31,7 @@ TITLE = "vidstyle"
 """Title of the window."""
 
 
-class Live:
+class Live(NotCopyable):
     """One run of a live picture, from opening its source to its end.
 
     >>> Live(lambda on_sound: Capture("0", on_sound=on_sound), [load_style("starry_night")]).run()

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch
 
 from vidstyle.errors import BadOption
+from vidstyle.model import threads_for
 from vidstyle.options import check_between, check_choice
 
 Arithmetic = Literal["auto", "fp32", "bf16"]
@@ -56,7 +57,7 @@ class Compute:
     def limits(self) -> Iterator[None]:
         """Compute with `threads` inside the block."""
         before = torch.get_num_threads()
-        torch.set_num_threads(self.threads or before)
+        torch.set_num_threads(threads_for(self.threads))
         try:
             yield
         finally:

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from vidstyle.backends.base import Backend, Pending, Program
+from vidstyle.backends.base import Backend, Pending, Program, own_memory
 from vidstyle.color import rgb_from_yuv, yuv_from_rgb
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import FrameForm, Planes
-from vidstyle.model import TransformNet
+from vidstyle.model import TransformNet, threads_for
 from vidstyle.options import BackendOptions
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -37,8 +37,7 @@ class TorchBackend(Backend):
     def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
         before = torch.get_num_threads()
         try:
-            if self._threads is not None:
-                torch.set_num_threads(self._threads)
+            torch.set_num_threads(threads_for(self._threads))
             result = self._stylize(planes, style)
         except RuntimeError as error:
             raise VidstyleError(f"PyTorch failed on a frame: {error}") from error
@@ -49,12 +48,12 @@ class TorchBackend(Backend):
     @torch.inference_mode()
     def _stylize(self, planes: Planes, style: NDArray[np.float32]) -> Planes:
         form = self.form
-        tensors = [torch.from_numpy(np.ascontiguousarray(plane)).float() for plane in planes]
+        tensors = [torch.from_numpy(own_memory(plane)).float() for plane in planes]
         rgb = _rgb_from_planes(tensors, form)
         height, width = self._padded_size
         rgb = functional.pad(rgb, (0, width - form.width, 0, height - form.height), mode="replicate")
         rgb = rgb.contiguous(memory_format=torch.channels_last)
-        vector = torch.from_numpy(style)
+        vector = torch.tensor(style)
         with torch.autocast("cpu", self._type, enabled=self._type != torch.float32):
             styled = self._net(rgb, vector)
         results = _planes_from_rgb(styled.float() * 255, form)
