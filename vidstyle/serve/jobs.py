@@ -181,14 +181,14 @@ class Jobs:
         effort = replace(self.effort, steps=self.effort.steps if steps is None else steps)
         title = clean_label(title or upload.label)
         job = Job(upload.path.parent, owner_of(session), "adapt", title, steps=effort.steps)
-        return self._submit(job, Wishes(label=upload.label, title=title, effort=effort))
+        return self._submit(job, Wishes(label=upload.name, title=title, effort=effort))
 
     async def submit_render(self, upload: Upload, style: Style, strength: float = 1.0, *, session: str) -> Job:
         """Render an uploaded video in ``style``. `Refused` (413, 415) where it is none that may be, 429 where the queue
         is full."""
         self._check_queue()
         wishes = Wishes(
-            label=upload.label,
+            label=upload.name,
             title=upload.label,
             strength=strength,
             most_pixels=self.options.most_pixels,

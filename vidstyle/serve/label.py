@@ -24,6 +24,11 @@ def clean_label(text: str, otherwise: str = "Untitled") -> str:
     return " ".join(seen.split())[:MOST_CHARACTERS].strip() or otherwise
 
 
+def name_of_file(name: str | None, otherwise: str = "the file") -> str:
+    """An uploaded file's name as its owner knows it: with the ending, without folders of any system."""
+    return clean_label(re.split(r"[\\/]", name or "")[-1], otherwise)
+
+
 def label_of_file(name: str | None, otherwise: str = "Untitled") -> str:
     """The label that an uploaded file's name makes: without folders of any system and without the ending."""
     last = re.split(r"[\\/]", name or "")[-1].strip(" .")

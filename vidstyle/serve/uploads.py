@@ -18,7 +18,7 @@ from aiohttp.multipart import MultipartReader
 from vidstyle.errors import ImageError
 from vidstyle.header import PictureHeader, read_header
 from vidstyle.serve.job import INPUT
-from vidstyle.serve.label import label_of_file
+from vidstyle.serve.label import label_of_file, name_of_file
 from vidstyle.serve.refused import Refused
 
 TOTAL_SECONDS = 600.0
@@ -46,6 +46,8 @@ class Upload:
     """`INPUT` in the folder that was given, whatever the file was called."""
     label: str
     """What it was called, as a label."""
+    name: str
+    """The same with the ending, for messages."""
     size: int
     """Bytes."""
     texts: dict[str, str] = field(default_factory=dict)
@@ -187,7 +189,7 @@ class _Reading:
             if self._upload is not None:
                 raise Refused(400, f"there are two files; {self._allowed()}")
             size = await self._save(part)
-            self._upload = Upload(self._path, label_of_file(file_name), size)
+            self._upload = Upload(self._path, label_of_file(file_name), name_of_file(file_name), size)
         elif name in self._texts:
             assert name is not None
             if name in self._found:
@@ -248,6 +250,6 @@ def check_painting(upload: Upload) -> PictureHeader:
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(upload.path.open("rb"))
         try:
-            return read_header(file.read(), upload.label)
+            return read_header(file.read(), upload.name)
         except ImageError as error:
             raise Refused(415, str(error)) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -32,6 +33,9 @@ MOST_FRAMES_A_SECOND = 240
 _MEMORY_BYTES = 6 << 30
 _FILE_BYTES = 2 << 30
 _LINE_SECONDS = 0.25
+
+# Of `vidstyle render`, for those who choose the container; visitors do not.
+_ADVICE = re.compile(r"; write to \.\w+ to keep \w+")
 
 Say = Callable[..., None]
 
@@ -69,6 +73,7 @@ def main(arguments: list[str]) -> int:
 def _sentence(text: str, folder: Path, wishes: Wishes | None) -> str:
     """A message for visitors: they know their file by its label, and the server's folders are not theirs to know."""
     label = "the file" if wishes is None else wishes.label
+    text = _ADVICE.sub("", text)
     return text.replace(str(folder / INPUT), label).replace(str(folder) + os.sep, "").replace(str(folder), "the job")
 
 

@@ -1,9 +1,10 @@
 // The server's HTTP API: JSON in and out, and its errors as sentences.
 
 export class ApiError extends Error {
-  /** `status` is that of HTTP, or 0 where no answer came. */
+  /** `words` as the server said them, `message` as a sentence; `status` is that of HTTP, or 0 where no answer came. */
   constructor(words, status) {
-    super(words);
+    super(sentence(words));
+    this.words = words;
     this.status = status;
   }
 }
@@ -57,13 +58,19 @@ function answer(status, text) {
   }
   if (status >= 200 && status < 300) return found;
   if (status === 401) throw new ApiError("The server wants its token: open the address that vidstyle serve printed.", 401);
-  throw new ApiError(sentence(found?.error ?? `The server answered with error ${status}.`), status);
+  throw new ApiError(found?.error ?? `The server answered with error ${status}.`, status);
 }
 
-/** The server's words as a sentence of a page: a capital letter first, a full stop last. */
-export function sentence(words) {
-  const text = words.charAt(0).toUpperCase() + words.slice(1);
+/** The server's words as a sentence of a page: a capital letter first, unless it is `name`'s, and a full stop last. */
+export function sentence(words, name = null) {
+  const isNamed = name && words.toLowerCase().startsWith(name.toLowerCase());
+  const text = isNamed ? words : words.charAt(0).toUpperCase() + words.slice(1);
   return /[.!?`'")]$/.test(text) ? text : `${text}.`;
+}
+
+/** What is wrong with the file called `name`: the server's words behind the name. */
+export function aboutFile(name, words) {
+  return sentence(`${name}: ${words.startsWith(`${name} `) ? `it ${words.slice(name.length + 1)}` : words}`, name);
 }
 
 /** The address of a style's own things; names may hold a slash. */

@@ -305,7 +305,7 @@ async function begin() {
   byId("machine").textContent = [server.backend, server.version && `vidstyle ${server.version}`].filter(Boolean).join(" · ");
   byId("start-source").hidden = !server.source;
   byId("start").disabled = Boolean(missing);
-  if (missing) stageProblem(missing + (server.source ? " The server’s own video can be painted without it." : ""));
+  if (missing) stageProblem(missing + (server.source ? " The server’s own video needs no camera." : ""));
   await gallery.refresh("starry_night");
   look.changed();
   await studio.refresh();

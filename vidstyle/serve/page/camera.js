@@ -6,10 +6,9 @@ const WANTED = { width: { ideal: 640 }, height: { ideal: 360 }, frameRate: { ide
 export function whyNoCamera() {
   if (navigator.mediaDevices?.getUserMedia) return null;
   if (!window.isSecureContext) {
-    return (
-      "Browsers give a camera only to pages from https or from this very computer. " +
-      "Open this page as http://localhost, or put a server with https in front of it."
-    );
+    const isHandheld = window.matchMedia("(pointer: coarse)").matches; // it has no server of its own
+    const here = isHandheld ? "" : " At the server itself, open this page as http://localhost.";
+    return `Browsers give a camera only to pages from https: ask whoever runs this server for such an address.${here}`;
   }
   return "This browser cannot give a page its camera.";
 }

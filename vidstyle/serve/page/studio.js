@@ -1,6 +1,6 @@
 // Jobs on the server: paintings that become styles, videos that get painted. The server's list is the truth.
 
-import { call, ofJob, sentence, send } from "./api.js";
+import { aboutFile, call, ofJob, sentence, send } from "./api.js";
 import { lossCurve } from "./curve.js";
 import { byId, clock, fileName, icon, make, problem, say } from "./dom.js";
 import { titleOf } from "./drop.js";
@@ -22,39 +22,40 @@ export class Studio extends EventTarget {
   }
 
   async adapt(file) {
-    await this.upload("api/jobs/adapt", file, { title: titleOf(file.name), steps: byId("steps").value, painting: file });
+    await this.upload("adapt", file, { title: titleOf(file.name), steps: byId("steps").value, painting: file });
   }
 
   async render(file) {
     const blend = JSON.stringify(this.look.blend);
-    await this.upload("api/jobs/render", file, { blend, strength: String(this.look.strength), video: file });
+    await this.upload("render", file, { blend, strength: String(this.look.strength), video: file });
   }
 
-  async upload(path, file, fields) {
+  async upload(kind, file, fields) {
     problem("studio-problem", null);
-    const row = this.uploadRow(file.name);
+    const row = this.uploadRow(file.name, kind);
     this.list.prepend(row.item);
     this.uploads += 1;
     say(`Sending ${file.name}`);
     row.item.scrollIntoView({ block: "nearest" });
     try {
-      await send(path, fields, (share) => {
+      await send(`api/jobs/${kind}`, fields, (share) => {
         row.progress.value = share;
         row.words.textContent = share < 1 ? `sending, ${Math.round(100 * share)} %` : "the server looks at it";
       });
       say(`${file.name} is in the studio`);
     } catch (error) {
-      problem("studio-problem", `${file.name}: ${error.message}`);
+      problem("studio-problem", aboutFile(file.name, error.words ?? error.message));
+      say(`${file.name} was not taken`);
     }
     this.uploads -= 1;
     row.item.remove();
     await this.refresh();
   }
 
-  uploadRow(name) {
+  uploadRow(name, kind) {
     const words = make("p", { class: "words" }, "sending");
     const progress = make("progress", { max: 1, value: 0, "aria-label": `Upload of ${name}` });
-    const item = make("li", { class: "job" }, make("span", { class: "preview" }, icon("painting")));
+    const item = make("li", { class: "job" }, make("span", { class: "preview" }, icon(iconOf(kind))));
     item.append(make("div", { class: "facts" }, make("h3", {}, name), progress, words));
     return { item, words, progress };
   }
@@ -115,7 +116,7 @@ export class Studio extends EventTarget {
     const isAdapt = job.kind === "adapt";
     const row = {
       preview: make("img", { class: "preview", alt: `Preview of ${job.title}`, hidden: true }),
-      blank: make("span", { class: "preview" }, icon(isAdapt ? "painting" : "film")),
+      blank: make("span", { class: "preview" }, icon(iconOf(job.kind))),
       title: make("h3"),
       words: make("p", { class: "words" }),
       progress: make("progress", { max: 1, value: 0 }),
@@ -211,6 +212,10 @@ function lossesOf(job) {
   return job.curve.map((point) => [point.step, point.total]);
 }
 
+function iconOf(kind) {
+  return kind === "adapt" ? "painting" : "film";
+}
+
 function previewOf(job) {
   if (!job.preview) return null;
   const turn = job.kind === "adapt" ? publishedOf(job) : job.state;
@@ -223,6 +228,7 @@ function wordsFor(job) {
     case "queued":
       return job.ahead ? `waits for ${job.ahead} other${job.ahead > 1 ? "s" : ""}` : "waits for its turn";
     case "running": {
+      if (!job.step) return `starting, ${took}`; // what does the work takes its time to load
       const share = job.progress;
       const left = share > 0.02 && job.seconds > 2 ? `, about ${clock((job.seconds * (1 - share)) / share)} left` : "";
       const what = job.kind === "adapt" ? `step ${job.step}` : `frame ${job.step}`;
@@ -234,7 +240,7 @@ function wordsFor(job) {
     case "done":
       return [job.kind === "adapt" ? `learned in ${took}` : `painted in ${took}`, job.message].filter(Boolean).join("; ");
     case "failed":
-      return sentence(job.message || "it failed");
+      return sentence(job.message || "it failed", job.title);
     case "cancelled":
       return "cancelled";
     default:
