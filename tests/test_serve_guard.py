@@ -230,3 +230,21 @@ def test_cookies_are_secure_where_the_browser_came_by_https(headers: dict[str, s
             assert response.status == 303 and ("; Secure" in response.headers["Set-Cookie"]) == secure
 
     visit(ServeOptions(token=TOKEN), work)
+
+
+def test_browser_without_the_token_is_shown_a_page_that_takes_it() -> None:
+    async def work(client: ClientSession, url: str) -> None:
+        browser = {"Accept": "text/html,*/*"}
+        for path, how, is_wrong in (("", "GET", False), ("?token=wrong", "GET", True), ("", "POST", True)):
+            form = {"data": {"token": "wrong"}} if how == "POST" else {}
+            async with client.request(how, url + path, headers=browser, allow_redirects=False, **form) as response:
+                text = await response.text()
+                assert response.status == 401 and response.content_type == "text/html"
+                assert 'name="token"' in text and ('role="alert" hidden' not in text) == is_wrong
+                assert "form-action 'self'" in response.headers["Content-Security-Policy"]
+        strange = {**browser, "Origin": "http://evil.example"}
+        assert (await told(client, "POST", url, headers=strange, data={"token": TOKEN}))[0] == 403
+        async with client.post(url, headers=browser, data={"token": f" {TOKEN} "}) as response:
+            assert response.status == 200 and (await response.json()) == {"ok": True}  # by the cookie
+
+    visit(ServeOptions(token=TOKEN), work)

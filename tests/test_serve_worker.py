@@ -19,7 +19,7 @@ from test_serve_jobs import alive
 
 from vidstyle.gallery import load_style
 from vidstyle.serve.child import Child
-from vidstyle.serve.job import LOOK, STATE
+from vidstyle.serve.job import LOOK
 from vidstyle.serve.wishes import Task, Wishes
 
 
@@ -90,14 +90,13 @@ def test_an_upload_that_is_no_video_never_becomes_a_job(tmp_path: Path) -> None:
     assert files_in(tmp_path / "jobs") == {".server"}
 
 
-def test_a_video_that_does_not_say_how_long_it_is_is_stopped_at_the_limit(tmp_path: Path) -> None:
+def test_a_video_that_does_not_say_how_long_it_is_is_measured(tmp_path: Path) -> None:
     video = make_video(tmp_path / "live.mkv", size=(32, 48), frames=80, rate=10, live=True)
 
     async def body(served: Served) -> None:
-        job = await served.upload("render", video, name="Stream.mkv")
-        job = await served.until(job["id"], "failed")
-        assert job["message"] == "Stream is longer than 2 s, the most that is rendered here"
-        assert files_in(tmp_path / "jobs" / job["id"]) == {STATE}
+        found = await served.upload("render", video, 413, name="Stream.mkv")
+        assert found["error"].startswith("Stream.mkv is 8 s long; at most 2 s are rendered here")
+        assert not files_in(tmp_path / "jobs") - {".server"}
 
     serve(tmp_path / "jobs", body, limits=Limits(most_seconds=2))
 

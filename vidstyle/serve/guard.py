@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -21,8 +23,11 @@ from vidstyle.serve.session import is_https
 
 COOKIE = "vidstyle_token"
 _log = logging.getLogger(__name__)
-_OPEN = frozenset({"/health"})
-"""Paths that need no token."""
+_OPEN = frozenset({"/health", "/page/style.css", "/page/icon.svg", "/page/icons.svg"})
+"""Paths that need no token: of the page no more than what the one that asks for it looks like."""
+_TOKEN_PAGE = Path(__file__).parent / "page" / "token.html"
+_MOST_FORM = 4096
+_FORM_SECONDS = 20.0
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 _MONTH = 30 * 86400
@@ -38,7 +43,7 @@ HEADERS = {
             "connect-src 'self'",
             "manifest-src 'self'",
             "base-uri 'none'",
-            "form-action 'none'",
+            "form-action 'self'",
             "frame-ancestors 'none'",
         )
     ),
@@ -70,8 +75,8 @@ class Guard:
         # Cookies do not know ports: what other servers of this machine get to see is not the token itself.
         self._cookie = hashlib.sha256(f"vidstyle cookie {options.token}".encode()).hexdigest()
 
-    def check(self, request: web.Request) -> None:
-        """`Refused` (400, 401, 403, 421) where the request must not be served."""
+    def check_page(self, request: web.Request) -> None:
+        """`Refused` (400, 403, 421) where the request comes from the page of a stranger."""
         host = request.headers.get("Host", "")
         name = _name_of(host)
         if name is None:
@@ -84,6 +89,9 @@ class Guard:
             )
         if request.method not in _SAFE:
             self._check_origin(request, host)
+
+    def check_token(self, request: web.Request) -> None:
+        """`Refused` (401) where the request must not be served without a token."""
         if self._token is not None and request.path not in _OPEN and not self._has_token(request):
             raise Refused(
                 401,
@@ -92,12 +100,17 @@ class Guard:
                 {"WWW-Authenticate": "Bearer"},
             )
 
-    def entrance(self, request: web.Request) -> web.Response | None:
-        """The answer to ``/?token=...``: a cookie, and on to the page without the token in its address."""
-        given = request.query.get("token")
-        if self._token is None or given is None or request.path != "/" or request.method != "GET":
+    async def entrance(self, request: web.Request) -> web.Response | None:
+        """The answer to ``/?token=...``, or to the form that asks for it: a cookie, and on to the page."""
+        if self._token is None or request.path != "/":
             return None
-        if not _equal(given, self._token):
+        if request.method == "POST":
+            given = await _token_in_form(request)
+        elif request.method == "GET":
+            given = request.query.get("token")
+        else:
+            return None
+        if given is None or not _equal(given, self._token):
             return None
         answer = web.Response(status=303, headers={"Location": "./", "Cache-Control": "no-store"})
         # Strict would not be sent on with the redirection when the address was clicked in another page. What
@@ -149,14 +162,18 @@ def middleware(guard: Guard) -> Middleware:
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            entrance = guard.entrance(request)
-            guard.check(request) if entrance is None else None
+            guard.check_page(request)
+            entrance = await guard.entrance(request)
+            if entrance is None:
+                guard.check_token(request)
             return entrance or await handler(request)
         except web.HTTPException as error:
             if error.status < 400:
                 raise
             return _answer(request, error)
         except VidstyleError as error:
+            if isinstance(error, Refused) and error.status == 401 and _is_page(request):
+                return _token_page(request)
             return error_answer(error)
         except ConnectionError:
             return error_answer(Refused(400, "the connection broke off"))
@@ -198,6 +215,36 @@ def _answer(request: web.Request, error: web.HTTPException) -> web.Response:
     )
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     return error_answer(Refused(error.status, reason, headers))
+
+
+def _is_page(request: web.Request) -> bool:
+    """Whether a browser wants something to show."""
+    return request.method in ("GET", "POST") and "text/html" in request.headers.get("Accept", "")
+
+
+def _token_page(request: web.Request) -> web.Response:
+    """The page that asks for the token; also that what was given is none."""
+    text = _TOKEN_PAGE.read_text(encoding="utf-8")
+    wrong = request.method == "POST" or "token" in request.query
+    return web.Response(
+        text=text.replace("{hidden}", "" if wrong else "hidden"),
+        status=401,
+        content_type="text/html",
+        headers={"Cache-Control": "no-store", "WWW-Authenticate": "Bearer"},
+    )
+
+
+async def _token_in_form(request: web.Request) -> str | None:
+    """What was filled in; None where that is no small form."""
+    length = request.content_length
+    if request.content_type != "application/x-www-form-urlencoded" or length is None or length > _MOST_FORM:
+        return None
+    try:
+        async with asyncio.timeout(_FORM_SECONDS):
+            data = await request.read()
+    except TimeoutError:
+        return None
+    return parse_qs(data.decode(errors="replace")).get("token", [""])[0].strip()
 
 
 def _name_of(host: str) -> str | None:
