@@ -293,6 +293,7 @@ class Page:
             deviceScaleFactor=2 if phone else 1,
             mobile=phone,
         )
+        self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
 
     def prefer(self, **features: str) -> None:
         """Media features, with _ for -: ``prefers_color_scheme="dark"``."""

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from browser import CHROMIUM, Browser, Page, PageError, film_frames, write_y4m
+from browser import CHROMIUM, FLAGS, Browser, Page, PageError, film_frames, write_y4m
 from conftest import repository
 from numpy.typing import NDArray
 
@@ -99,13 +100,19 @@ def wait_until_shown(page: Page, wanted: str, *others: str | None) -> NDArray[np
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server."""
+    with served(tmp_path_factory.mktemp("served")) as address:
+        yield address
+
+
+@contextmanager
+def served(folder: Path, *options: str) -> Iterator[str]:
     """The address of ``vidstyle serve``, the command itself."""
-    folder = tmp_path_factory.mktemp("served")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = ["serve", "--port", str(port), "--folder", str(folder / "jobs"), "--source", str(FILM)]
-    environment = {**os.environ, "VIDSTYLE_HOME": str(tmp_path_factory.getbasetemp() / "home")}
+    words = ["serve", "--port", str(port), "--folder", str(folder / "jobs"), "--source", str(FILM), *options]
+    environment = {**os.environ, "VIDSTYLE_HOME": str(folder.parent / "home")}
     log = folder / "log.txt"
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -399,6 +406,46 @@ def test_page_fits_every_width_in_light_and_dark(page: Page, width: int) -> None
     assert colors[0] != colors[1]
 
 
+# What lies over a button's middle, or lies outside of the screen, once it is scrolled to.
+COVERED = """(() => { const found = [];
+  for (const e of document.querySelectorAll("button, a.button, label.button, select, input[type=range], summary")) {
+    if (!e.getClientRects().length || e.disabled) continue;
+    e.scrollIntoView({block: "center", inline: "nearest"});
+    const r = e.getBoundingClientRect();
+    const top = document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2);
+    const isInside = r.left >= 0 && r.right <= innerWidth + 1 && r.top >= 0 && r.bottom <= innerHeight + 1;
+    if (!top || !(e.contains(top) || top.contains(e) && top.tagName === "LABEL") || !isInside)
+      found.push(`${e.id || e.textContent} at ${Math.round(r.left)}, ${Math.round(r.top)}`);
+  }
+  return found; })()"""
+METER_END = "Math.max(...[...document.querySelectorAll('#meter *')].map((e) => e.getBoundingClientRect().right))"
+PHONES = [(390, 844), (360, 640), (320, 568), (412, 915)]
+
+
+def test_everything_can_be_pressed_on_phones_that_may_have_no_camera(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("browser.FLAGS", (*FLAGS, "--host-resolver-rules=MAP paint.test 127.0.0.1"))
+    proxied = "--allow-host", "paint.test", "--token", "correct-horse-battery"
+    with served(tmp_path, *proxied) as address, Browser(tmp_path / "browser") as browser:
+        page = browser.page(address.replace("127.0.0.1", "paint.test"))  # plain http, and not from this very machine
+        page.resize(*PHONES[0], phone=True)
+        page.run("document.getElementById('token').value = 'correct-horse-battery'")
+        page.click("button[type=submit]")
+        page.wait("document.querySelectorAll('.style').length > 3")
+        for width, height in [*PHONES, *((b, a) for a, b in PHONES), (768, 1024)]:
+            page.resize(width, height, phone=True)
+            words = page.wait("document.getElementById('stage-problem').textContent")
+            assert "https" in words and "localhost" not in words
+            assert page.run(COVERED) == []
+            start(page, "#start-source")
+            page.wait("document.getElementById('delay').textContent.includes('ms')")
+            assert page.run(COVERED) == []
+            assert page.run(METER_END) <= page.run("document.getElementById('stage').getBoundingClientRect().right") - 4
+            assert page.run("document.documentElement.scrollWidth") <= width
+            page.click("#stop")
+
+
 def test_refused_file_and_missing_camera_are_told_where_they_happen(
     page: Page, server: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -406,7 +453,8 @@ def test_refused_file_and_missing_camera_are_told_where_they_happen(
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + b"no picture")
     page.drop_file(broken)
     words = page.wait("document.getElementById('studio-problem').textContent")
-    assert words.startswith("painting.png: ") and len(words) > 20
+    assert words.startswith("painting.png: it ") and len(words) > 20
+    page.wait("document.getElementById('status').textContent === 'painting.png was not taken'")
     other = tmp_path / "words.txt"
     other.write_text("words")
     page.drop_file(other)

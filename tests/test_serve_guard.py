@@ -241,6 +241,7 @@ def test_browser_without_the_token_is_shown_a_page_that_takes_it() -> None:
                 text = await response.text()
                 assert response.status == 401 and response.content_type == "text/html"
                 assert 'name="token"' in text and ('role="alert" hidden' not in text) == is_wrong
+                assert response.headers["Referrer-Policy"] == "same-origin"  # else a form's origin is null
                 assert "form-action 'self'" in response.headers["Content-Security-Policy"]
         strange = {**browser, "Origin": "http://evil.example"}
         assert (await told(client, "POST", url, headers=strange, data={"token": TOKEN}))[0] == 403

@@ -230,7 +230,8 @@ def _token_page(request: web.Request) -> web.Response:
         text=text.replace("{hidden}", "" if wrong else "hidden"),
         status=401,
         content_type="text/html",
-        headers={"Cache-Control": "no-store", "WWW-Authenticate": "Bearer"},
+        # Without a referrer browsers send a form's origin as null.
+        headers={"Cache-Control": "no-store", "WWW-Authenticate": "Bearer", "Referrer-Policy": "same-origin"},
     )
 
 

@@ -30,6 +30,7 @@ new Mixer(look);
 
 let camera = null; // the stream
 let server = {};
+let noCamera = null; // why there can be none
 
 /** The camera's picture is beside the painting in this page; the server's own only it can put there. */
 function lookForServer() {
@@ -76,6 +77,7 @@ function stop() {
   link.stop();
   closeCamera();
   say("");
+  if (noCamera) stageProblem(noCamera);
 }
 
 function closeCamera() {
@@ -305,7 +307,8 @@ async function begin() {
   byId("machine").textContent = [server.backend, server.version && `vidstyle ${server.version}`].filter(Boolean).join(" · ");
   byId("start-source").hidden = !server.source;
   byId("start").disabled = Boolean(missing);
-  if (missing) stageProblem(missing + (server.source ? " The server’s own video needs no camera." : ""));
+  if (missing) noCamera = missing + (server.source ? " The server’s own video needs no camera." : "");
+  if (noCamera) stageProblem(noCamera);
   await gallery.refresh("starry_night");
   look.changed();
   await studio.refresh();
