@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidstyle.training.perceptual import CONTENT_BLOCK, Perceptual, gram
+from vidstyle.training.perceptual import CONTENT_BLOCK, Perceptual
 
 RGB = NDArray[np.uint8]
 Luma = NDArray[np.float64]
@@ -74,9 +74,9 @@ def tensor(rgb: RGB) -> Tensor:
 
 @dataclass(frozen=True)
 class Terms:
-    """Squared errors of features, each over the squared norm of its target: 0 is equal.
+    """Squared errors of VGG-16's features, each over the squared norm of its target: 0 is equal.
 
-    They are measured as they were when the first figures were noted, whatever training descends meanwhile.
+    They are Johnson's and Gatys' (2016, 2015), whatever loss training descends, so that figures stay comparable.
     """
 
     content: float
@@ -86,11 +86,29 @@ class Terms:
 
 
 @torch.no_grad()
-def terms(painted: RGB, content: Tensor, painting: list[Tensor], perceptual: Perceptual) -> Terms:
-    """``content`` is `Perceptual.content_target` of the photo, ``painting`` the ``style_target`` of the painting."""
+def content_of(rgb: RGB, perceptual: Perceptual) -> Tensor:
+    """relu3_3 of a photo."""
+    return perceptual.features(tensor(rgb).to(perceptual.place), CONTENT_BLOCK)[CONTENT_BLOCK]
+
+
+@torch.no_grad()
+def grams_of(rgb: RGB, perceptual: Perceptual) -> list[Tensor]:
+    """The Gram matrices of `LAYERS` of a painting."""
+    return [_gram(found) for found in perceptual.features(tensor(rgb).to(perceptual.place))]
+
+
+@torch.no_grad()
+def terms(painted: RGB, content: Tensor, grams: list[Tensor], perceptual: Perceptual) -> Terms:
+    """How far ``painted`` is from `content_of` its photo and `grams_of` the painting."""
     features = perceptual.features(tensor(painted).to(perceptual.place))
-    style = [_relative_error(gram(found), target) for found, target in zip(features, painting, strict=True)]
+    style = [_relative_error(_gram(found), target) for found, target in zip(features, grams, strict=True)]
     return Terms(_relative_error(features[CONTENT_BLOCK], content), tuple(style))
+
+
+def _gram(features: Tensor) -> Tensor:
+    """Inner products of the channels over the number of positions, float32 (C, C), of (1, C, H, W)."""
+    flat = features[0].flatten(1).float()
+    return flat @ flat.T / flat.shape[1]
 
 
 def _relative_error(found: Tensor, target: Tensor) -> float:

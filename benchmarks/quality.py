@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from artifacts import INNER, border, grid
 from candidates import Candidate, Optimum, Peer, Pictures, StyleCandidate, candidate, styles_in, write
-from likeness import RGB, Terms, band_contrasts, luma, palette_distance, tensor, terms
+from likeness import RGB, Terms, band_contrasts, content_of, grams_of, luma, palette_distance, tensor, terms
 from looks import score, write_pairs, write_thumbnails
 from measured import ResultFile, load, machine
 from table import quality_painting_table, quality_score_table, quality_table
@@ -58,7 +58,7 @@ class Picture:
     path: Path
     rgb: RGB
     seen: Any
-    """`Perceptual.content_target` of a photo, ``style_target`` of a painting."""
+    """`content_of` a photo, `grams_of` a painting."""
 
 
 def judge(words: argparse.Namespace) -> None:
@@ -88,7 +88,7 @@ def judge(words: argparse.Namespace) -> None:
         lines: list[tuple[list[RGB], list[Label]]] = []
         for path in paths:
             rgb = pixels(painting_tensor(read_picture(path), words.style_size))
-            painting = Picture(path, rgb, perceptual.style_target(tensor(rgb).to(perceptual.place)))
+            painting = Picture(path, rgb, grams_of(rgb, perceptual))
             shown: dict[str, Pictures] = {}
             for one in judged:
                 if one.knows(path):
@@ -133,7 +133,7 @@ def references(words: argparse.Namespace, compute: Compute) -> list[Candidate]:
 def photo(path: Path, rows: int, perceptual: Perceptual) -> Picture:
     """A photo with a shorter side of ``rows``."""
     rgb = pixels(painting_tensor(read_picture(path), rows))
-    return Picture(path, rgb, perceptual.content_target(tensor(rgb).to(perceptual.place)))
+    return Picture(path, rgb, content_of(rgb, perceptual))
 
 
 def clip(text: str, words: argparse.Namespace) -> Clip:

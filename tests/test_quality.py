@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from artifacts import INNER, border, grid
 from candidates import StyleCandidate, candidate, write
-from likeness import BANDS, band_contrasts, luma, palette_distance, tensor, terms
+from likeness import BANDS, band_contrasts, content_of, grams_of, luma, palette_distance, terms
 from looks import GAP, score, wilson
 from numpy.typing import NDArray
 from quality import main
@@ -45,8 +45,7 @@ def test_a_picture_has_its_own_bands_palette_and_terms(perceptual: Perceptual) -
     rgb = picture(size=(64, 80))
     assert band_contrasts(luma(rgb)) / band_contrasts(luma(rgb.copy())) == pytest.approx([1] * len(BANDS))
     assert palette_distance(rgb, rgb.copy()) == 0
-    content, target = perceptual.content_target(tensor(rgb)), perceptual.style_target(tensor(rgb))
-    found = terms(rgb, content, target, perceptual)
+    found = terms(rgb, content_of(rgb, perceptual), grams_of(rgb, perceptual), perceptual)
     assert (found.content, *found.style) == pytest.approx([0] * 5, abs=1e-9)
 
 
@@ -76,12 +75,13 @@ def test_palettes_are_apart_by_the_mean_of_what_each_color_moves() -> None:
 
 
 def test_the_terms_are_squared_errors_over_the_target(perceptual: Perceptual) -> None:
-    photo, painting, painted = (picture(seed, (32, 48)) for seed in (1, 2, 3))
-    content, target = perceptual.content_target(tensor(photo)), perceptual.style_target(tensor(painting))
-    found = terms(painted, content, target, perceptual)
-    losses = perceptual.losses(tensor(painted), content, target)
-    assert found.content == pytest.approx(losses.content.item(), rel=1e-4)
-    assert np.mean(found.style) == pytest.approx(losses.style.item(), rel=1e-4)
+    rgb = picture(1, (32, 48))
+    content, grams = content_of(rgb, perceptual), grams_of(rgb, perceptual)
+    assert [len(gram) for gram in grams] == [64, 128, 256, 512]
+    found = terms(rgb, 2 * content, [2 * gram for gram in grams], perceptual)
+    assert (found.content, *found.style) == pytest.approx([1 / 4] * 5)
+    found = terms(rgb, content / 2, [gram / 2 for gram in grams], perceptual)
+    assert (found.content, *found.style) == pytest.approx([1] * 5)
 
 
 def test_a_grid_and_a_border_are_seen() -> None:
