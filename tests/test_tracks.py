@@ -356,12 +356,3 @@ def test_without_a_source_file_there_are_only_pictures(tmp_path: Path) -> None:
     contents = read_contents(output)
     assert contents.kinds == ["video"]
     assert "title" not in contents.metadata
-
-
-def test_time_codes_are_kept(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "in.mov", video_metadata={"timecode": "01:02:03:04"})
-    assert read_contents(source).kinds == ["video", "data"]
-    output = tmp_path / "out.mov"
-    assert copy(source, output) == []
-    assert read_contents(output).tags[0]["timecode"] == "01:02:03:04"
-    assert read_contents(output).kinds == ["video", "data"]

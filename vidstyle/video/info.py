@@ -197,6 +197,8 @@ class VideoInfo:
     """Whether the file is marked as a 360-degree video."""
     captions: bool
     """Whether the first picture has closed captions beside it."""
+    timecode: str | None
+    """Time code of the first picture, ``01:02:03:04``, as the file says it."""
     interlaced: bool
     """Whether the frames are stored as two fields (they are handed out deinterlaced)."""
     clock: FileClock = FileClock()

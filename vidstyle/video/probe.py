@@ -47,6 +47,7 @@ from vidstyle.video.info import (
     track_info,
 )
 from vidstyle.video.tags import readable_tags
+from vidstyle.video.timecode import timecode_in
 
 _CHROMA_LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
 _BROADCAST = ("mpegts", "mpeg")
@@ -193,6 +194,7 @@ def read_info(
             f"the file's clock starts anew at {', '.join(places)}{more}, as where recordings were joined: "
             "its parts follow each other without a gap"
         )
+    metadata = (stream.metadata, *(other.metadata for other in container.streams), container.metadata)
     return VideoInfo(
         size=(height, width),
         index=stream.index,
@@ -214,6 +216,7 @@ def read_info(
         stereo=None if rotation or mirrored else _stereo(frame),
         spherical=_is_spherical(frame),
         captions=frame.side_data.get("A53_CC") is not None,
+        timecode=timecode_in(*(readable_tags(tags) for tags in metadata)),
         interlaced=interlaced,
         clock=clock,
         declared_end=declared_end,

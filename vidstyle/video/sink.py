@@ -38,6 +38,7 @@ from vidstyle.video.planes import PlaneWriter
 from vidstyle.video.scheduling import usual_scheduling
 from vidstyle.video.span import Span
 from vidstyle.video.tags import file_tags, unusual_tags
+from vidstyle.video.timecode import timecode_behind
 from vidstyle.video.tracks import TrackCopier
 
 
@@ -94,7 +95,7 @@ class VideoSink:
                 self._gpu = VideoGpu(gpu, shared=True) if on_device and kept == self._size else None
         self._writer = PlaneWriter(form, self._pixel_format, kept, self._size, on_gpu=self._gpu is not None)
         self._time_base = source.time_base
-        span = Span.of(source, clip)
+        span = self._span = Span.of(source, clip)
         self._shift = int(span.shift / source.time_base)
         # Matroska counts milliseconds; MP4 takes the source's own ticks, or finer ones.
         self._tick = 1 if container.muxer in ("mp4", "mov") else math.ceil(_MILLISECOND / source.time_base)
@@ -292,6 +293,8 @@ class VideoSink:
             tracks.take_tags(source.index, stream, "the video track")
             tracks.add_tracks(range(source.index + 1, tracks.count))
         self._mark(stream, source)
+        if source.timecode is not None:
+            self._set_timecode(stream, source, source.timecode)
         try:
             with usual_scheduling(), ffmpeg_reasons():
                 context.open()
@@ -302,6 +305,14 @@ class VideoSink:
                 "choose another codec, size or crf"
             ) from error
         return stream
+
+    def _set_timecode(self, stream: VideoStream, source: VideoInfo, timecode: str) -> None:
+        rate = Fraction(source.rate or 25)
+        moved = timecode_behind(timecode, rate, self._span.pictures_before(source.start, rate))
+        if moved is None:
+            self._note(f"{timecode!r} is no time code at {float(rate):.4g} pictures a second: it is left out")
+        else:
+            stream.metadata["timecode"] = moved
 
     def _mark(self, stream: VideoStream, source: VideoInfo) -> None:
         """Say in the output that the video is stereo or a 360-degree one, as far as that can be written."""

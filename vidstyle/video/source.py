@@ -30,13 +30,11 @@ from vidstyle.video.ledger import LossLedger
 from vidstyle.video.nvidia import VideoGpu, gpu_planes, nvdec_decoder, nvdec_obstacle, trial_obstacle
 from vidstyle.video.planes import PlaneReader
 from vidstyle.video.probe import probe, video_stream
-from vidstyle.video.span import Span
+from vidstyle.video.span import GLIMPSE_SECONDS, Span
 
 _READ_ERRORS_ALLOWED = 100
 _ONE_THREAD_PIXELS = 1920 * 1088
 """Up to Full HD one thread decodes faster than any network runs, and at a tenth less cost than several."""
-_GLIMPSE_SECONDS = Fraction(1, 20)
-"""A picture is not shown for less than this at the start of a clip."""
 _INDEXED = ("mov,", "matroska,")
 """Containers whose index says where key frames are; others are read from the beginning."""
 
@@ -220,7 +218,7 @@ class VideoSource:
         info = self.info
         clock = _Clock(info)
         first = math.floor((span.begin or info.start) / info.time_base)
-        glimpse = 0 if span.begin is None else _GLIMPSE_SECONDS / info.time_base
+        glimpse = 0 if span.begin is None else GLIMPSE_SECONDS / info.time_base
         held: tuple[VideoFrame, int] | None = None
         for decoded in self._progressive(container, stream, decoder, ledger, span):
             pts = clock.pts(decoded)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
 from vidstyle.options import ClipOptions
 from vidstyle.video.info import VideoInfo
+
+GLIMPSE_SECONDS = Fraction(1, 20)
+"""A picture is not shown for less than this at the start of a clip."""
 
 
 def exact_seconds(seconds: float) -> Fraction:
@@ -35,6 +39,14 @@ class Span:
         shift = (info.start + exact_seconds(clip.start)) // info.time_base * info.time_base
         end = None if clip.end is None else info.start + exact_seconds(clip.end)
         return cls(shift if clip.start > 0 else None, end, shift)
+
+    def pictures_before(self, start: Fraction, rate: Fraction) -> int:
+        """How many pictures, evenly spaced from ``start`` on, are left out before the first that is shown."""
+        if self.begin is None:
+            return 0
+        place = (self.begin - start) * rate
+        next_one = math.ceil(place)
+        return next_one if next_one - place < GLIMPSE_SECONDS * rate else math.floor(place)
 
     def holds(self, seconds: Fraction) -> bool:
         """Whether ``seconds`` is inside."""

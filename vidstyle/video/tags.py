@@ -7,9 +7,11 @@ import re
 from av.stream import Disposition, Stream
 
 # What the muxer writes by itself, or what was true of the old file only.
-_STALE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}
+_STALE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "timecode"}
 _STALE_TRACK = re.compile(
-    r"(encoder|rotate|vendor_id|bps|alpha_mode|number_of_(frames|bytes)|duration|_statistics_\w+)(-\w+)?", re.IGNORECASE
+    r"(encoder|rotate|vendor_id|bps|alpha_mode|timecode|file_package_umid|number_of_(frames|bytes)|duration"
+    r"|_statistics_\w+)(-\w+)?",
+    re.IGNORECASE,
 )
 # Tags for which MP4's usual (iTunes) form has a place.
 _MP4_FILE = {
@@ -18,7 +20,7 @@ _MP4_FILE = {
     *("season_number", "media_type", "hd_video", "gapless_playback", "compilation", "track", "disc", "tmpo"),
     "creation_time",
 }
-_MP4_TRACK = {"language", "title", "handler_name", "creation_time", "timecode", "stereo_mode"}
+_MP4_TRACK = {"language", "title", "handler_name", "creation_time", "stereo_mode"}
 # QuickTime numbers its languages; FFmpeg's table of them has these under their other three letters.
 _MAC_LANGUAGES = {
     **{"deu": "ger", "nld": "dut", "isl": "ice", "zho": "chi", "sqi": "alb", "hye": "arm", "kat": "geo"},
