@@ -1,6 +1,7 @@
 """Adapt the shipped styles again, for the shared networks as they are now.
 
     python scripts/build_gallery.py PAINTINGS [--only NAME ...] [--networks fast paper] [--install FILE ...]
+        [--steps N] [--batch N] [--crops N] [--learn-on PHOTOS] [--output FOLDER]
 
 PAINTINGS is a folder with the pictures named in `GALLERY`; they are public domain and easy to find,
 and are not in this repository. Every style is written beside its network in vidstyle/gallery, with a
@@ -20,13 +21,14 @@ import cv2
 import numpy as np
 import torch
 
-from vidstyle.gallery import FOLDER, NETWORK_FILE, load_style, style_names
+from vidstyle.gallery import FOLDER, NETWORK_FILE, load_style, network_of, style_names
 from vidstyle.model import TransformNet
 from vidstyle.networks import ARCHITECTURES, Network
 from vidstyle.style import Style
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.compute import Compute
-from vidstyle.training.pictures import PHOTOS, painting_tensor, read_picture
+from vidstyle.training.descent import Checkpoint
+from vidstyle.training.pictures import PHOTOS, Photos, painting_tensor, read_picture
 
 THUMBNAIL_PHOTO = PHOTOS / "china.jpg"
 THUMBNAIL_SIZE = (192, 256)  # height, width
@@ -90,15 +92,28 @@ def write_thumbnail(style: Style, network: Network, path: Path) -> None:
     cv2.imwrite(str(path), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
 
 
-def build(paintings: Path, network_name: str, names: Iterable[str], options: AdaptOptions) -> None:
-    folder = FOLDER / network_name
-    network = Network.load(folder / NETWORK_FILE)
+def build(
+    paintings: Path, network_name: str, names: Iterable[str], options: AdaptOptions, photos: Photos | None, output: Path
+) -> None:
+    folder = output / network_name
+    folder.mkdir(parents=True, exist_ok=True)
+    network = Network.load(FOLDER / network_name / NETWORK_FILE)
     for painting in GALLERY:
         if painting.name not in names:
             continue
-        style = adapt(paintings / painting.file, network, name=painting.name, options=options, card=painting.card())
-        style.save(folder / f"{painting.name}.safetensors")
-        write_thumbnail(style, network, folder / f"{painting.name}.jpg")
+        path = folder / f"{painting.name}.safetensors"
+        style = adapt(
+            paintings / painting.file,
+            network,
+            name=painting.name,
+            options=options,
+            photos=photos,
+            card=painting.card(),
+            checkpoint=Checkpoint(path=path.with_suffix(".checkpoint"), resume=True),
+        )
+        style.save(path)
+        path.with_suffix(".checkpoint").unlink()
+        write_thumbnail(style, network_of(style), folder / f"{painting.name}.jpg")
         print(network_name, painting.name, style.card["losses"], f"{style.card['seconds']} s", flush=True)
 
 
@@ -141,15 +156,25 @@ def main() -> None:
     parser.add_argument("--install", type=Path, nargs="*", default=[], metavar="FILE")
     parser.add_argument("--batch", type=int, default=AdaptOptions().batch)
     parser.add_argument("--steps", type=int, default=AdaptOptions().steps)
+    parser.add_argument("--crops", type=int, default=AdaptOptions().crops)
+    parser.add_argument("--learn-on", type=Path, help="photos to learn on; those that ship with vidstyle if not given")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="where the styles are written; the gallery")
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     for file in arguments.install:
         network = Network.load(file)
         (FOLDER / network.architecture.name / NETWORK_FILE).write_bytes(file.read_bytes())
-    options = AdaptOptions(steps=arguments.steps, batch=arguments.batch, compute=Compute(threads=arguments.threads))
+    options = AdaptOptions(
+        steps=arguments.steps,
+        batch=arguments.batch,
+        crops=arguments.crops,
+        compute=Compute(threads=arguments.threads),
+    )
+    photos = arguments.learn_on and Photos.in_folder(arguments.learn_on)
     for name in arguments.networks:
-        build(arguments.paintings, name, arguments.only, options)
-    write_table(DOCUMENT)
+        build(arguments.paintings, name, arguments.only, options, photos, arguments.output)
+    if arguments.output == FOLDER:
+        write_table(DOCUMENT)
 
 
 if __name__ == "__main__":

@@ -76,12 +76,15 @@ def test_a_picture_has_no_distance_from_itself(vgg: Perceptual) -> None:
     assert losses.style.item() == pytest.approx(0, abs=1e-6)
 
 
-def test_terms_are_relative_to_their_target(vgg: Perceptual) -> None:
-    """Nothing at all has distance 1 from every target, whatever its scale."""
+def test_terms_do_not_depend_on_the_scale_of_their_target(vgg: Perceptual) -> None:
+    """Nothing at all is 1 from every content and 2 from every style; much too much of a style is no farther."""
     content, style = vgg.content_target(picture(3)).features, vgg.style_target(picture(4))[:-1]
     nothing = torch.zeros(1)
     assert module._relative_error(nothing.expand_as(content), content * 1000).item() == pytest.approx(1)
-    assert all(module._style_error(nothing.expand_as(s), s / 1000).item() == pytest.approx(1) for s in style)
+    for layer in style:
+        assert module._style_error(nothing.expand_as(layer), layer / 1000).item() == pytest.approx(2)
+        assert module._style_error(layer * 1e4, layer).item() == pytest.approx(2, rel=1e-3)
+        assert module._style_error(layer * 1.01, layer).item() == pytest.approx(1e-4, rel=0.02)
 
 
 def test_statistics_are_the_covariance_and_the_mean_of_channels() -> None:
