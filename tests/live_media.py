@@ -156,18 +156,18 @@ def mjpeg_server(
 ) -> Server:
     """Multipart MJPEG over HTTP, as IP cameras speak it: gray pictures that get brighter by 1.
 
-    ``size`` is asked at each connection. After ``frames`` it says nothing more, without hanging up.
+    ``size`` is asked at each picture. After ``frames`` it says nothing more, without hanging up.
     """
 
     def serve(connection: socket.socket, over: threading.Event) -> None:
         connection.recv(65536)
         begin = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
         connection.sendall(begin)
-        shape, number = size(), 0
+        number = 0
         while not over.wait(1 / rate):
             if frames is not None and number >= frames:
                 continue
-            data = gray_jpeg(50 + number % 100, shape)
+            data = gray_jpeg(50 + number % 100, size())
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
             connection.sendall(head.encode() + data + b"\r\n")
             number += 1

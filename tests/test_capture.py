@@ -8,6 +8,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -354,9 +355,9 @@ def test_stream_that_drops_is_said_to_be_lost_and_comes_back() -> None:
 
 
 def test_size_and_range_after_a_drop_are_brought_to_the_first(tmp_path: Path) -> None:
-    """First JPEG of 64x48, full range; then H.264 of 96x80, limited range, at the same address."""
+    """First JPEG of 64x48, full range; then H.264 of 96x72, limited range, at the same address."""
     port = free_port()
-    path = make_video(tmp_path / "a.ts", size=(80, 96), rate=25, frames=50, pictures=[_gray((80, 96))] * 50)
+    path = make_video(tmp_path / "a.ts", size=(72, 96), rate=25, frames=50, pictures=[_gray((72, 96))] * 50)
     with contextlib.ExitStack() as first:
         first.enter_context(mjpeg_server_at(port))
         with reading(f"http://127.0.0.1:{port}/cam") as reader:
@@ -373,6 +374,25 @@ def test_size_and_range_after_a_drop_are_brought_to_the_first(tmp_path: Path) ->
                 assert frame.form == reader.capture.form and frame.form.full_range
                 assert frame.planes[0].shape == (48, 64)
                 assert level(frame) == pytest.approx(200, abs=2)
+
+
+def test_a_source_that_turns_is_fitted_and_never_squashed() -> None:
+    sizes = [(48, 64)]
+    with mjpeg_server(size=lambda: sizes[-1]) as server, reading(f"http://127.0.0.1:{server.port}/cam") as reader:
+        for size, shown in (((96, 128), (48, 64)), ((128, 96), (48, 36)), ((64, 320), (12, 64)), ((48, 64), (48, 64))):
+            sizes.append(size)
+            assert wait_for(lambda shown=shown: reader.last and reader.last.form.size == shown), size  # type: ignore[misc]
+            frame = reader.last
+            assert frame is not None and frame.planes[0].shape == shown
+            assert reader.capture.form.size == (48, 64)
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_pixels_that_are_not_square_are_made_so(rotation: int, tmp_path: Path) -> None:
+    path = make_video(tmp_path / "dv.mp4", size=(48, 60), sample_aspect_ratio=Fraction(16, 15), rotation=rotation)
+    with Capture(str(path)) as capture:
+        frame = next(capture.frames())
+    assert capture.form.size == frame.form.size == ((64, 48) if rotation else (48, 64))
 
 
 def _gray(size: tuple[int, int]) -> np.ndarray:

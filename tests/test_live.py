@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -324,6 +325,42 @@ def test_strength_works_on_a_paused_picture() -> None:
     assert any(np.array_equal(bare.planes[0], planes[0]) for planes in source.sent.values())
 
 
+class Turning(Moving):
+    """Upright from the fourth frame on."""
+
+    def frames(self) -> Generator[Frame, None, None]:
+        upright = self.form.resized((96, 54))
+        for number, frame in enumerate(super().frames()):
+            still = frame.with_planes(planes_from_rgb(photo("chelsea", (96, 54)), upright), upright)
+            yield frame if number < 4 else still
+
+
+def test_a_source_that_turns_is_painted_as_it_is_between_black_bars(tmp_path: Path) -> None:
+    camera, source = Camera(), Turning(seconds=60)
+    strengths: list[int] = []
+
+    def hook(live: Live, shown: int) -> None:
+        if len(camera.frames) in (12, 14):  # paused on the last upright one, then nothing but the source
+            live.controls.press(" ", time.monotonic())
+            live.controls.strength = 0.0
+            strengths.append(len(camera.frames))
+        if len(camera.frames) > 18:
+            live.stop()
+
+    report = run(source, camera=camera, hook=hook)
+    ((height, width),) = {frame.form.size for frame in camera.frames}
+    assert (height, width) == (96, 160)
+    assert any("54x96 within 160x96" in problem for problem in report.problems)
+    upright = camera.frames[-1].planes
+    for frame in camera.frames[8:]:
+        light = frame.planes[0]
+        assert (light[:, :52] == 16).all() and (light[:, 106:] == 16).all() and (frame.planes[1][:, :26] == 128).all()
+    shown = planes_from_rgb(photo("chelsea", (96, 54)), FrameForm(height=96, width=54, pixels="i420"))
+    np.testing.assert_array_equal(upright[0][:, 52:106], shown[0])
+    painted = camera.frames[10].planes[0][:, 52:106].astype(int)
+    assert 5 < np.abs(painted - shown[0]).mean() < 90
+
+
 def test_lost_source_is_waited_for_with_its_last_picture() -> None:
     camera, source = Camera(), Moving(seconds=0.5)
     lost_at = 0
@@ -458,6 +495,18 @@ def test_nothing_is_left_where_opening_fails(tmp_path: Path) -> None:
         live.run()
     assert source.closed.is_set()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_live_runs_once_and_is_not_copied() -> None:
+    live = Live(
+        lambda on_sound: Moving(seconds=0.1), STYLES, options=LiveOptions(window=False, record=Path("no/such/a.mp4"))
+    )
+    with pytest.raises(VidstyleError, match="cannot be copied"):
+        copy.copy(live)
+    with pytest.raises(VidstyleError, match="no/such"):
+        live.run()
+    with pytest.raises(BadOption, match="make another one"):
+        live.run()
 
 
 def test_no_place_for_the_picture_is_refused() -> None:

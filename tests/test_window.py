@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import pytest
+from live_media import x_display
 
 from vidstyle.errors import VideoError
 from vidstyle.live.window import Window, check_display, key_of
@@ -55,3 +58,37 @@ def test_other_platforms_of_qt_need_no_display(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("DISPLAY", "")
     monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
     check_display()
+
+
+@linux
+def test_a_window_elsewhere_than_the_first_one_is_a_sentence_and_no_hang() -> None:
+    code = """
+import os, threading
+from vidstyle.errors import VideoError
+from vidstyle.gallery import load_style
+from vidstyle.live.live import Live
+from vidstyle.live.window import Window
+def attempt():
+    try:
+        Live(lambda on_sound: print("opened"), [load_style("starry_night")]).run()
+    except VideoError as error:
+        print(error, flush=True)
+def elsewhere():
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+for _ in range(2):
+    Window("vidstyle", (36, 64)).close()
+elsewhere()
+if os.fork() == 0:
+    attempt()
+    os._exit(0)
+os.wait()
+"""
+    with x_display() as name:
+        environment = {**os.environ, "DISPLAY": name}
+        command = [sys.executable, "-W", "ignore", "-c", code]
+        done = subprocess.run(command, env=environment, timeout=60, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == 2 and "MainThread" in lines[0] and "spawn" in lines[1]

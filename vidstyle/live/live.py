@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from time import monotonic
 
-from vidstyle.errors import NotCopyable
+from vidstyle.errors import BadOption, NotCopyable
 from vidstyle.frame import Frame, FrameForm
 from vidstyle.live.controls import Controls
 from vidstyle.live.latest import Latest
@@ -67,6 +67,7 @@ class Live(NotCopyable):
         self._options = options = options or LiveOptions()
         self._on_start, self._on_shown = on_start, on_shown
         self._stop = threading.Event()
+        self._has_run = False
         self._outputs: Outputs | None = None
         self.controls = Controls(
             styles,
@@ -85,10 +86,14 @@ class Live(NotCopyable):
     def run(self) -> LiveReport:
         """Open everything, paint until the source ends or somebody quits, and say how it went.
 
-        Ctrl-C, once everything is open, is one way to quit. With a window, call it on the main thread.
+        Ctrl-C, once everything is open, is one way to quit. With a window, call it on the main thread: the windows
+        of a process all belong to one thread. It runs once; make another `Live` to run again.
         Raises `VideoError` where there is no source or no display, `BadOption` for what cannot be asked, and
         what compiling the network raises. Whatever is raised, recordings are whole and threads have ended.
         """
+        if self._has_run:
+            raise BadOption("this Live has run already; make another one")
+        self._has_run = True
         options = self._options
         report = LiveReport()
         began = monotonic()

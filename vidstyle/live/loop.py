@@ -62,6 +62,7 @@ class Loop:
         self._report, self._stop, self._on_shown = report, stop, on_shown
         self._meter = Meter()
         self._last: Painting | None = None
+        self._shape = source.form.size
         self._came_at = monotonic()
         self._drawn_at = float("-inf")
         self._sent_at = float("-inf")
@@ -82,8 +83,8 @@ class Loop:
             if not painter.is_full:
                 frame = self._taken()
                 if frame is not None and not self._controls.paused:
-                    job = painter.job(frame, self._controls.style(monotonic()), self._controls.strength)
-                    painter.start(job)
+                    self._note_shape(frame)
+                    painter.start(painter.task(frame, self._controls.style(monotonic()), self._controls.strength))
                     if not painter.is_full:
                         continue
                 elif painter.under_way == 0:
@@ -140,6 +141,17 @@ class Loop:
             self._came_at = now
         return frame
 
+    def _note_shape(self, frame: Frame) -> None:
+        """Tell where the source has turned, or has become another one."""
+        size = frame.form.size
+        if size != self._shape:
+            self._shape = size
+            if size != self._source.form.size:
+                height, width = self._source.form.size
+                told = f"the source has changed its shape: it is shown as {size[1]}x{size[0]} within {width}x{height}"
+                self._note(told)
+                self._say(told, monotonic())
+
     def _show(self, painting: Painting) -> None:
         self._outputs.write(painting.painted)
         self._last = painting
@@ -157,10 +169,10 @@ class Loop:
         if self._controls.paused:
             self._meter.rest()
         if last is not None and (frame is not None or now - self._came_at > _STALLED_SECONDS):
-            job = self._painter.job(last.source, self._controls.style(now), self._controls.strength)
-            changed = not _is_same(job, last.job)
+            task = self._painter.task(last.task.taken, self._controls.style(now), self._controls.strength)
+            changed = not _is_same(task.job, last.task.job)
             if changed:
-                self._painter.start(job)
+                self._painter.start(task)
                 last = self._last = self._painter.finish()
             # Who watches from afar sees a still picture, with sound, and not a broken line.
             if frame is not None:

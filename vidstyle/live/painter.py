@@ -14,7 +14,7 @@ from vidstyle.frame import Frame, FrameForm, Planes
 from vidstyle.live.pace import Pace
 from vidstyle.style import Style
 from vidstyle.stylize import Job, Stylizer
-from vidstyle.video.conform import Conformer
+from vidstyle.video.conform import Conformer, Place, cut_out, place_in, put_in
 
 _MOST_UNDER_WAY = 2
 """A third frame would be older when it is shown, and no core is left for it on a small machine."""
@@ -24,17 +24,32 @@ _EARLY = 0.9
 
 
 @dataclass(frozen=True)
+class Task:
+    """What is to be done with a frame."""
+
+    taken: Frame
+    """As it came from the source."""
+    source: Frame
+    """In the form of the painter, on black where its shape is another."""
+    place: Place | None
+    """Where the picture lies in it then."""
+    job: Job
+    """What the stylizer does. Around a picture of another shape it sees the picture's mirror image: black would
+    change the colors of the painting."""
+
+
+@dataclass(frozen=True)
 class Painting:
-    """A painted frame, and what it was painted from; both of one form."""
+    """A painted frame, and what it was painted from; both of one form, black where the picture does not reach."""
 
     source: Frame
     painted: Frame
-    job: Job
+    task: Task
 
 
 @dataclass(frozen=True)
 class _UnderWay:
-    job: Job
+    task: Task
     result: Callable[[], Planes]
     began: float
     """When the network got it."""
@@ -99,25 +114,33 @@ class Painter:
             return 0.0
         return max(0.0, self._under_way[0].began + _EARLY * statistics.median(self._times) - monotonic())
 
-    def job(self, frame: Frame, style: Style, strength: float) -> Job:
+    def task(self, frame: Frame, style: Style, strength: float) -> Task:
         """What is to be done with ``frame``: the style and look of this moment."""
         look = self._stylizer.look
         if look.strength != strength:
             self._stylizer.look = replace(look, strength=strength)
         self._stylizer.style = style
-        return self._stylizer.prepare(self._conformer.conform(frame))
+        source, place = self._conformer.conform(frame), place_in(frame.form.size, self.form.size)
+        whole = source
+        if place is not None:
+            whole = source.with_planes(put_in(cut_out(source.planes, place), place, self.form, "mirrored"))
+        return Task(frame, source, place, self._stylizer.prepare(whole))
 
-    def start(self, job: Job) -> None:
+    def start(self, task: Task) -> None:
         """Begin to paint; only where the painter is not `is_full`."""
         began = monotonic()
-        self._under_way.append(_UnderWay(job, self._stylizer.submit(job), began))
+        self._under_way.append(_UnderWay(task, self._stylizer.submit(task.job), began))
 
     def finish(self) -> Painting:
         """Wait for the frame that was started first."""
         oldest = self._under_way.popleft()
         planes = oldest.result()
         self._times.append(monotonic() - oldest.began)
-        return Painting(oldest.job.frame, self._stylizer.compose(oldest.job, planes), oldest.job)
+        task = oldest.task
+        painted = self._stylizer.compose(task.job, planes)
+        if task.place is not None:
+            painted = painted.with_planes(put_in(cut_out(painted.planes, task.place), task.place, self.form))
+        return Painting(task.source, painted, task)
 
     def keep_pace(self, now: float, *, shown: int, arrived: int, busy: float) -> str | None:
         """See whether another work size is needed or ready; see `Pace.note`. Returns what went wrong, if it did."""

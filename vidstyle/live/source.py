@@ -17,7 +17,7 @@ class Source(Protocol):
     """What frames come from; `vidstyle.video.capture.Capture` is one."""
 
     form: FrameForm
-    """Of every frame."""
+    """Of the frames; one whose picture has another shape may have another size."""
     description: str
     """What was negotiated, for people."""
     fps: float | None

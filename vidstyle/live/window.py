@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from time import monotonic
 from types import TracebackType
 
@@ -49,6 +50,8 @@ class Window:
         Raises `VideoError` where there is no display, naming what works without one.
         """
         check_display()
+        global _opened_by
+        _opened_by = os.getpid(), threading.current_thread()
         self.title = title
         self._full_screen = False
         self._was_visible = False
@@ -168,8 +171,23 @@ def key_of(code: int) -> str | None:
     return chr(character) if 32 <= character < 127 else None
 
 
+_opened_by: tuple[int, threading.Thread] | None = None
+"""The process and the thread that opened the first window."""
+
+
 def check_display() -> None:
-    """Raise `VideoError` where a window cannot be: Qt, which is below OpenCV on Linux, would end the process."""
+    """Raise `VideoError` where a window cannot be: Qt, which is below OpenCV on Linux, would end the process.
+
+    In another thread than that of the first window, or in a process forked from its, Qt would wait for ever.
+    """
+    here = os.getpid(), threading.current_thread()
+    if _opened_by is not None and _opened_by != here:
+        if _opened_by[0] != here[0]:
+            where = "in the process that this one was forked from; begin it with multiprocessing.get_context('spawn')"
+        else:
+            ended = "" if _opened_by[1].is_alive() else ", which has ended"
+            where = f"on the thread {_opened_by[1].name}{ended}; open every one on one thread, at best the main one"
+        raise VideoError(f"no window can be opened here: the first one was opened {where}, or do without a window")
     if not x11.is_in_use():
         return
     display = os.environ.get("DISPLAY", "")

@@ -76,7 +76,8 @@ class Capture:
         self.live = reader.live
         """Whether it goes on for ever; False for a recording, which ends."""
         self.form: FrameForm = reader.natural_form()
-        """Form of every frame. What comes in another form after a drop is converted and scaled to it."""
+        """Form of the frames. What comes in another one later is converted and scaled to it. A picture of another shape
+        is as large as fits inside, and its frame has that size."""
         if size is not None and origin.kind not in ("camera", "pattern"):
             self.form = self.form.resized(_fitted(self.form.size, size))
         self.sound_form: SoundForm | None = reader.sound
@@ -183,7 +184,7 @@ class Capture:
                 if at is not None and joiner is not None and self._on_sound is not None:
                     self._on_sound(joiner.join(item.samples, at))
                 continue
-            planes = reader.planes(item.decoded)
+            planes, shown = reader.planes(item.decoded)
             if not reader.paced:
                 pts = arrival.picture(item.seconds)
             else:
@@ -191,7 +192,7 @@ class Capture:
                 if self._stop.wait((pts - now()) / 1e6):
                     return
             self._last = pts = max(pts, self._last + 1)
-            yield Frame(planes, form, pts, MICROSECOND, round(item.length * 1e6) if reader.paced else 0)
+            yield Frame(planes, shown, pts, MICROSECOND, round(item.length * 1e6) if reader.paced else 0)
 
     def _come_back(self) -> bool:
         """Open the source again; False when told to stop."""

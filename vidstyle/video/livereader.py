@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from vidstyle.errors import VideoError
 from vidstyle.frame import FrameForm, Planes
+from vidstyle.video.conform import place_in, size_of
 from vidstyle.video.container import packets
 from vidstyle.video.decoder import PictureDecoder
 from vidstyle.video.deinterlace import Deinterlacer
@@ -35,6 +36,8 @@ _SILENCE_SECONDS = 5.0
 """How long packets may come without a picture in them before the stream is taken for lost."""
 _POLL_SECONDS = 0.002
 """How often a device that has nothing yet is asked again."""
+_MOST_ASPECT = 8
+"""Pixels that are said to be wider, or higher, than that are a mistake."""
 _ONE_THREAD_PIXELS = 1920 * 1088
 _COUNTED = ("mpjpeg", "mjpeg", "h264", "hevc", "mpegvideo", "m4v", "obu")
 """Demuxers of what carries no times: FFmpeg counts frames of an assumed rate."""
@@ -109,7 +112,8 @@ class LiveReader:
         self.fps = self._rate()
         """Frames a second that it says it delivers, None where it says nothing credible."""
         self._step = 1 / (self.fps or 25.0)
-        self._planes: PlaneReader | None = None
+        self._form = self.natural_form()
+        self._reader: tuple[FrameForm, PlaneReader] | None = None
         self._sound: SoundReader | None = None
 
     @property
@@ -127,17 +131,26 @@ class LiveReader:
         return None
 
     def natural_form(self) -> FrameForm:
-        """Form of its pictures as they are, upright, as i420."""
-        height, width = self.info.size
+        """Form of its pictures as they are shown, upright and with square pixels, as i420."""
+        crop, stored = self.info.crop, self.info.coded_size
+        height, width = self._shown(stored if crop is None else crop.shown(stored))
         stored_height = width if self.info.rotation in (90, 270) else height
         matrix = guessed_matrix(self.info.color.matrix, stored_height)
         full = self.info.color.range == RANGE_FULL
         return FrameForm(height=height, width=width, pixels="i420", matrix=matrix, full_range=full)
 
     def become(self, form: FrameForm, sound: SoundReader | None) -> None:
-        """From now on pictures are brought to ``form`` and sound to that of ``sound``."""
-        self._planes = PlaneReader(self.info, form)
+        """From now on pictures are brought to ``form``, as large as fits, and sound to the form of ``sound``."""
+        self._form, self._reader = form, (form, PlaneReader(self.info, form))
         self._sound = sound
+
+    def _shown(self, stored: tuple[int, int]) -> tuple[int, int]:
+        """``(height, width)`` of a picture stored as ``(height, width)``, upright, with square pixels."""
+        height, width = stored
+        aspect = self._decoder.sample_aspect_ratio or self._video.sample_aspect_ratio
+        if aspect and aspect != 1 and _MOST_ASPECT > aspect > 1 / _MOST_ASPECT:
+            width = max(2, round(width * aspect / 2) * 2)
+        return (width, height) if self.info.rotation in (90, 270) else (height, width)
 
     def close(self) -> None:
         """Close the container. Not while another thread reads."""
@@ -163,14 +176,24 @@ class LiveReader:
                     seconds += length
                 yield Picture(frame, seconds, length)
 
-    def planes(self, frame: VideoFrame) -> Planes:
-        """The planes of ``frame`` in the form that was agreed. They may be views into the decoder's memory."""
-        assert self._planes is not None, "become() comes first"
-        planes = self._planes.read(frame)
+    def planes(self, frame: VideoFrame) -> tuple[Planes, FrameForm]:
+        """The planes of ``frame``, and their form: the one agreed, or the part of it that another shape fills.
+
+        They may be views into the decoder's memory.
+        """
+        assert self._reader is not None, "become() comes first"
+        stored, crop = (frame.height, frame.width), self.info.crop
+        if crop is not None and stored == self.info.coded_size:
+            stored = crop.shown(stored)
+        place = place_in(self._shown(stored), self._form.size)
+        form = self._form if place is None else self._form.resized(size_of(place))
+        if form != self._reader[0]:
+            self._reader = form, PlaneReader(self.info, form)
+        planes = self._reader[1].read(frame)
         if self._video.codec_context.name == "rawvideo":
             # These views would be into the driver's few buffers, which are gone when the device is closed.
-            return tuple(np.array(plane) for plane in planes)
-        return planes
+            planes = tuple(np.array(plane) for plane in planes)
+        return planes, form
 
     def _tune(self) -> None:
         context = self._video.codec_context
