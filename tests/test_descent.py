@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,16 @@ def test_one_who_is_told_to_go_keeps_the_last_whole_step(stop: type[BaseExceptio
     assert first.descent.step == 3
     second.descent.run(second.loss, checkpoint=Checkpoint(path=path, resume=True))
     assert second.values() == whole.values()
+
+
+def test_slow_steps_are_kept_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count(0, 50)  # a step takes 50 seconds
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    writes: list[int] = []
+    monkeypatch.setattr(module._State, "write", lambda state, path: writes.append(state.step))
+    bowl = Bowl(steps=8)
+    bowl.descent.run(bowl.loss, checkpoint=Checkpoint(path=tmp_path / "run.safetensors", every=100))
+    assert writes == [3, 6, 8]
 
 
 def test_a_checkpoint_keeps_the_values_of_any_memory_layout(tmp_path: Path) -> None:

@@ -110,7 +110,11 @@ def _run_options(command: F) -> F:
             help="Steps between sample sheets.",
         ),
         click.option(
-            "--checkpoint-every", type=click.IntRange(1), default=200, show_default=True, help="Steps between two."
+            "--checkpoint-every",
+            type=click.IntRange(1),
+            default=200,
+            show_default=True,
+            help="Most steps between two; there is one every two minutes in any case.",
         ),
         click.option("--resume", is_flag=True, help="Go on with the run in --run."),
         click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads."),

@@ -24,6 +24,8 @@ FILE_FORMAT = "vidstyle-checkpoint"
 FILE_VERSION = "1"
 MOST_BYTES = 4 << 30
 """The largest checkpoint that is read: with the vectors and moments of a hundred thousand paintings."""
+LONGEST = 120.0
+"""Seconds from one checkpoint to the next, however few steps they are."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What `torch.optim.Adam` remembers of a parameter, besides its own count of steps."""
 
@@ -84,7 +86,7 @@ class Checkpoint:
     path: Path
     """A safetensors file."""
     every: int = 50
-    """Steps between two writes; the last step and an interruption write too."""
+    """Most steps between two writes (see `LONGEST`); the last step and an interruption write too."""
     resume: bool = False
     """Continue from ``path`` if it is there (without it an existing file is written over)."""
 
@@ -140,6 +142,7 @@ class Descent:
                 "checkpoint: put the run's folder where every machine sees it"
             )
         started = time.perf_counter() - self.seconds
+        written = self.seconds
         whole = self._state()
         try:
             while not self.schedule.ends(self.step, self.seconds):
@@ -162,8 +165,10 @@ class Descent:
                 if checkpoint and self.team.leads:
                     # An interrupt may land inside the optimizer; what is written then is this copy.
                     whole = self._state()
-                    if self.step % checkpoint.every == 0 or self.schedule.ends(self.step, self.seconds):
+                    due = self.step % checkpoint.every == 0 or self.seconds - written >= LONGEST
+                    if due or self.schedule.ends(self.step, self.seconds):
                         whole.write(checkpoint.path)
+                        written = self.seconds
                 if progress:
                     progress(Progress(self.step, self._expected(), terms, self.seconds))
         except (KeyboardInterrupt, SystemExit):
