@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ PAGES = {
     "docs/live.md": ("live",),
     "docs/serve.md": ("serve",),
     "docs/tensorrt.md": ("engine", "gpu"),
+    "docs/training.md": ("training step",),
 }
 """Page: the tables in it."""
 Facts = dict[str, Any]
@@ -598,6 +600,31 @@ def encoder(facts: Facts, part: str) -> str:
     return str(facts["machine"][part]["encoder"])
 
 
+def training_step_table(facts: Facts) -> list[str]:
+    """A step by torch's own differentiation and by vidstyle's, and where the time goes."""
+    runs = facts.get("training_step", {})
+    rows, profiles = [], []
+    for network in (name for name in runs if name != "machine"):
+        for threads, run in runs[network].items():
+            plain, own = (f"{statistics.median(run['seconds'][way]):.2f} s" for way in ("plain", "own"))
+            rows.append([f"`{network}`, {threads}", plain, own, f"**{run['ratio']:.2f}**"])
+            profiles += [
+                f"`{network}`, {threads}, {way}: " + ", ".join(f"`{name}` {ms:.0f}" for name, ms in found.items()) + "."
+                for way, found in run["milliseconds"].items()
+            ]
+    if not rows:
+        return []
+    run = next(iter(next(found for name, found in runs.items() if name != "machine").values()))
+    return [
+        *markdown(["step", "torch's differentiation", "vidstyle's", "ratio"], rows),
+        "",
+        f"{machine_line(runs, 'training_step')}. Batch {run['batch']} of {run['size']} pixels, {run['arithmetic']}; "
+        "medians of steps in turn, the ratio the median of pairs. Milliseconds by operation in one step:",
+        "",
+        *(f"- {line}" for line in profiles),
+    ]
+
+
 def markdown(heads: list[str], rows: list[list[str]]) -> list[str]:
     """A table; all but the first column to the right."""
     rule = ["---", *["---:"] * (len(heads) - 1)]
@@ -619,6 +646,7 @@ TABLES = {
     "live": live_table,
     "live figure": live_figure_table,
     "serve": serve_table,
+    "training step": training_step_table,
     "engine": engine_table,
     "gpu": gpu_table,
     "quality": lambda facts: quality_table(facts.get("quality", {})),
@@ -647,7 +675,10 @@ def read(path: Path) -> Facts:
     """A machine's results: its file, if there is one, and those in a folder of its own."""
     folder = path.with_suffix("")
     adaptations = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "adaptation").glob("*.json"))}
-    own = {part: facts_in(folder / f"{part}.json") for part in ("live", "serve", "engines", "warp", "quality")}
+    own = {
+        part: facts_in(folder / f"{part}.json")
+        for part in ("live", "serve", "engines", "warp", "quality", "training_step")
+    }
     return {**facts_in(path), **facts_in(folder / "temporal.json"), **own, "adaptation": adaptations}
 
 

@@ -91,7 +91,7 @@ def _problem_options(command: F) -> F:
             help="What the inner steps move: the style vector, or every weight.",
         ),
         click.option(
-            "--inner-rate", type=float, help="Length of an inner step (delta).  [default: 0.1; 0.001 with --inner all]"
+            "--inner-rate", type=float, help="Length of an inner step (delta).  [default: 1; 0.001 with --inner all]"
         ),
         click.option("--inner-steps", type=click.IntRange(0, 1000), default=1, show_default=True, help="T."),
     ):
@@ -213,7 +213,7 @@ def train(
         warm_minutes=warm_minutes,
         inner=InnerOptions(
             steps=inner_steps,
-            rate=inner_rate if inner_rate is not None else 0.1 if inner == "norm" else 1e-3,
+            rate=inner_rate if inner_rate is not None else 1.0 if inner == "norm" else 1e-3,
             moves=inner,  # type: ignore[arg-type]  # click has checked the choice
             first_order=first_order,
         ),
