@@ -144,3 +144,16 @@ def test_a_late_clock_is_no_loss_and_starts_at_zero(tmp_path: Path, suffix: str,
     after = read_contents(output)
     assert after.pts[0] < Fraction(1, 10)
     in_step(source, output)
+
+
+@pytest.mark.parametrize("codec", ["libmp3lame", "ac3", "pcm_s16le"])
+@pytest.mark.parametrize("output_suffix", [".mp4", ".mkv"])
+def test_sound_whose_clock_counts_packets_is_cut_exactly(tmp_path: Path, codec: str, output_suffix: str) -> None:
+    source, output = tmp_path / "in.avi", tmp_path / f"out{output_suffix}"
+    make_video(source, codec="mpeg4", frames=50, audio=[Audio(codec=codec)])
+    copy(source, output, clip=ClipOptions(start=0.6))
+    before, after = read_contents(source), read_contents(output)
+    times = {data[:64]: time for time, data in before.packets[1]}  # MP4 cuts raw sound into other packets
+    kept = [(time, times[data[:64]]) for time, data in after.packets[1] if data[:64] in times]
+    assert kept
+    assert max(abs(old - new - Fraction(3, 5)) for new, old in kept) <= Fraction(1, 1000)

@@ -58,7 +58,9 @@ class AudioReencoder:
         made: list[Packet[Stream]] = []
         for frame in self._source.codec_context.decode(packet):
             if frame.pts is not None and frame.time_base:
-                frame.pts -= round(shift / frame.time_base)
+                # AVI counts packets, of which each may last 24 ms: too coarse to be exact.
+                frame.pts = round((frame.pts * frame.time_base - shift) * frame.sample_rate)
+                frame.time_base = Fraction(1, frame.sample_rate)
             made.extend(self._encoded(frame))
         return made
 

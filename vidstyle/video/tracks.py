@@ -31,6 +31,8 @@ _AUDIO_ENCODER = {"mp4": "aac", "mov": "aac", "matroska": "aac", "webm": "libopu
 _SUBTITLE_ENCODER = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
 _BITMAP_SUBTITLES = ("hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub", "dvb_teletext")
 _COVER_TYPES = {"png": "image/png", "mjpeg": "image/jpeg"}
+_MILLISECOND = Fraction(1, 1000)
+_MAX_DENOMINATOR = 2**31 - 1
 _PRIMING_SECONDS = 0.1
 _SUFFIX = {"mp4": "MP4", "mov": "MOV", "matroska": "Matroska", "webm": "WebM"}
 
@@ -67,7 +69,7 @@ class Copy:
         self._duration = 0
 
     def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
-        ticks = round(shift / packet.time_base)
+        ticks = _exact_ticks(packet, shift)
         if self.stream.disposition & Disposition.attached_pic:
             packet.pts = packet.dts = 0  # a cover has no time of its own
         elif ticks:
@@ -363,6 +365,23 @@ class TrackCopier:
 def _seconds(packet: Packet[Stream]) -> Fraction:
     stamp = packet.pts if packet.pts is not None else packet.dts
     return (stamp or 0) * packet.time_base
+
+
+def _exact_ticks(packet: Packet[Stream], shift: Fraction) -> int:
+    """How many units ``shift`` is on the clock of ``packet``, which is made finer for that where it is coarse.
+
+    AVI counts packets: those of MP3 last 24 ms.
+    """
+    base = Fraction(packet.time_base)
+    fine = math.lcm(base.denominator, shift.denominator)
+    if base > _MILLISECOND and fine <= _MAX_DENOMINATOR:
+        factor = int(base * fine)
+        packet.time_base = Fraction(1, fine)
+        packet.pts = None if packet.pts is None else packet.pts * factor
+        packet.dts = None if packet.dts is None else packet.dts * factor
+        packet.duration = (packet.duration or 0) * factor
+        base = Fraction(1, fine)
+    return round(shift / base)
 
 
 def _ticks(ticks: int, base: Fraction, new: Fraction) -> int:
