@@ -48,13 +48,21 @@ def in_step(source: Path, output: Path, start: float = 0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "first", "second"),
+    ("suffix", "first", "second", "output_suffix"),
     [
-        *((".ts", 0, 0), (".ts", 0, 0.9), (".ts", 0, 0.96), (".ts", 0, 10000), (".ts", 5000, 10), (".ts", 10, 5)),
-        *((".ts", WRAP - 1.9, 50), (".ts", WRAP - 100, 50), (".mpg", 0, 0), (".mpg", 0, 7000), (".webm", 0, 0)),
+        (".ts", 0, 0, ".mp4"),
+        (".ts", 0, 0, ".mkv"),
+        (".ts", 0, 0.9, ".mp4"),
+        (".ts", 0, 0.96, ".mkv"),
+        (".ts", 0, 10000, ".mp4"),
+        (".ts", 5000, 10, ".mp4"),
+        (".ts", WRAP - 1.9, 50, ".mp4"),
+        (".ts", WRAP - 100, 50, ".mp4"),
+        (".mpg", 0, 0, ".mp4"),
+        (".mpg", 0, 7000, ".mp4"),
+        (".webm", 0, 0, ".mkv"),
     ],
 )
-@pytest.mark.parametrize("output_suffix", [".mp4", ".mkv"])
 def test_joined_recordings_follow_each_other(
     tmp_path: Path, suffix: str, first: float, second: float, output_suffix: str
 ) -> None:
@@ -116,9 +124,16 @@ def test_one_wrong_time_moves_nothing_else(tmp_path: Path, track: int) -> None:
     in_step(whole, output)
 
 
-@pytest.mark.parametrize("clip", [ClipOptions(), ClipOptions(start=0.5), ClipOptions(start=1.3, end=1.7)])
-@pytest.mark.parametrize("wrap_at", [1.0, 70.0])
-def test_a_clock_that_wraps_is_even(tmp_path: Path, wrap_at: float, clip: ClipOptions) -> None:
+@pytest.mark.parametrize(
+    ("clip", "wrap_at"),
+    [
+        (ClipOptions(), 1.0),
+        (ClipOptions(start=0.5), 1.0),
+        (ClipOptions(start=1.3, end=1.7), 1.0),
+        (ClipOptions(), 70.0),
+    ],
+)
+def test_a_clock_that_wraps_is_even(tmp_path: Path, clip: ClipOptions, wrap_at: float) -> None:
     source, output = tmp_path / "in.ts", tmp_path / "out.mp4"
     source.write_bytes(part(source, WRAP - 1.4 - wrap_at, frames=50))
     assert copy(source, output, clip=clip) == []
@@ -128,8 +143,10 @@ def test_a_clock_that_wraps_is_even(tmp_path: Path, wrap_at: float, clip: ClipOp
     in_step(source, output, clip.start)
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".flv", ".wmv", ".nut", ".ts", ".mpg"])
-@pytest.mark.parametrize("at", [3, 5000])
+@pytest.mark.parametrize(
+    ("suffix", "at"),
+    [(".mkv", 3), (".mkv", 5000), (".flv", 3), (".wmv", 5000), (".nut", 3), (".ts", 3), (".mpg", 5000)],
+)
 def test_a_late_clock_is_no_loss_and_starts_at_zero(tmp_path: Path, suffix: str, at: int) -> None:
     source, output = tmp_path / f"in{suffix}", tmp_path / "out.mp4"
     codec = {".wmv": "wmv2", ".mpg": "mpeg2video"}.get(suffix, "libx264")
@@ -146,14 +163,13 @@ def test_a_late_clock_is_no_loss_and_starts_at_zero(tmp_path: Path, suffix: str,
     in_step(source, output)
 
 
-@pytest.mark.parametrize("codec", ["libmp3lame", "ac3", "pcm_s16le"])
-@pytest.mark.parametrize("output_suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(("codec", "output_suffix"), [("libmp3lame", ".mp4"), ("ac3", ".mkv"), ("pcm_s16le", ".mp4")])
 def test_sound_whose_clock_counts_packets_is_cut_exactly(tmp_path: Path, codec: str, output_suffix: str) -> None:
     source, output = tmp_path / "in.avi", tmp_path / f"out{output_suffix}"
     make_video(source, codec="mpeg4", frames=50, audio=[Audio(codec=codec)])
-    copy(source, output, clip=ClipOptions(start=0.6))
+    copy(source, output, clip=ClipOptions(start=0.64))
     before, after = read_contents(source), read_contents(output)
     times = {data[:64]: time for time, data in before.packets[1]}  # MP4 cuts raw sound into other packets
     kept = [(time, times[data[:64]]) for time, data in after.packets[1] if data[:64] in times]
     assert kept
-    assert max(abs(old - new - Fraction(3, 5)) for new, old in kept) <= Fraction(1, 1000)
+    assert max(abs(old - new - Fraction(16, 25)) for new, old in kept) <= Fraction(1, 1000)
