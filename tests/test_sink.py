@@ -135,6 +135,19 @@ def test_frames_at_one_time_are_moved_by_a_tick_and_said(tmp_path: Path, clip: P
     assert read_contents(output).pts == [Fraction(t, 12800) for t in (0, 512, 513, 514, 2048)]
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_frames_at_one_time_are_moved_by_what_the_container_can_tell_apart(
+    tmp_path: Path, clip: Path, suffix: str
+) -> None:
+    with VideoSource(clip) as video:
+        frames = list(video.frames())
+        output = tmp_path / f"out{suffix}"
+        with VideoSink(output, source=video.info, source_path=None, form=video.form) as sink:
+            for frame, pts in zip(frames, [0, 512, 512, 512, 2048], strict=False):
+                sink.write(Frame(frame.planes, frame.form, pts, frame.time_base, frame.duration))
+    assert [round(1000 * pts) for pts in read_contents(output).pts] == [0, 40, 41, 42, 160]
+
+
 @pytest.mark.parametrize(("start", "end"), [(0.4, None), (0.4, 0.8), (0, 0.5)])
 def test_a_clip_starts_at_zero_with_its_sound(tmp_path: Path, start: float, end: float | None) -> None:
     source = make_video(tmp_path / "in.mp4", frames=50, audio=[Audio()])
@@ -282,6 +295,15 @@ def test_aborting_an_overwrite_keeps_the_old_file(tmp_path: Path, clip: Path) ->
         sink.write(next(video.frames()))
         sink.abort()
         sink.abort()
+    assert output.read_bytes() == b"precious"
+    assert leftovers(tmp_path) == []
+
+
+def test_nothing_written_is_no_file(tmp_path: Path, clip: Path) -> None:
+    output = tmp_path / "out.mp4"
+    output.write_bytes(b"precious")
+    with pytest.raises(VideoError, match=r"out\.mp4.*no picture"):
+        copy(clip, output, clip=ClipOptions(start=100), overwrite=True)
     assert output.read_bytes() == b"precious"
     assert leftovers(tmp_path) == []
 

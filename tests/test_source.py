@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from media import Audio, make_sound, make_video, picture, png_cover, psnr, read_contents
+from media import Audio, Subtitle, make_sound, make_video, picture, png_cover, psnr, read_contents
 from networks import rgb_from_planes
 
 from vidstyle.errors import VideoError
@@ -19,6 +20,7 @@ from vidstyle.frame import Matrix, Pixels
 from vidstyle.options import ClipOptions
 from vidstyle.video.probe import probe
 from vidstyle.video.source import VideoSource
+from vidstyle.video.span import Span
 
 VFR = (0, 40, 60, 61, 200, 333, 1000)
 
@@ -360,14 +362,14 @@ def test_a_cut_mkv_counts_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_sound_that_goes_on_is_no_loss(tmp_path: Path) -> None:
-    for suffix in (".mkv", ".mp4", ".ts", ".webm"):
+    for suffix, live in ((".mkv", False), (".mkv", True), (".mp4", False), (".ts", False), (".webm", False)):
         codecs = ("libvpx-vp9", "libopus") if suffix == ".webm" else ("libx264", "aac")
         path = make_video(
             tmp_path / f"a{suffix}",
             frames=10,
             codec=codecs[0],
             audio=[Audio(codec=codecs[1], seconds=4.0)],
-            live=suffix == ".mkv",
+            live=live,
         )
         with VideoSource(path) as source:
             assert len(list(source.frames())) == 10
@@ -464,3 +466,129 @@ def test_ffmpeg_says_why_a_file_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1\nother.ts\n")
     with pytest.raises(VideoError, match="moov atom not found|Format not on whitelist|Invalid data"):
         probe(tmp_path / "list.mp4")
+
+
+# What is no loss
+
+
+def test_pictures_that_go_on_are_no_losses(tmp_path: Path) -> None:
+    # AVI has an empty chunk wherever no new picture is shown.
+    path = make_video(
+        tmp_path / "a.avi", codec="mjpeg", pixel_format="yuvj420p", pts=[0, 1, 2, 6, 7, 20], time_base=Fraction(1, 25)
+    )
+    with VideoSource(path) as source:
+        assert [frame.pts for frame in source.frames()] == [0, 1, 2, 6, 7, 20]
+        assert (source.lost, source.errors) == (0, [])
+
+
+@pytest.mark.parametrize("empty", [[3], [2, 3, 8, 9]])
+def test_empty_samples_of_quicktime_let_the_last_picture_stand(tmp_path: Path, empty: list[int]) -> None:
+    path = make_video(tmp_path / "a.mov", codec="mjpeg", pixel_format="yuvj420p")
+    with av.open(str(path)) as file:
+        places = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    sizes, media = data.index(b"stsz") + 16, data.index(b"mdat") - 4
+    data[media : media + 4] = (int.from_bytes(data[media : media + 4]) - sum(places[i][1] for i in empty)).to_bytes(4)
+    for index in empty:
+        data[sizes + 4 * index : sizes + 4 * index + 4] = bytes(4)
+    for index in reversed(empty):
+        place, size = places[index]
+        del data[place : place + size]  # the index comes behind
+    path.write_bytes(data)
+    with VideoSource(path) as source:
+        frames = list(source.frames())
+        assert (source.lost, source.errors) == (0, [])
+    assert [round(25 * frame.seconds) for frame in frames] == [i for i in range(10) if i not in empty]
+    assert (frames[-1].pts + frames[-1].duration) * frames[-1].time_base == Fraction(10, 25)
+
+
+def test_a_subtitle_that_outlasts_the_picture_is_no_loss(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mkv", subtitles=[Subtitle(lines=((0.1, 0.2, "a"), (0.3, 8.0, "b")))])
+    path.write_bytes(path.read_bytes().replace(b"DURATION", b"DURATIOX"))  # as muxers that tell no track's length
+    with VideoSource(path) as source:
+        assert len(list(source.frames())) == 10
+        assert (source.lost, source.errors) == (0, [])
+
+
+@pytest.mark.parametrize("start", [2.8, 2.88, 2.92, 2.96])
+def test_the_end_of_a_whole_mp4_with_b_frames_is_no_loss(tmp_path: Path, start: float) -> None:
+    path = make_video(
+        tmp_path / "a.mp4", frames=75, options={"bf": "3", "b-pyramid": "normal", "x264-params": "b-adapt=0"}
+    )
+    with VideoSource(path, clip=ClipOptions(start=start)) as source:
+        assert len(list(source.frames())) == round(25 * (3 - start))
+        assert (source.lost, source.errors) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.ts", "libx264", {"g": "10", "bf": "2"}),
+        ("a.ts", "libx264", {"x264-params": "keyint=10:open-gop=1:bframes=3:b-adapt=0:scenecut=0"}),
+        ("a.ts", "libx264", {"x264-params": "keyint=10:intra-refresh=1"}),
+        ("a.ts", "libx265", {"x265-params": "keyint=10:open-gop=1:bframes=3:b-adapt=0:log-level=none"}),
+        ("a.ts", "mpeg2video", {"g": "10", "bf": "2"}),
+        ("a.mpg", "mpeg2video", {"g": "10", "bf": "2"}),
+    ],
+)
+def test_what_precedes_the_first_key_frame_is_told_and_no_loss(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str]
+) -> None:
+    path = make_video(tmp_path / name, size=(96, 128), frames=60, codec=codec, options=options)
+    whole = [frame.planes[0].copy() for frame in VideoSource(path).frames()]
+    data, block = path.read_bytes(), 2048 if name == "a.mpg" else 188
+    path.write_bytes(data[len(data) * 2 // 5 // block * block :])
+    with VideoSource(path) as source:
+        frames = list(source.frames())
+        assert (source.lost, source.errors) == (0, [])
+        assert any("before a key frame" in note for note in source.notes)
+    assert 20 < len(frames) < 55
+    assert {b.pts - a.pts for a, b in pairwise(frames)} == {3600}
+    # They are whole: the same as with the pictures before.
+    for frame, expected in list(zip(reversed(frames), reversed(whole), strict=False))[: len(frames)]:
+        assert np.array_equal(frame.planes[0], expected)
+
+
+# What is on when a clip begins and ends
+
+
+def shown(path: Path, **clip: float) -> list[tuple[float, float]]:
+    """Begin and length of each picture of a clip, in seconds from the clip's start."""
+    with VideoSource(path, clip=ClipOptions(**clip)) as source:
+        frames = list(source.frames())
+        assert (source.lost, source.errors) == (0, [])
+        zero = Span.of(source.info, ClipOptions(**clip)).shift
+    return [(float(f.pts * f.time_base - zero), float(f.duration * f.time_base)) for f in frames]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".webm"])
+def test_a_slide_that_is_on_at_a_cut_is_shown_from_there_to_the_end(tmp_path: Path, suffix: str) -> None:
+    codec = "libvpx" if suffix == ".webm" else "libx264"
+    audio = [Audio(codec="libopus" if suffix == ".webm" else "aac", seconds=10)]
+    path = make_video(
+        tmp_path / f"a{suffix}",
+        pts=[0, 4000, 8000],
+        time_base=Fraction(1, 1000),
+        audio=audio,
+        codec=codec,
+        options={"bf": "0"},
+    )
+    assert shown(path, start=1, end=3) == [(0, 2)]
+    assert shown(path, start=2, end=6) == [
+        (0, pytest.approx(2, abs=0.03)),
+        (pytest.approx(2, abs=0.03), pytest.approx(2, abs=0.03)),
+    ]
+    assert shown(path, end=3)[0] == (pytest.approx(0, abs=0.03), pytest.approx(3, abs=0.03))
+    assert shown(path, start=9, end=9.5) == [(0, 0.5)]
+    assert shown(path, start=9) == [(0, pytest.approx(1, abs=0.1))]
+
+
+def test_a_clip_shows_no_glimpse_of_the_picture_before(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", frames=50, options={"bf": "2"})
+    assert shown(path, start=0.5, end=0.6) == [(0, pytest.approx(0.06)), (pytest.approx(0.06), pytest.approx(0.04))]
+    slow = make_video(tmp_path / "b.mp4", frames=10, rate=5)
+    assert shown(slow, start=0.5, end=0.9) == [
+        (0, pytest.approx(0.1)),
+        (pytest.approx(0.1), pytest.approx(0.2)),
+        (pytest.approx(0.3), pytest.approx(0.1)),
+    ]

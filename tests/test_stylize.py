@@ -408,6 +408,34 @@ def test_render_of_a_part_begins_at_zero(tmp_path: Path) -> None:
     assert report.frames == 20
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_a_clip_of_nothing_is_refused_and_the_old_file_kept(
+    tmp_path: Path, suffix: str, compilations: list[str]
+) -> None:
+    source = make_video(tmp_path / f"in{suffix}", frames=25, options={"bf": "2"})
+    (tmp_path / "out.mp4").write_text("precious")
+    with pytest.raises(BadOption, match=rf"start is 1:40; in\{suffix} lasts 0:01"):
+        render(source, tmp_path / "out.mp4", FIRST, clip=ClipOptions(start=100), overwrite=True)
+    assert (tmp_path / "out.mp4").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"in{suffix}", "out.mp4"]
+    assert compilations == []
+
+
+def test_a_clip_before_the_first_picture_is_refused(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mkv", pts=[2000, 2040], time_base=Fraction(1, 1000), audio=[Audio(seconds=3)])
+    with pytest.raises(BadOption, match=r"in\.mkv shows no picture from 0:00 to 0:01"):
+        render(source, tmp_path / "out.mp4", FIRST, clip=ClipOptions(end=1))
+    assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("clip", [ClipOptions(), ClipOptions(start=0.4)])
+def test_seconds_of_video_count_from_the_start_of_the_clock(tmp_path: Path, clip: ClipOptions) -> None:
+    options = {"output_ts_offset": "95000"}
+    source = make_video(tmp_path / "in.ts", frames=25, audio=[Audio()], container_options=options)
+    report = render(source, tmp_path / "out.mp4", FIRST, clip=clip)
+    assert report.seconds_of_video == pytest.approx(1 - clip.start, abs=0.03)
+
+
 def test_progress_counts_to_the_end(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mp4", frames=7)
     started: list[RenderReport] = []

@@ -177,13 +177,27 @@ def test_text_subtitles_are_kept_in_any_container(tmp_path: Path, codec: str, su
     assert all("is converted to" in note for note in notes)
 
 
-def test_subtitles_move_with_a_clip(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "in.mkv", frames=40, subtitles=[Subtitle(lines=LINES)])
-    for suffix in (".mkv", ".mp4"):
-        output = tmp_path / f"out{suffix}"
-        copy(source, output, clip=ClipOptions(start=0.4, end=0.88))
-        ((begin, end, text),) = subtitle_lines(output)
-        assert (begin, end, text) == (pytest.approx(0.1), pytest.approx(0.4), "second & more")
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("srt", ".mkv"), ("ass", ".mkv"), ("mov_text", ".mp4"), ("webvtt", ".mkv")]
+)
+@pytest.mark.parametrize("output_suffix", [".mkv", ".mp4", ".webm"])
+def test_subtitles_are_cut_with_a_clip(tmp_path: Path, codec: str, suffix: str, output_suffix: str) -> None:
+    lines = ((0.1, 0.6, "first"), (0.7, 0.8, "second"), (0.9, 6.0, "third"))
+    source = make_video(tmp_path / f"in{suffix}", frames=40, subtitles=[Subtitle(codec=codec, lines=lines)])
+    output = tmp_path / f"out{output_suffix}"
+    copy(source, output, clip=ClipOptions(start=0.4, end=1.2))
+    found = [(pytest.approx(a, abs=0.002), pytest.approx(b, abs=0.002), text) for a, b, text in subtitle_lines(output)]
+    assert found == [(0, 0.2, "first"), (0.3, 0.4, "second"), (0.5, 0.8, "third")]
+    with av.open(str(output)) as file:
+        assert file.duration == pytest.approx(800_000, abs=2000)
+
+
+def test_picture_subtitles_that_are_on_at_a_cut_are_on_from_there(tmp_path: Path) -> None:
+    source = _with_picture_subtitles(tmp_path / "in.mkv", times=(0, 80, 240, 320))
+    output = tmp_path / "out.mkv"
+    copy(source, output, clip=ClipOptions(start=0.2, end=0.3))
+    before, after = read_contents(source), read_contents(output)
+    assert after.packets[1] == [(Fraction(0), before.packets[1][1][1]), (Fraction(40, 1000), before.packets[1][2][1])]
 
 
 def test_italics_survive_the_conversion(tmp_path: Path) -> None:
@@ -318,7 +332,8 @@ def test_picture_subtitles_that_mp4_cannot_hold_are_named(tmp_path: Path) -> Non
     )
 
 
-def _with_picture_subtitles(path: Path) -> Path:
+def _with_picture_subtitles(path: Path, times: tuple[int, ...] = (100,)) -> Path:
+    """Times are milliseconds; nothing says how long each is shown."""
     with av.open(str(path), "w") as output:
         video: Any = output.add_stream("libx264", rate=25)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -326,9 +341,9 @@ def _with_picture_subtitles(path: Path) -> Path:
         text.time_base = Fraction(1, 1000)
         for index in range(10):
             output.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
-            if index == 3:
-                packet = av.Packet(b"\x80\x00\x00")  # an end-of-display-set segment
-                packet.stream, packet.pts, packet.dts, packet.time_base = text, 100, 100, Fraction(1, 1000)
+            for time in (time for time in times if 40 * index <= time < 40 * index + 40):
+                packet = av.Packet(b"\x80\x00\x02" + time.to_bytes(2))  # an end-of-display-set segment
+                packet.stream, packet.pts, packet.dts, packet.time_base = text, time, time, Fraction(1, 1000)
                 output.mux(packet)
         output.mux(video.encode(None))
     return path

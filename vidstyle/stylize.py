@@ -484,9 +484,10 @@ def _check_end(timeline: Timeline, duration: float | None, clip: ClipOptions) ->
 def _no_picture(video: VideoSource, clip: ClipOptions) -> VidstyleError:
     if video.lost:
         return VideoError(f"no picture of {video.path} can be decoded: {'; '.join(video.errors)}")
-    duration = video.info.duration
-    if duration is not None and clip.start >= duration:
-        return BadOption(f"start is {clock(clip.start)}; {video.path.name} lasts {clock(duration)}: start earlier")
+    info = video.info
+    if info.end is not None and clip.start >= info.end - info.start:
+        lasts = clock(info.end - info.start)
+        return BadOption(f"start is {clock(clip.start)}; {video.path.name} lasts {lasts}: start earlier")
     end = "its end" if clip.end is None else clock(clip.end)
     return BadOption(f"{video.path.name} shows no picture from {clock(clip.start)} to {end}; name another clip")
 

@@ -253,7 +253,9 @@ class _Scan:
                     track.moves += [(row[_NUMBER], offset), (row[_NUMBER] + 1, track.exact_offset)]
                     continue
                 self._rejoin(place, row, track)
-            self._note(row, track)
+            # Before the first key frame FFmpeg does not know in what order pictures are decoded.
+            if not track.picture or row[_NUMBER] >= self._parts[-1].key:
+                self._note(row, track)
         moves = {index: track.moves for index, track in self._tracks.items() if track.moves}
         starts = [part.begin for part in self._parts[:1]]
         sounds = [track for track in self._tracks.values() if track.timed and not track.picture]

@@ -205,17 +205,14 @@ class VideoInfo:
     """How the times of its packets are corrected."""
     declared_end: Fraction | None = None
     """Seconds of the file's clock at which it says that its pictures end, if it does."""
+    end: Fraction | None = None
+    """Seconds of the file's clock at which all of it ends, sound too, as far as known."""
     tags: dict[str, str] = field(default_factory=dict, hash=False)
     """Title, date and so on, as the file has them."""
     tracks: tuple[TrackInfo, ...] = ()
     """Every other track."""
     notes: tuple[str, ...] = ()
     """Sentences for the user about what is converted."""
-
-    @property
-    def end(self) -> Fraction | None:
-        """Seconds of the file's clock at which picture and sound have ended, where the file says it."""
-        return self.clock.end if self.duration is None else self.start + Fraction(self.duration)
 
     @property
     def hdr(self) -> Hdr | None:

@@ -29,8 +29,10 @@ class LossLedger:
         # A packet may hold one field of two, or a picture that is never shown.
         self._balances = stream.codec_context.name in _ONE_FRAME_A_PACKET and not interlaced
         self._open: list[int | None] = []
+        self._uncoded: set[int | None] = set()
         self._first_key: int | None = None
         self._shown = False
+        self._damaged = False
         self.end = Fraction(0)
         """Seconds at which the last picture ends that came out, or that a packet without data asked to go on."""
         self._last_dts: int | None = None
@@ -41,6 +43,10 @@ class LossLedger:
         """Frames before the first key frame, of which no decoder can make a picture; they are no losses."""
         self.errors: list[str] = []
         """Sentences on the first few."""
+
+    def entered(self) -> None:
+        """What comes now is of another part of the file, and leans on nothing that came before."""
+        self._first_key, self._shown, self._damaged = None, False, False
 
     def came(self, packet: Packet[VideoStream]) -> None:
         """A packet was read."""
@@ -53,9 +59,10 @@ class LossLedger:
 
     def sent(self, packet: Packet[VideoStream]) -> None:
         """A packet of the clip goes to the decoder."""
-        uncoded = self._stream.codec_context.name == "mpeg4" and packet.size <= _UNCODED_BYTES
-        if not packet.is_discard and not uncoded:
+        if not packet.is_discard:
             self._open.append(packet.pts)
+            if self._stream.codec_context.name == "mpeg4" and packet.size <= _UNCODED_BYTES:
+                self._uncoded.add(packet.pts)
 
     def failed(self, packet: Packet[VideoStream]) -> None:
         """The decoder refused a packet."""
@@ -63,6 +70,7 @@ class LossLedger:
         if self._first_key is None and not self._shown:
             self.skipped += 1
         else:
+            self._damaged = True
             self._lose(1, f"a frame{_at(packet.pts, self._stream)} could not be decoded")
 
     def unreadable(self, reason: str) -> None:
@@ -77,7 +85,7 @@ class LossLedger:
         if not self._shown and frame.pts is not None:
             self._shown = True
             # Nobody could show what precedes the first picture, unless it was damage that kept it from being shown.
-            first = frame.pts if self.lost == 0 else self._first_key
+            first = self._first_key if self._damaged else frame.pts
             before = [pts for pts in self._open if pts is not None and first is not None and pts < first]
             self._open = [pts for pts in self._open if pts not in before]
             self.skipped += len(before)
@@ -89,8 +97,9 @@ class LossLedger:
 
     def ended(self, path: Path, declared_end: Fraction | None, rate: Fraction | None) -> None:
         """Nothing more comes: book what was never seen."""
-        if self._balances and self._open:
-            self._lose(len(self._open), f"{len(self._open)} frames gave no picture")
+        open_ = [pts for pts in self._open if pts not in self._uncoded]
+        if self._balances and open_:
+            self._lose(len(open_), f"{len(open_)} frames gave no picture")
         missing = self._missing(path, declared_end, rate)
         if missing:
             self._lose(missing, f"the file ends {missing} frames early: it is cut off")
@@ -119,7 +128,8 @@ class LossLedger:
         if declared_end is None or rate is None or declared_end - self.end <= _SLACK_SECONDS:
             return 0
         # Sound or subtitles that go on are no sign of damage.
-        says_own_length = stream.duration is not None or "DURATION" in stream.metadata
+        own = stream.duration is not None and not stream.container.format.name.startswith("matroska")
+        says_own_length = own or "DURATION" in stream.metadata
         if not says_own_length and _others_end(path, stream.index) > self.end:
             return 0
         return round((declared_end - self.end) * rate)

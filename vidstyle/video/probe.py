@@ -148,9 +148,12 @@ def read_info(
         if not container.format.name.startswith("mov,") and duration > start > 0:
             # Matroska, ASF and NUT count it from 0, FLV from the first picture: nothing tells, so it may end early.
             duration -= float(start)
-        declared_end = start + Fraction(duration)
+        declared_end = start + Fraction(duration).limit_denominator(av.time_base)
+    end = clock.end if clock.end is not None else declared_end
     if clock.end is not None:
         duration = float(clock.end - start)
+    elif end is not None and container.duration is not None:
+        end = max(end, Fraction(container.duration, av.time_base))  # sound may go on
     estimate = round(duration * rate) if duration and rate else None
     # MPEG-PS counts the frames that were read while probing.
     frames = stream.frames if stream.frames > 1 else estimate
@@ -220,6 +223,7 @@ def read_info(
         interlaced=interlaced,
         clock=clock,
         declared_end=declared_end,
+        end=end,
         tags=readable_tags(container.metadata),
         tracks=tuple(track_info(s) for s in container.streams if s.index != stream.index),
         notes=tuple(notes),
@@ -319,10 +323,11 @@ def _start(container: InputContainer, stream: VideoStream) -> Fraction:
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    # Matroska has the length of each track in a tag: "00:00:05.000000000".
+    # Matroska has the length of each track in a tag: "00:00:05.000000000". Where FFmpeg has a length of the
+    # stream there, too, it is that of the file.
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if match:
         return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
     return container.duration / av.time_base if container.duration else None

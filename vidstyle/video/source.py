@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -199,7 +199,7 @@ class VideoSource:
                 yield Frame(planes, self.form, pts, info.time_base, duration, beside.read(decoded))
             if ledger.skipped:
                 self._note(
-                    f"{ledger.skipped} pictures before a key frame lean on pictures that the file does not have: "
+                    f"{ledger.skipped} pictures before a key frame need others that the file does not have: "
                     "they are left out"
                 )
 
@@ -302,19 +302,21 @@ class VideoSource:
                 if read_errors > _READ_ERRORS_ALLOWED:
                     return
                 continue
-            frames: list[VideoFrame] = []
+            ended = packet is None
             if packet is None:
-                ended = True
-                frames = decoder.drain()
+                yield from self._booked(decoder.drain(), ledger, span)
             elif entry.skips(packet, reader.number(stream)):
                 ledger.skipped += 1
             else:
                 if entry.begins:
-                    frames = decoder.drain()  # these are of the part before
-                frames += self._pictures(packet, decoder, ledger, span)
-            for frame in frames:
-                ledger.decoded(frame, wanted=frame.pts is None or span.holds(frame.pts * self.info.time_base))
-                yield frame
+                    yield from self._booked(decoder.drain(), ledger, span)
+                    ledger.entered()
+                yield from self._booked(self._pictures(packet, decoder, ledger, span), ledger, span)
+
+    def _booked(self, frames: list[VideoFrame], ledger: LossLedger, span: Span) -> Iterator[VideoFrame]:
+        for frame in frames:
+            ledger.decoded(frame, wanted=frame.pts is None or span.holds(frame.pts * self.info.time_base))
+            yield frame
 
     @staticmethod
     def _pictures(
