@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from artifacts import INNER, border, grid
 from candidates import Candidate, Optimum, Peer, Pictures, StyleCandidate, candidate, styles_in, write
 from likeness import RGB, Terms, band_contrasts, content_of, grams_of, luma, palette_distance, tensor, terms
@@ -69,23 +68,12 @@ def judge(words: argparse.Namespace) -> None:
     paths = [path for path in paths if any(one.knows(path) for one in judged)]
     compute = Compute(arithmetic=words.arithmetic, threads=words.threads)
     judged += references(words, compute)
-    words.out.mkdir(parents=True, exist_ok=True)
-    results = ResultFile("quality", words.out)
+    lines: list[tuple[list[RGB], list[Label]]] = []
     with compute.limits():
         perceptual = Perceptual(compute.dtype, compute.place)
         photos = [photo(path, words.rows, perceptual) for path in picture_paths(words.photos)[: words.count]]
-        clips = [clip(text, words) for text in words.flicker] if words.flicker is not None else []
-        facts: dict[str, Any] = {
-            "rows": words.rows,
-            "style_size": words.style_size,
-            "photos": [one.path.stem for one in photos],
-        }
-        facts |= {"iterations": words.iterations, "arithmetic": str(compute.dtype).removeprefix("torch.")}
-        before = results.facts.get("machine", {}).get("quality", facts)
-        if other := [f"{name} {before[name]}, now {value}" for name, value in facts.items() if before[name] != value]:
-            raise SystemExit(f"{words.out} was judged otherwise ({'; '.join(other)}); name another folder")
-        results.put("machine", "quality", {**machine(), "torch": torch.__version__, "load_before": load(), **facts})
-        lines: list[tuple[list[RGB], list[Label]]] = []
+        clips = [clip(text, words) for text in words.flicker or ()]
+        results = results_in(words, photos, compute)
         for path in paths:
             rgb = pixels(painting_tensor(read_picture(path), words.style_size))
             painting = Picture(path, rgb, grams_of(rgb, perceptual))
@@ -100,9 +88,8 @@ def judge(words: argparse.Namespace) -> None:
                     if one.frames and clips:
                         found |= flicker(one, shown[one.name], photos, clips, path)
                     found["seconds"] = time.perf_counter() - began
-                    results.put(
-                        "quality", one.name, {**results.facts.get("quality", {}).get(one.name, {}), path.stem: found}
-                    )
+                    known = results.facts.get("quality", {}).get(one.name, {})
+                    results.put("quality", one.name, {**known, path.stem: found})
                     print(f"{path.stem}, {one.name}: {in_words(found)}", flush=True)
             rows = [row(painting, one, shown, [one.name for one in judged]) for one in photos[:SHOWN]]
             write(words.out / "sheets" / f"{path.stem}.jpg", grid_of(rows))
@@ -111,6 +98,20 @@ def judge(words: argparse.Namespace) -> None:
     text = "\n".join([*quality_table(results.facts), "", *quality_painting_table(results.facts)])
     (words.out / "quality.md").write_text(text + "\n")
     print(text)
+
+
+def results_in(words: argparse.Namespace, photos: Sequence[Picture], compute: Compute) -> ResultFile:
+    """OUT/quality.json, with what is measured on; what was measured otherwise is not mixed with it."""
+    words.out.mkdir(parents=True, exist_ok=True)
+    results = ResultFile("quality", words.out)
+    facts: dict[str, Any] = {"rows": words.rows, "style_size": words.style_size, "iterations": words.iterations}
+    facts["photos"] = [one.path.stem for one in photos]
+    facts["arithmetic"] = str(compute.dtype).removeprefix("torch.")
+    before = results.facts.get("machine", {}).get("quality", facts)
+    if other := [f"{name} {before[name]}, now {value}" for name, value in facts.items() if before[name] != value]:
+        raise SystemExit(f"{words.out} was judged otherwise ({'; '.join(other)}); name another folder")
+    results.put("machine", "quality", {**machine(), "load_before": load(), **facts})
+    return results
 
 
 def references(words: argparse.Namespace, compute: Compute) -> list[Candidate]:
