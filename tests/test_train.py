@@ -28,6 +28,7 @@ from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Progress
 from vidstyle.training.pictures import Photos
 from vidstyle.training.record import COLUMNS, Record
+from vidstyle.training.reptile import ReptileOptions
 from vidstyle.training.train import NETWORK_FILE, Data, Keep, TrainOptions, random_network, train
 
 COMPUTE = Compute(device="cpu", arithmetic="fp32", threads=1)
@@ -148,7 +149,7 @@ def test_the_network_comes_back_from_its_file_and_says_how_it_was_made(whole: Wh
     assert warm["minutes"] >= 0 and warm["crops"] == 2 and warm["size"] == warm["style_size"] == 32
     assert "inner" not in warm
     assert bilevel["inner"] == dataclasses.asdict(InnerOptions())
-    assert facts["loss"] == {"content": 1.0, "style": 8.0, "variation": 0.02} and facts["stable"] == 1.0
+    assert facts["loss"] == {"content": 1.0, "style": 10.0, "tone": 1.0, "variation": 0.02} and facts["stable"] == 1.0
     assert (facts["paintings"], facts["photos"], facts["skipped"], facts["processes"]) == (3, 5, 0, 1)
     assert facts["hardware"].startswith("1 threads of ")
 
@@ -157,7 +158,7 @@ def test_adapt_starts_from_the_trained_network(whole: Whole, folders: Folders) -
     network = Network.load(whole.folder / NETWORK_FILE)
     options = AdaptOptions(steps=1, batch=1, size=32, style_size=32, compute=COMPUTE)
     style = adapt(next(folders.styles.glob("*.png")), network, options=options)
-    assert style.network_digest == network.digest
+    assert style.theta == network.digest
 
 
 @pytest.mark.parametrize("phase", ["warm", "bilevel"])
@@ -201,6 +202,17 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert told == EVERY_STEP[EVERY_STEP.index((phase, 2)) + 1 :]
     assert log(tmp_path) == EVERY_STEP
     assert card(tmp_path)["phases"][0]["steps"] == card(tmp_path)["phases"][1]["steps"] == 3
+
+
+def test_an_interrupted_reptile_run_goes_on_to_the_same_bits(folders: Folders, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"steps": 3, "reptile": ReptileOptions(steps=2)}
+    whole = run(folders, Keep(folder=tmp_path / "whole", sample_every=3), **options)
+    assert (tmp_path / "whole" / "samples" / "reptile-000003.jpg").exists()
+    assert card(tmp_path / "whole")["phases"][0]["reptile"]["steps"] == 2
+    keep = Keep(folder=tmp_path / "parts", sample_every=0)
+    with pytest.raises(KeyboardInterrupt):
+        run(folders, keep, stop_at("reptile", 2), **options)
+    assert same(run(folders, dataclasses.replace(keep, resume=True), **options), whole)
 
 
 def test_steps_after_the_checkpoint_leave_the_log_and_are_taken_again(
@@ -383,7 +395,19 @@ def test_every_option_of_the_command_reaches_the_card(folders: Folders, tmp_path
     folder, start = tmp_path / "run", tmp_path / "start.safetensors"
     shared_network("fast").save(start)
     options = ["--start", start, "--warm-steps", 1, "--steps", 2, "--inner-steps", 2, "--inner-rate", 0.02, "--inner"]
-    options += ["norm", "--first-order", "--rate", 2e-4, "--style-weight", 5, "--content-weight", 2, "--no-stable"]
+    options += [
+        "norm",
+        "--first-order",
+        "--tone-weight",
+        3,
+        "--rate",
+        2e-4,
+        "--style-weight",
+        5,
+        "--content-weight",
+        2,
+        "--no-stable",
+    ]
     result = command(folders, folder, *options, "--seed", 3, "--checkpoint-every", 1)
     assert result.exit_code == 0, result.output
     network = Network.load(folder / NETWORK_FILE)
@@ -393,7 +417,7 @@ def test_every_option_of_the_command_reaches_the_card(folders: Folders, tmp_path
     assert facts["phases"][0]["start"] == shared_network("fast").digest[:12]
     assert facts["phases"][1]["inner"] == {"steps": 2, "rate": 0.02, "moves": "norm", "first_order": True}
     assert facts["phases"][1]["rates"][0] == 2e-4
-    assert facts["loss"] == {"content": 2.0, "style": 5.0, "variation": 0.02} and facts["stable"] == 0
+    assert facts["loss"] == {"content": 2.0, "style": 5.0, "tone": 3.0, "variation": 0.02} and facts["stable"] == 0
 
 
 def test_the_command_refuses_a_folder_that_holds_a_run_and_resumes_it_when_told(

@@ -82,6 +82,12 @@ def _problem_options(command: F) -> F:
             "--styles-per-step", type=click.IntRange(1, 256), default=4, show_default=True, help="Paintings of a step."
         ),
         click.option("--rate", type=float, help="Outer learning rate (eta), Adam's.  [default: 0.001]"),
+        click.option(
+            "--reptile",
+            type=click.IntRange(1, 1000),
+            metavar="K",
+            help="Instead of the bilevel step, move the start towards where K steps of adapt lead, on every weight.",
+        ),
         click.option("--first-order", is_flag=True, help="Take the inner gradient for a constant: less time a step."),
         click.option(
             "--inner",
@@ -161,6 +167,7 @@ def train(
     inner_rate: float | None,
     inner: str,
     first_order: bool,
+    reptile: int | None,
     rate: float | None,
     styles_per_step: int,
     batch: int,
@@ -189,6 +196,7 @@ def train(
         from vidstyle.training.bilevel import InnerOptions
         from vidstyle.training.compute import Compute
         from vidstyle.training.perceptual import LossWeights
+        from vidstyle.training.reptile import ReptileOptions
         from vidstyle.training.train import NETWORK_FILE, Data, Keep, TrainOptions, random_network
         from vidstyle.training.train import train as train_network
     except ImportError as error:
@@ -217,6 +225,7 @@ def train(
             moves=inner,  # type: ignore[arg-type]  # click has checked the choice
             first_order=first_order,
         ),
+        reptile=None if reptile is None else ReptileOptions(steps=reptile),
         styles=styles_per_step,
         batch=batch,
         size=size,

@@ -1,4 +1,4 @@
-"""Training a shared network: a warm start on many styles at once, then MetaStyle's bilevel phase.
+"""Training a shared network: a warm start on many styles at once, then MetaStyle's bilevel phase or Reptile's.
 
 A run is a folder: ``network.safetensors`` (the result), ``log.csv``, ``samples/``, and a checkpoint for
 each phase, from which it goes on exactly where it was.
@@ -31,8 +31,10 @@ from vidstyle.training.paintings import Paintings
 from vidstyle.training.perceptual import Features, LossWeights, Perceptual
 from vidstyle.training.pictures import Photos, PictureFolder, picture_paths
 from vidstyle.training.record import LOG_FILE, Record, write_sheet
+from vidstyle.training.reptile import Reptile, ReptileOptions
 from vidstyle.training.team import Team
 
+Phase = MultiStyle | Bilevel | Reptile
 NETWORK_FILE = "network.safetensors"
 HELD_OUT = 5
 """Without a folder of their own, every so-manieth photo is kept for the outer loss."""
@@ -45,15 +47,17 @@ class TrainOptions:
     """How a shared network is trained. T, batches and image size are the paper's."""
 
     steps: int | None = None
-    """Outer steps of the bilevel phase; see `Schedule`."""
+    """Outer steps of the bilevel or Reptile phase; see `Schedule`."""
     minutes: float | None = None
-    """Time of the bilevel phase."""
+    """Time of that phase."""
     warm_steps: int | None = None
     """Steps of the multi-style phase before it; with neither this nor minutes there is none."""
     warm_minutes: float | None = None
     """Time of the multi-style phase."""
     inner: InnerOptions = InnerOptions()
     """The inner problem of the bilevel phase."""
+    reptile: ReptileOptions | None = None
+    """What every step adapts to, if the start is to move towards where adaptations lead; None is the bilevel phase."""
     styles: int = 4
     """Paintings of an outer step."""
     batch: int = 4
@@ -102,8 +106,12 @@ class TrainOptions:
         if not self._phases():
             raise BadOption("the run has no end; give a number of steps or of minutes")
 
+    @property
+    def _last(self) -> str:
+        return "reptile" if self.reptile else "bilevel"
+
     def _phases(self) -> dict[str, Schedule]:
-        given = {"warm": (self.warm_steps, self.warm_minutes), "bilevel": (self.steps, self.minutes)}
+        given = {"warm": (self.warm_steps, self.warm_minutes), self._last: (self.steps, self.minutes)}
         return {
             name: Schedule(steps=steps, minutes=minutes, warm_up=min(200, (steps or 2000) // 20))
             for name, (steps, minutes) in given.items()
@@ -203,7 +211,7 @@ def train(
 ) -> Network:
     """The network that came of ``start``; also in ``keep.folder``, with a card that says how it was made.
 
-    ``progress`` is told the phase (``warm`` or ``bilevel``) and where it is, in the leading process. Under
+    ``progress`` is told the phase (``warm``, ``bilevel`` or ``reptile``) and where it is, in the leading process. Under
     torchrun every process calls this alike. Interrupted, the run can go on from its checkpoints. Raises
     `BadOption`, `BadModel` and `ImageError`.
     """
@@ -259,7 +267,7 @@ def _phase(
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = Objective(model, paintings.perceptual, options.loss, compute, stable=options.stable)
     rates = options.weight_rate, options.vector_rate
-    phase: MultiStyle | Bilevel
+    phase: Phase
     if name == "warm":
         phase = MultiStyle(
             objective,
@@ -267,6 +275,20 @@ def _phase(
             data.content,
             start.start,
             count=options.styles * options.batch,
+            size=options.size,
+            rates=rates,
+            seed=options.seed,
+            team=team,
+        )
+    elif options.reptile:
+        phase = Reptile(
+            objective,
+            paintings,
+            data.content,
+            start.start,
+            options.reptile,
+            count=options.styles,
+            crops=options.batch,
             size=options.size,
             rates=rates,
             seed=options.seed,
@@ -327,6 +349,7 @@ def _phase(
         "style_size": options.style_size,
         "rates": list(rates),
         **({"inner": asdict(options.inner)} if name == "bilevel" else {}),
+        **({"reptile": asdict(options.reptile)} if name == "reptile" and options.reptile else {}),
         "start": start.digest[:12],
     }
 
@@ -335,7 +358,7 @@ _NOT_IDENTITY = ("compute", "steps", "minutes", "warm_steps", "warm_minutes")
 """A run may go on for longer than it was meant to, and on other hardware."""
 
 
-def _sample(path: Path, phase: MultiStyle | Bilevel, paintings: Paintings, data: Data, options: TrainOptions) -> None:
+def _sample(path: Path, phase: Phase, paintings: Paintings, data: Data, options: TrainOptions) -> None:
     """The first paintings, and two photos like each of them."""
     indices = range(min(SHOWN, len(paintings)))
     blank = torch.ones(1, 3, options.size, options.size)
