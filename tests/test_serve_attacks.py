@@ -6,50 +6,17 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
-import av
 import pytest
-from aiortc.codecs.h264 import H264Encoder
-from aiortc.codecs.vpx import Vp8Encoder
-from test_serve_decoder import encoded, h264_claiming, vp8_claiming
+from attacking import Sender, encoded, h264_claiming, packets, vp8_claiming
 from test_serve_visitors import PATIENCE, answer, with_server
 from visiting import Camera, Guest, photo, until
 
 from vidstyle.serve.app import Server
 from vidstyle.serve.connections import Connections
 from vidstyle.serve.uploads import MOST_UPLOADS, receive
-
-Payloads = Callable[[int], list[bytes]]
-
-
-class Sender(Guest):
-    """A guest who sends what ``payloads(n)`` says in the place of the n-th picture, after a few good ones."""
-
-    def __init__(self, url: str, payloads: Payloads, codec: str = "VP8", rate: float = 30) -> None:
-        super().__init__(url, camera=Camera(photo((16, 16)), rate))
-        self.payloads, self.codec, self.sent = payloads, codec, 0
-        self.target_bitrate = 500_000
-
-    async def offer(self) -> str:
-        sdp = await super().offer()
-        other = {"VP8": "H264", "H264": "VP8"}[self.codec]
-        sdp = sdp.replace(f" {other}/90000", " unknown/90000")
-        self.connection.getSenders()[0]._RTCRtpSender__encoder = self  # type: ignore[attr-defined]
-        return sdp
-
-    def encode(self, frame: av.VideoFrame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
-        self.sent += 1
-        return self.payloads(self.sent), frame.pts or 0
-
-
-def packets(codec: str, data: bytes) -> list[bytes]:
-    """``data``, a whole frame, as payloads of RTP."""
-    if codec == "VP8":
-        return Vp8Encoder._packetize(data, 1)
-    return H264Encoder._packetize(H264Encoder._split_bitstream(data))
 
 
 @pytest.mark.parametrize(
