@@ -7,7 +7,7 @@ painted; then each attack in a process of its own for so many seconds. Measured 
 is asked four times a second on a connection of its own, the memory while it goes on and within a minute after, and the
 frames a second that the visitors see before and meanwhile. All of them share the machine. Needs Linux.
 
-Results go to benchmarks/results/NAME/serve_attacks.json, a summary to the screen.
+Results go to benchmarks/results/NAME/attacks.json, a summary to the screen.
 """
 
 from __future__ import annotations
@@ -370,7 +370,7 @@ def main() -> None:
     parser.add_argument("--note", help="what else there is to say, such as what else was running")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result folder")
     options = parser.parse_args()
-    results = ResultFile("serve_attacks", options.results / options.name)
+    results = ResultFile("attacks", options.results / options.name)
     results.path.parent.mkdir(parents=True, exist_ok=True)
     machine = {k: v for k, v in asdict(describe_run(load_blend(STYLE), EncodeOptions())).items() if k != "cases"}
     with tempfile.TemporaryDirectory(prefix="vidstyle-attacks-") as folder:

@@ -23,7 +23,7 @@ PAGES = {
     "docs/gallery.md": ("adaptation", "quality"),
     "docs/temporal.md": ("flicker", "flicker by clip", "smoothing variant", "smoothing cost", "kernel"),
     "docs/live.md": ("live",),
-    "docs/serve.md": ("serve",),
+    "docs/serve.md": ("serve", "attack"),
     "docs/tensorrt.md": ("engine", "gpu"),
     "docs/training.md": ("training step",),
 }
@@ -423,6 +423,36 @@ def serve_table(facts: Facts) -> list[str]:
     return [*markdown(heads, rows), "", " ".join(told)]
 
 
+def attack_table(facts: Facts) -> list[str]:
+    """What two visitors of the server, and whoever runs it, notice of attacks."""
+    found = facts.get("attacks", {})
+    runs = found.get("attacks", {})
+    if not runs:
+        return []
+    rows = [
+        [
+            name,
+            f"{run['health_s']:.2f}",
+            f"{run['rise_mib']:+.0f}",
+            f"{run['left_mib']:+.0f}",
+            f"{run['fps']:.1f} of {run['fps_before']:.1f}",
+        ]
+        for name, run in runs.items()
+    ]
+    heads = ["attack", "longest wait for `/health`, s", "memory, MiB", "after it", "fps of two visitors"]
+    first = next(iter(runs))
+    told = [f"{machine_line(found, first)}, 400 descriptors, attackers and visitors on the same machine."]
+    if found["machine"][first].get("note"):
+        told.append(f"At that time {found['machine'][first]['note']}.")
+    if "one visitor" in found.get("busy", {}):
+        run = found["busy"]["one visitor"]
+        told.append(
+            f"One visitor's pictures are {run['alone']['age_ms']['p50']:.0f} ms old when they come back, and "
+            f"{run['busy']['age_ms']['p50']:.0f} ms while something else keeps one core busy."
+        )
+    return [*markdown(heads, rows), "", " ".join(told)]
+
+
 def engine_table(facts: Facts) -> list[str]:
     """Engines built without a GPU."""
     engines = facts.get("engines", {})
@@ -647,6 +677,7 @@ TABLES = {
     "live figure": live_figure_table,
     "serve": serve_table,
     "training step": training_step_table,
+    "attack": attack_table,
     "engine": engine_table,
     "gpu": gpu_table,
     "quality": lambda facts: quality_table(facts.get("quality", {})),
@@ -677,7 +708,7 @@ def read(path: Path) -> Facts:
     adaptations = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "adaptation").glob("*.json"))}
     own = {
         part: facts_in(folder / f"{part}.json")
-        for part in ("live", "serve", "engines", "warp", "quality", "training_step")
+        for part in ("live", "serve", "attacks", "engines", "warp", "quality", "training_step")
     }
     return {**facts_in(path), **facts_in(folder / "temporal.json"), **own, "adaptation": adaptations}
 
