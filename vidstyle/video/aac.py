@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -97,6 +98,15 @@ class AacCopy:
             self._source.flush_buffers()
             self._fitting = _Fitting(self._first, self._head, packet)
         return self._sent(self._fitting.encoded(self._source.decode(packet)))
+
+    def skip(self, packet: Packet[Stream]) -> None:
+        """Know of a packet that is left out: what follows may be like it."""
+        said = config_of(packet)
+        if said is None or said == self._now:
+            return
+        self._now = said
+        with contextlib.suppress(av.error.FFmpegError):
+            self._source.decode(packet)  # the decoder needs what stands beside it, too
 
     def flush(self) -> list[Packet[Stream]]:
         """The last packets."""

@@ -305,6 +305,8 @@ class TrackCopier:
                 if self._span.holds(_seconds(packet)) and not self._is_hidden(packet):
                     yield from self._begun(standing, _seconds(packet))
                     yield packet
+                elif isinstance(carrier := self._carriers[stream.index], AacCopy):
+                    carrier.skip(packet)
             elif packet.duration:
                 if self._cut(packet):
                     yield packet
