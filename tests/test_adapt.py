@@ -128,6 +128,19 @@ def test_scratch_learns_a_network_of_its_own(painting: Path) -> None:
     assert losses["after"]["style"] < losses["before"]["style"]
 
 
+def test_what_is_transparent_in_a_painting_is_learned_as_white_and_told(photos: Photos, tmp_path: Path) -> None:
+    hidden = np.full((48, 64, 4), (0, 255, 0, 0), np.uint8)
+    hidden[:24] = (60, 30, 200, 255)
+    seen = hidden[..., :3].copy()
+    seen[24:] = 255
+    cv2.imwrite(str(tmp_path / "cut.png"), hidden)
+    cv2.imwrite(str(tmp_path / "seen.png"), seen)
+    cut, white = (run(tmp_path / name, tiny(steps=2), photos=photos) for name in ("cut.png", "seen.png"))
+    assert same(cut, white) and "notes" not in white.card
+    (note,) = cut.card["notes"]  # type: ignore[misc]  # a list
+    assert "cut.png" in note and "white" in note
+
+
 def test_the_name_is_the_stem_of_the_painting(painting: Path, photos: Photos) -> None:
     assert run(painting, tiny(steps=1), photos=photos).name == "strokes"
 

@@ -243,7 +243,7 @@ def test_the_size_of_the_optimization(size: tuple[int, int], rows: int | None, e
 
 
 def test_what_is_no_picture_is_a_sentence(photo: RGB, painting: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadOption, match=r"photo is float64 of shape \(37, 45, 3\); it must be uint8 RGB"):
+    with pytest.raises(BadOption, match=r"photo is float64 of shape \(37, 45, 3\); it must be a uint8 RGB"):
         optimize(photo.astype(float), painting)  # type: ignore[arg-type]
     (tmp_path / "painting.jpg").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"painting\.jpg"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -25,13 +26,13 @@ class Reads:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: list[str] = []
-        read = module.read_picture
+        read = module.read_painting
 
         def count(path: Path) -> object:
             self.names.append(path.name)
             return read(path)
 
-        monkeypatch.setattr(module, "read_picture", count)
+        monkeypatch.setattr(module, "read_painting", count)
 
 
 @pytest.fixture
@@ -92,6 +93,39 @@ def test_the_next_picture_stands_in_for_one_that_cannot_be_decoded(tmp_path: Pat
     assert {path.name for path in folder.skipped} == {"01.png", "02.png"}
     assert all(str(path) in why for path, why in folder.skipped.items())
     assert sorted(reads.names) == ["00.png", "01.png", "02.png"]  # the damaged ones are not tried again
+
+
+def test_transparent_parts_are_white_and_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    hidden = np.full((20, 24, 4), (0, 255, 0, 0), np.uint8)
+    hidden[:10] = (40, 50, 60, 255)
+    for name in ("cut.png", "cut.webp", "cut.tif"):
+        assert cv2.imwrite(str(tmp_path / name), hidden)
+    assert cv2.imwrite(str(tmp_path / "deep.png"), hidden.astype(np.uint16) * 257)
+    folder = PictureFolder(picture_paths(tmp_path))
+    for picture in folder:
+        assert (picture[12:] == 255).all() and np.abs(picture[:8].astype(int) - (60, 50, 40)).max() <= 2
+    assert len(folder.notes) == 4 and all("white" in note for note in folder.notes.values())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_cannot_be_learned_from_is_named_without_a_line_of_opencv(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rgb = photo(0)
+    broken = {
+        "float.tif": (cv2.imencode(".tif", rgb.astype(np.float32))[1].tobytes(), "float32"),
+        "cut.png": (cv2.imencode(".png", rgb)[1].tobytes()[:-30], "cut short"),
+        "cut.jpg": (cv2.imencode(".jpg", rgb)[1].tobytes()[:-30], "cut short"),
+        "small.bmp": (cv2.imencode(".bmp", rgb[:8])[1].tobytes(), "at least 16"),
+        "empty.webp": (b"", "empty"),
+    }
+    for name, (data, word) in broken.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ImageError, match=f"{name}.*{word}"):
+            module.read_picture(tmp_path / name)
+    with pytest.raises(ImageError, match=r"gone\.png"):
+        module.read_picture(tmp_path / "gone.png")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_folder_of_nothing_that_can_be_decoded_is_a_sentence(tmp_path: Path) -> None:

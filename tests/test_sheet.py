@@ -149,7 +149,7 @@ def test_a_grid_has_the_columns_asked_for_and_cells_of_one_shape() -> None:
 def test_what_cannot_be_drawn_is_a_sentence() -> None:
     with pytest.raises(BadOption, match="needs at least one photo"):
         contact_sheet([], styles(1))
-    with pytest.raises(BadOption, match="must be uint8 RGB"):
+    with pytest.raises(BadOption, match="must be a uint8 RGB"):
         contact_sheet(np.zeros((4, 4), np.uint8), styles(1))
     with pytest.raises(BadOption, match="cell width is 3"):
         contact_sheet(photo(8, 8), styles(1), cell_width=3)

@@ -299,9 +299,12 @@ def test_corrupt_pictures_are_skipped_and_counted(folders: Folders, tmp_path: Pa
     content = photo_folder(tmp_path / "content", 1)
     (content / "cut.png").write_bytes((content / "00.png").read_bytes()[:200])
     keep = Keep(folder=tmp_path / "run", sample_every=0)
-    run(Folders(broken, content, folders.validation), keep, steps=4)
+    told: list[str] = []
+    options = TrainOptions(**{**SMALL, "steps": 4})
+    train(shared_network("fast"), data(Folders(broken, content, folders.validation)), options, keep, note=told.append)
     facts = card(tmp_path / "run")
     assert facts["skipped"] == 2 and facts["paintings"] == 3
+    assert len(told) == 1 and all(word in told[0] for word in ("2 pictures", "2.jpg", "cut.png"))
 
 
 def test_nothing_but_corrupt_pictures_is_a_sentence(folders: Folders, tmp_path: Path) -> None:

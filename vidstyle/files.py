@@ -25,6 +25,13 @@ def cache_folder(kind: str) -> Path:
     return root / kind
 
 
+def as_path(path: Path | str, what: str = "file") -> Path:
+    """``path`` as a `Path`; `BadOption`, which calls it ``what``, where it is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise BadOption(f"{what} is {path!r}; it must be a path, or the name of a file")
+    return Path(path)
+
+
 def check_output(*paths: Path, overwrite: bool, source: Path | None = None) -> None:
     """`BadOption` unless all of ``paths`` may be written: to be asked before the work that they hold.
 

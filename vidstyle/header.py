@@ -23,7 +23,18 @@ MAX_PIXELS = 1 << 27
 _FOREIGN = {b"GIF8": "GIF", b"%PDF": "PDF", b"<svg": "SVG", b"<?xm": "SVG", b"8BPS": "PSD", b"P6\n": "PPM"}
 # File type brands of ISO media, at byte 8.
 _FOREIGN_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC"}
-_ORIENTATION, _WIDTH, _HEIGHT = 0x112, 0x100, 0x101
+_ORIENTATION, _WIDTH, _HEIGHT, _PHOTOMETRIC = 0x112, 0x100, 0x101, 0x106
+_NEXT = -1
+_TIFF_KINDS = {
+    4: "mask",
+    5: "CMYK",
+    6: "YCbCr",
+    8: "CIELab",
+    9: "ICCLab",
+    10: "ITULab",
+    32803: "raw camera",
+    34892: "raw",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,9 @@ class PictureHeader:
     width: int
     """Columns as stored."""
     animated: bool = False
-    """It holds more pictures than the first (PNG and WebP only)."""
+    """It holds more pictures than the first: an animation, or pages of a TIFF."""
+    kind: str | None = None
+    """What a TIFF holds, where it is neither gray nor RGB nor a palette: CMYK, say."""
 
 
 def read_header(data: bytes, name: str) -> PictureHeader:
@@ -83,7 +96,9 @@ def _header(data: bytes) -> PictureHeader | None:
         return PictureHeader("bmp", abs(height), width)  # a negative height means top-down rows
     if data[:4] in (b"II*\0", b"MM\0*"):
         tags = read_ifd(data)
-        return PictureHeader("tiff", tags[_HEIGHT], tags[_WIDTH])
+        return PictureHeader(
+            "tiff", tags[_HEIGHT], tags[_WIDTH], _NEXT in tags, _TIFF_KINDS.get(tags.get(_PHOTOMETRIC, 2))
+        )
     return None
 
 
@@ -115,7 +130,7 @@ def _webp(data: bytes) -> PictureHeader:
 
 
 def read_ifd(data: bytes) -> dict[int, int]:
-    """Whole-number tags of the first directory of a TIFF file or an EXIF block.
+    """Whole-number tags of the first directory of a TIFF file or an EXIF block; `_NEXT` is where another one lies.
 
     Raises `struct.error` where it is cut.
     """
@@ -127,6 +142,9 @@ def read_ifd(data: bytes) -> dict[int, int]:
         tag, kind = struct.unpack_from(f"{order}HH", data, entry)
         if kind in (3, 4):  # SHORT and LONG
             (tags[tag],) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, entry + 8)
+    following = data[at + 2 + 12 * count : at + 6 + 12 * count]
+    if any(following):
+        tags[_NEXT] = int.from_bytes(following, "little" if order == "<" else "big")
     return tags
 
 

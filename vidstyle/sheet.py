@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vidstyle import ops
 from vidstyle.errors import BadOption
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameForm, as_rgb
 from vidstyle.gallery import load_blend, network_of, style_names
 from vidstyle.options import BackendOptions, LookOptions, check_between
 from vidstyle.style import Style
@@ -50,11 +50,13 @@ def contact_sheet(
     make one row each, the photo first, a column a style, broken into bands where there are many.
     Labels come from the styles' cards.
     """
-    pictures = [photos] if isinstance(photos, np.ndarray) else list(photos)
+    pictures = [as_rgb(photo, "photo") for photo in (photos if isinstance(photos, list | tuple) else [photos])]
     if not pictures:
         raise BadOption("a contact sheet needs at least one photo")
     if cell_width is not None:
         check_between("cell width", cell_width, 16, 2048)
+    if isinstance(styles, str | Path | Style):
+        styles = [styles]
     chosen = [s if isinstance(s, Style) else load_blend(s) for s in (style_names() if styles is None else styles)]
     pictures = [_for_painting(picture) for picture in pictures]
     painted = _paint(pictures, chosen, look, backend)
@@ -94,7 +96,7 @@ def picture_grid(
     Every cell has the shape of the first picture; pictures of another shape are shown whole, in the
     middle. Without ``columns`` the sheet is about 3:2.
     """
-    if not cells or len(cells) != len(labels):
+    if not len(cells) or len(cells) != len(labels):
         raise BadOption(
             f"there are {len(cells)} pictures and {len(labels)} labels; give a label to each, and one or more"
         )
@@ -102,7 +104,7 @@ def picture_grid(
         check_between("columns", columns, 1, 100)
     if cell_width is not None:
         check_between("cell width", cell_width, 16, 2048)
-    return _grid(list(cells), list(labels), cell_width, columns)
+    return _grid([as_rgb(cell) for cell in cells], list(labels), cell_width, columns)
 
 
 def _moment(style: Style) -> Label:
@@ -120,8 +122,7 @@ def _label(style: Style) -> Label:
 
 
 def _for_painting(photo: RGB) -> RGB:
-    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
-        raise BadOption(f"photo is {photo.dtype} of shape {photo.shape}; it must be uint8 RGB (height, width, 3)")
+    photo = as_rgb(photo, "photo")
     height, width = photo.shape[:2]
     spare = max(0, height - round(width * _TALLEST))
     photo = photo[spare // 2 : height - (spare - spare // 2)]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import struct
+import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from numpy.typing import NDArray
 
 from vidstyle import files
 from vidstyle.errors import BadOption, ImageError
+from vidstyle.frame import as_rgb
 from vidstyle.header import PictureFormat, exif_orientation, png_chunks, read_header
 
 MAX_FILE_BYTES = 1 << 30
@@ -57,11 +62,12 @@ class Still:
     """What was lost on the way here; one sentence each."""
 
     def __post_init__(self) -> None:
-        rgb, alpha = self.rgb, self.alpha
-        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-            raise BadOption(f"still is {rgb.dtype} of shape {rgb.shape}; it must be uint8 (height, width, 3)")
-        if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != rgb.shape[:2]):
-            raise BadOption(f"alpha is {alpha.dtype} of shape {alpha.shape}; it must be uint8 {rgb.shape[:2]}")
+        object.__setattr__(self, "rgb", as_rgb(self.rgb, "still"))
+        if self.alpha is not None:
+            alpha = np.asarray(self.alpha)
+            if alpha.dtype != np.uint8 or alpha.shape != self.size:
+                raise BadOption(f"alpha is {alpha.dtype} of shape {alpha.shape}; it must be uint8 {self.size}")
+            object.__setattr__(self, "alpha", alpha)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,8 +75,9 @@ class Still:
         return self.rgb.shape[0], self.rgb.shape[1]
 
 
-def read_still(path: Path) -> Still:
+def read_still(path: Path | str) -> Still:
     """The picture in the file ``path``; see `decode_still`."""
+    path = files.as_path(path, "picture")
     try:
         if path.is_dir():
             raise ImageError(f"{path} is a folder, not a picture")
@@ -85,6 +92,15 @@ def read_still(path: Path) -> Still:
     return decode_still(data, str(path))
 
 
+def read_opaque(path: Path | str) -> Still:
+    """As `read_still`, transparent parts laid on white, as viewers show them; a note says so."""
+    still = read_still(path)
+    if still.alpha is None or still.alpha.min() == 255:
+        return replace(still, alpha=None)
+    note = f"{still.name} is transparent in parts; they are laid on white"
+    return _on_white(still, (*still.notes, note))
+
+
 def decode_still(data: bytes, name: str = "picture") -> Still:
     """The picture in a whole PNG, JPEG, WebP, BMP or TIFF file.
 
@@ -97,16 +113,21 @@ def decode_still(data: bytes, name: str = "picture") -> Still:
     header = read_header(data, name)
     profile, key, notes = None, None, []
     if header.animated:
-        notes.append(f"{name} is animated; only its first picture is used")
+        what = "has several pages" if header.format == "tiff" else "is animated"
+        notes.append(f"{name} {what}; only its first picture is used")
     if header.format == "png":
         data, profile, key = _plain_png(data, name)
     try:
-        with _quiet_opencv():
+        with _quiet_libraries() as said:
             stored, kinds, chunks = cv2.imdecodeWithMetadata(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise ImageError(f"{name} cannot be decoded as {header.format.upper()}: {error.err}") from error
     if stored is None:
+        if header.kind is not None:
+            raise ImageError(f"{name} is a {header.kind} TIFF, which cannot be read; save it as an RGB TIFF or as PNG")
         raise ImageError(f"{name} is cut short or damaged: its pixels cannot be decoded as {header.format.upper()}")
+    if said:
+        notes.append(f"{name} is damaged in parts ({said[0]})")
     metadata = {int(kind): np.asarray(chunk).tobytes() for kind, chunk in zip(kinds, chunks, strict=True)}
     if stored.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"{name} holds {stored.dtype} values; save it with 8 or 16 bits a channel first")
@@ -126,15 +147,44 @@ def _too_long(name: str) -> str:
     return f"{name} has more than {MAX_FILE_BYTES >> 20} MiB, which no picture that vidstyle reads needs"
 
 
+_libraries = threading.Lock()
+# How OpenCV, libjpeg, libpng and libtiff begin what they write to stderr, past OpenCV and past Python.
+_LIBRARY_LINE = re.compile(
+    rb"\[ *(WARN|ERROR|INFO):|Corrupt JPEG|Premature end of (JPEG|input)|Invalid (JPEG|SOS|progressive|crop)|"
+    rb"(Inconsistent|Unsupported|Unknown|Warning:|Application|Bogus|Suspension) |libpng |TIFF|.*: (Warning|Error), "
+)
+
+
 @contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV from writing about a damaged file to stderr; the caller hears it as an `ImageError`."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+def _quiet_libraries() -> Iterator[list[str]]:
+    """Keep from stderr what libraries write there about a damaged file; the list has it afterwards.
+
+    Whatever else is written to stderr meanwhile follows at the end.
+    """
+    said: list[str] = []
+    with _libraries, ExitStack() as stack:  # both are of the whole process
+        stack.callback(cv2.utils.logging.setLogLevel, cv2.utils.logging.getLogLevel())
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            stderr = os.dup(2)
+        except OSError:  # it is closed
+            yield said
+            return
+        written = stack.enter_context(tempfile.TemporaryFile())
+
+        def restore() -> None:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            written.seek(0)
+            for line in written:
+                if _LIBRARY_LINE.match(line):
+                    said.append(line.decode(errors="replace").strip())
+                else:
+                    os.write(2, line)
+
+        stack.callback(restore)
+        os.dup2(written.fileno(), 2)
+        yield said
 
 
 def _plain_png(data: bytes, name: str) -> tuple[bytes, bytes | None, int | None]:
@@ -204,14 +254,19 @@ def fit_still(still: Still, suffix: str) -> Still:
     if still.alpha is not None and format not in _KEEPS_ALPHA:
         if still.alpha.min() < 255:
             notes.append(f"{format.upper()} has no transparency; {still.name} was laid on white (write PNG to keep it)")
-            cover = still.alpha[:, :, None].astype(np.uint16)
-            blended = (still.rgb * cover + 255 * (255 - cover) + 127) // 255
-            still = replace(still, rgb=blended.astype(np.uint8))
+            still = _on_white(still, still.notes)
         still = replace(still, alpha=None)
     if still.profile is not None and format not in _KEEPS_PROFILE:
         notes.append(f"{format.upper()} is written without a color profile; {still.name} has one that is lost")
         still = replace(still, profile=None)
     return replace(still, notes=tuple(notes))
+
+
+def _on_white(still: Still, notes: tuple[str, ...]) -> Still:
+    assert still.alpha is not None
+    cover = still.alpha[:, :, None].astype(np.uint16)
+    blended = (still.rgb * cover + 255 * (255 - cover) + 127) // 255
+    return replace(still, rgb=blended.astype(np.uint8), alpha=None, notes=notes)
 
 
 def encode_still(still: Still, suffix: str) -> bytes:
@@ -225,7 +280,7 @@ def encode_still(still: Still, suffix: str) -> bytes:
     if still.profile is not None:
         kinds, chunks = [cv2.IMAGE_METADATA_ICCP], [np.frombuffer(still.profile, np.uint8)]
     try:
-        with _quiet_opencv():
+        with _quiet_libraries():
             done, data = cv2.imencodeWithMetadata(f".{format}", pixels, kinds, chunks, _QUALITY.get(format, []))
     except cv2.error as error:
         raise ImageError(f"cannot write {still.name} as {format.upper()}: {error.err}") from error
@@ -241,8 +296,9 @@ def check_output(path: Path, *, source: Path | None = None, overwrite: bool = Fa
     files.check_output(path, overwrite=overwrite, source=source)
 
 
-def write_still(path: Path, still: Still, *, overwrite: bool = False) -> tuple[str, ...]:
+def write_still(path: Path | str, still: Still, *, overwrite: bool = False) -> tuple[str, ...]:
     """Write ``still`` to ``path``, whole or not at all; returns what was lost (`Still.notes`)."""
+    path = files.as_path(path, "output")
     check_output(path, overwrite=overwrite)
     data = encode_still(still, path.suffix)
     try:

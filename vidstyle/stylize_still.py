@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vidstyle.errors import BadOption, ImageError, reason
-from vidstyle.files import check_folder
+from vidstyle.files import as_path, check_folder
 from vidstyle.still import FORMATS, Still, check_output, read_still, write_still
 from vidstyle.stylize import Stylizer
 
@@ -44,11 +44,12 @@ def stylize_still(stylizer: Stylizer, still: Still) -> Still:
     return replace(still, rgb=stylizer(still.rgb))
 
 
-def stylize_file(stylizer: Stylizer, source: Path, output: Path, *, overwrite: bool = False) -> FileResult:
+def stylize_file(stylizer: Stylizer, source: Path | str, output: Path | str, *, overwrite: bool = False) -> FileResult:
     """Paint the picture file ``source`` into ``output``; raises `ImageError` or `BadOption`.
 
     What the output could not be is said before the source is read.
     """
+    source, output = as_path(source, "picture"), as_path(output, "output")
     check_output(output, source=source, overwrite=overwrite)
     notes = write_still(output, stylize_still(stylizer, read_still(source)), overwrite=overwrite)
     return FileResult(str(source), str(output), notes=notes)
@@ -56,8 +57,8 @@ def stylize_file(stylizer: Stylizer, source: Path, output: Path, *, overwrite: b
 
 def stylize_folder(
     stylizer: Stylizer,
-    source: Path,
-    output: Path,
+    source: Path | str,
+    output: Path | str,
     *,
     overwrite: bool = False,
     on_file: Callable[[FileResult, int], None] | None = None,
@@ -68,6 +69,7 @@ def stylize_folder(
     out, and subfolders are not entered. ``output`` is made where it is missing. A picture that cannot be read or
     written is in the report, and the others go on. ``on_file(result, total)`` is called after each.
     """
+    source, output = as_path(source, "folder"), as_path(output, "folder")
     pictures = _pictures(source)
     check_folder(output)
     try:

@@ -107,7 +107,7 @@ def adapt(
     check_output(*((output, sheet) if preview else (output,)), overwrite=overwrite)
     from vidstyle.cli.bar import Bar
     from vidstyle.gallery import shared_network
-    from vidstyle.still import read_still
+    from vidstyle.still import read_opaque
 
     try:
         from vidstyle.training.adapt import AdaptOptions, Interrupted, Measurement
@@ -136,7 +136,7 @@ def adapt(
         raise BadOption(f"there is no checkpoint {kept} to resume from; start without --resume")
     card = {"painting": title or output.stem, "painter": painter, "year": year, "licence": licence}
     start = network if from_scratch else shared_network(network)  # from scratch only the shape counts
-    photo = read_still(preview).rgb if preview else None  # before the work, so that a wrong name costs nothing
+    photo = read_opaque(preview).rgb if preview else None  # before the work, so that a wrong name costs nothing
     shown: dict[int, Style] = {}
 
     def watch(at: Measurement, style: Style) -> None:
@@ -165,8 +165,10 @@ def adapt(
         kept.unlink(missing_ok=True)
     if photo is not None:
         _draw(sheet, photo, painting, [*shown.values(), style], threads, overwrite)
-    losses = style.card["losses"]
-    assert isinstance(losses, dict)
+    notes, losses = style.card.get("notes", []), style.card["losses"]
+    assert isinstance(losses, dict) and isinstance(notes, list)
+    for note in notes:
+        echo(f"Note: {note}", err=True)
     before, after = losses["before"], losses["after"]
     echo(
         f"{output}: {style.kind} style for {style.network_name}, {steps} steps in {style.card['seconds']} s; "
@@ -178,14 +180,14 @@ def adapt(
 def _draw(path: Path, photo: RGB, painting: Path, styles: list[Style], threads: int | None, overwrite: bool) -> None:
     from vidstyle.options import BackendOptions
     from vidstyle.sheet import adaptation_sheet
-    from vidstyle.still import Still, read_still, write_still
+    from vidstyle.still import Still, read_opaque, write_still
 
     # PyTorch is here anyway, and nothing has to be compiled for styles that are painted once.
     backend = BackendOptions(backend="torch", threads=threads)
     moments = {style.card["steps"]: style for style in styles}  # a run of 25 steps ends where it is looked at
     write_still(
         path,
-        Still(adaptation_sheet(photo, read_still(painting).rgb, [*moments.values()], backend=backend)),
+        Still(adaptation_sheet(photo, read_opaque(painting).rgb, [*moments.values()], backend=backend)),
         overwrite=overwrite,
     )
     echo(f"{path}: before and after")

@@ -113,7 +113,7 @@ class Optimizer:
                 result = stop.result
                 self.interrupted = True
         self._tell(result)
-        return replace(still, rgb=result.rgb)
+        return replace(still, rgb=result.rgb, notes=(*still.notes, *result.notes))
 
     def _tell(self, result: Optimized) -> None:
         done = f"{result.iterations} of {self._options.iterations}" if self.interrupted else f"{result.iterations}"

@@ -37,9 +37,9 @@ def styles(as_json: bool, photos: tuple[Path, ...], output: Path | None, overwri
 
 def _draw(photos: tuple[Path, ...], output: Path, overwrite: bool) -> None:
     from vidstyle.sheet import contact_sheet
-    from vidstyle.still import Still, check_output, read_still, write_still
+    from vidstyle.still import Still, check_output, read_opaque, write_still
 
     check_output(output, overwrite=overwrite)  # before anything is painted
-    sheet = contact_sheet([read_still(photo).rgb for photo in photos])
+    sheet = contact_sheet([read_opaque(photo).rgb for photo in photos])
     write_still(output, Still(sheet), overwrite=overwrite)
     echo(f"{output}: {sheet.shape[1]}x{sheet.shape[0]}")

@@ -251,11 +251,14 @@ def train(
             sample_every=sample_every,
             tensorboard=tensorboard,
         )
+        notes: list[str] = []
         try:
-            trained = train_network(first, data, options, keep, progress=tell)
+            trained = train_network(first, data, options, keep, progress=tell, note=notes.append)
         except KeyboardInterrupt:
             if leads:
                 echo(f"The run is kept in {folder}; continue it with --resume", err=True)
             raise
     if leads:
+        for note in notes:
+            echo(f"Note: {note}", err=True)
         echo(f"{folder / NETWORK_FILE}: {trained.architecture.name} network {trained.digest[:12]}")

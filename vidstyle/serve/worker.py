@@ -263,7 +263,7 @@ def adapt_style(folder: Path, wishes: Wishes, say: Say) -> None:
         def progress(at: Progress) -> None:
             say(step=at.step, steps=at.steps, progress=at.step / at.steps)
 
-        adapt(
+        made = adapt(
             folder / INPUT,
             shared_network(DEFAULT_NETWORK),
             name="style",
@@ -272,7 +272,9 @@ def adapt_style(folder: Path, wishes: Wishes, say: Say) -> None:
             progress=progress,
             watch=watch,
         )
-    say(done=True)
+    notes = made.card.get("notes", [])
+    assert isinstance(notes, list)
+    say(done=True, message="; ".join(_sentence(note, folder, wishes) for note in notes))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vidstyle.errors import BadModel, BadOption
+from vidstyle.files import as_path
 from vidstyle.model import TransformNet
 from vidstyle.networks import Network, architecture
 from vidstyle.options import NetworkName, check_between, check_choice
@@ -26,7 +27,7 @@ from vidstyle.training.compute import Compute
 from vidstyle.training.crops import Crops
 from vidstyle.training.descent import Checkpoint, Descent, Progress, Schedule
 from vidstyle.training.perceptual import Features, LossWeights, Perceptual
-from vidstyle.training.pictures import Photos, painting_tensor, read_picture
+from vidstyle.training.pictures import Photos, painting_tensor, read_painting
 
 Mode = Literal["vector", "full", "scratch"]
 RATES: dict[Mode, tuple[float, float]] = {"vector": (8e-2, 2e-3), "full": (5e-2, 4e-3), "scratch": (1e-2, 3e-3)}
@@ -125,7 +126,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def adapt(
-    painting: Path,
+    painting: Path | str,
     start: Network | NetworkName,
     *,
     name: str | None = None,
@@ -153,7 +154,11 @@ def adapt(
     options = options or AdaptOptions()
     if isinstance(start, str) and options.mode != "scratch":
         raise BadOption(f"mode {options.mode!r} starts from trained weights; give a network, not the name {start!r}")
-    rgb = read_picture(painting)
+    painting = as_path(painting, "painting")
+    still = read_painting(painting)
+    rgb = still.rgb
+    if still.notes:
+        card = {**(card or {}), "notes": list(still.notes)}
     photos = photos or Photos.shipped()
     measure_on = measure_on or Photos.shipped()
     compute = options.compute

@@ -22,7 +22,8 @@ from torch.nn import functional
 
 from vidstyle import ops
 from vidstyle.errors import BadOption
-from vidstyle.frame import FrameForm
+from vidstyle.files import as_path
+from vidstyle.frame import FrameForm, as_rgb
 from vidstyle.gallery import network_of, shared_network
 from vidstyle.model import TransformNet
 from vidstyle.networks import Network
@@ -32,7 +33,7 @@ from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Progress
 from vidstyle.training.perceptual import SMALLEST_SIDE, Losses, LossWeights, Perceptual
-from vidstyle.training.pictures import painting_tensor, read_picture
+from vidstyle.training.pictures import painting_tensor, read_painting
 
 RGB = NDArray[np.uint8]
 Init = Literal["metastyle", "content", "noise"]
@@ -95,6 +96,8 @@ class Optimized:
     """Time for the start: the adaptation, if there was one."""
     seconds: float
     """Time for the iterations."""
+    notes: tuple[str, ...] = ()
+    """What became of the painting when it was read, one sentence each: transparent parts are laid on white."""
 
     @property
     def iterations(self) -> int:
@@ -113,7 +116,7 @@ class Interrupted(KeyboardInterrupt):
 
 def optimize(
     photo: RGB,
-    painting: Path,
+    painting: Path | str,
     *,
     options: OptimizeOptions | None = None,
     network: Network | None = None,
@@ -130,10 +133,13 @@ def optimize(
     far. Raises `ImageError` for the painting, and `BadOption` for sizes that cannot be optimized.
     """
     options = options or OptimizeOptions()
-    form = _form(photo)
+    photo = as_rgb(photo, "photo")
+    form = FrameForm(height=photo.shape[0], width=photo.shape[1], pixels="rgb")
     small_form = form.resized(work_size(form.size, options.look.work_size))
     (small,) = ops.resize((photo,), form, small_form.size)
-    painted = read_picture(painting)
+    painting = as_path(painting, "painting")
+    still = read_painting(painting)
+    painted = still.rgb
     style_size = options.style_size or max(32, min(2048, *small_form.size))
     compute = options.compute
 
@@ -143,7 +149,7 @@ def optimize(
         if options.look.preserve_color:
             full = ops.keep_color((photo,), full, form)
         (rgb,) = ops.mix((photo,), full, options.look.strength)
-        return Optimized(rgb, tuple(run.curve), run.best_losses, start_seconds, run.seconds)
+        return Optimized(rgb, tuple(run.curve), run.best_losses, start_seconds, run.seconds, still.notes)
 
     with compute.limits():
         perceptual = Perceptual(compute.dtype, compute.place)
@@ -279,11 +285,5 @@ def _painted(style: Style, rgb: Tensor) -> Tensor:
     return painted[..., :height, :width].clamp(0, 1)
 
 
-def _form(photo: RGB) -> FrameForm:
-    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
-        raise BadOption(f"photo is {photo.dtype} of shape {photo.shape}; it must be uint8 RGB (height, width, 3)")
-    return FrameForm(height=photo.shape[0], width=photo.shape[1], pixels="rgb")
-
-
 def _tensor(rgb: RGB) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255.0
+    return torch.from_numpy(np.require(rgb, requirements=("C", "W"))).permute(2, 0, 1)[None].float() / 255.0

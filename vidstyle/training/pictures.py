@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidstyle.errors import BadOption, ImageError
-from vidstyle.header import read_header
+from vidstyle.files import as_path
+from vidstyle.frame import as_rgb
+from vidstyle.still import Still, read_opaque
 
 PHOTOS = Path(__file__).with_name("photos")
 """The photos that ship; CREDITS.md beside them says whose they are."""
@@ -29,30 +31,29 @@ SMALLEST_CROP = 0.6
 """Random crops are squares of this share of a photo's shorter side, or more."""
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """The picture in ``path`` as RGB of shape (height, width, 3); EXIF orientation applied, alpha dropped.
+def read_painting(path: Path | str) -> Still:
+    """The picture in ``path``, upright, transparent parts laid on white; `Still.notes` say what became of it.
 
     `ImageError` names the file and what is wrong with it.
     """
+    path = as_path(path, "painting")
     try:
         if (size := path.stat().st_size) > MAX_PICTURE_BYTES:
             raise ImageError(f"{path} has {size >> 20} MiB; a picture to learn from may have {MAX_PICTURE_BYTES >> 20}")
-        data = path.read_bytes()
-    except ImageError:
-        raise
     except (OSError, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
         raise ImageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    read_header(data, str(path))  # refuses what is no picture, or an enormous one, before any pixel is decoded
-    try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise ImageError(f"{path} cannot be decoded as a picture: {error.err}") from error
-    if bgr is None:
-        raise ImageError(f"{path} is cut short or damaged: its pixels cannot be decoded")
-    height, width = bgr.shape[:2]
+    still = read_opaque(path)
+    height, width = still.size
     if min(height, width) < SMALLEST_PICTURE:
         raise ImageError(f"{path} is {width}x{height} pixels; it needs at least {SMALLEST_PICTURE} on each side")
-    return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
+    return still
+
+
+def read_picture(path: Path | str) -> NDArray[np.uint8]:
+    """What `read_painting` gives, as RGB of shape (height, width, 3)."""
+    return read_painting(path).rgb
 
 
 def painting_tensor(rgb: NDArray[np.uint8], shorter_side: int) -> Tensor:
@@ -83,6 +84,8 @@ class PictureFolder(Sequence[NDArray[np.uint8]]):
         self.paths = list(paths)
         self.skipped: dict[Path, str] = {}
         """What could not be decoded so far, and why, one sentence each."""
+        self.notes: dict[Path, str] = {}
+        """What else is to be said of pictures so far: transparent parts that were laid on white, say."""
         self._shorter_side = shorter_side
         self._room = keep_bytes
         self._kept: dict[int, NDArray[np.uint8]] = {}
@@ -115,10 +118,13 @@ class PictureFolder(Sequence[NDArray[np.uint8]]):
         if path in self.skipped:
             return None
         try:
-            picture = read_picture(path)
+            still = read_painting(path)
         except ImageError as error:
             self.skipped[path] = str(error)
             return None
+        if still.notes:
+            self.notes[path] = "; ".join(still.notes)
+        picture = still.rgb
         side = min(picture.shape[:2])
         if self._shorter_side and side > self._shorter_side:
             height, width = (round(s * self._shorter_side / side) for s in picture.shape[:2])
@@ -141,9 +147,10 @@ class Photos:
     """Content photos, from which crops are taken."""
 
     def __init__(self, pictures: Sequence[NDArray[np.uint8]]) -> None:
-        if not pictures:
+        if not len(pictures):
             raise BadOption("there are no content photos; give at least one")
-        self.pictures = pictures
+        folder = isinstance(pictures, PictureFolder)
+        self.pictures = pictures if folder else [as_rgb(picture, "photo") for picture in pictures]
 
     @cached_property
     def digest(self) -> str:
@@ -156,9 +163,9 @@ class Photos:
         return sha.hexdigest()
 
     @classmethod
-    def in_folder(cls, folder: Path, *, shorter_side: int | None = None) -> Photos:
+    def in_folder(cls, folder: Path | str, *, shorter_side: int | None = None) -> Photos:
         """The pictures in ``folder`` and below, see `PictureFolder`."""
-        return cls(PictureFolder(picture_paths(folder), shorter_side=shorter_side))
+        return cls(PictureFolder(picture_paths(as_path(folder, "folder")), shorter_side=shorter_side))
 
     @classmethod
     def shipped(cls) -> Photos:

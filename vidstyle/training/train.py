@@ -208,12 +208,15 @@ def train(
     *,
     card: Mapping[str, object] | None = None,
     progress: Callable[[str, Progress], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Network:
     """The network that came of ``start``; also in ``keep.folder``, with a card that says how it was made.
 
     ``progress`` is told the phase (``warm``, ``bilevel`` or ``reptile``) and where it is, in the leading process. Under
     torchrun every process calls this alike. Interrupted, the run can go on from its checkpoints. Raises
     `BadOption`, `BadModel` and `ImageError`.
+
+    ``note`` gets, at the end, a sentence on the pictures that were left out, and one on those that were changed.
     """
     compute = options.compute
     check_folder(keep.folder)
@@ -229,12 +232,13 @@ def train(
             network, facts = _phase(name, schedule, network, data, paintings, options, keep, team, progress)
             history.append(facts)
         hardware = _hardware(compute)  # inside the limits, which it names
-        skipped = {
-            str(path): why
+        folders = [
+            pictures
             for pictures in (paintings.pictures, data.content.pictures, data.validation.pictures)
             if isinstance(pictures, PictureFolder)
-            for path, why in pictures.skipped.items()
-        }
+        ]
+        skipped = {path: why for pictures in folders for path, why in pictures.skipped.items()}
+        notes = {path: note for pictures in folders for path, note in pictures.notes.items()}
     finished = {
         **(card or {}),
         "phases": history,
@@ -247,6 +251,9 @@ def train(
         "processes": team.size,
     }
     if team.leads:
+        for sentence in (*_counted("were left out", skipped), *_counted("are used with a change", notes)):
+            if note is not None:
+                note(sentence)
         network.save(keep.folder / NETWORK_FILE, finished, overwrite=replaces)
     return network
 
@@ -366,6 +373,14 @@ def _sample(path: Path, phase: Phase, paintings: Paintings, data: Data, options:
     for photo in torch.split(data.validation.middles(options.size, count=2), 1):
         rows.append([photo, *torch.split(phase.paint(indices, photo).float().cpu(), 1)])
     write_sheet(path, rows)
+
+
+def _counted(what: str, sentences: Mapping[Path, str]) -> list[str]:
+    """A sentence that counts pictures and says of the first three why, or none."""
+    if not sentences:
+        return []
+    more = "; ..." if len(sentences) > 3 else ""
+    return [f"{len(sentences)} pictures {what}: {'; '.join([*sentences.values()][:3])}{more}"]
 
 
 def _hardware(compute: Compute) -> str:
