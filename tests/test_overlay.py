@@ -87,3 +87,9 @@ def test_memory_does_not_grow_with_every_figure() -> None:
     for number in range(60):
         overlay.draw(picture, replace(STATUS, dropped=number))
     assert len(overlay._panels) <= 16
+
+
+def test_figures_are_whole_in_a_narrow_window() -> None:
+    wide, narrow = touched(STATUS, size=(700, 1200)), touched(STATUS, size=(700, 300))
+    assert not narrow[:, -4:].any()  # nothing is cut off
+    assert narrow.any(axis=1).sum() > wide.any(axis=1).sum()  # it takes more lines

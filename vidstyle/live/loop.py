@@ -36,6 +36,8 @@ _LOST_SECONDS = 0.1
 """How often the last picture is sent to recordings and streams while the source is lost."""
 _STALLED_SECONDS = 0.1
 """When nothing has come for so long, the last frame is painted again if style or strength change."""
+_JUDGED = 100
+"""Pictures that must have come before it is said that most are not painted in time."""
 _MOST_PROBLEMS = 100
 """Sentences kept for the report; a server that comes and goes must not fill the memory."""
 
@@ -213,6 +215,8 @@ class Loop:
             details.append(f"painted at {self._painter.work_size} of {height} rows")
         if controls.paused:
             details.append("paused")
+        if self._is_slow():
+            details.append("--work-size or --target-fps makes it faster")
         lost = self._source.state == "lost"
         return Status(
             fps=None if controls.paused else self._meter.fps(now),
@@ -221,6 +225,15 @@ class Loop:
             details="  ·  ".join(details),
             recording=None if self._outputs.recording is None else now - self._recording_since,
             warning="source lost, reconnecting" if lost else self._problem or "",
+        )
+
+    def _is_slow(self) -> bool:
+        """Whether fewer than half of the pictures are painted, and nothing was done about it."""
+        latest, painter = self._latest, self._painter
+        return (
+            latest.arrived > _JUDGED
+            and latest.dropped > latest.arrived / 2
+            and painter.work_size == painter.form.height
         )
 
     def _obey(self, keys: list[str]) -> None:

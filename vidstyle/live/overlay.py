@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -71,14 +71,15 @@ class Overlay:
         height, width = bgr.shape[:2]
         size = min(_LARGEST_TEXT, max(_SMALLEST_TEXT, round(height * _TEXT_OF_HEIGHT)))
         margin = size // 2
-        self._place(bgr, [*_figures(status)], size, (margin, margin))
+        most = max(20, int(width / size * 1.7))
+        self._place(bgr, _wrapped(_figures(status), most), size, (margin, margin))
         if status.recording is not None:
             clock = f"{int(status.recording) // 60}:{int(status.recording) % 60:02d}"
             panel = self._panel([Line(clock, bold=True, dot=True)], size)
             _lay(bgr, panel, (margin, width - panel[0].shape[1] - margin))
         below = [Line(text, color) for text, color in ((status.warning, _AMBER), (status.message, _WHITE)) if text]
         if below:
-            panel = self._panel(_wrapped(below, max(20, int(width / size * 1.7))), size)
+            panel = self._panel(_wrapped(below, most), size)
             _lay(bgr, panel, (height - panel[0].shape[0] - margin, (width - panel[0].shape[1]) // 2))
         if status.help:
             panel = self._help(min(size, max(9, height // 26)))
@@ -164,10 +165,10 @@ def _wrapped(lines: Sequence[Line], most: int) -> list[Line]:
         row = ""
         for word in line.text.split():
             if row and len(row) + 1 + len(word) > most:
-                result.append(Line(row, line.color))
+                result.append(replace(line, text=row))
                 row = ""
             row = f"{row} {word}" if row else word
-        result.append(Line(row, line.color))
+        result.append(replace(line, text=row))
     return result
 
 
