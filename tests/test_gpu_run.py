@@ -21,7 +21,7 @@ def gpu_run(*words: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_a_rehearsal_goes_through_every_stage_and_leaves_every_file(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    done = gpu_run(tmp_path / "out", "--rehearse", "--no-install", "--", "--network", "fast", "--inner-steps", 2)
+    done = gpu_run(tmp_path / "out", "--rehearse", "--no-install", "--", "--inner", "all", "--no-stable")
     assert done.returncode == 0, done.stdout[-3000:]
     summary = (tmp_path / "out" / "summary.txt").read_text()
     for stage in ("tests", "bench", "train"):
