@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +18,7 @@ import numpy as np
 from likeness import RGB
 from measured import run
 
-from vidstyle.gallery import NETWORK_FILE, load_style
-from vidstyle.networks import Network
+from vidstyle.gallery import load_style, style_names
 from vidstyle.options import BackendOptions, LookOptions
 from vidstyle.style import Style
 from vidstyle.stylize import Stylizer
@@ -28,6 +27,8 @@ from vidstyle.training.optimize import OptimizeOptions, optimize
 from vidstyle.training.pictures import read_picture
 
 Pictures = dict[str, RGB]
+NO_STYLE = "network.safetensors"
+"""The start network in a gallery's folder."""
 
 
 class Candidate(Protocol):
@@ -151,9 +152,8 @@ class Optimum:
 def candidate(words: str, paintings: Sequence[Path], threads: int | None = None) -> Candidate:
     """What ``NAME=FOLDER_OR_STYLE`` says.
 
-    A folder holds style files named like the paintings (beside the network of their vectors, if it is a gallery),
-    or a folder of pictures for each painting. A single style is that of the painting it is named like, or of the only
-    one there is.
+    A folder holds style files named like the paintings, or a folder of pictures for each painting. A single style is
+    that of the painting it is named like, or of the only one there is.
     """
     name, equals, what = words.partition("=")
     if not (name and equals and what) or "/" in name:
@@ -174,16 +174,14 @@ def candidate(words: str, paintings: Sequence[Path], threads: int | None = None)
 
 
 def styles_in(folder: Path) -> dict[str, Style]:
-    """The style files of a folder by their stems; vectors of the network beside them come with it."""
-    path = folder / NETWORK_FILE
-    network = Network.load(path) if path.exists() else None
-    styles = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        if file.name != NETWORK_FILE:
-            style = Style.load(file)
-            own = network is not None and style.network is None and style.network_digest == network.digest
-            styles[file.stem] = replace(style, network=network) if own else style
-    return styles
+    """The style files of a folder by their stems."""
+    return {path.stem: Style.load(path) for path in sorted(folder.glob("*.safetensors")) if path.name != NO_STYLE}
+
+
+def shipped_styles(network: str) -> dict[str, Style]:
+    """The gallery's styles on one of the networks."""
+    styles = [(Path(name).name, load_style(name)) for name in style_names()]
+    return {name: style for name, style in styles if style.network_name == network}
 
 
 def write(path: Path, rgb: RGB) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from artifacts import INNER, border, grid
-from candidates import Candidate, Optimum, Peer, Pictures, StyleCandidate, candidate, styles_in, write
+from candidates import Candidate, Optimum, Peer, Pictures, StyleCandidate, candidate, shipped_styles, write
 from likeness import RGB, Terms, band_contrasts, content_of, grams_of, luma, palette_distance, tensor, terms
 from looks import score, write_pairs, write_thumbnails
 from measured import ResultFile, load, machine
@@ -35,7 +35,6 @@ from torch import Tensor
 from vidstyle.bench_temporal import MADE, Clip, TemporalOptions, made_clip, read_clip
 from vidstyle.errors import VidstyleError
 from vidstyle.flicker import mean_warping_error
-from vidstyle.gallery import FOLDER
 from vidstyle.sheet import Label, picture_grid
 from vidstyle.training.compute import Compute
 from vidstyle.training.perceptual import Perceptual
@@ -118,7 +117,7 @@ def references(words: argparse.Namespace, compute: Compute) -> list[Candidate]:
     """What the candidates are held against."""
     found: list[Candidate] = []
     if words.shipped != "none":
-        found.append(StyleCandidate("shipped", styles_in(FOLDER / words.shipped), words.threads))
+        found.append(StyleCandidate("shipped", shipped_styles(words.shipped), words.threads))
     if words.peer is not None:
         peer = Peer(words.peer, words.threads)
         if (version := peer.version()) is None:

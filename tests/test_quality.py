@@ -14,13 +14,14 @@ import cv2
 import numpy as np
 import pytest
 from artifacts import INNER, border, grid
-from candidates import StyleCandidate, candidate, write
+from candidates import StyleCandidate, candidate, shipped_styles, write
+from conftest import repository
 from likeness import BANDS, band_contrasts, content_of, grams_of, luma, palette_distance, terms
 from looks import GAP, score, wilson
 from numpy.typing import NDArray
 from quality import main
 
-from vidstyle.gallery import FOLDER, load_style
+from vidstyle.gallery import load_style
 from vidstyle.training.compute import Compute
 from vidstyle.training.perceptual import Perceptual
 from vidstyle.training.pictures import read_picture
@@ -175,8 +176,9 @@ def test_a_style_stands_for_the_painting_that_its_name_begins() -> None:
     found = StyleCandidate("ours", {"wave": style, "wave_ii": style})
     assert found._style(Path("wave_ii_print.jpg")) is style and found.knows(Path("wave.png"))
     assert not found.knows(Path("waves.jpg")) and not found.knows(Path("great_wave.jpg"))
+    assert all(style.network_name == "paper" for style in shipped_styles("paper").values())
     with pytest.raises(SystemExit, match="nothing for any of the paintings"):
-        candidate(f"ours={FOLDER / 'fast'}", [Path("nobodys.jpg")])
+        candidate(f"ours={repository() / 'vidstyle' / 'gallery' / 'fast'}", [Path("nobodys.jpg")])
 
 
 def test_candidates_are_judged_beside_the_gallery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
