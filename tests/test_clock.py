@@ -61,6 +61,8 @@ def in_step(source: Path, output: Path, start: float = 0) -> None:
         (".mpg", 0, 0, ".mp4"),
         (".mpg", 0, 7000, ".mp4"),
         (".webm", 0, 0, ".mkv"),
+        (".mkv", 0, 0, ".mp4"),
+        (".flv", 0, 0, ".mp4"),
     ],
 )
 def test_joined_recordings_follow_each_other(
@@ -69,6 +71,8 @@ def test_joined_recordings_follow_each_other(
     live = suffix == ".webm"
     parts = [part(tmp_path / f"{i}{suffix}", at, live=live) for i, at in enumerate((first, second))]
     source, output = tmp_path / f"in{suffix}", tmp_path / f"out{output_suffix}"
+    if suffix == ".flv":
+        parts[1] = parts[1][13:]  # its header
     source.write_bytes(b"".join(parts))
     assert any("clock starts anew at 1." in note for note in probe(source).notes)
     assert probe(source).duration == pytest.approx(2.0, abs=0.06)
@@ -83,9 +87,10 @@ def test_joined_recordings_follow_each_other(
         heard.setdefault(data, []).append(time)
     twice = [times[1] - times[0] for times in heard.values() if len(times) == 2]
     assert len(twice) > 30
-    assert max(abs(gap - 1) for gap in twice) <= Fraction(1, 500)
+    assert max(abs(gap - 1) for gap in twice) <= Fraction(1, 400)
     sound = [time for time, _ in after.packets[1]]
-    assert min(steps(sound)) >= Fraction(1, 100)
+    if suffix != ".flv":  # there the overlapping packet holds what the decoder needs
+        assert min(steps(sound)) >= Fraction(1, 100)
 
 
 def test_parts_of_other_lengths_and_streams_are_joined(tmp_path: Path) -> None:
@@ -119,6 +124,43 @@ def test_one_wrong_time_moves_nothing_else(tmp_path: Path, track: int) -> None:
     data[stamp + 1] ^= 0x40  # one bit of the 33: 2982 s
     source, output = tmp_path / "in.ts", tmp_path / "out.mp4"
     source.write_bytes(data)
+    copy(source, output)
+    assert max(abs(step - STEP) for step in steps(read_contents(output).pts)) <= Fraction(1, 1000)
+    in_step(whole, output)
+
+
+def moved(path: Path, seconds: dict[int, float], since: int) -> None:
+    """Move the times of pictures (0xE0) and sound (0xC0) in a TS file by ``seconds``, from a ``since``-th of it on."""
+    data = bytearray(path.read_bytes())
+    for place in range(len(data) // 188 // since * 188, len(data), 188):
+        head = place + 4 + (1 + data[place + 4] if data[place + 3] & 0x20 else 0)
+        if not data[place + 1] & 0x40 or data[head : head + 3] != b"\0\0\1":
+            continue
+        for at in (head + 9, head + 14)[: {2: 1, 3: 2}.get(data[head + 7] >> 6, 0)]:
+            bits = data[at : at + 5]
+            time = (bits[0] >> 1 & 7) << 30 | bits[1] << 22 | bits[2] >> 1 << 15 | bits[3] << 7 | bits[4] >> 1
+            time += round(seconds.get(data[head + 3], 0) * 90000)
+            data[at : at + 5] = (
+                *(bits[0] & 0xF1 | time >> 29 & 0xE, time >> 22 & 0xFF),
+                *(time >> 14 & 0xFE | 1, time >> 7 & 0xFF, time << 1 & 0xFE | 1),
+            )
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "seconds", [{0xE0: 1000, 0xC0: 1000}, {0xE0: -0.9, 0xC0: -0.9}, {0xC0: 500}, {0xC0: -1.2}, {0xE0: -0.8}]
+)
+@pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "2"}])
+def test_a_clock_that_leaps_within_a_recording_costs_no_picture(
+    tmp_path: Path, seconds: dict[int, float], options: dict[str, str]
+) -> None:
+    whole = make_video(tmp_path / "whole.ts", frames=50, audio=[Audio()], options=options)
+    source, output = tmp_path / "in.ts", tmp_path / "out.mp4"
+    source.write_bytes(whole.read_bytes())
+    moved(source, seconds, since=3)
+    with VideoSource(source) as video:
+        assert len(list(video.frames())) == 50
+        assert (video.lost, video.errors) == (0, [])
     copy(source, output)
     assert max(abs(step - STEP) for step in steps(read_contents(output).pts)) <= Fraction(1, 1000)
     in_step(whole, output)

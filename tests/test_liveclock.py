@@ -104,3 +104,33 @@ def test_recording_is_put_off_where_the_machine_does_not_keep_up(at: Callable[[f
     at(3.0)
     assert seconds(clock.late(clock.due(0.2, 0.04))) == pytest.approx(3.0)
     assert seconds(clock.due(0.24, 0.04)) == pytest.approx(3.04)
+
+
+def test_a_recording_whose_clock_jumps_is_played_on_without_a_pause(at: Callable[[float], None]) -> None:
+    at(0)
+    clock = PlayClock()
+    clock.begin(100.0, may_jump=True)
+    times = [100.0, 100.5, 10_000.0, 10_000.5, 5.0, 5.5]
+    shown = []
+    for number, time in enumerate(times):
+        at(number / 2)
+        shown.append(seconds(clock.late(clock.due(time, 0.5))))
+    assert shown == pytest.approx([number / 2 for number in range(6)])
+
+
+def test_a_pause_of_a_recording_that_cannot_jump_is_kept(at: Callable[[float], None]) -> None:
+    at(0)
+    clock = PlayClock()
+    clock.begin(0.0)
+    assert [seconds(clock.due(time, 0.04)) for time in (0.0, 30.0)] == [0.0, 30.0]
+
+
+def test_sound_of_another_clock_than_the_picture_has_is_left_out(at: Callable[[float], None]) -> None:
+    clock = ArrivalClock()
+    at(1)
+    clock.picture(10_000.0)
+    assert clock.sound(10_000.0) is not None
+    at(2)
+    clock.picture(0.0)  # the sender has started again
+    assert clock.sound(10_001.0) is None
+    assert clock.sound(0.0) is not None

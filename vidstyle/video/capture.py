@@ -174,7 +174,7 @@ class Capture:
         joiner = None if self.sound_form is None else SoundJoiner(self.sound_form)
         arrival = ArrivalClock(invented=reader.counted, ours=reader.info.container.endswith("v4l2"))
         if reader.paced:
-            play.begin(float(reader.start))
+            play.begin(float(reader.start), may_jump=reader.may_jump)
         for item in reader.read():
             if self._stop.is_set():
                 return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av.error
 import numpy as np
@@ -19,15 +20,19 @@ from av.stream import Disposition, Stream
 
 from vidstyle.video.container import known, open_input, packets
 
-_DISCONTINUOUS = ("mpegts", "mpeg")
+DISCONTINUOUS = ("mpegts", "mpeg")
 """Formats whose clock may jump forwards too, as FFmpeg flags them (AVFMT_TS_DISCONT)."""
-_UNINDEXED = (*_DISCONTINUOUS, "flv", "ogg", "nut", "asf", "wtv", "rm")
+_UNINDEXED = (*DISCONTINUOUS, "flv", "ogg", "nut", "asf", "wtv", "rm")
 """Formats that can be joined by `cat`, or by a recorder that starts again: nothing in them lists the whole."""
 _JUMP_SECONDS = 10.0
 """A clock that leaps forwards by more than this has jumped, as FFmpeg's own command takes it."""
 _BACK_SECONDS = 0.5
 """Decoding times that FFmpeg had to guess go back by less than this without a restart."""
 _SOUND_BACK_SECONDS = 0.1
+_OVERLAP_SECONDS = 1.0
+"""Sound alone that goes back by less overlaps what was before, and keeps its place."""
+_SAME_SECONDS = 0.002
+_SOUNDS_AHEAD = 100
 _STEP_SECONDS = 5.0
 """Streams of one clock are never further apart in the file."""
 _KEY_WITHIN = 600
@@ -45,6 +50,8 @@ class Part:
     """The first that can be decoded without those before; equal to ``first`` where no key frame was found."""
     begin: Fraction
     """Corrected time, in seconds, at which packet ``key`` is shown."""
+    fresh: bool
+    """Whether decoding begins anew there, as nothing of the part before is needed."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,8 @@ class PacketReader:
         self._clock = clock
         self._numbers: dict[int, int] = {}
         self._delays: dict[int, int] = {}
+        self._wraps = container.format.name in DISCONTINUOUS
+        self._overlaps = bool(clock.moves) or self._wraps
         self._sounds: dict[int, tuple[Fraction, Fraction]] = {}
         self._demuxed: Iterator[Packet[Any]] | None = None
 
@@ -97,7 +106,7 @@ class PacketReader:
                 raise
             if not packet.size and packet.dts is None and packet.pts is None:
                 continue
-            if not self._clock.moves or self._corrected(packet):
+            if not self._clock.parts or self._corrected(packet):
                 return packet
 
     def number(self, stream: Stream) -> int:
@@ -109,13 +118,13 @@ class PacketReader:
         stream = packet.stream
         number = self._numbers.get(stream.index, 0)
         self._numbers[stream.index] = number + 1
-        packet.pts = _credible_pts(packet, self._delays)
+        packet.pts = _credible_pts(packet, self._delays, wraps=self._wraps)
         seconds = self._clock.move(stream.index, number)
         if seconds:
             ticks = round(seconds / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
-        if stream.type != "audio" or packet.pts is None:
+        if stream.type != "audio" or packet.pts is None or not self._overlaps:
             return True
         begin, length = packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base
         before = self._sounds.get(stream.index)
@@ -132,14 +141,37 @@ def file_clock(path: Path, container: InputContainer, picture: Stream) -> FileCl
     Formats that may hold several clocks are read once, without decoding; others are taken at their word.
     """
     name = container.format.name
-    # Matroska that was written in one go knows its length; what a browser records, or `cat` makes of it, does not.
-    if name not in _UNINDEXED and not (name.startswith("matroska") and container.duration is None):
+    # What a browser records in Matroska does not know its length.
+    may_break = name in _UNINDEXED or (
+        name.startswith("matroska") and (container.duration is None or _goes_on_behind(path))
+    )
+    if not may_break:
         return FileClock()
     with open_input(path) as file:
         return _Scan(file, picture.index).clock()
 
 
-def _credible_pts(packet: Packet[Any], delays: dict[int, int]) -> int | None:
+def _goes_on_behind(path: Path) -> bool:
+    """Whether a Matroska file has more behind its segment, as where files were joined."""
+    with path.open("rb") as file:
+        file.seek(4)  # the ID of the EBML header
+        file.seek(_ebml_size(file) or 0, os.SEEK_CUR)
+        if file.read(4) != _SEGMENT:
+            return False
+        size = _ebml_size(file)
+        return size is not None and file.tell() + size < path.stat().st_size
+
+
+def _ebml_size(file: BinaryIO) -> int | None:
+    """The length of what follows in ``file``, None if it is left open."""
+    first = (file.read(1) or b"\xff")[0]
+    length = 9 - first.bit_length()
+    bits = first & ((1 << 8 - length) - 1) if length <= 8 else 0
+    value = int.from_bytes(bytes((bits,)) + file.read(max(0, length - 1)))
+    return None if value == (1 << 7 * length) - 1 else value
+
+
+def _credible_pts(packet: Packet[Any], delays: dict[int, int], *, wraps: bool) -> int | None:
     """When ``packet`` is shown, if that is known.
 
     Where a clock breaks, FFmpeg may take the time from the other side of the break. ``delays`` keeps, by
@@ -148,9 +180,11 @@ def _credible_pts(packet: Packet[Any], delays: dict[int, int]) -> int | None:
     if packet.pts is None or packet.dts is None:
         return packet.pts
     delay = packet.pts - packet.dts
+    if wraps:
+        delay %= _WRAP
     if 0 <= delay * packet.time_base <= _STEP_SECONDS:
         delays[packet.stream.index] = delay
-        return packet.pts
+        return packet.dts + delay
     return packet.dts + delays.get(packet.stream.index, 0)
 
 
@@ -171,6 +205,10 @@ class _Track:
         self.end = -math.inf
         self.moves: list[tuple[int, Fraction]] = []
 
+    def continued(self, time: float) -> Fraction:
+        """The offset with which what has the corrected ``time`` now comes right behind what was last."""
+        return self.exact_offset + round((self.next - time) / self.base) * self.exact
+
     def set_offset(self, seconds: Fraction, number: int) -> None:
         """From packet ``number`` on, times are moved by ``seconds``."""
         if seconds != self.exact_offset:
@@ -178,6 +216,8 @@ class _Track:
             self.exact_offset, self.offset = seconds, float(seconds)
 
 
+_WRAP = 2**33
+_SEGMENT = b"\x18\x53\x80\x67"
 _STREAM, _NUMBER, _POS, _DTS, _PTS, _DURATION, _KEY = range(7)
 _NONE = -(1 << 63)
 
@@ -186,7 +226,7 @@ class _Scan:
     """Reads all packets of a file and finds out where its clock breaks."""
 
     def __init__(self, container: InputContainer, picture: int) -> None:
-        self._discontinuous = container.format.name in _DISCONTINUOUS
+        self._discontinuous = container.format.name in DISCONTINUOUS
         self._picture = picture
         covers = {s.index for s in container.streams.video if s.disposition & Disposition.attached_pic}
         streams = [s for s in container.streams if s.index not in covers]
@@ -199,7 +239,7 @@ class _Scan:
             # Pictures that are shown before the key frame they come behind are left out by the decoder, or can
             # be decoded; of H.264 they cannot, and come out broken.
             pts = min(pts, self._earliest(key))
-        self._parts = [Part(number, key, pts)]
+        self._parts = [Part(number, key, pts, fresh=True)]
 
     @staticmethod
     def _read(container: InputContainer, streams: list[Stream]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -219,7 +259,7 @@ class _Scan:
                     place = places[index] = places[index] if packet.pos is None else packet.pos
                     dts = packet.pts if packet.dts is None else packet.dts
                     if dts is not None:
-                        pts = _credible_pts(packet, delays)
+                        pts = _credible_pts(packet, delays, wraps=container.format.name in DISCONTINUOUS)
                         rows.extend(
                             (
                                 index,
@@ -244,12 +284,17 @@ class _Scan:
         for place, row in enumerate(self._rows.tolist()):
             track = self._tracks[row[_STREAM]]
             time = row[_DTS] * track.base + track.offset
+            if self._discontinuous and track.last is not None:
+                # FFmpeg follows a clock of 33 bits over its first wrap, and not in parts that come later.
+                wraps = round((time - track.next) / (_WRAP * track.base))
+                track.set_offset(track.exact_offset - wraps * _WRAP * track.exact, row[_NUMBER])
+                time = row[_DTS] * track.base + track.offset
             if not track.timed or track.last is None:
                 track.set_offset(self._offset(), row[_NUMBER])
             elif self._breaks(track, time, key=bool(row[_KEY])):
                 if abs(time - track.next) > _STEP_SECONDS and self._is_glitch(place, track):
                     # The one packet goes between its neighbours.
-                    offset = round((track.next - time) / track.base) * track.exact + track.exact_offset
+                    offset = track.continued(time)
                     track.moves += [(row[_NUMBER], offset), (row[_NUMBER] + 1, track.exact_offset)]
                     continue
                 self._rejoin(place, row, track)
@@ -308,15 +353,34 @@ class _Scan:
             if other.offset != track.offset and abs(moved - track.next) < _STEP_SECONDS:
                 track.set_offset(other.exact_offset, row[_NUMBER])
                 return
-        near = abs(time - track.next) < _STEP_SECONDS
-        picture = self._tracks[self._picture]
-        ahead = place if track is picture else self._next_picture(place)
+        ahead = place if track.picture else self._next_picture(place)
         if ahead is not None and self._picture_breaks(ahead):
-            self._join(ahead, place, everything=near)
+            self._join(ahead, place)
+            if not track.picture:
+                self._rejoin_sound(row, track)
+        else:
+            self._rejoin_sound(row, track)
+
+    def _rejoin_sound(self, row: list[int], track: _Track) -> None:
+        """Sound breaks in ``row``: it takes over the clock of the picture if that fits, else it goes on as it was."""
+        time = row[_DTS] * track.base + track.offset
+        moved = time - track.offset + self._tracks[self._picture].offset
+        if abs(moved - track.next) < _STEP_SECONDS and self._offset() != track.exact_offset:
             track.set_offset(self._offset(), row[_NUMBER])
-        elif not near:  # this stream alone counts anew
-            offset = round((track.next - time) / track.base) * track.exact + track.exact_offset
-            track.set_offset(offset, row[_NUMBER])
+        elif abs(time - track.next) >= _OVERLAP_SECONDS and track.last is not None:
+            track.set_offset(track.continued(time), row[_NUMBER])
+
+    def _leap(self, index: int, place: int) -> float | None:
+        """By how many seconds the clock of sound leaps where it does so first from row ``place`` on, if it does."""
+        track = self._tracks[index]
+        rows = self._rows[place : place + 2000]
+        expected = track.next
+        for row in rows[rows[:, _STREAM] == index][:_SOUNDS_AHEAD].tolist():
+            time = row[_DTS] * track.base + track.offset
+            if abs(time - expected) > _SAME_SECONDS:
+                return float(time - expected)
+            expected = time + row[_DURATION] * track.base
+        return None
 
     def _next_picture(self, place: int) -> int | None:
         ahead = np.flatnonzero(self._rows[place : place + 2000, _STREAM] == self._picture)
@@ -342,20 +406,30 @@ class _Scan:
         ahead = self._rows[(self._rows[:, _STREAM] == self._picture) & (self._rows[:, _NUMBER] >= number)][:16]
         return min((int(row[_PTS]) for row in ahead), default=0) * self._tracks[self._picture].exact
 
-    def _join(self, picture_place: int, place: int, *, everything: bool) -> None:
+    def _join(self, picture_place: int, place: int) -> None:
         """A part begins whose first picture packet is in row ``picture_place``: it follows what was shown last."""
         picture = self._tracks[self._picture]
+        time = self._rows[picture_place, _DTS] * picture.base + picture.offset
+        leap = time - picture.next
+        sounds = [i for i, t in self._tracks.items() if t.timed and not t.picture and t.last is not None]
+        leaps = [self._leap(index, place) for index in sounds]
+        alone = bool(leaps) and not any(leaps) and abs(leap) < _STEP_SECONDS
         number, key, pts = self._first_key(picture_place)
         begin = round(picture.end / picture.base) * picture.exact
-        picture.set_offset(begin - pts, number)
+        # Where the clock alone leaps, for sound by as much to the tick, or for the picture alone, what was recorded
+        # goes on, and needs no key frame. Recordings that were joined have ends and beginnings of their own.
+        goes_on = alone or any(other is not None and abs(other - leap) < _SAME_SECONDS for other in leaps)
+        fresh = bool(self._rows[picture_place, _KEY]) or not (goes_on or key == number)
+        old = picture.exact_offset
+        picture.set_offset(begin - pts if fresh else picture.continued(time), number)
         picture.last = None
-        self._parts.append(Part(number, key, begin))
-        if not everything:
+        self._parts.append(Part(number, key if fresh else number, begin, fresh))
+        if alone or abs(leap) >= _STEP_SECONDS:
             return
         # The parts' clocks differ by so little that the other streams may not show it themselves.
         after = self._rows[place:]
         for index, track in self._tracks.items():
             numbers = after[after[:, _STREAM] == index][:1, _NUMBER]
             if track is not picture and numbers.size:
-                track.set_offset(begin - pts, int(numbers[0]))
+                track.set_offset(track.exact_offset + picture.exact_offset - old, int(numbers[0]))
                 track.last = None

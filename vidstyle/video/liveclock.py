@@ -10,6 +10,8 @@ MICROSECOND = Fraction(1, 1_000_000)
 _CREEP = 0.001
 _JUMP = 500_000
 _LATE = 500_000
+_FAR = 10_000_000
+"""Sound and picture of one moment arrive within less than this; broadcasts' clocks that leap further have jumped."""
 
 
 def now() -> int:
@@ -52,8 +54,12 @@ class ArrivalClock:
         return round(pts + self._offset)
 
     def sound(self, seconds: float) -> int | None:
-        """When sound with time ``seconds`` was heard; None before there was a picture."""
-        return None if self._offset is None else round(seconds * 1e6 + self._offset)
+        """When sound with time ``seconds`` was heard; None before there was a picture, and while the sender's
+        clock has jumped for one of the two alone."""
+        if self._offset is None:
+            return None
+        at = round(seconds * 1e6 + self._offset)
+        return at if abs(at - now()) < _FAR else None
 
 
 class PlayClock:
@@ -62,21 +68,29 @@ class PlayClock:
     def __init__(self) -> None:
         self._zero: float | None = None
         self._end: float | None = None
+        self._may_jump = False
 
     @property
     def end(self) -> int:
         """When all that was timed so far is over."""
         return now() if self._end is None else round(self._end)
 
-    def begin(self, seconds: float) -> None:
-        """The recording starts (again) at its time ``seconds``: now, or when the last pass is over."""
+    def begin(self, seconds: float, *, may_jump: bool = False) -> None:
+        """The recording starts (again) at its time ``seconds``: now, or when the last pass is over.
+
+        ``may_jump``: a leap of its clock is no pause, as the recording may be joined of several.
+        """
         self._zero = self.end - seconds * 1e6
+        self._may_jump = may_jump
 
     def due(self, seconds: float, length: float) -> int:
         """When what has time ``seconds`` and lasts ``length`` seconds is to be shown or heard."""
         if self._zero is None:
             self.begin(seconds)
         at = (self._zero or 0.0) + seconds * 1e6
+        if self._may_jump and self._end is not None and self._zero is not None and at - self._end > _FAR:
+            self._zero -= at - self._end
+            at = self._end
         self._end = max(self._end or at, at + length * 1e6)
         return round(at)
 

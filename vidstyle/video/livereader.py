@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from vidstyle.errors import VideoError
 from vidstyle.frame import FrameForm, Planes
+from vidstyle.video.clock import DISCONTINUOUS
 from vidstyle.video.conform import place_in, size_of
 from vidstyle.video.container import packets
 from vidstyle.video.decoder import PictureDecoder
@@ -115,6 +116,11 @@ class LiveReader:
         self._form = self.natural_form()
         self._reader: tuple[FrameForm, PlaneReader] | None = None
         self._sound: SoundReader | None = None
+
+    @property
+    def may_jump(self) -> bool:
+        """Whether its clock may leap to another time."""
+        return self._container.format.name in DISCONTINUOUS
 
     @property
     def start(self) -> Fraction:

@@ -352,9 +352,10 @@ class _Entry:
         """Whether ``packet``, of that number, has no picture that can be decoded."""
         self.begins = False
         if self._parts and number >= self._parts[0].first:
-            self._first = self._part is None
-            self._part = self._parts.pop(0)
-            self._leading = not self._first or self._codec == "h264"
+            entered = self._parts.pop(0)
+            if entered.fresh:
+                self._first, self._part = self._part is None, entered
+                self._leading = not self._first or self._codec == "h264"
         part = self._part
         if part is None:
             return False
