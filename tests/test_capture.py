@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -38,6 +39,7 @@ from vidstyle.color import rgb_from_yuv
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame
 from vidstyle.video.capture import Capture
+from vidstyle.video.decoder import PictureDecoder
 from vidstyle.video.sound import Sound
 
 
@@ -385,6 +387,26 @@ def test_a_source_that_turns_is_fitted_and_never_squashed() -> None:
             frame = reader.last
             assert frame is not None and frame.planes[0].shape == shown
             assert reader.capture.form.size == (48, 64)
+
+
+def test_where_decoding_is_slow_the_newest_picture_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    decode = PictureDecoder.decode
+
+    def slow(decoder: PictureDecoder, packet: Any) -> list[av.VideoFrame]:
+        time.sleep(0.05)
+        return decode(decoder, packet)
+
+    monkeypatch.setattr(PictureDecoder, "decode", slow)
+    server = mjpeg_server(size=lambda: (sent.append(0), (48, 64))[1])  # 50 a second
+    with server, Capture(f"http://127.0.0.1:{server.port}/cam") as capture:
+        began, behind = time.monotonic(), []
+        for frame in capture.frames():
+            behind.append((len(sent) - 1 - (level(frame) - 50)) % 100)
+            if time.monotonic() - began > 2.5:
+                break
+    assert len(behind) > 10
+    assert max(behind) < 60  # without it 75 are behind by then, and more each second
 
 
 @pytest.mark.parametrize("rotation", [0, 90])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from vidstyle.video import liveclock
-from vidstyle.video.liveclock import ArrivalClock, PlayClock
+from vidstyle.video.liveclock import ArrivalClock, Backlog, PlayClock
 
 
 @pytest.fixture
@@ -61,6 +61,54 @@ def test_clock_that_jumps_is_followed_at_once(at: Callable[[float], None]) -> No
     clock.picture(5000.0)
     at(0.04)
     assert seconds(clock.picture(0.0)) == pytest.approx(0.04)
+
+
+def test_what_has_waited_here_is_told_as_late(at: Callable[[float], None]) -> None:
+    clock = ArrivalClock()
+    for number in range(100):  # half as fast as they come
+        at(number / 12.5)
+        taken = clock.picture(number / 25, waited=number == 0)
+    assert seconds(taken) == pytest.approx(99 / 25, abs=0.02)
+
+
+def simulate(decode: float, *, timed: bool, gop: int = 25, hold: tuple[float, float] = (0, 0)) -> list[float]:
+    """The ages at which pictures are decoded that come 25 times a second and take ``decode`` seconds each.
+
+    None comes in between the two times of ``hold``, and all that were held up after them.
+    """
+    backlog, now, ages = Backlog(), 0.0, []
+    for number in range(1000):
+        came = number / 25
+        arrives = hold[1] if hold[0] <= came < hold[1] else came
+        waited = max(0.0, arrives - now)
+        now = max(now, arrives) + 1e-4
+        if not backlog.skips(came if timed else None, now, waited, key=number % gop == 0):
+            now += decode
+            ages.append(now - came)
+    return ages
+
+
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("gop", [1, 25])
+@pytest.mark.parametrize("decode", [0.05, 0.1])
+def test_a_decoder_that_is_too_slow_falls_behind_by_no_more_than_a_moment(decode: float, gop: int, timed: bool) -> None:
+    ages = simulate(decode, timed=timed, gop=gop)
+    assert max(ages) < 0.8
+    assert len(ages) > 0.3 * min(1000, 40 / decode)
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_decoder_that_keeps_up_decodes_all_even_after_a_hiccup_of_the_way(timed: bool) -> None:
+    assert len(simulate(0.03, timed=timed)) == 1000
+    assert len(simulate(0.002, timed=timed, hold=(10, 12))) == 1000
+
+
+def test_a_sender_that_is_late_from_now_on_is_shown() -> None:
+    backlog, shown = Backlog(), 0
+    for number in range(500):
+        now = number / 25 + (1.5 if number > 100 else 0)
+        shown += not backlog.skips(number / 25, now, 0.039, key=number % 25 == 0)
+    assert shown > 450
 
 
 def test_counted_frames_get_the_time_of_their_arrival(at: Callable[[float], None]) -> None:

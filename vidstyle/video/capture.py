@@ -186,7 +186,7 @@ class Capture:
                 continue
             planes, shown = reader.planes(item.decoded)
             if not reader.paced:
-                pts = arrival.picture(item.seconds)
+                pts = arrival.picture(item.seconds, waited=reader.waited)
             else:
                 pts = play.late(play.due(item.seconds or 0.0, item.length))
                 if self._stop.wait((pts - now()) / 1e6):

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from fractions import Fraction
 
 MICROSECOND = Fraction(1, 1_000_000)
 """Time base of the capture clock."""
 _CREEP = 0.001
 _JUMP = 500_000
+_LEAP = 1.0
+"""Seconds from one packet to the next that no stream needs: its clock has been set."""
+_PATIENCE = 0.2
+"""Seconds by which pictures may be late, and for which they may be, before some are left out."""
+_RESTED = 0.1
+_IDLE_SHARE = 0.05
 _LATE = 500_000
 _FAR = 10_000_000
 """Sound and picture of one moment arrive within less than this; broadcasts' clocks that leap further have jumped."""
@@ -31,10 +38,14 @@ class ArrivalClock:
         self._invented = invented
         self._ours = ours
         self._offset: float | None = None
+        self._seconds: float | None = None
         self._last = 0
 
-    def picture(self, seconds: float | None) -> int:
-        """When the picture with time ``seconds`` that arrives now was taken; never in the future."""
+    def picture(self, seconds: float | None, *, waited: bool = True) -> int:
+        """When the picture with time ``seconds`` that arrives now was taken; never in the future.
+
+        Unless it was ``waited`` for, one that is late has been waiting here, and its clock has not been set.
+        """
         here = now()
         if seconds is None or self._invented:
             if seconds is not None:
@@ -45,7 +56,9 @@ class ArrivalClock:
             self._offset = 0.0
             return round(pts)
         offset = here - pts
-        if self._offset is None or abs(offset - self._offset) > _JUMP:
+        leapt = self._seconds is None or not 0 <= seconds - self._seconds <= _LEAP
+        self._seconds = seconds
+        if self._offset is None or (abs(offset - self._offset) > _JUMP and (waited or leapt)):
             self._offset = offset
         else:
             # It rises a millisecond a second, should the sender's clock be slow, and drops to every earlier arrival.
@@ -60,6 +73,65 @@ class ArrivalClock:
             return None
         at = round(seconds * 1e6 + self._offset)
         return at if abs(at - now()) < _FAR else None
+
+
+class Backlog:
+    """Tells which packets of a live stream to leave undecoded, where they come faster than they are decoded.
+
+    Left to itself the picture would fall behind for good: what is not yet read waits in the buffers of FFmpeg, of
+    the system and of the sender. Times are seconds of any clock that goes forward.
+    """
+
+    def __init__(self) -> None:
+        self.skipped = 0
+        """Packets left out so far."""
+        self._base: float | None = None
+        self._last = self._at = 0.0
+        self._since: float | None = None
+        self._skipping = False
+        self._rested = 0.0
+        self._waits: deque[tuple[float, float]] = deque()
+
+    def skips(self, seconds: float | None, now: float, waited: float, *, key: bool) -> bool:
+        """Whether the next packet, read at ``now`` after ``waited`` seconds of waiting for it, is to be left out.
+
+        ``seconds`` is its time, None where the stream has none. What follows a packet that is left out leans on it,
+        up to the next ``key`` packet.
+        """
+        behind = self._is_untimed_behind(now, waited) if seconds is None else self._is_behind(seconds, now)
+        if not behind:
+            self._since = None
+        elif self._since is None:
+            self._since, self._rested = now, 0.0
+        self._rested += waited
+        if behind and self._rested > _RESTED:
+            # There is nothing that waits to be read: it was the sender, or the way, that was late.
+            self._base, self._since = None, None
+            self._waits.clear()
+            behind = False
+        if behind and self._since is not None and now - self._since > _PATIENCE:
+            self._skipping = True
+        elif self._skipping and not behind and key:
+            self._skipping = False
+        self.skipped += self._skipping
+        return self._skipping
+
+    def _is_behind(self, seconds: float, now: float) -> bool:
+        late = now - seconds
+        if self._base is None or not 0 <= seconds - self._last <= _LEAP:
+            self._base = late  # its clock begins, or begins anew
+        self._base = min(self._base + _CREEP * (now - self._at), late)
+        self._last, self._at = seconds, now
+        # Once it skips it catches up with all.
+        return late - self._base > (_PATIENCE / 4 if self._skipping else _PATIENCE)
+
+    def _is_untimed_behind(self, now: float, waited: float) -> bool:
+        """Whether there was next to no wait of late: more is there than is decoded."""
+        self._waits.append((now, waited))
+        while self._waits[0][0] < now - 2 * _PATIENCE:
+            self._waits.popleft()
+        long_enough = now - self._waits[0][0] > _PATIENCE
+        return long_enough and sum(wait for _, wait in self._waits) < _IDLE_SHARE * 2 * _PATIENCE
 
 
 class PlayClock:

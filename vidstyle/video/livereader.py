@@ -28,6 +28,7 @@ from vidstyle.video.container import packets
 from vidstyle.video.decoder import PictureDecoder
 from vidstyle.video.deinterlace import Deinterlacer
 from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix
+from vidstyle.video.liveclock import Backlog
 from vidstyle.video.origin import Origin
 from vidstyle.video.planes import PlaneReader
 from vidstyle.video.probe import read_info, video_stream
@@ -100,6 +101,10 @@ class LiveReader:
             """Whether it delivers as fast as it is read, so that the reader has to keep the time."""
             self.counted = self.live and self._container.format.name in _COUNTED
             """Whether the stream has no times of its own."""
+            self.waited = True
+            """Whether the last picture had to be waited for: one that had not has been waiting itself."""
+            self._backlog = Backlog()
+            self._in_segments = self._container.format.name == "hls"
             self._tune()
             self._decoder = PictureDecoder(self._video)
             self._decoded = self._decode()
@@ -231,7 +236,7 @@ class LiveReader:
         if self._audio is not None:
             streams.append(self._audio)
         demuxed = packets(self._container, *streams)
-        seen = asked = time.monotonic()
+        seen = asked = reading = time.monotonic()
         while not self._stop.is_set():
             try:
                 packet = next(demuxed, None)
@@ -246,6 +251,13 @@ class LiveReader:
             if packet is None:
                 return
             asked = time.monotonic()
+            if packet.stream is self._video and packet.size and not (self.paced or self._in_segments):
+                self.waited = asked - reading > _POLL_SECONDS
+                timed = None if self.counted or packet.dts is None or not packet.time_base else packet.dts
+                at = None if timed is None else float(timed * packet.time_base)
+                if self._backlog.skips(at, asked, asked - reading, key=packet.is_keyframe):
+                    seen = reading = asked
+                    continue
             try:
                 frames = self._decoder.decode(packet) if packet.stream is self._video else packet.decode()
             except av.error.FFmpegError:
@@ -257,3 +269,4 @@ class LiveReader:
                     yield frame
             if self.live and asked - seen > _SILENCE_SECONDS:
                 raise Dropped("no picture can be decoded")
+            reading = time.monotonic()
