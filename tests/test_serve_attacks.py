@@ -242,3 +242,16 @@ def test_an_upload_must_keep_coming(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         writer.close()
 
     with_server(tmp_path, body)
+
+
+def test_an_offer_of_lines_that_multiply_is_refused_at_once(tmp_path: Path) -> None:
+    async def body(server: Server) -> None:
+        guest = Guest(server.url, camera=Camera(photo()))
+        lines = ["a=rtpmap:96 V/9"] * 1900 + ["a=rtcp-fb:* x"] * 1900
+        sdp = await guest.offer() + "\r\n".join(lines)
+        async with asyncio.timeout(2):
+            status, found = await answer(guest.http, "POST", f"{server.url}api/visitors", json={"sdp": sdp})
+        assert status == 413 and "lines" in found["error"]
+        await guest.leave(politely=False)
+
+    with_server(tmp_path, body)

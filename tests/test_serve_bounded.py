@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from aiortc import RTCPeerConnection
 from aiortc.rtp import RtcpRtpfbPacket, RtpPacket
 from attacking import Sender, encoded, packets
+from av import VideoFrame
 from test_serve_visitors import PATIENCE, answer, with_server
 from visiting import Camera, Guest, photo, until
 
 from vidstyle.serve.app import Server
 from vidstyle.serve.bounded import Bounded, _Datagrams, _Nacks
+from vidstyle.serve.canvas import Canvas, Waiting
 from vidstyle.serve.decoder import Decoder
+from vidstyle.serve.look import first_look
 
 GOOD = packets("VP8", encoded("VP8", (96, 160))[0])
 
@@ -81,8 +85,10 @@ def test_who_sends_what_no_browser_sends_is_ended_and_told(
     tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vidstyle.serve.bounded._WINDOW_SECONDS", 0.4)
-    if way != "streams":
-        monkeypatch.setattr(f"vidstyle.serve.bounded._MOST_{way.upper()}", 20.0)
+    if way == "packets":
+        monkeypatch.setattr("vidstyle.serve.bounded._MOST_PACKETS", 20.0)
+    elif way == "pictures":
+        monkeypatch.setattr("vidstyle.serve.decoder._MOST_A_SECOND", 20.0)
 
     async def body(server: Server) -> None:
         def payloads(n: int) -> list[bytes]:
@@ -101,3 +107,13 @@ def test_who_sends_what_no_browser_sends_is_ended_and_told(
             await other.see(seconds=PATIENCE)
 
     with_server(tmp_path, body)
+
+
+def test_pictures_that_turn_all_the_time_are_not_compiled_for_all_the_time() -> None:
+    canvas = Canvas(first_look(), (360, 640), lambda *_: None, lambda _: None, lambda: None)
+    forms = []
+    for step in range(6000):  # a minute at 100 a second, turned each half second
+        size = (90, 160) if step // 50 % 2 else (160, 90)
+        forms.append(canvas.form_of(Waiting(VideoFrame(size[1], size[0], "yuv420p"), step / 100)).size)
+    changes = sum(before != after for before, after in pairwise(forms))
+    assert 3 <= changes <= 6

@@ -20,26 +20,24 @@ _MOST_RESENT = 500.0
 """Packets a second that are sent again for who says that they were lost."""
 _MOST_PACKETS = 3000.0
 """A second, from one visitor: several times what 1920x1080 takes."""
-_MOST_PICTURES = 150.0
-"""The same of pictures."""
 _MOST_SOURCES = 8
 """Streams (SSRC) that one visitor may have begun within ten seconds: one, its retransmission, and their successors."""
 _MOST_CANDIDATES = 64
 """Addresses that one visitor may come from."""
-_WINDOW_SECONDS = 2.0
+_WINDOW_SECONDS = 1.0
 
 
 class Bounded:
     """A connection's receiver, sender and transport, with bounds. To be made before they have begun."""
 
     def __init__(self, receiver: RTCRtpReceiver, sender: RTCRtpSender, decoder: Decoder) -> None:
-        self._receiver, self._decoder = receiver, decoder
+        self._receiver = receiver
         self._ice: Any = receiver.transport.transport._connection
         _replace(self._ice, "_queue", _Datagrams())
         _replace(receiver, "_RTCRtpReceiver__decoder_queue", decoder)
         _replace(receiver, "_RTCRtpReceiver__nack_generator", _Nacks())
         _replace(sender, "_retransmit", _sparing(sender._retransmit))
-        self._before = monotonic(), 0, 0
+        self._before = monotonic(), 0
 
     async def why_not(self) -> str | None:
         """Why nothing more should be taken from the visitor; None where all is well. To be asked again and again."""
@@ -48,16 +46,14 @@ class Bounded:
         if len(self._ice.remote_candidates) > _MOST_CANDIDATES:
             return "it sends from more addresses than a browser has"
         now = monotonic()
-        then, packets, pictures = self._before
+        then, packets = self._before
         if now - then < _WINDOW_SECONDS:
             return None
         found = (await self._receiver.getStats()).values()
         received = sum(part.packetsReceived for part in found if part.type == "transport")
-        self._before = now, received, self._decoder.came
+        self._before = now, received
         if (received - packets) / (now - then) > _MOST_PACKETS:
             return f"it sends more than {_MOST_PACKETS:g} packets a second"
-        if (self._decoder.came - pictures) / (now - then) > _MOST_PICTURES:
-            return f"it sends more than {_MOST_PICTURES:g} pictures a second"
         return None
 
     async def ask_for_key_frame(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
@@ -25,6 +26,9 @@ _STEADY_SECONDS = 1.0
 """A picture of another size must come for so long before it is painted at that size."""
 _TURN_SECONDS = 0.2
 """The same for one of another shape, which looks stretched until then."""
+_FREE_CHANGES, _CHANGES_SECONDS = 3, 60.0
+"""So many changes of the form in so many seconds are taken as they come; each one more waits twice as long as the last:
+every form is compiled, which costs all who are painted."""
 _MOST_ASPECT = 0.03
 """Pictures whose shapes differ by less are taken for the same one at another size."""
 
@@ -63,6 +67,7 @@ class Canvas:
         self._pictures: Latest[Waiting] = Latest()
         self._form: FrameForm | None = None
         self._other: tuple[FrameForm, float] | None = None
+        self._changes: deque[float] = deque(maxlen=16)
         self.painting_with: Style | None = None
         """The style whose network paints at this moment; the studio's to set."""
 
@@ -127,6 +132,10 @@ class Canvas:
             return current
         if self._other is None or self._other[0] != wanted:
             self._other = wanted, waiting.came
-        elif waiting.came - self._other[1] >= (_TURN_SECONDS if turned else _STEADY_SECONDS):
+            return current
+        recent = sum(waiting.came - change < _CHANGES_SECONDS for change in self._changes)
+        reluctance = 2 ** max(0, recent - _FREE_CHANGES)
+        if waiting.came - self._other[1] >= (_TURN_SECONDS if turned else _STEADY_SECONDS) * reluctance:
             self._form, self._other = wanted, None
+            self._changes.append(waiting.came)
         return self._form or wanted

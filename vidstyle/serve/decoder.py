@@ -26,6 +26,8 @@ _MOST_KEPT_BLOCKS = 4 * _MOST_BLOCKS
 _MOST_WAITING = 30
 _MOST_WAIT_SECONDS = 0.15
 """Frames that have waited longer are left out, up to the next key frame."""
+_MOST_A_SECOND = 150.0
+"""Pictures from one visitor; as many may come at once after a pause."""
 _ASK_SECONDS = 0.5
 """From one request for a key frame to the next."""
 _SHARE = 0.25
@@ -66,8 +68,7 @@ class Decoder:
         self._ended = False
         self._thread: threading.Thread | None = None
         self._free_at = 0.0
-        self.came = 0
-        """Frames that came."""
+        self._counted = 0.0
         self.dropped = 0
         """Frames that were not decoded."""
 
@@ -79,19 +80,20 @@ class Decoder:
         codec, data = item[0].name, bytes(item[1].data)
         if self._ended or not data:  # padding has no data
             return
-        self.came += 1
         now = monotonic()
+        self._counted = max(self._counted, now - 1) + 1 / _MOST_A_SECOND
+        if self._counted > now:
+            self._refuse(f"it sends more than {_MOST_A_SECOND:g} pictures a second")
+            return
         try:
             is_key, sizes = header_of(codec, data)
         except Damaged:
             self._skip(now)
             return
-        for size in sizes:
-            reason = _why_not(size)
-            if reason is not None:
-                self.stop()
-                self._on_refused(reason)
-                return
+        reason = next((reason for reason in map(_why_not, sizes) if reason is not None), None)
+        if reason is not None:
+            self._refuse(reason)
+            return
         with self._changed:
             if is_key:
                 self.dropped += len(self._waiting)
@@ -126,6 +128,10 @@ class Decoder:
     def _is_behind(self, now: float) -> bool:
         waiting = self._waiting
         return len(waiting) >= _MOST_WAITING or (bool(waiting) and now - waiting[0].came > _MOST_WAIT_SECONDS)
+
+    def _refuse(self, reason: str) -> None:
+        self.stop()
+        self._on_refused(reason)
 
     def _skip(self, now: float) -> None:
         """Go on with the next key frame, and ask for one."""

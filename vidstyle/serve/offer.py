@@ -10,6 +10,8 @@ from vidstyle.serve.refused import Refused
 
 MOST_BYTES = 64 << 10
 """The longest session description; browsers send about 5 KiB."""
+_MOST_LINES = 512
+"""Of those, too: some of them make work with each of the others. Browsers write some 150."""
 _SENTENCE = "the offer is no session description of WebRTC that can be read; send what RTCPeerConnection made"
 
 
@@ -25,6 +27,8 @@ def checked_offer(sdp: object, *, has_source: bool) -> str:
         raise Refused(400, 'send {"sdp": "...", "type": "offer"} as RTCPeerConnection made them')
     if len(sdp.encode(errors="replace")) > MOST_BYTES:
         raise Refused(413, f"the session description has more than {MOST_BYTES >> 10} KiB")
+    if len(sdp.splitlines()) > _MOST_LINES:
+        raise Refused(413, f"the session description has more than {_MOST_LINES} lines")
     try:
         description = SessionDescription.parse(sdp)
     except Exception as error:  # whatever the parser stumbles over
