@@ -22,7 +22,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled models go to a folder that the whole run shares, not to the user's cache."""
-    monkeypatch.setenv("VIDSTYLE_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    monkeypatch.setenv("VIDSTYLE_HOME", str(base / "home"))
 
 
 @pytest.fixture(autouse=True)

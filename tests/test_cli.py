@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -20,6 +21,7 @@ from vidstyle.gallery import default_style_name, load_style, style_names
 from vidstyle.still import Still, read_still, write_still
 
 STYLE = default_style_name()
+needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
@@ -61,6 +63,7 @@ def test_render_json_is_only_json(video: Path, tmp_path: Path) -> None:
     assert facts["stages"].keys() == {"decode", "infer", "encode"}
 
 
+@pytest.mark.skipif(find_spec("onnxruntime") is None, reason="onnxruntime is not installed")
 def test_every_render_option_reaches_the_picture(video: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mkv"
     blend = ",".join(f"{name}:{weight}" for name, weight in zip(style_names(), (0.7, 0.3), strict=False))
@@ -239,6 +242,7 @@ def test_no_space_is_a_sentence_and_leaves_nothing(video: Path, tmp_path: Path) 
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_render_ends_within_a_second_and_leaves_nothing(
     number: signal.Signals, code: int, tmp_path: Path
@@ -343,6 +347,7 @@ def test_doctor_tells_about_this_machine() -> None:
     json.loads(run("doctor", "--json").stdout)
 
 
+@needs_torch
 def test_adapt_makes_a_style_that_renders(photo: Path, video: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.safetensors"
     result = run("adapt", photo, "-o", mine, "--steps", 2, "--crop", 64, "--style-size", 64, "--painter", "Me")
@@ -358,7 +363,7 @@ def test_adapt_makes_a_style_that_renders(photo: Path, video: Path, tmp_path: Pa
         (["-o", "mine.pt"], 2, ".safetensors"),
         (["-o", "nowhere/mine.safetensors"], 2, "folder"),
         (["-o", "mine.safetensors", "--full", "--from-scratch"], 2, "choose one"),
-        (["-o", "mine.safetensors", "--resume"], 2, "no checkpoint"),
+        pytest.param(["-o", "mine.safetensors", "--resume"], 2, "no checkpoint", marks=needs_torch),
     ],
 )
 def test_bad_adapt_is_a_sentence(

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from vidstyle.errors import BadOption
-from vidstyle.files import check_folder, check_output, part_path, publish, publish_beside, write_failure, write_whole
+from vidstyle.files import (
+    check_folder,
+    check_output,
+    part_path,
+    publish,
+    publish_beside,
+    short_name,
+    write_failure,
+    write_whole,
+)
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -46,7 +55,7 @@ def test_any_name_that_the_file_system_takes_can_be_written(name: str, tmp_path:
     assert list(tmp_path.iterdir()) == [path]
     part = part_path(path)
     assert part != part_path(path)
-    part.name.encode()  # whole characters, for systems that take no others
+    assert len(os.fsencode(part.name)) <= 255
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -76,6 +85,12 @@ def test_of_two_at_once_one_wins(links: bool, tmp_path: Path, monkeypatch: pytes
     assert all("race.txt exists" in words and "--overwrite" in words for _, words in refused)
     assert int(path.read_text()) not in dict(refused)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_is_cut_between_characters() -> None:
+    assert short_name("\U0001f3a8" * 60, 81) == "\U0001f3a8" * 20
+    assert short_name("\udce9" * 100, 80) == ""
+    assert short_name("a\udce9", 80) == "a\udce9"
 
 
 def test_work_whose_name_was_taken_gets_another(tmp_path: Path) -> None:

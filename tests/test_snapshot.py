@@ -29,7 +29,7 @@ def test_picture_is_exact_and_nothing_is_replaced(tmp_path: Path) -> None:
         assert np.array_equal(bgr[..., ::-1], FRAME.planes[0])
 
 
-@pytest.mark.parametrize("title", ["../../etc", "a:b\\c", "", "ü" * 300, "日本"])
+@pytest.mark.parametrize("title", ["../../etc", "a:b\\c", "", "ü" * 300, "漢" * 300, "日本"])
 def test_no_title_leaves_the_folder(title: str, tmp_path: Path) -> None:
     path = save_snapshot(FRAME, tmp_path, title)
     assert path.parent == tmp_path

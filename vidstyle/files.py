@@ -91,9 +91,16 @@ def check_folder(path: Path) -> None:
 def part_path(path: Path) -> Path:
     """A hidden name that nobody else uses, in the folder of the file that ``path`` is or links to."""
     target = _followed(path)
-    # Limits of file systems count bytes. Only whole characters are taken: some systems refuse others.
-    start = os.fsencode(target.name)[:_PART_BYTES].decode(errors="ignore")
-    return target.with_name(f".{start}.{secrets.token_hex(4)}.part")
+    return target.with_name(f".{short_name(target.name, _PART_BYTES)}.{secrets.token_hex(4)}.part")
+
+
+def short_name(name: str, size: int) -> str:
+    """The beginning of ``name``, at most ``size`` bytes long: file systems limit names to 255 bytes or fewer.
+
+    What is cut ends in a whole character, and holds no bytes that are none: some systems refuse those.
+    """
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= size else encoded[:size].decode(errors="ignore")
 
 
 def publish(part: Path, path: Path, *, overwrite: bool) -> None:
@@ -127,10 +134,11 @@ def publish(part: Path, path: Path, *, overwrite: bool) -> None:
 
 def publish_beside(part: Path, path: Path) -> Path:
     """Give ``part`` the first name of ``out-2.mp4``, ``out-3.mp4`` ... that is free, and return it."""
+    stem = short_name(path.stem, 200)
     number = 1
     while True:
         number += 1
-        other = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        other = path.with_name(f"{stem}-{number}{path.suffix}")
         with contextlib.suppress(BadOption):
             publish(part, other, overwrite=False)
             return other

@@ -120,7 +120,7 @@ def _log_to_terminal() -> None:
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(PrintableFormatter())
-    logging.getLogger("vidstyle").addHandler(handler)
+    logging.getLogger().addHandler(handler)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

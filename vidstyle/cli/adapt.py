@@ -104,7 +104,9 @@ def adapt(
     sheet = output.with_suffix(".preview.jpg")
     # An interrupted run has left its best there.
     overwrite = overwrite or resume
+    kept = checkpoint or output.with_suffix(".checkpoint.safetensors")
     check_output(*((output, sheet) if preview else (output,)), overwrite=overwrite)
+    check_output(kept, overwrite=True)
     from vidstyle.cli.bar import Bar
     from vidstyle.gallery import shared_network
     from vidstyle.still import read_opaque
@@ -131,7 +133,6 @@ def adapt(
         compute=Compute(device=device, arithmetic=arithmetic, threads=threads),  # type: ignore[arg-type]  # by click
         **sizes,
     )
-    kept = checkpoint or output.with_suffix(".checkpoint.safetensors")
     if resume and not kept.exists():
         raise BadOption(f"there is no checkpoint {kept} to resume from; start without --resume")
     card = {"painting": title or output.stem, "painter": painter, "year": year, "licence": licence}

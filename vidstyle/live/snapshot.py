@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 
 from vidstyle.errors import ImageError
-from vidstyle.files import write_failure, write_whole
+from vidstyle.files import short_name, write_failure, write_whole
 from vidstyle.frame import Frame
 from vidstyle.live.canvas import bgr_from_planes
 
@@ -17,7 +17,7 @@ from vidstyle.live.canvas import bgr_from_planes
 def snapshot_path(folder: Path, title: str, suffix: str = ".png") -> Path:
     """A name in ``folder`` that says style and time and that no file has."""
     style = re.sub(r"[^\w+-]+", "-", title.replace(" %", "").replace(" + ", "+")).strip("-") or "picture"
-    stem = f"{style[:80]}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = f"{short_name(style, 80)}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = folder / f"{stem}{suffix}", 1
     while path.exists():
         number += 1

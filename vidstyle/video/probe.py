@@ -18,10 +18,10 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vidstyle.errors import VideoError
+from vidstyle.errors import VideoError, reason
 from vidstyle.options import MAX_SIDE
 from vidstyle.video.clock import FileClock, file_clock
-from vidstyle.video.container import MAX_PIXELS, known, open_input, packets
+from vidstyle.video.container import MAX_PIXELS, ffmpeg_reasons, known, open_input, packets
 from vidstyle.video.decoder import PictureDecoder
 from vidstyle.video.info import (
     MATRIX_BT470BG,
@@ -109,14 +109,17 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> 
     stream.codec_context.thread_type = "NONE"
     decoder = PictureDecoder(stream)
     demuxed = packets(container, stream)
+    why = ""
     while True:
         try:
-            packet = next(demuxed, None)
-            if packet is None:
-                raise VideoError(f"{path} holds no frame that can be decoded")
-            for frame in decoder.decode(packet):
-                return frame
-        except av.error.FFmpegError:
+            with ffmpeg_reasons():
+                packet = next(demuxed, None)
+                if packet is None:
+                    raise VideoError(f"{path} holds no frame that can be decoded{why}")
+                for frame in decoder.decode(packet):
+                    return frame
+        except av.error.FFmpegError as error:
+            why = f": {reason(error)}"
             continue  # the source counts what cannot be decoded; here any picture will do
 
 
