@@ -74,6 +74,7 @@ def test_what_is_written_in_real_time_plays_with_its_sound(tmp_path: Path, suffi
     assert suffix[1:] in made.description
 
 
+@pytest.mark.alone
 def test_writing_never_waits_and_every_frame_is_accounted_for(tmp_path: Path) -> None:
     form = FrameForm(height=540, width=960, pixels="i420")
     frames = [frame(CLOCK + index * 33_333, form=form) for index in range(4)]
@@ -553,6 +554,7 @@ class Stalling(threading.Thread):
             self.release.wait(2 * PATIENCE)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_server_that_stops_reading_stops_neither_the_picture_nor_the_end() -> None:
     behind = Server(server_url("rtmp"))

@@ -170,6 +170,7 @@ def test_every_frame_of_a_slow_source_is_painted_in_order() -> None:
         assert not np.array_equal(frame.planes[0], source.sent[frame.pts][0])
 
 
+@pytest.mark.alone
 def test_newest_wins_where_the_machine_is_slow() -> None:
     camera = Camera(delay=0.1)
     report = run(Moving(fps=60, seconds=2), camera=camera)
@@ -248,6 +249,7 @@ class Looks:
         pass
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fps", [30, 4])
 def test_keys_are_looked_at_while_a_slow_network_paints(fps: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or of two that are pressed meanwhile one would be lost, and the other one late."""

@@ -70,6 +70,7 @@ def test_long_message_is_wrapped_not_cut() -> None:
     assert rows > touched(replace(STATUS, message="word"))[100:].any(axis=1).sum() * 1.8
 
 
+@pytest.mark.alone
 def test_unchanged_panels_are_kept_and_not_written_anew() -> None:
     def seconds(overlay: Overlay) -> float:
         began = time.perf_counter()

@@ -86,6 +86,7 @@ def test_pictures_that_are_too_large_are_not_decoded(codec: str, data: bytes) ->
         assert seen.decoder._thread is None
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("codec", "data"),
     [("VP8", b"\x10"), ("VP8", b"\x10\x00\x00\x9d\x01\x2b" + b"\x40\x00" * 4), ("VP8", vp8_claiming((0, 64))),
@@ -169,6 +170,7 @@ def test_frames_that_never_end_leave_time_for_others() -> None:
         assert 0 < used < 0.6  # a quarter, and what may be saved up
 
 
+@pytest.mark.alone
 def test_the_end_does_not_wait_for_what_waits() -> None:
     seen = Seen()
     waiter = threading.Thread(target=seen.decoder.get)

@@ -607,6 +607,7 @@ def test_one_program_plays_every_style(compilations: list[str], tmp_path: Path) 
     assert len(compilations) == 1
 
 
+@pytest.mark.alone
 def test_switching_the_style_takes_under_a_millisecond(compilations: list[str]) -> None:
     form = FrameForm(height=720, width=1280, pixels="i420")
     frame = Frame(tuple(np.zeros(shape, np.uint8) for shape in form.plane_shapes), form, 0, Fraction(1, 25))

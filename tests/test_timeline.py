@@ -179,6 +179,7 @@ def test_what_an_output_is_too_short_for_is_told() -> None:
     assert Timeline([(5, A)]).unseen(1) is None  # it holds before its time
 
 
+@pytest.mark.alone
 def test_a_style_of_a_moment_takes_under_a_millisecond() -> None:
     one, two = (load_style(name) for name in style_names()[:2])
     timeline = Timeline([(0, one), (10, two)], fade=10)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vidstyle import ops
 from vidstyle.errors import BadOption, VideoError, VidstyleError
-from vidstyle.files import as_path
+from vidstyle.files import as_path, check_output
 from vidstyle.frame import Frame, FrameForm, Pixels, Planes, as_rgb
 from vidstyle.gallery import default_style_name, load_blend, network_of
 from vidstyle.options import (
@@ -386,6 +386,7 @@ def render(
     check_kind("clip", clip, ClipOptions)
     encode, clip = encode or EncodeOptions(), clip or ClipOptions()
     source, output = as_path(source, "input"), as_path(output, "output")
+    check_output(output, overwrite=overwrite, source=source)  # before a long file is looked through
     timeline = style if isinstance(style, Timeline) else Timeline([(0, _style(style))])
     with ExitStack() as stack:
         stylizer = stack.enter_context(Stylizer(timeline.keys[0].style, look=look, smooth=smooth, backend=backend))
