@@ -15,8 +15,11 @@ from vidstyle.gpu import nvidia_driver
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell starts what it runs in the background with Ctrl-C ignored, and so would be what the tests send.
+    # A shell starts what it runs in the background with Ctrl-C ignored, `nohup` with SIGHUP, and so would be what
+    # the tests send.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
