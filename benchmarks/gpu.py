@@ -48,12 +48,14 @@ from vidstyle.backends.torch.norm import Kind, NormShape, plain_norm
 from vidstyle.backends.torch.reference import TorchBackend
 from vidstyle.color import yuv_from_rgb
 from vidstyle.frame import FrameForm, Pixels, Planes
-from vidstyle.gallery import load_style, network_of
+from vidstyle.gallery import load_style
 from vidstyle.gpu import nvidia_driver
 from vidstyle.graph import onnx_from_network
 from vidstyle.model import TransformNet
-from vidstyle.networks import Network
+from vidstyle.networks import FAST, Network
 from vidstyle.options import BackendOptions
+from vidstyle.style import Style
+from vidstyle.stylize import network_program
 
 PHOTOS = Path(__file__).resolve().parent.parent / "vidstyle" / "training" / "photos"
 STYLES = {"fast": "starry_night", "paper": "paper/starry_night"}
@@ -286,12 +288,12 @@ def measure_case(
     scale = DRY_SCALE if dry else 1
     form = FrameForm(height=case.height // scale, width=case.width // scale, pixels=case.pixels)
     style = load_style(STYLES[case.network])
-    network = network_of(style)
-    program = Program(network, form, lambda kind: onnx_from_network(network, form, precision=kind).SerializeToString())
+    network = style.network
+    program = network_program(style.architecture, form)
     frames = [planes_from_rgb(photo(path, form), form) for path in sorted(PHOTOS.glob("*.jpg"))[:4]]
     print(f"{case.name}: the CPU paints what to compare with", flush=True)
     with TorchBackend(program, BackendOptions(precision="fp32")) as reference:
-        expected = reference.run(frames[0], style.vector)
+        expected = reference.run(frames[0], style)
     rows, columns = network.architecture.padded_size(form.size)
     work = {
         "flops": network.architecture.flops_per_pixel() * rows * columns,
@@ -302,7 +304,7 @@ def measure_case(
         name = f"eager fp32{' tf32' if tf32 else ''}"
         ways[name] = guarded(partial(measure_eager, network, form, style.vector, device, dry, tf32))
     for name, opened in openers(program, device, gpu).items():
-        ways[name] = guarded(partial(measure_backend, opened, frames, style.vector, expected, dry))
+        ways[name] = guarded(partial(measure_backend, opened, frames, style, expected, dry))
     if compile_too:
         ways["torch.compile fp16"] = guarded(partial(measure_compiled, network, form, style.vector, device, dry))
     eager = ways["eager fp32"].get("network_ms", {}).get("median")
@@ -356,7 +358,7 @@ def openers(program: Program, device: torch.device, gpu: int) -> dict[str, Calla
 def measure_backend(
     opened: Callable[[], Backend],
     frames: list[Planes],
-    style: NDArray[np.float32],
+    style: Style,
     expected: Planes,
     dry: bool,
 ) -> dict[str, Any]:
@@ -372,7 +374,7 @@ def measure_backend(
     return facts
 
 
-def frame_seconds(backend: Backend, frames: list[Planes], style: NDArray[np.float32], runs: int) -> list[float]:
+def frame_seconds(backend: Backend, frames: list[Planes], style: Style, runs: int) -> list[float]:
     """Seconds from one result to the next, with as many frames under way as the backend takes."""
     pending: deque[Pending] = deque()
     results = []
@@ -429,9 +431,9 @@ def activation_bytes(network: Network, form: FrameForm) -> int:
         count += 3 * x.numel() + 2 * out.numel() + (0 if other is None else other.numel())
         return out
 
-    net = CellNet(network, form, torch.float16, "meta", counting)
+    net = CellNet(network.architecture, form, torch.float16, "meta", counting)
     planes = [torch.empty(shape, dtype=torch.uint8, device="meta") for shape in form.plane_shapes]
-    net.paint(planes, torch.empty(network.architecture.style_size, device="meta"), planes)
+    net.paint(planes, net.new_style(), planes)
     return 2 * count
 
 
@@ -442,19 +444,23 @@ class CellsOnCpu(Backend):
     description = "float16 on the CPU, for a dry run"
 
     def __init__(self, program: Program) -> None:
-        super().__init__(program.form, program.network.architecture.style_size)
-        self._net = CellNet(program.network, program.form, torch.float16, "cpu")
+        super().__init__(program)
+        self._net = CellNet(program.shape, program.form, torch.float16, "cpu")
+        self._style = self._net.new_style()
 
-    def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
+    def _submit(self, planes: Planes, style: Style) -> Pending:
+        self._style.load(torch.from_numpy(self._net.styles.block(style)))
+        return self._painted(planes)
+
+    def _painted(self, planes: Planes) -> Pending:
         tensors = [torch.from_numpy(np.ascontiguousarray(plane)) for plane in planes]
         results = [torch.empty_like(tensor) for tensor in tensors]
-        self._net.paint(tensors, torch.from_numpy(style.copy()), results)
+        self._net.paint(tensors, self._style, results)
         return lambda: tuple(plane.numpy() for plane in results)
 
     def network_seconds(self, runs: int) -> list[float]:
         planes = tuple(np.zeros(shape, np.uint8) for shape in self.form.plane_shapes)
-        style = np.zeros(self.style_size, np.float32)
-        return [seconds_by_the_clock(lambda: self._submit(planes, style)) for _ in range(runs)]
+        return [seconds_by_the_clock(lambda: self._painted(planes)) for _ in range(runs)]
 
     def close(self) -> None:
         pass
@@ -498,9 +504,7 @@ def tensorrt_rtx_facts(gpu: int) -> dict[str, Any]:
         "version": tensorrt_rtx.__version__,
         "compute_capabilities": sorted(tensorrt_rtx.ComputeCapability.__members__),
     }
-    network = network_of(load_style(STYLES["fast"]))
-    form = FrameForm(height=360, width=640)
-    graph = onnx_from_network(network, form, precision="fp16").SerializeToString()
+    graph = onnx_from_network(FAST, FrameForm(height=360, width=640), precision="fp16").SerializeToString()
     for what, capability in (("portable", None), ("current", "CURRENT")):
         said.clear()
         facts[what] = found = {}

@@ -1,7 +1,7 @@
 """Adapt the shipped styles again, for the shared networks as they are now.
 
     python scripts/build_gallery.py PAINTINGS [--only NAME ...] [--networks fast paper] [--install FILE ...]
-        [--steps N] [--batch N] [--crops N] [--learn-on PHOTOS] [--output FOLDER]
+        [--steps N] [--batch N] [--crops N] [--learn-on PHOTOS] [--output SHIPPED]
 
 PAINTINGS is a folder with the pictures named in `GALLERY`; they are public domain and easy to find,
 and are not in this repository. Every style is written beside its network in vidstyle/gallery, with a
@@ -21,9 +21,9 @@ import cv2
 import numpy as np
 import torch
 
-from vidstyle.gallery import FOLDER, NETWORK_FILE, load_style, network_of, style_names
+from vidstyle.gallery import load_style, style_names
 from vidstyle.model import TransformNet
-from vidstyle.networks import ARCHITECTURES, Network
+from vidstyle.networks import ARCHITECTURES, NETWORK_FILE, SHIPPED, Network
 from vidstyle.style import Style
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.compute import Compute
@@ -97,7 +97,7 @@ def build(
 ) -> None:
     folder = output / network_name
     folder.mkdir(parents=True, exist_ok=True)
-    network = Network.load(FOLDER / network_name / NETWORK_FILE)
+    network = Network.load(SHIPPED / network_name / NETWORK_FILE)
     for painting in GALLERY:
         if painting.name not in names:
             continue
@@ -113,7 +113,7 @@ def build(
         )
         style.save(path)
         path.with_suffix(".checkpoint").unlink()
-        write_thumbnail(style, network_of(style), folder / f"{painting.name}.jpg")
+        write_thumbnail(style, style.network, folder / f"{painting.name}.jpg")
         print(network_name, painting.name, style.card["losses"], f"{style.card['seconds']} s", flush=True)
 
 
@@ -158,12 +158,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=AdaptOptions().steps)
     parser.add_argument("--crops", type=int, default=AdaptOptions().crops)
     parser.add_argument("--learn-on", type=Path, help="photos to learn on; those that ship with vidstyle if not given")
-    parser.add_argument("--output", type=Path, default=FOLDER, help="where the styles are written; the gallery")
+    parser.add_argument("--output", type=Path, default=SHIPPED, help="where the styles are written; the gallery")
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     for file in arguments.install:
         network = Network.load(file)
-        (FOLDER / network.architecture.name / NETWORK_FILE).write_bytes(file.read_bytes())
+        (SHIPPED / network.architecture.name / NETWORK_FILE).write_bytes(file.read_bytes())
     options = AdaptOptions(
         steps=arguments.steps,
         batch=arguments.batch,
@@ -173,7 +173,7 @@ def main() -> None:
     photos = arguments.learn_on and Photos.in_folder(arguments.learn_on)
     for name in arguments.networks:
         build(arguments.paintings, name, arguments.only, options, photos, arguments.output)
-    if arguments.output == FOLDER:
+    if arguments.output == SHIPPED:
         write_table(DOCUMENT)
 
 

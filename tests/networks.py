@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from vidstyle.color import yuv_from_rgb
 from vidstyle.frame import FrameForm, Planes
-from vidstyle.gallery import FOLDER, NETWORK_FILE, default_style_name, load_style
-from vidstyle.networks import FAST, Architecture, Network
+from vidstyle.gallery import default_style_name, load_style, shared_network
+from vidstyle.networks import FAST, Architecture, Conv, Network
 from vidstyle.style import Style
 
 PHOTOS = repository() / "vidstyle" / "training" / "photos"
@@ -30,25 +30,55 @@ def seeded_network(shape: Architecture) -> Network:
     return Network(shape, weights, start.astype(np.float32))
 
 
-@cache
-def trained_network(shape: Architecture) -> Network:
-    """The shipped network of ``shape``, or that of a shipped style that brings its own."""
-    shared = FOLDER / shape.name / NETWORK_FILE
-    if shared.exists():
-        return Network.load(shared)
-    own = (Style.load(path).network for path in sorted((FOLDER / shape.name).glob("*.safetensors")))
-    return next((network for network in own if network is not None), seeded_network(shape))
+def whole_style(name: str, seed: int, shape: Architecture = FAST) -> Style:
+    """A style that is a network of its own, adapted from the shipped one as if: every number moved a little."""
+    start, random = shared_network(shape.name), np.random.default_rng(seed)
+
+    def moved(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        noise = random.normal(0, 0.3 * float(values.std()), values.shape)
+        return (values + noise).astype(np.float16).astype(np.float32)  # as a file holds it
+
+    weights = {weight: moved(values) for weight, values in start.weights.items()}
+    return Style.of(name, Network(shape, weights, moved(start.start)), theta=start.digest, card={"painter": name})
+
+
+TINY = Architecture(
+    name="fast",
+    unshuffle=4,
+    down=(Conv("stem", 48, 4, 3),),
+    blocks=1,
+    channels=4,
+    up=(Conv("up", 4, 4, 3, upsample=2),),
+    out=Conv("out", 4, 3, 5, upsample=2),
+)
+
+
+def level_style(name: str, level: float, theta: str = "one theta") -> Style:
+    """A style of a tiny network whose every number is ``level``."""
+    weights = {weight: np.full(size, level, np.float32) for weight, size in TINY.weight_shapes.items()}
+    return Style.of(name, Network(TINY, weights, np.full(TINY.style_size, level, np.float32)), theta=theta)
+
+
+def level_of(style: Style) -> float:
+    """The number that every weight and the vector of a blend of `level_style` are."""
+    numbers = np.concatenate([style.vector, *(weight.ravel() for weight in style.network.weights.values())])
+    assert np.ptp(numbers) < 1e-6
+    return float(numbers[0])
 
 
 def fast_network() -> Network:
     """The shipped `fast` network."""
-    return trained_network(FAST)
+    return shared_network("fast")
 
 
-@cache
-def fast_style() -> NDArray[np.float32]:
-    """The vector of the first shipped style."""
-    return load_style(default_style_name()).vector
+def fast_style() -> Style:
+    """The first shipped style."""
+    return load_style(default_style_name())
+
+
+def styled(network: Network) -> Style:
+    """What ``network`` paints."""
+    return Style.of("style", network)
 
 
 @cache

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from vidstyle.errors import BadModel, BadOption, ImageError
-from vidstyle.gallery import network_of, shared_network
+from vidstyle.gallery import shared_network
 from vidstyle.networks import FAST, Network
 from vidstyle.style import Style
 from vidstyle.tensorfile import read_tensors
@@ -63,8 +63,7 @@ def tiny(mode: str = "vector", **changes: Any) -> AdaptOptions:
 
 
 def same(a: Style, b: Style) -> bool:
-    weights = a.network.weights if a.network else {}
-    others = b.network.weights if b.network else {}
+    weights, others = a.network.weights, b.network.weights
     return (
         np.array_equal(a.vector, b.vector)
         and weights.keys() == others.keys()
@@ -100,13 +99,12 @@ def test_each_mode_makes_its_kind_and_survives_its_file(
     assert (style.name, style.network_name) == ("mine", "fast")
     assert style.card["painter"] == "me" and style.card["mode"] == mode and style.card["steps"] == 4
     shared = shared_network("fast").digest
-    moved = network_of(style).digest != shared
-    assert (style.theta or style.network_digest) == (style.network_digest if mode == "scratch" else shared)
-    assert moved == (mode != "vector")
+    assert style.theta == (style.network.digest if mode == "scratch" else shared)
+    assert (style.network.digest != shared) == (mode != "vector")
     style.save(tmp_path / "mine.safetensors")
     loaded = Style.load(tmp_path / "mine.safetensors")
-    assert loaded.theta == (style.theta or style.network_digest)
-    assert loaded.card == style.card and loaded.network_digest == style.network_digest
+    assert loaded.card == style.card
+    assert (loaded.theta, loaded.network.digest) == (style.theta, style.network.digest)
     np.testing.assert_allclose(loaded.vector, style.vector, rtol=1e-3, atol=1e-6)
 
 
@@ -114,8 +112,7 @@ def test_every_number_moves_in_full_and_only_the_vector_in_vector(painting: Path
     start = shared_network("fast")
     vector, full = run(painting, tiny(), photos=photos), run(painting, tiny("full"), photos=photos)
     # A flat channel of a picture this small has no variation that its scale could act on.
-    assert vector.network is None and np.mean(vector.vector != start.start) > 0.6
-    assert full.network is not None
+    assert vector.network.weights is start.weights and np.mean(vector.vector != start.start) > 0.6
     for name, weight in full.network.weights.items():
         # A bias before an instance norm has no effect, so no gradient but rounding.
         if name.endswith("weight"):
@@ -363,12 +360,14 @@ def test_trained_weights_are_needed_but_for_scratch(painting: Path) -> None:
         adapt(painting, "fast", options=tiny())
 
 
-def test_a_style_of_other_weights_is_refused_with_the_mending_command(painting: Path, photos: Photos) -> None:
+def test_a_vector_for_a_network_that_does_not_ship_is_kept_with_its_weights(
+    painting: Path, photos: Photos, tmp_path: Path
+) -> None:
     shared = shared_network("fast")
-    other = Network(FAST, {name: w * 1.5 for name, w in shared.weights.items()}, shared.start)
-    style = adapt(painting, other, options=tiny(steps=1), photos=photos)
-    with pytest.raises(BadModel, match=r"another version of the 'fast' network .*`vidstyle adapt PAINTING"):
-        network_of(style)
+    other = Network(FAST, {name: w * np.float32(1.5) for name, w in shared.weights.items()}, shared.start)
+    adapt(painting, other, options=tiny(steps=1), photos=photos).save(tmp_path / "mine.safetensors")
+    loaded = Style.load(tmp_path / "mine.safetensors")
+    assert loaded.kind == "full" and loaded.theta == loaded.network.digest == other.digest
 
 
 def test_numbers_that_run_away_are_a_sentence(painting: Path, photos: Photos) -> None:

@@ -16,7 +16,7 @@ from likeness import luma
 from torch import Tensor
 from torch.nn import functional
 
-from vidstyle.gallery import load_style, network_of, style_names
+from vidstyle.gallery import load_style, style_names
 from vidstyle.model import TransformNet
 from vidstyle.networks import Conv
 from vidstyle.training.pictures import Photos
@@ -69,7 +69,7 @@ def paint(model: TransformNet, style: str, inner: bool = False) -> list[Luma]:
 
 @pytest.mark.parametrize("style", style_names())
 def test_shipped_weights_paint_no_grid_and_no_border(style: str) -> None:
-    network = network_of(load_style(style))
+    network = load_style(style).network
     model = TransformNet.from_network(network)
     painted = paint(model, style)
     assert grid(painted, sources(), 4) < MOST_GRID
@@ -90,7 +90,7 @@ def test_the_measure_of_borders_tells_a_reflection_from_zeros(network_name: str)
     """A style may hide the zeros (they end a stroke where it would have ended anyway); all together do not."""
     sums = {True: 0.0, False: 0.0}
     for style in (s for s in style_names() if load_style(s).network_name == network_name):
-        network = network_of(load_style(style))
+        network = load_style(style).network
         for reflects, kind in ((True, TransformNet), (False, ZeroPadded)):
             model = kind.from_network(network)
             sums[reflects] += border(paint(model, style), paint(model, style, inner=True))

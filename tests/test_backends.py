@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -18,26 +20,27 @@ import torch
 from conftest import has_gpu
 from networks import (
     faint,
-    fast_network,
     fast_style,
     flat,
     noise,
     photo,
     planes_from_rgb,
-    seeded_network,
-    trained_network,
+    styled,
+    whole_style,
     worst_psnr,
 )
 
 import vidstyle.backends as backends
 from vidstyle.backends import backend_report, base, open_backend
 from vidstyle.backends import cache as model_cache
-from vidstyle.backends.base import Backend, Program
+from vidstyle.backends.base import Backend, Program, StyleTensors
 from vidstyle.errors import BadModel, BadOption, MissingDependency, VidstyleError
 from vidstyle.frame import FrameForm, Planes
-from vidstyle.graph import onnx_from_network
-from vidstyle.networks import FAST, PAPER, Network
+from vidstyle.graph import style_tensors
+from vidstyle.networks import FAST, PAPER, Architecture, shared_network
 from vidstyle.options import BackendName, BackendOptions, Precision
+from vidstyle.style import blend
+from vidstyle.stylize import network_program
 
 SMALL = FrameForm(height=48, width=64, pixels="i420")
 ALL: tuple[BackendName, ...] = ("openvino", "onnxruntime", "torch")
@@ -62,9 +65,8 @@ FORMS = [
 ]
 
 
-def program(form: FrameForm, network: Network | None = None) -> Program:
-    chosen = network or fast_network()
-    return Program(chosen, form, lambda kind: onnx_from_network(chosen, form, precision=kind).SerializeToString())
+def program(form: FrameForm, shape: Architecture = FAST) -> Program:
+    return network_program(shape, form)
 
 
 def options(name: BackendName, precision: Precision = "auto") -> BackendOptions:
@@ -80,8 +82,8 @@ def picture_planes(name: str, form: FrameForm) -> Planes:
 
 
 @cache
-def reference(form: FrameForm, network: Network) -> Backend:
-    return open_backend(program(form, network), BackendOptions(backend="torch", precision="fp32"))
+def reference(form: FrameForm, shape: Architecture = FAST) -> Backend:
+    return open_backend(program(form, shape), BackendOptions(backend="torch", precision="fp32"))
 
 
 def described(form: FrameForm) -> str:
@@ -94,18 +96,16 @@ def described(form: FrameForm) -> str:
 @EACH_GRAPH_BACKEND
 @pytest.mark.parametrize("form", FORMS, ids=described)
 def test_a_backend_paints_what_torch_paints(name: BackendName, precision: Precision, form: FrameForm) -> None:
-    network = fast_network()
     with open_backend(program(form), options(name, precision)) as backend:
         for picture in ("astronaut", "china"):
             planes = picture_planes(picture, form)
-            expected = reference(form, network).run(planes, fast_style())
+            expected = reference(form).run(planes, fast_style())
             assert worst_psnr(backend.run(planes, fast_style()), expected) >= (50 if precision == "fp32" else 45)
 
 
 @EACH_GRAPH_BACKEND
 def test_a_backend_paints_hard_frames_as_torch_does(name: BackendName, precision: Precision) -> None:
     form = FrameForm(height=180, width=320, pixels="i420")
-    network = fast_network()
     size = form.size
     frames = {
         "black": flat((0, 0, 0), size),
@@ -122,7 +122,7 @@ def test_a_backend_paints_hard_frames_as_torch_does(name: BackendName, precision
     with open_backend(program(form), options(name, precision)) as backend:
         for what, rgb in frames.items():
             planes = planes_from_rgb(rgb, form)
-            expected = reference(form, network).run(planes, fast_style())
+            expected = reference(form).run(planes, fast_style())
             found = worst_psnr(backend.run(planes, fast_style()), expected)
             assert found >= 40, f"{what}: {found:.1f} dB"
 
@@ -130,21 +130,60 @@ def test_a_backend_paints_hard_frames_as_torch_does(name: BackendName, precision
 @EACH_GRAPH_BACKEND
 @pytest.mark.parametrize("form", [FORMS[2], FORMS[5], FORMS[7]], ids=described)
 def test_a_backend_paints_with_the_paper_network_too(name: BackendName, precision: Precision, form: FrameForm) -> None:
-    network = trained_network(PAPER)
-    with open_backend(program(form, network), options(name, precision)) as backend:
+    style = styled(shared_network("paper"))
+    with open_backend(program(form, PAPER), options(name, precision)) as backend:
         planes = picture_planes("chelsea", form)
-        expected = reference(form, network).run(planes, network.start)
-        assert worst_psnr(backend.run(planes, network.start), expected) >= 40
+        expected = reference(form, PAPER).run(planes, style)
+        assert worst_psnr(backend.run(planes, style), expected) >= 40
 
 
 @EACH
 def test_the_style_comes_with_each_frame(name: BackendName) -> None:
+    planes, form = picture_planes("coffee", SMALL), SMALL
+    one, two = whole_style("one", 1), whole_style("two", 2)
+    styles = [fast_style(), one, one, blend([(one, 0.3), (two, 0.7)]), two, fast_style()]
+    with opened(name, precision="fp32") as backend:
+        painted = [backend.run(planes, style) for style in styles]
+    for style, found in zip(styles, painted, strict=True):
+        assert worst_psnr(found, reference(form).run(planes, style)) >= 50, style.name
+    assert worst_psnr(painted[1], painted[2]) == worst_psnr(painted[0], painted[5]) == 99
+    assert all(worst_psnr(a, b) < 40 for a, b in itertools.combinations(painted[1:5:2] + painted[4:], 2))
+
+
+@EACH
+def test_frames_in_flight_keep_the_style_that_they_came_with(name: BackendName) -> None:
     planes = picture_planes("coffee", SMALL)
-    other = fast_network().start * np.float32(0.5)
+    styles = [whole_style("one", 1), fast_style(), whole_style("two", 2), fast_style()]
     with opened(name) as backend:
-        first, second, third = (backend.run(planes, style) for style in (fast_network().start, other, other))
-    assert worst_psnr(first, second) < 40
-    assert worst_psnr(second, third) >= 60
+        alone = [backend.run(planes, style) for style in styles]
+        for start in range(len(styles)):
+            chosen = [(start + i) % len(styles) for i in range(backend.in_flight)]
+            pending = [backend.submit(planes, styles[i]) for i in chosen]
+            for i, wait in zip(chosen, pending, strict=True):
+                assert worst_psnr(wait(), alone[i]) >= 60
+
+
+@EACH
+def test_a_program_of_one_style_paints_the_same(name: BackendName) -> None:
+    planes, style = picture_planes("coffee", SMALL), blend([(whole_style("one", 1), 1), (fast_style(), 1)])
+    single = network_program(FAST, SMALL, only=style.network)
+    with opened(name, precision="fp32") as backend, open_backend(single, options(name, "fp32")) as alone:
+        assert worst_psnr(alone.run(planes, style), backend.run(planes, style)) >= 50
+
+
+def test_a_blend_is_mixed_once_and_within_milliseconds() -> None:
+    styles = [whole_style(str(seed), seed) for seed in range(4)]
+    tensors = StyleTensors(FAST, lambda network: style_tensors(network, SMALL))
+    blocks = [tensors.block(style) for style in styles]
+    assert all(tensors.block(style) is block for style, block in zip(styles, blocks, strict=True))
+    mixed = blend([(style, 1.0) for style in styles])
+    began = time.process_time()
+    block = tensors.block(mixed)
+    assert time.process_time() - began < 0.005
+    assert tensors.block(blend([(style, 2.0) for style in styles])) is block
+    expected = style_tensors(mixed.network, SMALL)
+    for name, found in tensors.views(block).items():
+        np.testing.assert_allclose(found, expected[name], atol=1e-5)
 
 
 # Frames in flight
@@ -153,7 +192,7 @@ def test_the_style_comes_with_each_frame(name: BackendName) -> None:
 @EACH
 def test_frames_in_flight_come_back_as_themselves_in_any_order(name: BackendName) -> None:
     names = ("astronaut", "china", "coffee", "flower", "rocket")
-    style = fast_network().start
+    style = fast_style()
     with opened(name) as backend:
         alone = [backend.run(picture_planes(picture, SMALL), style) for picture in names]
         for start in range(0, len(names), backend.in_flight):
@@ -165,7 +204,7 @@ def test_frames_in_flight_come_back_as_themselves_in_any_order(name: BackendName
 
 @EACH
 def test_a_result_belongs_to_the_caller(name: BackendName) -> None:
-    style = fast_network().start
+    style = fast_style()
     with opened(name) as backend:
         kept = backend.run(picture_planes("china", SMALL), style)
         copies = [plane.copy() for plane in kept]
@@ -183,7 +222,7 @@ def test_padded_rows_and_read_only_planes_are_read_as_they_are(name: BackendName
     for plane in padded:
         plane.flags.writeable = False
     with opened(name) as backend:
-        expected, found = (backend.run(given, fast_network().start) for given in (planes, padded))
+        expected, found = (backend.run(given, fast_style()) for given in (planes, padded))
     assert worst_psnr(expected, found) == 99
 
 
@@ -191,18 +230,16 @@ def test_padded_rows_and_read_only_planes_are_read_as_they_are(name: BackendName
 def test_a_frame_that_nobody_waits_for_does_no_harm(name: BackendName) -> None:
     backend = opened(name)
     for _ in range(backend.in_flight):
-        backend.submit(picture_planes("china", SMALL), fast_network().start)
+        backend.submit(picture_planes("china", SMALL), fast_style())
     backend.close()
     backend.close()
 
 
 def test_more_frames_than_fit_are_refused() -> None:
     with opened("openvino") as backend:
-        pending = [
-            backend.submit(picture_planes("china", SMALL), fast_network().start) for _ in range(backend.in_flight)
-        ]
+        pending = [backend.submit(picture_planes("china", SMALL), fast_style()) for _ in range(backend.in_flight)]
         with pytest.raises(VidstyleError, match="frames are under way; take a result before submitting another"):
-            backend.submit(picture_planes("china", SMALL), fast_network().start)
+            backend.submit(picture_planes("china", SMALL), fast_style())
         for wait in pending:
             wait()
 
@@ -212,11 +249,11 @@ def test_wrong_planes_and_styles_are_refused_in_a_sentence(name: BackendName) ->
     planes = picture_planes("china", SMALL)
     with opened(name) as backend:
         with pytest.raises(BadOption, match=r"planes have shapes .* this program takes uint8 of \(\(48, 64\)"):
-            backend.run(planes[:2], fast_network().start)
+            backend.run(planes[:2], fast_style())
         with pytest.raises(BadOption, match="this program takes uint8"):
-            backend.run((planes[0].astype(np.float32), *planes[1:]), fast_network().start)  # type: ignore[arg-type]
-        with pytest.raises(BadOption, match=r"style vector has shape \(7,\); network takes \(1088,\)"):
-            backend.run(planes, np.zeros(7, np.float32))
+            backend.run((planes[0].astype(np.float32), *planes[1:]), fast_style())  # type: ignore[arg-type]
+        with pytest.raises(BadOption, match="'style' is for the network 'paper'; this program runs 'fast'"):
+            backend.run(planes, styled(shared_network("paper")))
 
 
 # Choosing
@@ -338,7 +375,7 @@ def test_threads_are_those_asked_for() -> None:
             assert "threads: 1" in backend.description
     before = torch.get_num_threads()
     with open_backend(program(SMALL), BackendOptions(backend="torch", threads=1)) as backend:
-        backend.run(picture_planes("china", SMALL), fast_network().start)
+        backend.run(picture_planes("china", SMALL), fast_style())
     assert torch.get_num_threads() == before
 
 
@@ -352,7 +389,7 @@ def test_a_quota_of_the_control_group_bounds_the_threads(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_a_graph_that_is_none_is_a_sentence(name: BackendName) -> None:
-    broken = Program(seeded_network(FAST), SMALL, lambda kind: b"this is no graph")
+    broken = replace(program(SMALL), graph=lambda kind: b"this is no graph")
     with pytest.raises(BadModel, match="cannot (compile|load) the graph: ") as caught:
         open_backend(broken, options(name))
     assert "\n" not in str(caught.value)
@@ -371,7 +408,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_second_run_takes_what_the_first_compiled(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planes = picture_planes("china", SMALL)
     with opened("openvino") as backend:
-        first = backend.run(planes, fast_network().start)
+        first = backend.run(planes, fast_style())
     (file,) = home.iterdir()
 
     def refuse(*arguments: object) -> None:
@@ -379,7 +416,8 @@ def test_the_second_run_takes_what_the_first_compiled(home: Path, monkeypatch: p
 
     monkeypatch.setattr(openvino.Core, "compile_model", refuse)
     with opened("openvino") as backend:
-        assert worst_psnr(backend.run(planes, fast_network().start), first) == 99
+        assert worst_psnr(backend.run(planes, fast_style()), first) == 99
+        backend.run(planes, whole_style("other", 1))
     assert list(home.iterdir()) == [file]
     with pytest.raises(AssertionError, match="compiled again"):  # another size is another model
         opened("openvino", SMALL.resized((48, 68)))
@@ -389,7 +427,7 @@ def test_the_second_run_takes_what_the_first_compiled(home: Path, monkeypatch: p
 def test_a_damaged_compiled_model_is_made_again(home: Path, damage: str) -> None:
     planes = picture_planes("china", SMALL)
     with opened("openvino") as backend:
-        first = backend.run(planes, fast_network().start)
+        first = backend.run(planes, fast_style())
     (file,) = home.iterdir()
     whole = file.read_bytes()
     middle = len(whole) // 2
@@ -401,7 +439,7 @@ def test_a_damaged_compiled_model_is_made_again(home: Path, damage: str) -> None
     }
     file.write_bytes(damaged[damage])
     with opened("openvino") as backend:
-        assert worst_psnr(backend.run(planes, fast_network().start), first) == 99
+        assert worst_psnr(backend.run(planes, fast_style()), first) == 99
     assert model_cache.read_cached("openvino", file.stem) is not None
 
 
@@ -411,14 +449,14 @@ def test_a_model_of_another_build_is_made_again(home: Path) -> None:
     (file,) = home.iterdir()
     model_cache.write_cached("openvino", file.stem, b"whole, but not for this build")
     with opened("openvino") as backend:
-        backend.run(picture_planes("china", SMALL), fast_network().start)
+        backend.run(picture_planes("china", SMALL), fast_style())
 
 
 def test_a_home_that_cannot_be_written_costs_only_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("VIDSTYLE_HOME", str(tmp_path / "file"))
     with opened("openvino") as backend:
-        backend.run(picture_planes("china", SMALL), fast_network().start)
+        backend.run(picture_planes("china", SMALL), fast_style())
 
 
 def test_the_model_used_longest_ago_goes_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,19 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import repository
+from networks import whole_style
 
 from vidstyle import build
 from vidstyle.backends.tensorrt.library import installed_versions
 from vidstyle.backends.tensorrt.targets import PORTABLE, GpuFacts
-from vidstyle.build import build_engine, fitting_engine, styles_of_engine
-from vidstyle.enginefile import EngineFile, card_path_of, write_engine
+from vidstyle.build import build_engine, fitting_engine
+from vidstyle.enginefile import EngineFile, card_path_of, styles_path_of, write_engine
 from vidstyle.errors import BadModel, BadOption, EngineMismatch, MissingDependency
 from vidstyle.fidelity import Fidelity
 from vidstyle.frame import FrameForm
 from vidstyle.gallery import load_style, shared_network
-from vidstyle.networks import ARCHITECTURES, Network
+from vidstyle.networks import ARCHITECTURES
 from vidstyle.options import BackendOptions, BuildOptions
-from vidstyle.style import Style
+from vidstyle.style import blend, styles_of_engine
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
@@ -37,26 +38,17 @@ TURING = GpuFacts("NVIDIA GeForce RTX 2080", "7.5")
 def first(tmp_path_factory: pytest.TempPathFactory) -> EngineFile:
     """A small engine with two styles."""
     output = tmp_path_factory.mktemp("engine") / "two.engine"
-    return build_engine([load_style("starry_night"), load_style("great_wave")], output, SMALL).engine
+    return build_engine([load_style("starry_night"), whole_style("whole", 1)], output, SMALL).engine
 
 
 @pytest.fixture
 def engine(first: EngineFile, tmp_path: Path) -> EngineFile:
     """A copy of it, to be spoiled."""
-    return write_engine(tmp_path / "two.engine", first.read_plan(), first.card)
+    return write_engine(tmp_path / "two.engine", first.read_plan(), first.card, first.check_styles().read_bytes())
 
 
 def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def full_style(name: str = "mine") -> Style:
-    """A style with weights of its own."""
-    shared = shared_network("fast")
-    weights = {key: (value * 1.01).astype(np.float16).astype(np.float32) for key, value in shared.weights.items()}
-    network = Network(shared.architecture, weights, shared.start)
-    vector = load_style("starry_night").vector
-    return Style(name, vector, "fast", network.digest, network, {"painting": "a test"})
 
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420"])
@@ -65,13 +57,12 @@ def test_a_build_says_what_it_is_and_proves_it(network: str, pixels: Any, tmp_pa
     style = load_style("starry_night" if network == "fast" else f"{network}/starry_night")
     report = build_engine([style], tmp_path / "x.engine", dataclasses.replace(SMALL, pixels=pixels))
     card = EngineFile.open(tmp_path / "x.engine").card
-    assert (card.network, card.digest) == (network, shared_network(network).digest)
+    assert (card.network, card.theta) == (network, shared_network(network).digest)
     assert (card.smallest, card.best, card.largest, card.dynamic) == ((64, 96), (64, 96), (64, 96), False)
     assert (card.pixels, card.precision, card.library, card.targets, card.gpu) == (
         *(pixels, "fp16", "tensorrt-rtx", PORTABLE, None),
     )
-    assert list(card.styles) == [style.name]
-    np.testing.assert_array_equal(card.styles[style.name], style.vector)
+    assert card.styles == (style.name,)
     facts = card.build
     assert facts["convolutions"]["half"] > 10
     assert facts["instance_norms"] == report.plan.norms == {"float": 12 if network == "fast" else 15}
@@ -79,16 +70,26 @@ def test_a_build_says_what_it_is_and_proves_it(network: str, pixels: Any, tmp_pa
     assert report.fidelity is not None
     assert report.fidelity.worst >= 40
     assert 0 < facts["seconds"] <= report.seconds
-    assert files(tmp_path) == ["x.engine", "x.engine.json"]
+    assert files(tmp_path) == ["x.engine", "x.engine.json", "x.engine.safetensors"]
     assert report.engine.read_plan() == (tmp_path / "x.engine").read_bytes()
     assert "Infinity" not in (text := card_path_of(tmp_path / "x.engine").read_text())
     assert "NaN" not in text
 
 
 def test_several_styles_ride_in_one_engine(first: EngineFile) -> None:
-    assert list(first.card.styles) == ["starry_night", "great_wave"]
-    style = load_style(f"{first.path}#great_wave")
-    np.testing.assert_array_equal(style.vector, load_style("great_wave").vector)
+    assert first.card.styles == ("starry_night", "whole")
+    for name, style in (("starry_night", load_style("starry_night")), ("whole", whole_style("whole", 1))):
+        found = load_style(f"{first.path}#{name}")
+        np.testing.assert_array_equal(found.vector, style.vector)
+        assert (found.network.digest, found.theta) == (style.network.digest, style.theta)
+        assert found.card == style.card
+    assert len(blend([(style, 1.0) for style in styles_of_engine(first)]).parts) == 2
+
+
+def test_a_plan_holds_no_weights(first: EngineFile, tmp_path: Path) -> None:
+    other = build_engine([whole_style("other", 2)], tmp_path / "x.engine", SMALL).engine
+    assert abs(other.card.plan_bytes - first.card.plan_bytes) < 1000
+    assert other.check_styles().stat().st_size > 450_000
 
 
 def test_a_dynamic_engine_says_its_sizes(tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_what_stops_a_build_leaves_what_was_there(engine: EngineFile) -> None:
     with pytest.raises(KeyboardInterrupt):
         build_engine([load_style("starry_night")], engine.path, SMALL, overwrite=True, on_progress=stop)
     assert (engine.path.read_bytes(), card_path_of(engine.path).read_bytes()) == before
-    assert files(engine.path.parent) == ["two.engine", "two.engine.json"]
+    assert files(engine.path.parent) == ["two.engine", "two.engine.json", "two.engine.safetensors"]
 
 
 def test_an_engine_that_exists_is_kept(engine: EngineFile) -> None:
@@ -162,14 +163,11 @@ def test_styles_that_cannot_ride_together_are_refused(tmp_path: Path) -> None:
     starry = load_style("starry_night")
     with pytest.raises(BadOption, match="needs a style, and none was given"):
         build_engine([], output, SMALL)
-    with pytest.raises(BadOption, match="belong to different networks, and an engine holds one; build two engines"):
-        build_engine([starry, load_style("paper/starry_night")], output, SMALL)
+    for other in (load_style("paper/starry_night"), dataclasses.replace(starry, theta="0123", name="other")):
+        with pytest.raises(BadOption, match="cannot be blended: .*; or build two engines"):
+            build_engine([starry, other], output, SMALL)
     with pytest.raises(BadOption, match="'starry_night' was given twice"):
         build_engine([starry, starry], output, SMALL)
-    with pytest.raises(BadOption, match="'mine' has a network of its own .* build it alone"):
-        build_engine([starry, full_style()], output, SMALL)
-    with pytest.raises(BadModel, match="was adapted for another version of the 'fast' network"):
-        build_engine([dataclasses.replace(starry, network_digest="0123")], output, SMALL)
     assert files(tmp_path) == []
 
 
@@ -205,35 +203,9 @@ def test_a_name_that_cannot_be_printed_is_refused(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
-def test_a_full_style_lies_beside_its_engine(tmp_path: Path) -> None:
-    style = full_style()
-    report = build_engine([style], tmp_path / "x.engine", SMALL)
-    assert report.engine.card.weights == "mine.safetensors"
-    assert report.notes == [f"{tmp_path / 'mine.safetensors'} keeps the style's weights, for --rebuild"]
-    assert report.engine.card.digest == style.network_digest
-    (again,) = styles_of_engine(EngineFile.open(tmp_path / "x.engine"))
-    assert (again.name, again.kind, again.network_digest) == ("mine", "full", style.network_digest)
-    # A style file that lies there is taken as it is.
-    kept = (tmp_path / "mine.safetensors").read_bytes()
-    other = build_engine([style], tmp_path / "y.engine", SMALL)
-    assert (other.engine.card.weights, other.notes) == ("mine.safetensors", [])
-    assert (tmp_path / "mine.safetensors").read_bytes() == kept
-
-
-def test_another_style_of_that_name_is_left_alone(tmp_path: Path) -> None:
-    for name in ("mine", "x"):
-        load_style("great_wave").save(tmp_path / f"{name}.safetensors")
-    before = (tmp_path / "mine.safetensors").read_bytes()
-    report = build_engine([full_style()], tmp_path / "x.engine", SMALL)
-    assert report.engine.card.weights == "x.weights.safetensors"
-    assert (tmp_path / "mine.safetensors").read_bytes() == before
-    report = build_engine([full_style("a/b")], tmp_path / "z.engine", SMALL)
-    assert report.engine.card.weights == "z.safetensors"
-
-
 def test_the_styles_of_an_engine_can_be_built_again(first: EngineFile, tmp_path: Path) -> None:
     styles = styles_of_engine(first)
-    assert [style.name for style in styles] == ["starry_night", "great_wave"]
+    assert [style.name for style in styles] == ["starry_night", "whole"]
     again = build_engine(styles, tmp_path / "x.engine", dataclasses.replace(SMALL, size=(96, 64)))
     assert again.engine.card.best == (96, 64)
 
@@ -287,22 +259,24 @@ def test_an_engine_that_does_not_fit_is_built_in_its_place(
     engine: EngineFile, gpu: Any, facts: GpuFacts, frames: FrameForm, changed: dict[str, Any]
 ) -> None:
     gpu(facts)
+    before = [style.network.digest for style in styles_of_engine(engine)]
     again = fitting_engine(engine, frames, REBUILD)
     assert again.path == engine.path
     assert EngineFile.open(engine.path).read_plan() == again.read_plan()
     for name, value in changed.items():
         assert getattr(again.card, name) == value, name
     assert again.card.library == "tensorrt-rtx"
-    for name, vector in engine.card.styles.items():
-        np.testing.assert_array_equal(again.card.styles[name], vector)
+    assert (again.card.styles, again.card.theta) == (engine.card.styles, engine.card.theta)
+    assert [style.network.digest for style in styles_of_engine(again)] == before
     assert fitting_engine(again, frames, REBUILD) is again
-    assert files(engine.path.parent) == ["two.engine", "two.engine.json"]
+    assert files(engine.path.parent) == ["two.engine", "two.engine.json", "two.engine.safetensors"]
 
 
 def test_an_engine_of_another_version_is_built_again(engine: EngineFile, gpu: Any) -> None:
     gpu(ADA)
+    styles = engine.check_styles().read_bytes()
     for changes in ({"library_version": "1.0"}, {"library": "tensorrt", "gpu": "NVIDIA H200", "targets": ("9.0",)}):
-        other = write_engine(engine.path, b"a plan", dataclasses.replace(engine.card, **changes))
+        other = write_engine(engine.path, b"a plan", dataclasses.replace(engine.card, **changes), styles)
         again = fitting_engine(other, form(), REBUILD)
         assert again.card.library_version == engine.card.library_version
         assert len(again.read_plan()) > 100_000
@@ -324,29 +298,11 @@ def test_a_dynamic_engine_grows(tmp_path: Path, gpu: Any) -> None:
     assert (card.smallest, card.best, card.largest) == ((36, 64), (36, 164), (128, 164))
 
 
-def test_a_full_style_is_built_again_from_its_weights(tmp_path: Path, gpu: Any) -> None:
+def test_an_engine_without_its_styles_cannot_be_built_again(engine: EngineFile, gpu: Any) -> None:
     gpu(TURING)
-    style = full_style()
-    engine = build_engine([style], tmp_path / "x.engine", dataclasses.replace(SMALL, targets=("ada",))).engine
-    again = fitting_engine(engine, form(), REBUILD)
-    assert (again.card.targets, again.card.weights) == (("7.5",), "mine.safetensors")
-    assert again.card.digest == style.network_digest
-
-    load_style("great_wave").save(tmp_path / "mine.safetensors")
-    holds = "mine.safetensors beside it holds other weights than it was built from"
-    with pytest.raises(EngineMismatch, match=f"{holds}; .*--size 96x64 --pixels rgb "):
+    styles_path_of(engine.path).unlink()
+    with pytest.raises(EngineMismatch, match=r"two\.engine cannot be built again: cannot read .*safetensors"):
         fitting_engine(engine, form(), REBUILD)
-    (tmp_path / "mine.safetensors").unlink()
-    with pytest.raises(EngineMismatch, match=r"x\.engine cannot be built again: cannot read .*mine\.safetensors"):
-        fitting_engine(engine, form(), REBUILD)
-
-
-def test_an_engine_of_an_older_network_cannot_be_built_again(engine: EngineFile, gpu: Any) -> None:
-    gpu(TURING)
-    older = write_engine(engine.path, engine.read_plan(), dataclasses.replace(engine.card, digest="0123"))
-    holds = "holds another version of the 'fast' network than this vidstyle ships"
-    with pytest.raises(EngineMismatch, match=f"{holds}; .*--size 96x64 --pixels rgb "):
-        fitting_engine(older, form(), REBUILD)
 
 
 BUILD_TWICE = """
@@ -377,8 +333,9 @@ def test_two_processes_that_build_the_same_engine_do_not_clash(tmp_path: Path) -
     assert [process.returncode for process in processes] == [0, 0], errors
     engine = EngineFile.open(output)
     engine.read_plan()
+    engine.check_styles()
     assert engine.card.best in ((64, 64), (64, 96))
-    assert files(tmp_path) == ["x.engine", "x.engine.json"]
+    assert files(tmp_path) == ["x.engine", "x.engine.json", "x.engine.safetensors"]
 
 
 def test_the_card_is_plain_json(first: EngineFile) -> None:

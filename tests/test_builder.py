@@ -18,7 +18,6 @@ from vidstyle.backends.tensorrt.library import Library, find_library
 from vidstyle.backends.tensorrt.targets import PORTABLE, GpuFacts
 from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.frame import FrameForm
-from vidstyle.gallery import shared_network
 from vidstyle.graph import onnx_from_network
 from vidstyle.networks import ARCHITECTURES
 from vidstyle.options import BuildOptions, EnginePrecision, Pixels
@@ -37,7 +36,7 @@ def rtx() -> Library:
 def graph(network: str, options: BuildOptions) -> bytes:
     height, width = options.size
     form = FrameForm(height=height, width=width, pixels=options.pixels)
-    model = onnx_from_network(shared_network(network), form, precision=options.precision, dynamic=options.dynamic)
+    model = onnx_from_network(ARCHITECTURES[network], form, precision=options.precision, dynamic=options.dynamic)
     return bytes(model.SerializeToString())
 
 

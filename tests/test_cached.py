@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import repository
-from networks import fast_network, seeded_network
 
-from vidstyle.backends.base import Program
 from vidstyle.backends.tensorrt import cached
 from vidstyle.backends.tensorrt.cached import Recipe, engine_for, path_of
 from vidstyle.backends.tensorrt.library import Library, find_library
@@ -23,9 +21,9 @@ from vidstyle.backends.tensorrt.lock import file_lock
 from vidstyle.backends.tensorrt.targets import GpuFacts
 from vidstyle.enginefile import EngineFile, card_path_of
 from vidstyle.frame import FrameForm
-from vidstyle.graph import onnx_from_network
-from vidstyle.networks import FAST, Network
+from vidstyle.networks import FAST, PAPER, Architecture
 from vidstyle.options import EnginePrecision
+from vidstyle.stylize import network_program
 
 pytest.importorskip("tensorrt_rtx")
 FORM = FrameForm(height=24, width=32, pixels="i420")
@@ -40,14 +38,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def recipe(
     form: FrameForm = FORM,
-    network: Network | None = None,
+    shape: Architecture = FAST,
     precision: EnginePrecision = "fp16",
     gpu: GpuFacts = RTX_4090,
     library: Library | None = None,
 ) -> Recipe:
-    chosen = network or fast_network()
-    program = Program(chosen, form, lambda kind: onnx_from_network(chosen, form, precision=kind).SerializeToString())
-    return Recipe.of(program, precision, library or find_library("tensorrt-rtx"), gpu)
+    return Recipe.of(network_program(shape, form), precision, library or find_library("tensorrt-rtx"), gpu)
 
 
 def where(wanted: Recipe) -> Path:
@@ -74,21 +70,20 @@ def test_the_second_run_takes_what_the_first_built(home: Path, monkeypatch: pyte
     assert len(built) == 1 and plan == again == first.path.read_bytes()
     assert first.path == second.path == where(recipe())
     card = second.card
-    assert (card.network, card.digest, card.precision) == ("fast", fast_network().digest, "fp16")
+    assert (card.network, card.styles, card.precision) == ("fast", (), "fp16")
     assert (card.best, card.dynamic, card.pixels, card.targets) == (FORM.size, False, "i420", ("8.9",))
     assert json.loads(card_path_of(first.path).read_text())["build"]["for"] == RTX_4090.name
 
 
 def test_everything_that_an_engine_is_built_from_and_for_has_a_name_of_its_own() -> None:
     library = find_library("tensorrt-rtx")
-    other = seeded_network(FAST)
     recipes = [
         recipe(),
         recipe(FORM.resized((24, 36))),
         recipe(replace(FORM, pixels="nv12")),
         recipe(replace(FORM, matrix="bt601")),
         recipe(replace(FORM, full_range=True)),
-        recipe(network=other),
+        recipe(shape=PAPER),
         recipe(precision="fp32"),
         recipe(gpu=replace(RTX_4090, name="NVIDIA L4")),
         recipe(gpu=replace(RTX_4090, compute_capability="8.6")),
@@ -190,16 +185,13 @@ def test_building_needs_neither_onnxruntime_nor_torch() -> None:
     code = f"""
 import sys
 sys.modules.update(onnxruntime=None, torch=None, openvino=None)
-from vidstyle.backends.base import Program
 from vidstyle.backends.tensorrt.cached import Recipe, engine_for
 from vidstyle.backends.tensorrt.library import find_library
 from vidstyle.backends.tensorrt.targets import GpuFacts
 from vidstyle.frame import FrameForm
-from vidstyle.gallery import shared_network
-from vidstyle.graph import onnx_from_network
-network, form = shared_network("fast"), {FORM!r}
-program = Program(network, form, lambda kind: onnx_from_network(network, form, precision=kind).SerializeToString())
-engine_for(Recipe.of(program, "fp16", find_library("tensorrt-rtx"), {RTX_4090!r}))
+from vidstyle.networks import FAST
+from vidstyle.stylize import network_program
+engine_for(Recipe.of(network_program(FAST, {FORM!r}), "fp16", find_library("tensorrt-rtx"), {RTX_4090!r}))
 """
     done = subprocess.run([sys.executable, "-c", code], timeout=60, cwd=repository(), capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

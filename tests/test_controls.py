@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from networks import level_of, level_style
 
 from vidstyle.errors import BadOption
 from vidstyle.live.controls import FADE_SECONDS, KEYS, Controls, Fade
-from vidstyle.style import Style
-
-
-def style(name: str, level: float, digest: str = "d") -> Style:
-    return Style(name, np.full(8, level, np.float32), "fast", digest)
 
 
 def controls(count: int = 4) -> Controls:
-    return Controls([style(f"s{i}", float(i)) for i in range(count)])
+    return Controls([level_style(f"s{i}", float(i)) for i in range(count)])
 
 
 def level(state: Controls, now: float) -> float:
-    vector = state.style(now).vector
-    assert np.ptp(vector) < 1e-6
-    return float(vector[0])
+    return level_of(state.style(now))
 
 
 def test_n_and_p_go_round() -> None:
@@ -163,8 +157,8 @@ def test_help_names_every_key() -> None:
 
 
 def test_styles_of_two_networks_are_refused() -> None:
-    with pytest.raises(BadOption, match="different networks"):
-        Controls([style("a", 0), style("b", 0, "other")])
+    with pytest.raises(BadOption, match="cannot be blended"):
+        Controls([level_style("a", 0), level_style("b", 0, "other")])
 
 
 def test_no_style_is_refused() -> None:
@@ -172,9 +166,18 @@ def test_no_style_is_refused() -> None:
         Controls([])
 
 
-def test_fade_returns_the_very_vector_at_its_end() -> None:
-    target = np.ones(4, np.float32)
-    fade = Fade(np.zeros(4, np.float32))
+def test_fade_returns_the_very_style_at_its_end() -> None:
+    target = level_style("b", 1)
+    fade = Fade(level_style("a", 0))
     fade.to(target, 1.0, 0.5)
     assert fade.at(1.5) is target
-    assert fade.at(0.0).max() == 0  # a clock that stumbles does no harm
+    assert level_of(fade.at(0.0)) == 0  # a clock that stumbles does no harm
+    assert fade.at(1.25).name == "b"
+
+
+def test_hurried_keys_leave_no_more_parts_than_there_are_styles() -> None:
+    state = controls()
+    for press in range(40):
+        state.press("1234"[press % 4], press / 10)
+    assert len(state.style(4.0).parts) <= 4
+    assert sum(share for _, share in state.style(4.0).parts) == pytest.approx(1)

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from hostdevice import HostDevice, HostEngine
 from media import make_video, picture, psnr, read_contents, read_rgb
-from networks import photo, rgb_from_planes
+from networks import photo, rgb_from_planes, whole_style
 
 from vidstyle import (
     BackendOptions,
@@ -34,9 +34,11 @@ from vidstyle.cli import vidstyle
 from vidstyle.enginefile import EngineFile, card_path_of, write_engine
 from vidstyle.errors import BadModel, EngineMismatch
 from vidstyle.frame import FrameForm
-from vidstyle.gallery import load_style, shared_network
+from vidstyle.gallery import load_style
 from vidstyle.graph import onnx_from_network
+from vidstyle.networks import ARCHITECTURES
 from vidstyle.options import BuildOptions, Pixels
+from vidstyle.style import blend
 from vidstyle.video.source import VideoSource
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
@@ -67,7 +69,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     def load(engine: EngineFile, plan: bytes, library: Any, gpu: Any) -> HostEngine:
         found.loaded.append((engine, plan))
         card = engine.card
-        graph = onnx_from_network(shared_network(card.network), card.form(), dynamic=card.dynamic)
+        graph = onnx_from_network(ARCHITECTURES[card.network], card.form(), dynamic=card.dynamic)
         return HostEngine(found.devices[-1], graph.SerializeToString())
 
     monkeypatch.setattr(tensorrt, "_gpu", lambda number: (GPU, ""))
@@ -80,6 +82,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def engine_of(folder: Path, *names: str, **options: Any) -> Path:
     styles = [load_style(name) for name in names or ("great_wave", "the_scream")]
+    styles.append(whole_style("whole", 1))
     wishes = BuildOptions(**{"size": SIZE, "targets": ("ada",), "precision": "fp32", **options})
     return build_engine(styles, folder / "x.engine", wishes).engine.path
 
@@ -115,9 +118,15 @@ def test_a_video_is_painted_as_by_the_style_itself(
 
 def test_every_style_of_an_engine_is_played_and_blended(tmp_path: Path, machine: Machine) -> None:
     engine, source = engine_of(tmp_path), clip(tmp_path)
+    whole = whole_style("whole", 1)
     for number, (asked, same) in enumerate(
         (
             (f"{engine}#the_scream", "the_scream"),
+            (f"{engine}#whole", whole),
+            (
+                f"{engine}#whole:0.5,{engine}#the_scream:0.5",
+                blend([(whole, 1), (load_style("the_scream"), 1)]),
+            ),
             (f"{engine}#great_wave:0.5,{engine}#the_scream:0.5", "great_wave:0.5,the_scream:0.5"),
             (
                 Timeline([(0, load_style(engine)), (0.12, load_style(f"{engine}#the_scream"))]),
@@ -177,7 +186,8 @@ def test_rebuild_mends_what_does_not_fit(tmp_path: Path, machine: Machine, why: 
     source = clip(tmp_path, (64, 96) if why == "another size" else SIZE)
     engine = EngineFile.open(path)
     if why == "another version":
-        write_engine(path, engine.read_plan(), replace(engine.card, library_version="1.0"))
+        styles = engine.check_styles().read_bytes()
+        write_engine(path, engine.read_plan(), replace(engine.card, library_version="1.0"), styles)
     elif why == "a damaged plan":
         path.write_bytes(b"damaged")
     before = path.read_bytes(), card_path_of(path).read_bytes()

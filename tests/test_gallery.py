@@ -10,38 +10,33 @@ import cv2
 import numpy as np
 import pytest
 
-from vidstyle import gallery
+from vidstyle import networks
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.gallery import (
-    FOLDER,
     default_style_name,
     load_blend,
     load_style,
-    network_of,
     shared_network,
     style_names,
     thumbnail,
 )
-from vidstyle.networks import FAST, Network
-from vidstyle.style import Style
+from vidstyle.networks import SHIPPED
 
 NAMES = style_names()
-VECTORS = [name for name in NAMES if load_style(name).kind == "vector"]
 
 
 def test_both_networks_have_the_same_ten_styles_or_more_and_one_is_the_default() -> None:
-    assert default_style_name() in VECTORS
-    fast = [name for name in VECTORS if "/" not in name]
+    assert default_style_name() in NAMES
+    fast = [name for name in NAMES if "/" not in name]
     assert len(fast) >= 10 and NAMES[: len(fast)] == fast == sorted(fast)
-    assert [name for name in VECTORS if "/" in name] == [f"paper/{name}" for name in fast]
+    assert [name for name in NAMES if "/" in name] == [f"paper/{name}" for name in fast]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_style_fits_its_network_and_says_where_it_comes_from(name: str) -> None:
     style = load_style(name)
-    network = network_of(style)
-    assert style.vector.shape == (network.architecture.style_size,)
-    assert network.digest == style.network_digest
+    assert style.vector.shape == (style.architecture.style_size,)
+    assert style.theta == shared_network(style.network_name).digest
     assert style.name == name
     for fact in ("painting", "painter", "year", "licence", "mode"):
         assert isinstance(style.card[fact], str) and style.card[fact]
@@ -62,7 +57,7 @@ def test_a_thumbnail_is_small_and_shows_the_style(name: str) -> None:
 
 
 def test_no_two_styles_look_alike() -> None:
-    names = [name for name in VECTORS if "/" not in name]
+    names = [name for name in NAMES if "/" not in name]
     pictures = {name: cv2.imread(str(thumbnail(name))).astype(np.float32) for name in names}
     for a in names:
         for b in names:
@@ -70,11 +65,11 @@ def test_no_two_styles_look_alike() -> None:
 
 
 def test_every_file_of_the_gallery_belongs_to_a_style() -> None:
-    expected = {FOLDER / network / "network.safetensors" for network in ("fast", "paper")}
+    expected = {SHIPPED / network / "network.safetensors" for network in ("fast", "paper")}
     for name in NAMES:
         network, _, stem = name.rpartition("/")
-        expected |= {FOLDER / (network or "fast") / f"{stem}{suffix}" for suffix in (".safetensors", ".jpg")}
-    found = {path for folder in ("fast", "paper") for path in (FOLDER / folder).iterdir() if path.name[0] != "."}
+        expected |= {SHIPPED / (network or "fast") / f"{stem}{suffix}" for suffix in (".safetensors", ".jpg")}
+    found = {path for folder in ("fast", "paper") for path in (SHIPPED / folder).iterdir() if path.name[0] != "."}
     assert found == expected
 
 
@@ -83,7 +78,7 @@ def test_a_shared_network_says_how_it_was_trained(network: str) -> None:
     from vidstyle.networks import FILE_FORMAT, FILE_VERSION
     from vidstyle.tensorfile import read_tensors
 
-    file = read_tensors(FOLDER / network / "network.safetensors", file_format=FILE_FORMAT, version=FILE_VERSION)
+    file = read_tensors(SHIPPED / network / "network.safetensors", file_format=FILE_FORMAT, version=FILE_VERSION)
     assert {"origin", "recipe", "data", "losses", "perceptual", "licence", "hardware"} <= file.card.keys()
     recipe = file.card["recipe"]
     assert isinstance(recipe, list) and recipe[-1]["phase"] == "bilevel"
@@ -121,29 +116,18 @@ def test_names_do_not_reach_outside_the_gallery() -> None:
 
 
 def test_a_blend_of_names_is_a_style() -> None:
-    a, b = VECTORS[:2]
+    a, b = NAMES[:2]
     mixed = load_blend(f"{a}:1,{b}:3")
     expected = 0.25 * load_style(a).vector + 0.75 * load_style(b).vector
     np.testing.assert_allclose(mixed.vector, expected, atol=1e-6)
-    assert network_of(mixed) is shared_network("fast")
+    assert mixed.theta == shared_network("fast").digest
 
 
 # Networks
 
 
-def test_a_style_for_other_weights_is_refused_with_the_mending_command() -> None:
-    shared = shared_network("fast")
-    other = Network(FAST, {name: weight * 2 for name, weight in shared.weights.items()}, shared.start)
-    style = Style("mine", other.start, "fast", other.digest)
-    sentence = (
-        f"{other.digest[:12]}; this vidstyle ships {shared.digest[:12]}.*`vidstyle adapt PAINTING -o mine.safetensors`"
-    )
-    with pytest.raises(BadModel, match=sentence):
-        network_of(style)
-
-
 def test_a_network_that_does_not_ship_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery, "FOLDER", tmp_path)
+    monkeypatch.setattr(networks, "SHIPPED", tmp_path)
     shared_network.cache_clear()
     try:
         with pytest.raises(BadModel, match="no shared network 'paper'"):
@@ -157,7 +141,7 @@ def test_the_gallery_needs_no_torch_and_training_says_what_it_needs() -> None:
 import sys
 sys.modules["torch"] = None  # what an import finds where torch is not installed
 import vidstyle.gallery as gallery
-gallery.network_of(gallery.load_style(gallery.default_style_name()))
+gallery.load_style(gallery.default_style_name()).network
 try:
     import vidstyle.training.adapt
 except ImportError as error:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import has_gpu
-from networks import fast_network, fast_style, flat, noise, photo, planes_from_rgb, worst_psnr
+from networks import fast_style, flat, noise, photo, planes_from_rgb, worst_psnr
 
 from vidstyle.backends import cache as model_cache
 from vidstyle.backends import open_backend, open_engine
-from vidstyle.backends.base import Program
+from vidstyle.backends.base import Program, StyleTensors
 from vidstyle.backends.tensorrt import loaded, open_program
 from vidstyle.backends.tensorrt.builder import build_plan
 from vidstyle.backends.tensorrt.layout import Layout
@@ -28,7 +28,9 @@ from vidstyle.enginefile import EngineCard, EngineFile, write_engine
 from vidstyle.errors import BadModel, BadOption, EngineMismatch, MissingDependency
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.graph import onnx_from_network
+from vidstyle.networks import FAST
 from vidstyle.options import BackendOptions, BuildOptions
+from vidstyle.stylize import network_program
 
 rtx = pytest.importorskip("tensorrt_rtx")
 pytest.importorskip("cuda.bindings")
@@ -60,14 +62,22 @@ def library() -> Library:
 
 @cache
 def plan() -> bytes:
-    graph = onnx_from_network(fast_network(), FORM, precision="fp16").SerializeToString()
+    graph = onnx_from_network(FAST, FORM, precision="fp16").SerializeToString()
     return build_plan(graph, BuildOptions(size=FORM.size, targets=("ada",)), library()).plan
+
+
+def program(form: FrameForm = FORM) -> Program:
+    return network_program(FAST, form)
+
+
+def layout_of(form: FrameForm) -> Layout:
+    return Layout.of(form, StyleTensors(FAST, program(form).style_tensors), padded=False)
 
 
 def card() -> EngineCard:
     return EngineCard(
         network="fast",
-        digest=fast_network().digest,
+        theta=fast_style().theta,
         pixels="i420",
         matrix="bt709",
         full_range=False,
@@ -79,13 +89,13 @@ def card() -> EngineCard:
         library_version=library().version,
         targets=("8.9",),
         gpu=None,
-        styles={"great_wave": fast_style()},
+        styles=("great_wave",),
     )
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> EngineFile:
-    return write_engine(tmp_path / "wave.engine", plan(), card())
+    return write_engine(tmp_path / "wave.engine", plan(), card(), b"styles")
 
 
 # The interface
@@ -187,7 +197,7 @@ def test_a_good_plan_is_refused_where_cuda_does_not_run(engine: EngineFile) -> N
 @NO_GPU
 def test_an_engine_needs_a_gpu_and_says_what_to_do_without(engine: EngineFile) -> None:
     with pytest.raises(EngineMismatch) as caught:
-        open_engine(engine, FORM)
+        open_engine(engine, program())
     assert re.fullmatch(
         rf"{re.escape(str(engine.path))} is an engine, which needs an NVIDIA GPU, and none answers on this machine "
         r"\(.*\); paint on the CPU with `--style great_wave` instead",
@@ -197,10 +207,9 @@ def test_an_engine_needs_a_gpu_and_says_what_to_do_without(engine: EngineFile) -
 
 @NO_GPU
 def test_tensorrt_by_name_needs_a_gpu() -> None:
-    program = Program(fast_network(), FORM, lambda kind: b"")
     for options in (BackendOptions(backend="tensorrt"), BackendOptions(backend="tensorrt", gpu=0)):
         with pytest.raises(BadOption) as caught:
-            open_backend(program, options)
+            open_backend(program(), options)
         assert re.fullmatch(
             r"backend is 'tensorrt', which needs an NVIDIA GPU, and none answers on this machine \(.*\); "
             "leave --backend out to paint on the CPU",
@@ -210,11 +219,11 @@ def test_tensorrt_by_name_needs_a_gpu() -> None:
 
 def test_another_backend_or_precision_for_an_engine_is_refused(engine: EngineFile) -> None:
     with pytest.raises(BadOption, match="wave.engine is an engine, which TensorRT runs; backend is 'openvino'"):
-        open_engine(engine, FORM, BackendOptions(backend="openvino"))
+        open_engine(engine, program(), BackendOptions(backend="openvino"))
     with pytest.raises(BadOption, match=r"precision is fp32, and .*wave.engine computes in fp16; leave it out"):
-        open_engine(engine, FORM, BackendOptions(precision="fp32"))
+        open_engine(engine, program(), BackendOptions(precision="fp32"))
     with pytest.raises(BadOption, match="precision is bf16, and TensorRT engines compute in fp16 or fp32"):
-        open_program(Program(fast_network(), FORM, lambda kind: b""), BackendOptions(precision="bf16"))
+        open_program(program(), BackendOptions(precision="bf16"))
 
 
 @pytest.fixture
@@ -240,10 +249,10 @@ def a_4090(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_does_not_fit_is_refused_before_anything_is_loaded(
     tmp_path: Path, a_4090: None, change: dict[str, Any], form: FrameForm, words: str
 ) -> None:
-    engine = write_engine(tmp_path / "wave.engine", b"never read", replace(card(), **change))
+    engine = write_engine(tmp_path / "wave.engine", b"never read", replace(card(), **change), b"styles")
     engine.path.unlink()
     with pytest.raises(EngineMismatch, match=words):
-        open_engine(engine, form)
+        open_engine(engine, program(form))
 
 
 def test_a_damaged_plan_is_never_given_to_tensorrt(engine: EngineFile, a_4090: None) -> None:
@@ -251,30 +260,28 @@ def test_a_damaged_plan_is_never_given_to_tensorrt(engine: EngineFile, a_4090: N
     damaged[len(damaged) // 2] ^= 1
     engine.path.write_bytes(damaged)
     with pytest.raises(BadModel, match="wave.engine is damaged, or is not the file that wave.engine.json describes"):
-        open_engine(engine, FORM)
+        open_engine(engine, program())
 
 
 def test_a_library_that_is_not_installed_is_named_with_its_command(tmp_path: Path, a_4090: None) -> None:
-    engine = write_engine(tmp_path / "wave.engine", plan(), replace(card(), library="tensorrt"))
+    engine = write_engine(tmp_path / "wave.engine", plan(), replace(card(), library="tensorrt"), b"styles")
     try:
         find_library("tensorrt")
     except MissingDependency:
         with pytest.raises(MissingDependency, match=r"pip install 'vidstyle\[tensorrt\]'"):
-            open_engine(engine, FORM)
+            open_engine(engine, program())
 
 
 def test_a_gpu_that_is_not_there_is_refused(engine: EngineFile, a_4090: None) -> None:
     with pytest.raises(BadOption, match=r"gpu is 1, but here is 0 \(NVIDIA GeForce RTX 4090\); take one of these"):
-        open_engine(engine, FORM, BackendOptions(gpu=1))
+        open_engine(engine, program(), BackendOptions(gpu=1))
 
 
 # On a GPU
 
 
 def opened(options: BackendOptions | None = None, form: FrameForm = FORM) -> Any:
-    network = fast_network()
-    program = Program(network, form, lambda kind: onnx_from_network(network, form, precision=kind).SerializeToString())
-    return open_backend(program, options or BackendOptions(backend="tensorrt"))
+    return open_backend(program(form), options or BackendOptions(backend="tensorrt"))
 
 
 def planes_of(name: str, form: FrameForm = FORM) -> Planes:
@@ -379,7 +386,7 @@ class Tensors:
     """Names, types and shapes, as an engine tells them."""
 
     def __init__(self, form: FrameForm, **changes: tuple[int, ...]) -> None:
-        layout = Layout.of(form, fast_style().size, padded=False)
+        layout = layout_of(form)
         self.shapes = {name: port.shape for name, port in layout.ports.items()} | changes
 
     @property
@@ -393,7 +400,7 @@ class Tensors:
         return self.shapes[name]
 
     def get_tensor_dtype(self, name: str) -> Any:
-        return rtx.DataType.FLOAT if name == "style" else rtx.DataType.UINT8
+        return rtx.DataType.UINT8 if name.removesuffix("_out") in ("frame", "y", "u", "v", "uv") else rtx.DataType.FLOAT
 
     def get_tensor_mode(self, name: str) -> Any:
         return rtx.TensorIOMode.OUTPUT if name.endswith("_out") else rtx.TensorIOMode.INPUT
@@ -402,7 +409,7 @@ class Tensors:
 def checked(tensors: Tensors, form: FrameForm = FORM) -> None:
     bare = object.__new__(LoadedEngine)
     bare._path, bare._library, bare._engine = Path("wave.engine"), library(), tensors
-    bare.check(Layout.of(form, fast_style().size, padded=False))
+    bare.check(layout_of(form))
 
 
 def test_the_tensors_of_an_engine_are_compared_with_those_it_gets() -> None:
@@ -410,7 +417,7 @@ def test_the_tensors_of_an_engine_are_compared_with_those_it_gets() -> None:
     checked(Tensors(FORM, y=(1, 1, -1, -1), u=(1, 1, -1, -1)))
     with pytest.raises(BadModel, match=r"wave.engine takes y as \(1, 1, 48, 60\), not \(1, 1, 48, 64\); it is not the"):
         checked(Tensors(FORM, y=(1, 1, 48, 60)))
-    with pytest.raises(BadModel, match="wave.engine has the tensors .*, not frame, frame_out, style"):
+    with pytest.raises(BadModel, match="wave.engine has the tensors .*, not frame, frame_out, out.bias, "):
         checked(Tensors(FORM), FrameForm(height=48, width=64))
     with pytest.raises(BadModel, match="has another kind of tensor"):
         wrong = Tensors(FORM)
@@ -421,14 +428,14 @@ def test_the_tensors_of_an_engine_are_compared_with_those_it_gets() -> None:
 def test_real_plans_have_the_tensors_that_the_runner_binds() -> None:
     for pixels in ("rgb", "i420", "nv12"):
         form = FrameForm(height=30, width=46, pixels=pixels)  # type: ignore[arg-type]
-        graph = onnx_from_network(fast_network(), form, precision="fp16").SerializeToString()
+        graph = onnx_from_network(FAST, form, precision="fp16").SerializeToString()
         builder = rtx.Builder(library().logger)
         network = builder.create_network(0)
         assert rtx.OnnxParser(network, library().logger).parse(graph)
         tensors = [network.get_input(i) for i in range(network.num_inputs)]
         tensors += [network.get_output(i) for i in range(network.num_outputs)]
         found = {tensor.name: tuple(tensor.shape) for tensor in tensors}
-        ports = Layout.of(form, fast_style().size, padded=False).ports
+        ports = layout_of(form).ports
         assert found == {name: port.shape for name, port in ports.items()}
         assert {np.dtype(rtx.nptype(t.dtype)).itemsize * int(np.prod(t.shape)) for t in tensors} == {
             port.size for port in ports.values()

@@ -12,8 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from vidstyle.errors import BadModel
-from vidstyle.gallery import FOLDER
-from vidstyle.networks import FAST, PAPER, Architecture, Network, architecture
+from vidstyle.networks import FAST, PAPER, SHIPPED, Architecture, Network, architecture
 
 
 def test_the_networks_have_the_published_sizes() -> None:
@@ -69,7 +68,7 @@ def test_the_digest_changes_with_any_weight() -> None:
 
 
 def test_the_shipped_network_is_whole() -> None:
-    network = Network.load(FOLDER / "fast" / "network.safetensors")
+    network = Network.load(SHIPPED / "fast" / "network.safetensors")
     assert network.architecture is FAST
     assert all(np.isfinite(weight).all() for weight in network.weights.values())
 

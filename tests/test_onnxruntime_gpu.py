@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 import pytest
-from networks import fast_network, fast_style, photo, planes_from_rgb, worst_psnr
+from networks import fast_style, photo, planes_from_rgb, whole_style, worst_psnr
 
 from vidstyle.backends import onnxruntime as module
 from vidstyle.backends import open_backend
@@ -17,8 +16,10 @@ from vidstyle.backends.onnxruntime import BoundSession, OnnxRuntimeBackend, Onnx
 from vidstyle.errors import BadOption, MissingDependency, VidstyleError
 from vidstyle.frame import FrameForm
 from vidstyle.gpu import Gpu, GpuDriver
-from vidstyle.graph import onnx_from_network
+from vidstyle.graph import style_tensors
+from vidstyle.networks import FAST
 from vidstyle.options import BackendOptions
+from vidstyle.stylize import network_program
 
 FORM = FrameForm(height=48, width=64, pixels="i420")
 BUILT_FOR_CUDA = "CUDAExecutionProvider" in ort.get_available_providers()
@@ -26,8 +27,7 @@ NVIDIA = GpuDriver("580.0", "13.0", (Gpu("NVIDIA Some", 1 << 33, "9.0"),))
 
 
 def program(form: FrameForm = FORM) -> Program:
-    network = fast_network()
-    return Program(network, form, lambda kind: onnx_from_network(network, form, precision=kind).SerializeToString())
+    return network_program(FAST, form)
 
 
 def options(**more: Any) -> BackendOptions:
@@ -48,7 +48,8 @@ def test_a_bound_session_gives_each_frame_its_own_result() -> None:
         results = []
         for name in ("china", "coffee"):
             planes = planes_from_rgb(photo(name, FORM.size), FORM)
-            found = bound.run((fast_style(), *planes))
+            # The tensors of the style are given once.
+            found = bound.run(planes, style_tensors(fast_style().network, FORM) if name == "china" else None)
             results.append([plane.reshape(shape) for plane, shape in zip(found, FORM.plane_shapes, strict=True)])
             assert worst_psnr(tuple(results[-1]), backend.run(planes, fast_style())) >= 60
         assert worst_psnr(tuple(results[0]), tuple(results[1])) < 40
@@ -110,7 +111,7 @@ def test_a_gpu_paints_what_the_cpu_paints(nhwc: bool) -> None:
     with OnnxRuntimeCudaBackend(program(), options(), 0, nhwc=nhwc) as backend:
         assert "fp16 on CUDA GPU 0" in backend.description
         assert worst_psnr(backend.run(planes, fast_style()), expected) >= 40
-        pending = [backend.submit(planes, fast_style() * np.float32(scale)) for scale in (1, 0.5)]
+        pending = [backend.submit(planes, style) for style in (fast_style(), whole_style("other", 1))]
         assert worst_psnr(pending[0](), expected) >= 40
         assert worst_psnr(pending[1](), expected) < 40
         assert len(backend.network_seconds(3)) == 3

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import whole_style
 
 from vidstyle.errors import BadOption
-from vidstyle.gallery import load_style, network_of, style_names
+from vidstyle.gallery import load_style, style_names
 from vidstyle.live.repertoire import repertoire
 
 FAST = [name for name in style_names() if "/" not in name]
@@ -47,13 +48,12 @@ def test_blend_brings_its_parts(tmp_path: Path) -> None:
     assert np.allclose(styles[0].vector, (styles[1].vector + styles[2].vector) / 2)
 
 
-def test_style_with_its_own_network_is_alone(tmp_path: Path) -> None:
-    style = load_style("great_wave")
-    full = replace(style, network=network_of(style), name="full")
-    file = tmp_path / "full.safetensors"
-    full.save(file)
-    styles, index = repertoire(str(file))
-    assert (len(styles), index) == (1, 0)
+def test_a_whole_network_goes_with_the_shipped_styles_and_one_from_scratch_is_alone(tmp_path: Path) -> None:
+    whole = whole_style("whole", 1)
+    for style, names in ((whole, ["mine", *FAST]), (replace(whole, theta=whole.network.digest), ["mine"])):
+        style.save(tmp_path / "mine.safetensors")
+        styles, index = repertoire(str(tmp_path / "mine.safetensors"))
+        assert ([style.name for style in styles], index) == (names, 0)
 
 
 def test_unknown_name_is_a_sentence() -> None:

@@ -31,13 +31,13 @@ from vidstyle.stylize import Stylizer
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A painting that became a style: the folder, the answers on the way, and the cookie of its visitor."""
     folder = tmp_path_factory.mktemp("adapted")
-    found: dict[str, Any] = {"folder": folder, "seen": [], "vectors": {}, "previews": set()}
+    found: dict[str, Any] = {"folder": folder, "seen": [], "styles": {}, "previews": set()}
 
     async def body(served: Served) -> None:
         def changed(job: Job) -> None:
             found["seen"].append((job.state, job.step, job.progress))
             for style in served.jobs.own_styles().values():
-                found["vectors"].setdefault(style.step, style.vector)
+                found["styles"].setdefault(style.step, style.style())
             if job.file(PREVIEW):
                 found["previews"].add((job.folder / PREVIEW).read_bytes())
 
@@ -59,11 +59,11 @@ def test_a_painting_becomes_a_style_that_improves_while_it_learns(adapted: dict[
     assert (first["state"], first["kind"], first["steps"], first["title"]) == ("queued", "adapt", 8, "Blue strokes")
     # It is in the gallery before anything was learned,
     assert (adapted["listed"]["name"], adapted["listed"]["step"]) == (f"mine/{first['id']}", None)
-    assert np.array_equal(adapted["vectors"][None], shared_network("fast").start)
+    assert adapted["styles"][None].network is shared_network("fast")
     # and gets better on the way.
-    assert list(adapted["vectors"]) == [None, 0, 4, 8]
-    vectors = list(adapted["vectors"].values())[1:]
-    assert all(not np.array_equal(a, b) for a, b in zip(vectors, vectors[1:], strict=False))
+    assert list(adapted["styles"]) == [None, 0, 4, 8]
+    assert len({style.network.digest for style in adapted["styles"].values()}) == 3, "every weight is learned"
+    assert {style.theta for style in adapted["styles"].values()} == {shared_network("fast").digest}
     assert len(adapted["previews"]) >= 2
     assert [point["step"] for point in last["curve"]] == [0, 4, 8]
     assert last["curve"][-1]["total"] < last["curve"][0]["total"]
@@ -378,7 +378,7 @@ def test_the_cookie_is_no_business_of_scripts_or_other_sites(tmp_path: Path) -> 
         ("render", {"blend": '[{"style": "great_wave", "weight": true}]'}, "weight"),
         ("render", {"blend": '[{"style": ["great_wave"]}]'}, "no style"),
         ("render", {"blend": '[{"style": "great_wave", "weight": 0}]'}, "above 0"),
-        ("render", {"blend": '[{"style": "great_wave"}, {"style": "paper/great_wave"}]'}, "different networks"),
+        ("render", {"blend": '[{"style": "great_wave"}, {"style": "paper/great_wave"}]'}, "cannot be blended"),
     ],
 )
 def test_wishes_that_make_no_sense_are_refused(tmp_path: Path, kind: str, fields: dict[str, str], word: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption
 from vidstyle.gallery import shared_network
+from vidstyle.networks import Network
 from vidstyle.options import BackendOptions, LookOptions
 from vidstyle.sheet import adaptation_sheet, contact_sheet, picture_grid
 from vidstyle.style import Style
@@ -30,7 +32,8 @@ def styles(count: int, card: dict[str, object] | None = None) -> list[Style]:
     made = []
     for seed in range(count):
         vector = np.random.default_rng(seed).normal(0, 0.4, network.architecture.style_size).astype(np.float32)
-        made.append(Style(f"style_{seed}", vector + 0.5, "fast", network.digest, card=card or {"painter": "N. N."}))
+        changed = Network(network.architecture, network.weights, vector + 0.5)
+        made.append(Style.of(f"style_{seed}", changed, theta=network.digest, card=card or {"painter": "N. N."}))
     return made
 
 
@@ -111,7 +114,7 @@ def test_a_label_too_long_for_its_cell_keeps_the_painter() -> None:
 
 def test_the_name_is_the_style_s_whatever_letters_it_has() -> None:
     plain, other = styles(2, {"painter": "Toyen"})
-    renamed = Style("Žluťoučký 北斎", plain.vector, "fast", plain.network_digest, card={"painter": "Toyen"})
+    renamed = replace(plain, name="Žluťoučký 北斎")
     sheets = [contact_sheet(photo(60, 80), [s], cell_width=120, backend=FAST) for s in (plain, renamed)]
     assert sheets[0].shape == sheets[1].shape and not np.array_equal(*sheets)
 
@@ -120,9 +123,7 @@ def test_an_adaptation_is_drawn_in_a_row_from_photo_to_end() -> None:
     picture, painting = photo(60, 90, 1), photo(90, 60, 2)
     before, after = styles(2)
     cards: list[dict[str, object]] = [{"steps": 0}, {"steps": 7, "losses": {"after": {"content": 0.7, "style": 0.2}}}]
-    moments = [
-        Style("mine", s.vector, "fast", s.network_digest, card=c) for s, c in zip((before, after), cards, strict=True)
-    ]
+    moments = [replace(s, name="mine", card=c) for s, c in zip((before, after), cards, strict=True)]
     sheet = adaptation_sheet(picture, painting, moments, cell_width=90, backend=FAST)
     assert sheet.shape == (40 + 60 + 52 + 40, 4 * 90 + 3 * 20 + 80, 3)
     first, second, third, fourth = (column[40:100] for column in cells(sheet, 90, 4))

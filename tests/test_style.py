@@ -1,4 +1,4 @@
-"""Styles and blends: what a file keeps, what arithmetic on vectors gives, what does not mix."""
+"""Styles and blends: what a file keeps, what arithmetic on networks gives, what does not mix."""
 
 from __future__ import annotations
 
@@ -6,57 +6,83 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import whole_style
 
 from vidstyle.errors import BadModel, BadOption
-from vidstyle.networks import FAST, PAPER, Architecture, Network
-from vidstyle.style import FILE_FORMAT, FILE_VERSION, Style, blend, parse_blend
+from vidstyle.networks import FAST, PAPER, Architecture, Network, shared_network
+from vidstyle.style import (
+    COLLECTION_FORMAT,
+    FILE_FORMAT,
+    FILE_VERSION,
+    Style,
+    blend,
+    collection_bytes,
+    parse_blend,
+    read_collection,
+)
 from vidstyle.tensorfile import write_tensors
 
 
-def network(seed: int = 0, shape: Architecture = FAST) -> Network:
-    random = np.random.default_rng(seed)
-    weights = {name: random.normal(0, 0.1, size).astype(np.float32) for name, size in shape.weight_shapes.items()}
-    return Network(shape, weights, shape.identity_style())
-
-
-def vector_style(name: str, seed: int, digest: str = "d", shape: Architecture = FAST) -> Style:
+def vector_style(name: str, seed: int, shape: Architecture = FAST) -> Style:
+    shared = shared_network(shape.name)
     numbers = np.random.default_rng(seed).normal(size=shape.style_size).astype(np.float32)
-    return Style(name, numbers, shape.name, digest, None, {"painter": name})
+    return Style.of(name, Network(shape, shared.weights, numbers), theta=shared.digest, card={"painter": name})
 
 
-def full_style(name: str = "full") -> Style:
-    own = network(1)
-    return Style(name, own.start, "fast", own.digest, own)
+def scratch_style(name: str = "scratch", seed: int = 1) -> Style:
+    random = np.random.default_rng(seed)
+    weights = {name: random.normal(0, 0.1, size).astype(np.float32) for name, size in FAST.weight_shapes.items()}
+    return Style.of(name, Network(FAST, weights, FAST.identity_style()))
 
 
 # Files
 
 
 def test_a_vector_style_is_a_few_kilobytes_and_comes_back(tmp_path: Path) -> None:
-    path = tmp_path / "mine.safetensors"
-    style = vector_style("whatever", 0, "digest")
+    path, style = tmp_path / "mine.safetensors", vector_style("whatever", 0)
     style.save(path)
     assert path.stat().st_size < 4096
     loaded = Style.load(path)
-    assert (loaded.name, loaded.kind, loaded.network_name, loaded.network_digest) == (
-        "mine",
-        "vector",
-        "fast",
-        "digest",
-    )
-    assert loaded.network is None and loaded.card == {"painter": "whatever"}
+    assert (loaded.name, loaded.kind, loaded.network_name) == ("mine", "vector", "fast")
+    assert loaded.theta == style.theta and loaded.card == {"painter": "whatever"}
+    assert loaded.network.weights is shared_network("fast").weights
     np.testing.assert_array_equal(loaded.vector, style.vector.astype(np.float16).astype(np.float32))
 
 
-def test_a_full_style_brings_its_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize("style", [whole_style("a", 1), scratch_style()], ids=lambda style: style.name)
+def test_a_whole_network_comes_back_and_names_its_theta(style: Style, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
-    style = full_style()
     style.save(path)
     loaded = Style.load(path)
-    assert loaded.kind == "full" and loaded.network is not None and style.network is not None
-    assert loaded.network.digest == style.network.digest == loaded.network_digest
+    assert (loaded.kind, loaded.theta, loaded.network.digest) == ("full", style.theta, style.network.digest)
     for name, weight in style.network.weights.items():
         np.testing.assert_array_equal(loaded.network.weights[name], weight.astype(np.float16).astype(np.float32))
+
+
+def test_a_blend_is_saved_as_the_network_that_it_is(tmp_path: Path) -> None:
+    mixed = blend([(whole_style("a", 1), 1), (vector_style("b", 2), 3)])
+    mixed.save(tmp_path / "mixed.safetensors")
+    loaded = Style.load(tmp_path / "mixed.safetensors")
+    assert (loaded.kind, loaded.theta) == ("full", mixed.theta)
+    np.testing.assert_allclose(loaded.vector, mixed.vector, rtol=1e-3, atol=1e-3)
+    vectors = blend([(vector_style("a", 1), 1), (vector_style("b", 2), 1)])
+    assert vectors.kind == "vector" and vectors.network.weights is shared_network("fast").weights
+
+
+def test_files_of_before_thetas_are_read(tmp_path: Path) -> None:
+    theta, own = shared_network("fast").digest, scratch_style().network
+    small = {"style.vector": np.ones(1088, np.float16)}
+    vector = Style.load(written(tmp_path / "v.safetensors", "vector", small, digest=theta))
+    assert (vector.kind, vector.theta) == ("vector", theta)
+    tensors = {name: tensor.astype(np.float16) for name, tensor in {**own.weights, "style.vector": own.start}.items()}
+    full = Style.load(written(tmp_path / "f.safetensors", "full", tensors, digest=own.digest))
+    assert (full.kind, full.theta) == ("full", own.digest)
+
+
+def test_a_vector_for_other_weights_is_refused_with_the_mending_command(tmp_path: Path) -> None:
+    path = written(tmp_path / "mine.safetensors", "vector", {"style.vector": np.ones(1088, np.float16)}, digest="0123")
+    with pytest.raises(BadModel, match=r"another version .* `vidstyle adapt PAINTING -o mine\.safetensors`"):
+        Style.load(path)
 
 
 def written(path: Path, kind: str, tensors: dict[str, np.ndarray], network: str = "fast", digest: str = "d") -> Path:
@@ -88,10 +114,10 @@ def test_a_style_file_that_lacks_something_is_refused(
 
 
 def test_weights_that_do_not_match_their_digest_are_refused(tmp_path: Path) -> None:
-    own = network(1)
+    own = scratch_style().network
     tensors = {**own.weights, "style.vector": own.start}
     with pytest.raises(BadModel, match="do not match the digest"):
-        Style.load(written(tmp_path / "x.safetensors", "full", tensors, digest=network(2).digest))
+        Style.load(written(tmp_path / "x.safetensors", "full", tensors, digest=scratch_style(seed=2).theta))
 
 
 def test_an_unknown_network_is_refused(tmp_path: Path) -> None:
@@ -101,7 +127,7 @@ def test_an_unknown_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_network_file_is_no_style_file(tmp_path: Path) -> None:
-    network().save(tmp_path / "x.safetensors")
+    scratch_style().network.save(tmp_path / "x.safetensors")
     with pytest.raises(BadModel, match="not a vidstyle-style file"):
         Style.load(tmp_path / "x.safetensors")
 
@@ -109,48 +135,68 @@ def test_a_network_file_is_no_style_file(tmp_path: Path) -> None:
 # Blends
 
 
-def test_a_blend_is_the_weighted_mean_of_vectors() -> None:
-    a, b = vector_style("a", 1), vector_style("b", 2)
-    mixed = blend([(a, 0.7), (b, 0.3)])
-    np.testing.assert_allclose(mixed.vector, 0.7 * a.vector + 0.3 * b.vector, atol=1e-6)
-    assert (mixed.name, mixed.kind, mixed.network_digest) == ("a:0.7+b:0.3", "vector", "d")
+def test_a_blend_is_the_weighted_mean_of_weights_and_vectors() -> None:
+    for a, b in ((whole_style("a", 1), whole_style("b", 2)), (whole_style("a", 1), vector_style("b", 2))):
+        mixed = blend([(a, 0.7), (b, 0.3)])
+        np.testing.assert_allclose(mixed.vector, 0.7 * a.vector + 0.3 * b.vector, atol=1e-5)
+        for name, weight in mixed.network.weights.items():
+            expected = 0.7 * a.network.weights[name] + 0.3 * b.network.weights[name]
+            np.testing.assert_allclose(weight, expected, atol=1e-5)
+        assert (mixed.name, mixed.theta) == ("a:0.7+b:0.3", shared_network("fast").digest)
 
 
-def test_weights_are_relative() -> None:
-    a, b = vector_style("a", 1), vector_style("b", 2)
-    np.testing.assert_array_equal(blend([(a, 7), (b, 3)]).vector, blend([(a, 0.7), (b, 0.3)]).vector)
+def test_weights_are_relative_and_blends_of_blends_are_flat() -> None:
+    a, b, c = (whole_style(name, seed) for seed, name in enumerate("abc"))
+    shares = {network: share for network, share in blend([(blend([(a, 7), (b, 3)]), 2), (a, 1), (c, 1)]).parts}
+    assert shares == pytest.approx({a.network: 0.6, b.network: 0.15, c.network: 0.25})
 
 
-def test_a_blend_of_one_is_that_style_whatever_its_kind() -> None:
-    full = full_style()
-    assert blend([(full, 0.2)]) is full
+def test_a_blend_of_one_is_that_style_whatever_its_theta() -> None:
+    style = scratch_style()
+    assert blend([(style, 0.2)]) is style
 
 
 def test_a_part_of_weight_0_adds_nothing() -> None:
-    a, b = vector_style("a", 1), vector_style("b", 2)
-    np.testing.assert_array_equal(blend([(a, 1), (b, 0)]).vector, a.vector)
+    a, b = whole_style("a", 1), whole_style("b", 2)
+    assert blend([(a, 1), (b, 0)]).parts == a.parts
 
 
 @pytest.mark.parametrize("weights", [(0, 0), (-1, 2), (float("nan"), 1), (float("inf"), 1)])
 def test_weights_without_meaning_are_refused(weights: tuple[float, float]) -> None:
-    styles = vector_style("a", 1), vector_style("b", 2)
+    styles = whole_style("a", 1), vector_style("b", 2)
     with pytest.raises(BadOption, match="weights must be 0 or more and their sum above 0"):
         blend(list(zip(styles, weights, strict=True)))
     with pytest.raises(BadOption, match="cannot blend nothing"):
         blend([])
 
 
-def test_full_styles_do_not_blend() -> None:
-    for pair in ([(full_style("f"), 1.0), (vector_style("a", 1), 1.0)], [(full_style("f"), 1.0)] * 2):
-        with pytest.raises(BadOption, match="'f' has a network of its own .* cannot be blended; .* without --full"):
-            blend(pair)
+def test_styles_of_two_thetas_do_not_blend_and_the_command_mends_it() -> None:
+    a, paper = whole_style("a", 1), vector_style("paper/b", 2, PAPER)
+    for pair, command in (
+        ((a, scratch_style("s")), "-o s.safetensors`"),
+        ((scratch_style("s"), a), "-o s.safetensors`"),
+        ((a, paper), "-o b.safetensors`"),
+        ((paper, a), "-o a.safetensors --network paper`"),
+    ):
+        with pytest.raises(BadOption, match=f"cannot be blended: .*`vidstyle adapt PAINTING {command}"):
+            blend([(pair[0], 1), (pair[1], 1)])
 
 
-def test_styles_of_different_networks_do_not_blend() -> None:
-    a = vector_style("a", 1)
-    for other in (vector_style("b", 2, "other"), vector_style("b", 2, "other", PAPER)):
-        with pytest.raises(BadOption, match="belong to different networks"):
-            blend([(a, 1), (other, 1)])
+def test_a_collection_holds_weights_once_and_comes_back(tmp_path: Path) -> None:
+    styles = [vector_style("a", 1), whole_style("b/1", 2), vector_style("c", 3)]
+    path = tmp_path / "x.engine.safetensors"
+    path.write_bytes(collection_bytes(styles))
+    assert path.stat().st_size < 1.1e6
+    for style, found in zip(styles, read_collection(path), strict=True):
+        assert (found.name, found.theta, found.card) == (style.name, style.theta, style.card)
+        assert found.network.digest == style.network.digest
+        np.testing.assert_allclose(found.vector, style.vector, rtol=1e-3, atol=1e-3)
+    for damage in ({"styles": []}, {"styles": [{"name": "a"}]}, {"styles": 7}):
+        write_tensors(
+            path, {}, file_format=COLLECTION_FORMAT, version="1", facts={"network": "fast", "theta": "t"}, card=damage
+        )
+        with pytest.raises(BadModel, match="is damaged"):
+            read_collection(path)
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,12 @@ from typing import Any
 
 import av
 import numpy as np
+import onnxruntime
+import openvino
 import pytest
 import torch
-from media import Audio, make_video, picture
+from media import Audio, make_video, picture, read_rgb
+from networks import psnr, whole_style
 
 from vidstyle import (
     BackendOptions,
@@ -632,3 +635,47 @@ def test_switching_the_style_takes_under_a_millisecond(compilations: list[str]) 
         other = stylizer.submit(stylizer.prepare(frame))()
         assert difference(first[0], other[0]) > 1
     assert len(compilations) == 1
+
+
+# Styles as whole networks
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_one_program_plays_whole_networks_vectors_and_the_fades_between(
+    name: BackendName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+
+    def counted(owner: Any, method: str) -> None:
+        original = getattr(owner, method)
+
+        def count(*given: Any, **more: Any) -> Any:
+            compiled.append(method)
+            return original(*given, **more)
+
+        monkeypatch.setattr(owner, method, count)
+
+    counted(openvino.Core, "compile_model")
+    counted(onnxruntime.InferenceSession, "__init__")
+    monkeypatch.setenv("VIDSTYLE_HOME", str(tmp_path / "home"))
+    styles = [whole_style("a", 1), load_style("great_wave"), whole_style("b", 2), whole_style("c", 3)]
+    backend = BackendOptions(backend=name, precision="fp32", threads=1)
+    source, output = make_video(tmp_path / "in.mkv", size=(48, 64), frames=13, rate=4), tmp_path / "out.mkv"
+    timeline = Timeline([(second, style) for second, style in enumerate(styles)], fade=0.5)
+    render(source, output, timeline, backend=backend, encode=LOSSLESS)
+    assert len(compiled) == 1
+    (home,) = [*(tmp_path / "home").glob("openvino/*.model")] or [None]
+    assert (home is not None) == (name == "openvino")
+
+    found = read_rgb(output)
+    for second, style in enumerate(styles):
+        render(source, tmp_path / f"{second}.mkv", style, backend=backend, encode=LOSSLESS)
+        # At its time a style is there, to the very frame; a program of one style may round otherwise.
+        assert psnr(found[4 * second], read_rgb(tmp_path / f"{second}.mkv")[4 * second]) > 50, style.name
+
+
+def test_a_stylizer_of_one_style_plays_no_other() -> None:
+    with Stylizer("great_wave", fixed=True) as stylizer:
+        stylizer.style = "great_wave"
+        with pytest.raises(BadOption, match="for 'great_wave' alone"):
+            stylizer.style = "the_scream"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption, ImageError
 from vidstyle.gallery import shared_network
+from vidstyle.networks import Network
 from vidstyle.options import BackendOptions, LookOptions
 from vidstyle.still import Still, read_still, write_still
 from vidstyle.style import Style
@@ -21,7 +22,7 @@ from vidstyle.stylize_still import FileResult, stylize_file, stylize_folder, sty
 def stylizer(**look: object) -> Stylizer:
     network = shared_network("fast")
     vector = np.random.default_rng(3).normal(0.5, 0.4, network.architecture.style_size).astype(np.float32)
-    style = Style("random", vector, "fast", network.digest)
+    style = Style.of("random", Network(network.architecture, network.weights, vector))
     return Stylizer(style, look=LookOptions(**look), backend=BackendOptions(threads=2))  # type: ignore[arg-type]
 
 

@@ -17,19 +17,20 @@ import av
 import numpy as np
 import pytest
 from hostdevice import HostDevice, HostEngine
-from networks import fast_network, fast_style, noise, photo, planes_from_rgb, trained_network, worst_psnr
+from networks import fast_style, noise, photo, planes_from_rgb, styled, whole_style, worst_psnr
 from numpy.typing import NDArray
 
 from vidstyle.backends import open_backend
-from vidstyle.backends.base import Program
 from vidstyle.backends.tensorrt.deviceplane import DevicePlane
 from vidstyle.backends.tensorrt.runner import SLOTS, TensorRtBackend
 from vidstyle.errors import BadOption, VidstyleError
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.graph import onnx_from_network
-from vidstyle.networks import PAPER
+from vidstyle.networks import FAST, PAPER, shared_network
 from vidstyle.options import BackendOptions
 from vidstyle.pipeline import Pipeline
+from vidstyle.style import blend
+from vidstyle.stylize import network_program
 
 SMALL = FrameForm(height=48, width=64, pixels="i420")
 FORMS = [
@@ -43,7 +44,7 @@ NAMES = ("astronaut", "china", "coffee", "flower", "rocket", "chelsea")
 
 @cache
 def graph_of(form: FrameForm, dynamic: bool = False) -> bytes:
-    return onnx_from_network(fast_network(), form, dynamic=dynamic).SerializeToString()
+    return onnx_from_network(FAST, form, dynamic=dynamic).SerializeToString()
 
 
 @dataclass
@@ -68,7 +69,7 @@ def opened(
         engines.append(HostEngine(device, graph_of(form, dynamic), recordable=recordable))
         return engines[0]
 
-    backend = TensorRtBackend(load, device, form, fast_network().start.size, dynamic=dynamic, slots=slots)
+    backend = TensorRtBackend(load, device, network_program(FAST, form), dynamic=dynamic, slots=slots)
     with backend:
         yield Opened(backend, device, engines[0])
     gc.collect()
@@ -81,8 +82,8 @@ def planes_of(name: str, form: FrameForm) -> Planes:
 
 @cache
 def expected(name: str, form: FrameForm) -> Planes:
-    graph = Program(fast_network(), form, lambda kind: graph_of(form))
-    with open_backend(graph, BackendOptions(backend="onnxruntime", precision="fp32", threads=1)) as backend:
+    options = BackendOptions(backend="onnxruntime", precision="fp32", threads=1)
+    with open_backend(network_program(FAST, form), options) as backend:
         return backend.run(planes_of(name, form), fast_style())
 
 
@@ -143,12 +144,25 @@ def test_a_recording_that_fails_costs_only_time(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_style_comes_with_each_frame() -> None:
     planes = planes_of("coffee", SMALL)
-    other = fast_style() * np.float32(0.5)
+    other = whole_style("other", 1)
+    mixed = blend([(other, 0.5), (fast_style(), 0.5)])
     with opened() as runner:
-        pending = [runner.backend.submit(planes, style) for style in (fast_style(), other, fast_style())]
+        pending = [runner.backend.submit(planes, style) for style in (fast_style(), other, mixed)]
         first, second, third = (wait() for wait in pending)
-    assert worst_psnr(first, second) < 40
-    assert worst_psnr(first, third) == 99
+        again = [runner.backend.submit(planes, style) for style in (fast_style(), mixed, other)]
+        for wait, known in zip(again, (first, third, second), strict=True):
+            assert worst_psnr(wait(), known) == 99
+    assert max(worst_psnr(first, second), worst_psnr(second, third), worst_psnr(first, third)) < 40
+
+
+def test_a_style_is_uploaded_where_it_changes_and_only_there() -> None:
+    planes = planes_of("coffee", SMALL)
+    with opened(slots=1) as runner:
+        before = runner.device.copies_in
+        for style, copies in ((fast_style(), 3), (fast_style(), 2), (whole_style("other", 1), 3)):
+            runner.backend.run(planes, style)
+            assert runner.device.copies_in - before == copies, style.name
+            before = runner.device.copies_in
 
 
 # Frames in flight
@@ -290,13 +304,13 @@ def test_a_program_that_does_not_open_leaves_nothing(monkeypatch: pytest.MonkeyP
     def bind(self: object, *arguments: object, **more: object) -> None:
         nonlocal binds
         binds += 1
-        if binds > 9:  # in the second slot
+        if binds > 25:  # in the second slot
             raise VidstyleError("TensorRT refuses a buffer")
 
     monkeypatch.setattr("hostdevice.HostContext.bind", bind)
     monkeypatch.setattr("hostdevice.HostContext._run", lambda self, stream: None)
     with pytest.raises(VidstyleError, match="refuses a buffer"):
-        TensorRtBackend(lambda: HostEngine(device, graph_of(SMALL)), device, SMALL, fast_style().size)
+        TensorRtBackend(lambda: HostEngine(device, graph_of(SMALL)), device, network_program(FAST, SMALL))
     assert device.closed
 
     def broken() -> HostEngine:
@@ -304,13 +318,13 @@ def test_a_program_that_does_not_open_leaves_nothing(monkeypatch: pytest.MonkeyP
 
     device = HostDevice()
     with pytest.raises(VidstyleError, match="no engine"):
-        TensorRtBackend(broken, device, SMALL, fast_style().size)
+        TensorRtBackend(broken, device, network_program(FAST, SMALL))
     assert device.closed
 
 
 def test_a_forgotten_program_closes_itself() -> None:
     device = HostDevice()
-    backend = TensorRtBackend(lambda: HostEngine(device, graph_of(SMALL)), device, SMALL, fast_style().size)
+    backend = TensorRtBackend(lambda: HostEngine(device, graph_of(SMALL)), device, network_program(FAST, SMALL))
     del backend
     gc.collect()
     assert device.closed
@@ -332,8 +346,8 @@ def test_planes_on_the_device_are_read_where_they_are(form: FrameForm, dynamic: 
         for name in NAMES[:4]:
             result = runner.backend.run(on_device(planes_of(name, form)), fast_style())
             assert worst_psnr(result, expected(name, form)) >= (50 if dynamic else 60)
-        # The style goes up and the result comes down; the planes stay.
-        assert runner.device.copies_in - uploaded == 2 * 4
+        # Results come down, and the style goes up once for each slot; the planes stay.
+        assert runner.device.copies_in - uploaded == 4 + SLOTS
         assert set(runner.device.follows) == {None}
 
 
@@ -468,11 +482,9 @@ def test_arrays_of_other_libraries_are_taken_as_they_say_they_are() -> None:
 
 
 def test_paper_runs_too() -> None:
-    network, form = trained_network(PAPER), FrameForm(height=32, width=48, pixels="i420")
-    device = HostDevice()
-    graph = onnx_from_network(network, form).SerializeToString()
-    with TensorRtBackend(lambda: HostEngine(device, graph), device, form, network.start.size, slots=1) as backend:
+    form, style = FrameForm(height=32, width=48, pixels="i420"), styled(shared_network("paper"))
+    device, program = HostDevice(), network_program(PAPER, form)
+    with TensorRtBackend(lambda: HostEngine(device, program.graph("fp32")), device, program, slots=1) as backend:
         planes = planes_of("china", form)
-        program = Program(network, form, lambda kind: graph)
         with open_backend(program, BackendOptions(backend="onnxruntime", precision="fp32", threads=1)) as other:
-            assert worst_psnr(backend.run(planes, network.start), other.run(planes, network.start)) >= 60
+            assert worst_psnr(backend.run(planes, style), other.run(planes, style)) >= 60

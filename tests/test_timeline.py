@@ -10,21 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import level_of, level_style, whole_style
 
 from vidstyle.errors import BadModel, BadOption
-from vidstyle.gallery import load_style, shared_network, style_names
-from vidstyle.networks import FAST
+from vidstyle.gallery import load_style, style_names
 from vidstyle.style import Style
 from vidstyle.timeline import Timeline, clock
 
-A, B, C = (
-    Style(name, np.full(4, level, np.float32), "fast", "one network")
-    for name, level in (("a", 0.0), ("b", 1.0), ("c", 3.0))
-)
+A, B, C = (level_style(name, level) for name, level in (("a", 0.0), ("b", 1.0), ("c", 3.0)))
 
 
 def level(timeline: Timeline, seconds: float | Fraction) -> float:
-    return float(timeline.at(seconds).vector[0])
+    return level_of(timeline.at(seconds))
 
 
 def test_at_its_time_a_style_is_there_to_the_bit() -> None:
@@ -78,18 +75,12 @@ def test_a_fade_of_nothing_cuts_at_the_very_frame() -> None:
 
 
 def test_a_fade_is_a_convex_combination() -> None:
-    random = np.random.default_rng(0)
-    one, two = (
-        Style(name, random.normal(0, 1, FAST.style_size).astype(np.float32), "fast", "one network") for name in "ab"
-    )
+    one, two = whole_style("a", 1), whole_style("b", 2)
     timeline = Timeline([(0, one), (1, two)])
     for t in range(1, 100):
-        vector = timeline.at(t / 100).vector
-        assert vector.dtype == np.float32
-        assert (vector >= np.minimum(one.vector, two.vector)).all()
-        assert (vector <= np.maximum(one.vector, two.vector)).all()
-        share = (vector - one.vector) @ (two.vector - one.vector) / np.sum((two.vector - one.vector) ** 2)
-        assert share == pytest.approx(3 * (t / 100) ** 2 - 2 * (t / 100) ** 3, abs=1e-5)
+        shares = dict(timeline.at(t / 100).parts)
+        share = 3 * (t / 100) ** 2 - 2 * (t / 100) ** 3
+        assert shares == pytest.approx({one.network: 1 - share, two.network: share})
 
 
 def test_one_style_holds_for_ever() -> None:
@@ -135,7 +126,7 @@ def test_styles_are_named_as_everywhere(tmp_path: Path) -> None:
         Timeline([(0, one), (1, tmp_path / "broken.safetensors")])
 
 
-OTHER = Style("other", np.zeros(4, np.float32), "paper", "another network")
+OTHER = level_style("other", 0, "another theta")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +135,7 @@ OTHER = Style("other", np.zeros(4, np.float32), "paper", "another network")
         ([], "give at least one"),
         ([(5, A), (3, B)], "'b' at 0:03 stands behind 'a' at 0:05; give the times in rising order"),
         ([(5, A), (5.0, B)], "two styles at 0:05, 'a' and 'b'; give each time once"),
-        ([(0, A), (5, OTHER)], r"share a network: styles 'a' \(fast\) and 'other' \(paper\)"),
+        ([(0, A), (5, OTHER)], "styles 'a' and 'other' cannot be blended: .* `vidstyle adapt PAINTING -o"),
         ([(-1, A)], "time of style 'a' is -1; it must lie between 0 and 1e\\+09"),
         ([(math.nan, A)], "time of style 'a' is nan"),
         ([(math.inf, A)], "time of style 'a' is inf"),
@@ -155,13 +146,11 @@ def test_what_makes_no_sense_is_a_sentence(keys: list[tuple[float, Style]], word
         Timeline(keys)
 
 
-def test_a_full_style_stands_alone() -> None:
-    network = shared_network("fast")
-    full = Style("full", network.start, "fast", network.digest, network)
-    assert Timeline([(0, full)]).at(3) is full
-    for keys in ([(0, full), (1, A)], [(0, A), (1, full)]):
-        with pytest.raises(BadOption, match=r"share a network: style 'full' .* adapt it without --full"):
-            Timeline(keys)
+def test_whole_networks_and_vectors_fade_into_each_other() -> None:
+    whole, vector = whole_style("whole", 1), load_style(style_names()[0])
+    assert len(Timeline([(0, whole), (1, vector)], fade=1).at(0.5).parts) == 2
+    scratch = level_style("scratch", 1, "a theta of its own")
+    assert Timeline([(0, scratch)]).at(3) is scratch
 
 
 @pytest.mark.parametrize("fade", [-0.1, math.nan, math.inf])

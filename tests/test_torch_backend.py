@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,14 +13,14 @@ import pytest
 import torch
 from networks import (
     faint,
-    fast_network,
     fast_style,
     flat,
     noise,
     photo,
     planes_from_rgb,
     seeded_network,
-    trained_network,
+    styled,
+    whole_style,
     worst_psnr,
 )
 from numpy.typing import NDArray
@@ -33,9 +34,11 @@ from vidstyle.backends.torch.norm import Kind, NormShape, cells_from_pixels, pix
 from vidstyle.backends.torch.reference import TorchBackend
 from vidstyle.errors import BadOption, MissingDependency, VidstyleError
 from vidstyle.frame import FrameForm, Planes
-from vidstyle.gallery import load_style, network_of
-from vidstyle.networks import FAST, NORM_EPSILON, PAPER, Architecture, Network
+from vidstyle.gallery import load_style
+from vidstyle.networks import FAST, NORM_EPSILON, PAPER, Architecture, shared_network
 from vidstyle.options import BackendOptions, Precision
+from vidstyle.style import Style
+from vidstyle.stylize import network_program
 
 BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))
 FORMS = [
@@ -53,19 +56,21 @@ def described(form: FrameForm) -> str:
     return f"{form.width}x{form.height}-{form.pixels}"
 
 
-def program(form: FrameForm, network: Network) -> Program:
-    return Program(network, form, lambda kind: pytest.fail("torch needs no graph"))
+def program(form: FrameForm, shape: Architecture = FAST) -> Program:
+    return replace(network_program(shape, form), graph=lambda kind: pytest.fail("torch needs no graph"))
 
 
 @cache
-def reference(form: FrameForm, network: Network) -> TorchBackend:
-    return TorchBackend(program(form, network), BackendOptions(backend="torch", precision="fp32"))
+def reference(form: FrameForm, shape: Architecture = FAST) -> TorchBackend:
+    return TorchBackend(program(form, shape), BackendOptions(backend="torch", precision="fp32"))
 
 
-def painted(net: CellNet, planes: Planes, style: NDArray[np.float32]) -> Planes:
+def painted(net: CellNet, planes: Planes, style: Style) -> Planes:
     tensors = [torch.from_numpy(np.ascontiguousarray(plane)) for plane in planes]
     results = [torch.full_like(tensor, 99) for tensor in tensors]
-    net.paint(tensors, torch.from_numpy(style.copy()), results)
+    memory = net.new_style()
+    memory.load(torch.from_numpy(net.styles.block(style)))
+    net.paint(tensors, memory, results)
     return tuple(plane.numpy() for plane in results)
 
 
@@ -92,50 +97,49 @@ def hard_frames(size: tuple[int, int]) -> dict[str, NDArray[np.uint8]]:
 @BOTH
 @pytest.mark.parametrize("form", FORMS, ids=described)
 def test_in_cells_a_network_paints_the_same(shape: Architecture, form: FrameForm) -> None:
-    network = trained_network(shape)
+    style = styled(shared_network(shape.name))
     planes = planes_from_rgb(photo("china", form.size), form)
-    found = painted(CellNet(network, form, torch.float32, "cpu"), planes, network.start)
-    assert worst_psnr(found, reference(form, network).run(planes, network.start)) >= 80
+    found = painted(CellNet(shape, form, torch.float32, "cpu"), planes, style)
+    assert worst_psnr(found, reference(form, shape).run(planes, style)) >= 80
 
 
 @BOTH
 def test_in_cells_an_untrained_network_paints_the_same(shape: Architecture) -> None:
-    network, form = seeded_network(shape), FORMS[2]
+    style, form = styled(seeded_network(shape)), FORMS[2]
     planes = planes_from_rgb(photo("china", form.size), form)
-    found = painted(CellNet(network, form, torch.float32, "cpu"), planes, network.start)
-    assert worst_psnr(found, reference(form, network).run(planes, network.start)) >= 60
+    found = painted(CellNet(shape, form, torch.float32, "cpu"), planes, style)
+    assert worst_psnr(found, reference(form, shape).run(planes, style)) >= 60
 
 
 @pytest.mark.parametrize("name", STYLES)
 def test_in_half_every_frame_is_painted_as_in_float32(name: str) -> None:
     style = load_style(name)
-    network = network_of(style)
-    form = FrameForm(height=SIZE[0], width=SIZE[1], pixels="i420")
-    net = CellNet(network, form, torch.float16, "cpu")
+    form, shape = FrameForm(height=SIZE[0], width=SIZE[1], pixels="i420"), style.architecture
+    net = CellNet(shape, form, torch.float16, "cpu")
     for what, rgb in hard_frames(SIZE).items():
         planes = planes_from_rgb(rgb, form)
-        found = worst_psnr(painted(net, planes, style.vector), reference(form, network).run(planes, style.vector))
+        found = worst_psnr(painted(net, planes, style), reference(form, shape).run(planes, style))
         assert found >= 40, f"{what}: {found:.1f} dB"
 
 
 @BOTH
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_a_flat_frame_is_painted_flat_in_16_bits(shape: Architecture, precision: Precision) -> None:
-    network = trained_network(shape)
+    style = styled(shared_network(shape.name))
     form = FrameForm(height=64, width=80)
-    net = CellNet(network, form, torch.float16 if precision == "fp16" else torch.bfloat16, "cpu")
+    net = CellNet(shape, form, torch.float16 if precision == "fp16" else torch.bfloat16, "cpu")
     for level in (0, 3, 128, 255):
-        (result,) = painted(net, (flat((level, level, level), form.size),), network.start)
+        (result,) = painted(net, (flat((level, level, level), form.size),), style)
         assert result.reshape(-1, 3).std(0).max() == 0
 
 
 def test_the_style_and_the_planes_are_read_anew_each_time() -> None:
     form = FORMS[4]
-    net = CellNet(fast_network(), form, torch.float16, "cpu")
+    net = CellNet(FAST, form, torch.float16, "cpu")
     first, second = (planes_from_rgb(photo(name, form.size), form) for name in ("china", "coffee"))
     once = painted(net, first, fast_style())
     assert worst_psnr(painted(net, second, fast_style()), once) < 40
-    assert worst_psnr(painted(net, first, fast_style() * np.float32(0.5)), once) < 40
+    assert worst_psnr(painted(net, first, whole_style("other", 1)), once) < 40
     assert worst_psnr(painted(net, first, fast_style()), once) == 99
 
 
@@ -198,15 +202,18 @@ def check_fused(device: str) -> None:
     from vidstyle.backends.torch.fused import FusedNet, fused_norm
 
     for form in FORMS if device == "cuda" else [FORMS[1], FORMS[3]]:
-        for network in (fast_network(), trained_network(PAPER)):
+        for name in ("fast", "paper"):
+            network = shared_network(name)
             planes = [torch.from_numpy(plane).to(device) for plane in planes_from_rgb(photo("china", form.size), form)]
-            style = torch.from_numpy(network.start.copy()).to(device)
             found, expected = ([torch.full_like(plane, 99) for plane in planes] for _ in range(2))
-            FusedNet(network, form, torch.float32, device).paint(planes, style, found)
-            CellNet(network, form, torch.float32, device).paint(planes, style, expected)
+            for kind, results in ((FusedNet, found), (CellNet, expected)):
+                net = kind(network.architecture, form, torch.float32, device)
+                memory = net.new_style()
+                memory.load(torch.from_numpy(net.styles.block(styled(network))))
+                net.paint(planes, memory, results)
             for a, b in zip(found, expected, strict=True):
                 assert worst_psnr((a.cpu().numpy(),), (b.cpu().numpy(),)) >= 60
-    assert choose_net(fast_network(), FORMS[2], torch.float16, torch.device(device))[0] is FusedNet
+    assert choose_net(FAST, FORMS[2], torch.float16, torch.device(device))[0] is FusedNet
 
     kinds: tuple[Kind, ...] = ("centered", "plain", "add")
     large = [NormShape(180, 321, 48), NormShape(150, 130, 64, cell=2), NormShape(90, 160, 32, 2, 4, 4)]
@@ -234,7 +241,7 @@ def test_the_fused_network_paints_what_the_plain_one_does() -> None:
 def test_without_triton_the_plain_network_serves_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delitem(sys.modules, "vidstyle.backends.torch.fused", raising=False)
-    kind, name = choose_net(fast_network(), FORMS[2], torch.float32, torch.device("cpu"))
+    kind, name = choose_net(FAST, FORMS[2], torch.float32, torch.device("cpu"))
     assert kind is CellNet
     assert name.startswith("without Triton (")
 
@@ -245,23 +252,23 @@ def test_without_triton_the_plain_network_serves_and_says_so(monkeypatch: pytest
 @pytest.mark.skipif(torch.version.cuda is not None, reason="torch is built for CUDA")
 def test_a_gpu_without_cuda_in_torch_is_refused_in_a_sentence() -> None:
     with pytest.raises(MissingDependency, match="gpu is 0, but PyTorch .* was built without CUDA; install the CUDA b"):
-        open_backend(program(FORMS[0], fast_network()), BackendOptions(backend="torch", gpu=0))
+        open_backend(program(FORMS[0]), BackendOptions(backend="torch", gpu=0))
 
 
 def test_a_gpu_that_is_not_there_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BadOption, match=r"gpu is 1, but PyTorch .* \(CUDA 13.0\) finds no NVIDIA GPU here"):
-        open_backend(program(FORMS[0], fast_network()), BackendOptions(backend="torch", gpu=1))
+        open_backend(program(FORMS[0]), BackendOptions(backend="torch", gpu=1))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(BadOption, match="gpu is 2, but PyTorch sees 2 here, numbered from 0"):
-        open_backend(program(FORMS[0], fast_network()), BackendOptions(backend="torch", gpu=2))
+        open_backend(program(FORMS[0]), BackendOptions(backend="torch", gpu=2))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch has a GPU")
 def test_without_a_gpu_it_is_the_reference_on_the_cpu() -> None:
-    with open_backend(program(FORMS[0], fast_network()), BackendOptions(backend="torch")) as backend:
+    with open_backend(program(FORMS[0]), BackendOptions(backend="torch")) as backend:
         assert type(backend) is TorchBackend
         assert backend.description == f"PyTorch {torch.__version__} fp32 on cpu"
 
@@ -269,8 +276,8 @@ def test_without_a_gpu_it_is_the_reference_on_the_cpu() -> None:
 # On a GPU
 
 
-def on_gpu(form: FrameForm, network: Network, precision: Precision = "auto") -> CudaBackend:
-    backend = open_backend(program(form, network), BackendOptions(backend="torch", gpu=0, precision=precision))
+def on_gpu(form: FrameForm, shape: Architecture = FAST, precision: Precision = "auto") -> CudaBackend:
+    backend = open_backend(program(form, shape), BackendOptions(backend="torch", gpu=0, precision=precision))
     assert isinstance(backend, CudaBackend)
     return backend
 
@@ -280,25 +287,24 @@ def on_gpu(form: FrameForm, network: Network, precision: Precision = "auto") -> 
 @pytest.mark.parametrize("form", FORMS, ids=described)
 @BOTH
 def test_a_gpu_paints_what_the_cpu_paints(shape: Architecture, form: FrameForm, precision: Precision) -> None:
-    network = trained_network(shape)
-    with on_gpu(form, network, precision) as backend:
+    style = styled(shared_network(shape.name))
+    with on_gpu(form, shape, precision) as backend:
         for name in ("china", "coffee", "flower", "astronaut"):
             planes = planes_from_rgb(photo(name, form.size), form)
-            expected = reference(form, network).run(planes, network.start)
-            assert worst_psnr(backend.run(planes, network.start), expected) >= (60 if precision == "fp32" else 40)
+            expected = reference(form, shape).run(planes, style)
+            assert worst_psnr(backend.run(planes, style), expected) >= (60 if precision == "fp32" else 40)
 
 
 @pytest.mark.needs_cuda
 @pytest.mark.parametrize("name", STYLES)
 def test_a_gpu_paints_hard_frames_in_half(name: str) -> None:
     style = load_style(name)
-    network = network_of(style)
-    form = FrameForm(height=360, width=640, pixels="i420")
-    with on_gpu(form, network) as backend:
+    form, shape = FrameForm(height=360, width=640, pixels="i420"), style.architecture
+    with on_gpu(form, shape) as backend:
         assert "fp16" in backend.description and "Triton" in backend.description
         for what, rgb in hard_frames(form.size).items():
             planes = planes_from_rgb(rgb, form)
-            found = worst_psnr(backend.run(planes, style.vector), reference(form, network).run(planes, style.vector))
+            found = worst_psnr(backend.run(planes, style), reference(form, shape).run(planes, style))
             assert found >= 40, f"{what}: {found:.1f} dB"
 
 
@@ -307,7 +313,7 @@ def test_frames_on_a_gpu_come_back_as_themselves_in_any_order() -> None:
     form, style = FrameForm(height=97, width=131), fast_style()
     names = ("astronaut", "china", "coffee", "flower", "rocket", "chelsea")
     frames = [planes_from_rgb(photo(name, form.size), form) for name in names]
-    with on_gpu(form, fast_network()) as backend:
+    with on_gpu(form) as backend:
         assert backend.in_flight == 3
         alone = [backend.run(planes, style) for planes in frames]
         for start in (0, 3):

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from vidstyle import __version__, files
 from vidstyle.color import untagged_matrix
-from vidstyle.enginefile import SUFFIX, EngineCard, EngineFile, card_path_of, write_engine
+from vidstyle.enginefile import SUFFIX, EngineCard, EngineFile, card_path_of, styles_path_of, write_engine
 from vidstyle.errors import BadModel, BadOption, EngineMismatch, MissingDependency
 from vidstyle.fidelity import Fidelity, check_fidelity
 from vidstyle.frame import FrameForm
-from vidstyle.gallery import network_of, shared_network
-from vidstyle.networks import MULTIPLE_OF, SMALLEST_SIDE, Network
+from vidstyle.networks import MULTIPLE_OF, SMALLEST_SIDE, Architecture
 from vidstyle.options import BackendOptions, BuildOptions
-from vidstyle.style import Style
+from vidstyle.style import Style, blend, collection_bytes, styles_of_engine
 
 if TYPE_CHECKING:
     from vidstyle.backends.tensorrt.builder import BuildProgress, Plan
@@ -43,7 +42,7 @@ class BuildReport:
     seconds: float
     """All of it: graph, gate, build, writing."""
     notes: list[str] = field(default_factory=list)
-    """What was asked for and has no effect, and what was written beside the engine; one sentence each."""
+    """What was asked for and has no effect; one sentence each."""
 
 
 def build_engine(
@@ -55,12 +54,11 @@ def build_engine(
     overwrite: bool = False,
     on_progress: Callable[[BuildProgress], None] | None = None,
 ) -> BuildReport:
-    """Compile the network that ``styles`` share into the engine file ``output``, with their vectors beside it.
+    """Compile the network of ``styles`` into the engine file ``output``, with their vectors and weights beside it.
 
     An fp16 graph first runs against fp32 on ONNX Runtime, on real frames, and a graph that is not true to it
     is not built (`vidstyle.fidelity`). ``gpu`` is the number of the GPU to build on, where there is one. An
-    error or Ctrl-C leaves what was there. A style with weights of its own (kind full) is copied beside the
-    engine, so that it can be built again. Raises `BadOption`, `BadModel` or `MissingDependency`.
+    error or Ctrl-C leaves what was there. Raises `BadOption`, `BadModel` or `MissingDependency`.
     """
     from vidstyle.backends.tensorrt.builder import build_plan, check_build
     from vidstyle.backends.tensorrt.library import find_library, installed_versions
@@ -72,7 +70,7 @@ def build_engine(
     check_output(output, overwrite)
     if options.smallest is not None and min(options.smallest) < SMALLEST_SIDE:
         raise BadOption(f"the sides of a dynamic engine are at least {SMALLEST_SIDE}; give a larger smallest size")
-    network = _shared_by(styles)
+    shape = _shared_by(styles)
     facts = current_gpu(gpu)
     capability = facts.compute_capability if facts and "current" in chosen_targets(options.targets, facts) else None
     if facts is None and options.library == "tensorrt":
@@ -92,18 +90,15 @@ def build_engine(
         matrix=options.matrix or untagged_matrix(height),
         full_range=options.full_range,
     )
-    vectors = {style.name: style.vector for style in styles}
     fidelity = None
     if options.precision == "fp16":
-        fidelity = check_fidelity(network, form, vectors, largest=options.largest)
-    graph = onnx_from_network(network, form, precision=options.precision, dynamic=options.dynamic)
+        fidelity = check_fidelity(styles, form, largest=options.largest)
+    graph = onnx_from_network(shape, form, precision=options.precision, dynamic=options.dynamic)
     with _in_use(facts):
         plan = build_plan(graph.SerializeToString(), options, library, on_progress, gpu=facts)
-    notes = list(plan.notes)
-    weights = _keep_weights(styles[0], output, notes)
     card = EngineCard(
-        network=network.architecture.name,
-        digest=network.digest,
+        network=shape.name,
+        theta=styles[0].theta,
         pixels=form.pixels,
         matrix=form.matrix,
         full_range=form.full_range,
@@ -115,12 +110,12 @@ def build_engine(
         library_version=library.version,
         targets=plan.targets,
         gpu=plan.gpu,
-        styles=vectors,
-        weights=weights,
+        styles=tuple(style.name for style in styles),
         build=_for_people(options, plan, fidelity),
     )
-    engine = _write(output, plan.plan, card, overwrite)
-    return BuildReport(engine, fidelity, dataclasses.replace(plan, plan=b""), time.perf_counter() - began, notes)
+    engine = _write(output, plan.plan, card, collection_bytes(styles), overwrite)
+    seconds = time.perf_counter() - began
+    return BuildReport(engine, fidelity, dataclasses.replace(plan, plan=b""), seconds, list(plan.notes))
 
 
 def fitting_engine(engine: EngineFile, form: FrameForm, options: BackendOptions) -> EngineFile:
@@ -168,7 +163,7 @@ def fitting_engine(engine: EngineFile, form: FrameForm, options: BackendOptions)
         targets=("portable",) if portable else ("current",),
         library=library.name,
     )
-    return build_engine(styles_of_engine(engine), engine.path, wishes, gpu=options.gpu, overwrite=True).engine
+    return build_engine(_styles_in(engine), engine.path, wishes, gpu=options.gpu, overwrite=True).engine
 
 
 def current_gpu(number: int | None = None) -> CudaGpu | None:
@@ -212,97 +207,47 @@ def check_output(output: Path, overwrite: bool) -> None:
     """`BadOption` unless an engine can be written to ``output``."""
     if output.suffix != SUFFIX:
         raise BadOption(f"{output} does not end in {SUFFIX}, the only kind of engine file; rename it")
-    files.check_output(output, card_path_of(output), overwrite=overwrite)
+    files.check_output(output, card_path_of(output), styles_path_of(output), overwrite=overwrite)
 
 
-def _shared_by(styles: Sequence[Style]) -> Network:
-    """The one network that all of them drive."""
+def _shared_by(styles: Sequence[Style]) -> Architecture:
+    """The network of them all, between which the engine will switch and blend."""
     if not styles:
         raise BadOption("an engine needs a style, and none was given; `vidstyle styles` lists the shipped ones")
-    first, names = styles[0], [style.name for style in styles]
+    names = [style.name for style in styles]
     for style in styles:
-        if len(styles) > 1 and style.kind == "full":
-            raise BadOption(
-                f"style {style.name!r} has a network of its own (kind full), and an engine holds one network: "
-                "build it alone, or adapt it without --full"
-            )
-        if style.network_digest != first.network_digest:
-            raise BadOption(
-                f"styles {first.name!r} ({first.network_name}) and {style.name!r} ({style.network_name}) belong to "
-                "different networks, and an engine holds one; build two engines"
-            )
         if not style.name.isprintable():
             raise BadOption(f"style {style.name!r} has a name that cannot be printed; rename its file")
         if names.count(style.name) > 1:
             raise BadOption(f"style {style.name!r} was given twice; an engine knows its styles by name")
-    return network_of(first)
+    try:
+        blend([(style, 1.0) for style in styles])
+    except BadOption as error:
+        raise BadOption(f"the styles of one engine blend: {error}; or build two engines") from error
+    return styles[0].architecture
 
 
-def _keep_weights(style: Style, output: Path, notes: list[str]) -> str | None:
-    """Name of the file beside ``output`` with the weights of a full style; written there if need be."""
-    if style.network is None:
-        return None
-    stems = [output.stem, f"{output.stem}.weights"]
-    if Path(style.name).name == style.name and ":" not in style.name and "\\" not in style.name:
-        stems.insert(0, style.name)
-    for stem in stems:
-        path = output.with_name(f"{stem}.safetensors")
-        if not path.exists():
-            style.save(path, overwrite=False)
-            notes.append(f"{path} keeps the style's weights, for --rebuild")
-            return path.name
-        if _digest_of(path) == style.network_digest:
-            return path.name
-    raise BadOption(
-        f"the weights of style {style.name!r} have to lie beside {output}, and {output.stem}.safetensors there is "
-        "another style; choose another name for the engine"
-    )
-
-
-def _write(output: Path, plan: bytes, card: EngineCard, overwrite: bool) -> EngineFile:
-    """Write an engine that others may be writing at this moment: in the end its two files belong together."""
+def _write(output: Path, plan: bytes, card: EngineCard, styles: bytes, overwrite: bool) -> EngineFile:
+    """Write an engine that others may be writing at this moment: in the end its files belong together."""
     for attempt in range(_ATTEMPTS):
-        engine = write_engine(output, plan, card, overwrite=overwrite or attempt > 0)
+        engine = write_engine(output, plan, card, styles, overwrite=overwrite or attempt > 0)
         try:
             # Whoever renames last sees what is there in the end, and puts it right.
-            EngineFile.open(output).read_plan()
+            there = EngineFile.open(output)
+            there.read_plan()
+            there.check_styles()
             return engine
         except BadModel:
             time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
     raise BadModel(f"{output} is written by several others at once; build it again")
 
 
-def _digest_of(path: Path) -> str | None:
+def _styles_in(engine: EngineFile) -> list[Style]:
+    """The styles of an engine file; `EngineMismatch` where it cannot be built again."""
     try:
-        style = Style.load(path)
-    except BadModel:
-        return None
-    return style.network_digest if style.kind == "full" else None
-
-
-def styles_of_engine(engine: EngineFile) -> list[Style]:
-    """The styles of an engine file, with the network that it was built from; `EngineMismatch` where that is gone."""
-    from vidstyle.backends.tensorrt.fit import command
-
-    card = engine.card
-    path = engine.weights
-    if path is not None:
-        try:
-            style = Style.load(path)
-        except BadModel as error:
-            raise EngineMismatch(f"{engine.path} cannot be built again: {error}") from error
-        if style.network is None or style.network_digest != card.digest:
-            raise EngineMismatch(
-                f"{engine.path} cannot be built again: {path} beside it holds other weights than it was built from; "
-                f"build it with `{command(engine, str(path))}` to have those"
-            )
-        return [dataclasses.replace(style, name=name, vector=vector) for name, vector in card.styles.items()]
-    if shared_network(card.network).digest != card.digest:
-        raise EngineMismatch(
-            f"{engine.path} cannot be built again: it holds another version of the {card.network!r} network than this "
-            f"vidstyle ships; build it anew with `{command(engine, next(iter(card.styles)))}`"
-        )
-    return [Style(name, vector, card.network, card.digest) for name, vector in card.styles.items()]
+        return styles_of_engine(engine)
+    except BadModel as error:
+        raise EngineMismatch(f"{engine.path} cannot be built again: {error}") from error
 
 
 def _grown(card: EngineCard, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:

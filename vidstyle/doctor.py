@@ -203,17 +203,17 @@ def _auto(backends: list[BackendFact], problems: list[str]) -> AutoFact:
     import numpy as np
 
     from vidstyle.backends import open_backend
-    from vidstyle.backends.base import Program
     from vidstyle.frame import FrameForm
     from vidstyle.gallery import DEFAULT_NETWORK, shared_network
-    from vidstyle.graph import onnx_from_network
     from vidstyle.options import BackendOptions
+    from vidstyle.style import Style
+    from vidstyle.stylize import network_program
 
-    network, form = shared_network(DEFAULT_NETWORK), FrameForm(height=16, width=16)
-    program = Program(
-        network, form, lambda precision: onnx_from_network(network, form, precision=precision).SerializeToString()
+    style = Style.of("start", shared_network(DEFAULT_NETWORK))
+    program, frame = (
+        network_program(style.architecture, FrameForm(height=16, width=16)),
+        np.zeros((16, 16, 3), np.uint8),
     )
-    frame, style = np.zeros((16, 16, 3), np.uint8), np.ones(network.architecture.style_size, np.float32)
     broken = []
     for found in backends:
         if not found.works:
@@ -343,10 +343,11 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _networks() -> dict[str, str]:
-    from vidstyle.gallery import FOLDER, NETWORK_FILE, shared_network
-    from vidstyle.networks import ARCHITECTURES
+    from vidstyle.networks import ARCHITECTURES, NETWORK_FILE, SHIPPED, shared_network
 
-    return {name: shared_network(name).digest[:12] for name in ARCHITECTURES if (FOLDER / name / NETWORK_FILE).exists()}
+    return {
+        name: shared_network(name).digest[:12] for name in ARCHITECTURES if (SHIPPED / name / NETWORK_FILE).exists()
+    }
 
 
 def _styles() -> list[str]:

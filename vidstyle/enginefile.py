@@ -1,22 +1,17 @@
-"""Engine files: a bare TensorRT plan, and beside it a JSON file that says what the plan is.
+"""Engine files: a bare TensorRT plan, a JSON file that says what the plan is, and the styles that it plays.
 
-``x.engine`` is what TensorRT wrote and nothing else, so that other tools read it. ``x.engine.json``
-is read as if it were hostile: a plan that does not match its digest is never given to TensorRT, and
-no path in it leads out of its folder.
+``x.engine`` is what TensorRT wrote and nothing else, so that other tools read it. It holds no weights: those of
+each style lie in ``x.engine.safetensors``. ``x.engine.json`` is read as if it were hostile: a plan that does not
+match its digest is never given to TensorRT.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args
-
-import numpy as np
-from numpy.typing import NDArray
 
 from vidstyle.errors import BadModel
 from vidstyle.files import write_failure, write_whole
@@ -26,9 +21,9 @@ from vidstyle.options import MAX_SIDE, EnginePrecision
 
 SUFFIX = ".engine"
 FILE_FORMAT = "vidstyle-engine"
-FILE_VERSION = 1
-MOST_CARD_BYTES = 64 << 20
-"""A style is 17 kB at most, so this is room for thousands."""
+FILE_VERSION = 2
+"""Version 1 held the weights of one network in its plan."""
+MOST_CARD_BYTES = 1 << 20
 MOST_PLAN_BYTES = 2 << 30
 
 Size = tuple[int, int]
@@ -41,8 +36,8 @@ class EngineCard:
 
     network: str
     """``fast`` or ``paper``."""
-    digest: str
-    """`vidstyle.networks.Network.digest` of the weights in the plan."""
+    theta: str
+    """`vidstyle.networks.Network.digest` of the network from which its styles were adapted."""
     pixels: Pixels
     """Layout of the frames."""
     matrix: Matrix
@@ -65,10 +60,10 @@ class EngineCard:
     """Compute capabilities that it was built for, such as ``8.9``."""
     gpu: str | None
     """Name of the one GPU that it was built on and for; None for an engine that asks for no particular one."""
-    styles: dict[str, NDArray[np.float32]]
-    """Style vectors by name; at least one. The first is the one that is played where none is named."""
-    weights: str | None = None
-    """Name of the style file, in the same folder, whose own weights the plan holds; None for a shipped network."""
+    styles: tuple[str, ...]
+    """Names of the styles beside it, between which it can switch. The first is played where none is named."""
+    styles_sha256: str = ""
+    """Digest of the file that holds them."""
     plan_bytes: int = 0
     """Size of the plan."""
     plan_sha256: str = ""
@@ -152,21 +147,36 @@ class EngineFile:
             )
         return plan
 
-    @property
-    def weights(self) -> Path | None:
-        """The style file with the weights that the plan holds, beside it; None for a shipped network."""
-        return None if self.card.weights is None else self.path.with_name(self.card.weights)
+    def check_styles(self) -> Path:
+        """The file of its styles; `BadModel` where that is missing or another one."""
+        path = styles_path_of(self.path)
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise BadModel(f"cannot read {path}, the styles of {self.path}: {error.strerror or error}") from error
+        if digest != self.card.styles_sha256:
+            raise BadModel(_damaged(path, f"it does not hold what {card_path_of(self.path).name} describes"))
+        return path
 
 
-def write_engine(path: Path, plan: bytes, card: EngineCard, *, overwrite: bool = True) -> EngineFile:
-    """Write plan and card, each whole or not at all; ``plan_bytes`` and ``plan_sha256`` are filled in.
+def write_engine(
+    path: Path, plan: bytes, card: EngineCard, styles: bytes | None, *, overwrite: bool = True
+) -> EngineFile:
+    """Write plan, styles and card, each whole or not at all; the card's sizes and digests are filled in.
 
     The card goes last: a plan without its card is refused, and so is one that another card describes. Raises
     `BadOption` if the plan is there and must stay.
     """
-    card = replace(card, plan_bytes=len(plan), plan_sha256=hashlib.sha256(plan).hexdigest())
+    card = replace(
+        card,
+        plan_bytes=len(plan),
+        plan_sha256=hashlib.sha256(plan).hexdigest(),
+        styles_sha256="" if styles is None else hashlib.sha256(styles).hexdigest(),
+    )
     try:
         write_whole(path, plan, overwrite=overwrite)
+        if styles is not None:
+            write_whole(styles_path_of(path), styles)
         write_whole(card_path_of(path), (json.dumps(_facts(card), indent=1) + "\n").encode())
     except OSError as error:
         raise BadModel(write_failure(path, error)) from error
@@ -178,21 +188,23 @@ def card_path_of(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
+def styles_path_of(path: Path) -> Path:
+    """``x.engine.safetensors`` for ``x.engine``."""
+    return path.with_name(path.name + ".safetensors")
+
+
 class _Fault(ValueError):
     """What is wrong with a card, as half a sentence."""
 
 
 def _damaged(path: Path, why: str) -> str:
-    engine = path.name.removesuffix(".json")
+    engine = path.name.removesuffix(".json").removesuffix(".safetensors")
     return f"{path} is damaged: {why}; make the engine again with `vidstyle build-engine STYLE -o {engine} --overwrite`"
 
 
 def _facts(card: EngineCard) -> dict[str, Any]:
     facts = {name: getattr(card, name) for name in EngineCard.__dataclass_fields__}
-    styles = {
-        name: base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode() for name, vector in card.styles.items()
-    }
-    return {"format": FILE_FORMAT, "version": FILE_VERSION, **facts, "styles": styles}
+    return {"format": FILE_FORMAT, "version": FILE_VERSION, **facts}
 
 
 def _card(facts: Any) -> EngineCard:
@@ -204,9 +216,9 @@ def _card(facts: Any) -> EngineCard:
     if any(not a <= b <= c for a, b, c in zip(*sizes.values(), strict=True)):
         raise _Fault("its sizes do not rise from smallest to largest")
     network = _choice(facts, "network", tuple(ARCHITECTURES))
-    weights = facts.get("weights")
-    if weights is not None and not (_is_line(weights) and _is_bare_name(weights)):
-        raise _Fault(f"weights is {weights!r}, which is not the name of a file in the same folder")
+    styles = facts.get("styles")
+    if not isinstance(styles, list) or not all(_is_line(name) and name for name in styles):
+        raise _Fault("styles is not a list of names")
     gpu = facts.get("gpu")
     if gpu is not None and not _is_line(gpu):
         raise _Fault("gpu is not a name")
@@ -222,7 +234,7 @@ def _card(facts: Any) -> EngineCard:
         raise _Fault("plan_bytes is no size of a plan")
     return EngineCard(
         network=network,
-        digest=_text(facts, "digest"),
+        theta=_text(facts, "theta"),
         pixels=_choice(facts, "pixels", get_args(Pixels)),  # type: ignore[arg-type]  # one of them
         matrix=_choice(facts, "matrix", get_args(Matrix)),  # type: ignore[arg-type]
         full_range=full_range,
@@ -232,8 +244,8 @@ def _card(facts: Any) -> EngineCard:
         library_version=_text(facts, "library_version"),
         targets=tuple(targets),
         gpu=gpu,
-        styles=_styles(facts, ARCHITECTURES[network].style_size),
-        weights=weights,
+        styles=tuple(styles),
+        styles_sha256=_text(facts, "styles_sha256"),
         plan_bytes=plan_bytes,
         plan_sha256=_text(facts, "plan_sha256"),
         build=build,
@@ -264,25 +276,3 @@ def _size(facts: dict[str, Any], name: str) -> Size:
     if not isinstance(value, list) or len(value) != 2 or not all(type(n) is int and 1 <= n <= MAX_SIDE for n in value):
         raise _Fault(f"{name} is not a [height, width]")
     return value[0], value[1]
-
-
-def _styles(facts: dict[str, Any], length: int) -> dict[str, NDArray[np.float32]]:
-    stored = facts.get("styles")
-    if not isinstance(stored, dict) or not stored:
-        raise _Fault("it names no style")
-    styles = {}
-    for name, text in stored.items():
-        if not name or not _is_line(name):
-            raise _Fault(f"{name!r} is no name of a style")
-        try:
-            values = np.frombuffer(base64.b64decode(text, validate=True), "<f4")
-        except (ValueError, TypeError) as error:
-            raise _Fault(f"style {name!r} is no vector") from error
-        if values.shape != (length,) or not math.isfinite(float(np.abs(values).sum(dtype=np.float64))):
-            raise _Fault(f"style {name!r} is no vector of {length} finite numbers")
-        styles[name] = values.astype(np.float32)
-    return styles
-
-
-def _is_bare_name(name: str) -> bool:
-    return name not in ("", ".", "..") and not set(name) & set("/\\\0:")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vidstyle.backends.base import StyleTensors
 from vidstyle.color import yuv_from_rgb
 from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.frame import FrameForm, Planes
-from vidstyle.networks import MULTIPLE_OF, SMALLEST_SIDE, Network
+from vidstyle.graph import onnx_from_network, style_tensors
+from vidstyle.networks import MULTIPLE_OF, SMALLEST_SIDE, Architecture
 from vidstyle.still import read_still
+from vidstyle.style import Style
 
 LEAST_PSNR = 40.0
 """In dB, of the worst plane. The shipped styles have 48 and more: a flat frame that comes out one level
@@ -70,50 +73,51 @@ class Fidelity:
         return sum(len(styles) for styles in self.psnr.values())
 
 
-def check_fidelity(
-    network: Network, form: FrameForm, styles: Mapping[str, NDArray[np.float32]], *, largest: Size | None = None
-) -> Fidelity:
-    """Compare ``network`` in FP16 with itself in FP32 on frames like ``form``, for every one of ``styles``.
+def check_fidelity(styles: Sequence[Style], form: FrameForm, *, largest: Size | None = None) -> Fidelity:
+    """Compare the network of ``styles`` in FP16 with itself in FP32 on frames like ``form``, in every one of them.
 
-    ``styles`` are vectors of shape (style_size,) by name; every one is tried on two frames at least, and
-    few ones on ten. ``largest`` is the ``(height, width)`` of the largest frames, if those of ``form``
-    are not. Raises `BadModel` where FP16 overflows or a frame has less than `LEAST_PSNR`, and
-    `MissingDependency` without ONNX Runtime.
+    Every style is tried on two frames at least, and few ones on ten. ``largest`` is the ``(height, width)`` of the
+    largest frames, if those of ``form`` are not. Raises `BadModel` where FP16 overflows or a frame has less than
+    `LEAST_PSNR`, and `MissingDependency` without ONNX Runtime.
     """
     began = time.perf_counter()
     if not styles:
         raise BadOption("there is no style to check in FP16; give one at least")
-    _check_numbers(network, styles)
+    for style in styles:
+        _check_numbers(style)
+    shape, by_name = styles[0].architecture, {style.name: style for style in styles}
     full = largest or form.size
-    form = form.resized(_small(form.size, network))
-    exact, half, names = _open(network, form)
+    form = form.resized(_small(form.size, shape))
+    exact, half, names = _open(shape, form)
+    tensors = StyleTensors(shape, lambda network: style_tensors(network, form))
     frames = {name: _planes(picture, form) for name, picture in _pictures(form.size).items()}
     growth = max(1.0, math.sqrt(math.prod(full) / math.prod(form.size)))
     psnr: dict[str, dict[str, float]] = {}
     reached = 0.0
-    for style, frame in _plan(list(styles), list(frames)):
-        inputs: list[NDArray[Any]] = [styles[style], *frames[frame]]
+    for name, frame in _plan(list(by_name), list(frames)):
+        vector, *weights = tensors.views(tensors.block(by_name[name])).values()
+        inputs: list[NDArray[Any]] = [vector, *frames[frame], *weights]
         expected, (*found, magnitudes) = exact(inputs), half(inputs)
         magnitudes = magnitudes * (growth if frame == SPECK else 1.0)
         over = np.flatnonzero(~(magnitudes <= LARGEST_HALF))  # what is not a number is not below anything
         if over.size:
             size = "" if frame != SPECK else f", at {full[1]}x{full[0]}"
             raise BadModel(
-                f"style {style!r} overflows in FP16: node {names[over[0]]} reaches {magnitudes[over[0]]:.3g} on frame "
+                f"style {name!r} overflows in FP16: node {names[over[0]]} reaches {magnitudes[over[0]]:.3g} on frame "
                 f"{frame!r}{size}, and FP16 ends at {LARGEST_HALF:.0f}; build the engine with --precision fp32"
             )
         value = min(_psnr(a, b) for a, b in zip(expected, found, strict=True))
         if value < LEAST_PSNR:
             raise BadModel(
-                f"style {style!r} does not keep its picture in FP16: frame {frame!r} has {value:.1f} dB against FP32, "
+                f"style {name!r} does not keep its picture in FP16: frame {frame!r} has {value:.1f} dB against FP32, "
                 f"and {LEAST_PSNR:g} is the least; build the engine with --precision fp32"
             )
-        psnr.setdefault(frame, {})[style] = value
+        psnr.setdefault(frame, {})[name] = value
         reached = max(reached, float(magnitudes.max()))
-    worst, frame, style = min((value, frame, style) for frame, row in psnr.items() for style, value in row.items())
+    worst, frame, name = min((value, frame, name) for frame, row in psnr.items() for name, value in row.items())
     return Fidelity(
         worst=worst,
-        worst_style=style,
+        worst_style=name,
         worst_frame=frame,
         psnr=psnr,
         largest=reached,
@@ -122,15 +126,12 @@ def check_fidelity(
     )
 
 
-def _check_numbers(network: Network, styles: Mapping[str, NDArray[np.float32]]) -> None:
+def _check_numbers(style: Style) -> None:
     """Refuse what is not finite, or no longer is after it has been written down in FP16."""
-    size = network.architecture.style_size
-    for name, vector in styles.items():
-        if vector.shape != (size,):
-            raise BadOption(f"style {name!r} has shape {vector.shape}; network takes ({size},)")
-        _check_range(f"style {name!r}", vector, LARGEST_HALF)
-    for name, weight in network.weights.items():
-        _check_range(f"weight {name!r} of the network", weight, LARGEST_HALF / 4)  # four at most are added up
+    _check_range(f"style {style.name!r}", style.vector, LARGEST_HALF)
+    for name, weight in style.network.weights.items():
+        most = LARGEST_HALF / 4  # four at most are added up
+        _check_range(f"weight {name!r} of style {style.name!r}", weight, most)
 
 
 def _check_range(what: str, numbers: NDArray[np.float32], most: float) -> None:
@@ -143,18 +144,17 @@ def _check_range(what: str, numbers: NDArray[np.float32], most: float) -> None:
         )
 
 
-def _small(size: Size, network: Network) -> Size:
+def _small(size: Size, shape: Architecture) -> Size:
     """A size of the same shape at which one run costs `FLOPS`, or ``size`` itself if that is smaller."""
-    scale = math.sqrt(FLOPS / network.architecture.flops_per_pixel() / math.prod(size))
+    scale = math.sqrt(FLOPS / shape.flops_per_pixel() / math.prod(size))
     if scale >= 1:
         return size
     height, width = (max(SMALLEST_SIDE, round(side * scale / MULTIPLE_OF) * MULTIPLE_OF) for side in size)
     return height, width
 
 
-def _open(network: Network, form: FrameForm) -> tuple[Run, Run, list[str]]:
+def _open(shape: Architecture, form: FrameForm) -> tuple[Run, Run, list[str]]:
     """The graph in FP32, the one that rounds as FP16 does, and the names of its rounded nodes."""
-    from vidstyle.graph import onnx_from_network
     from vidstyle.graph.rehearsal import rehearsal, rounded_nodes
 
     try:
@@ -164,8 +164,8 @@ def _open(network: Network, form: FrameForm) -> tuple[Run, Run, list[str]]:
             f"FP16 is checked with ONNX Runtime before it is built, which cannot be loaded: {error}; install it "
             "with: pip install 'vidstyle[onnxruntime]', or build with --precision fp32"
         ) from error
-    rounded = rehearsal(onnx_from_network(network, form, precision="fp16"))
-    exact = open_on_cpu(onnx_from_network(network, form).SerializeToString())
+    rounded = rehearsal(onnx_from_network(shape, form, precision="fp16"))
+    exact = open_on_cpu(onnx_from_network(shape, form).SerializeToString())
     return exact, open_on_cpu(rounded.SerializeToString()), rounded_nodes(rounded)
 
 

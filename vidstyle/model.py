@@ -96,10 +96,14 @@ class TransformNet(nn.Module):
     def from_network(cls, network: Network) -> TransformNet:
         """The module with the weights of ``network``."""
         model = cls(network.architecture)
-        with torch.no_grad():
-            for name, parameter in model.named_weights():
-                parameter.copy_(torch.from_numpy(network.weights[name]))
+        model.load(network)
         return model
+
+    @torch.no_grad()
+    def load(self, network: Network) -> None:
+        """Take the weights of ``network``."""
+        for name, parameter in self.named_weights():
+            parameter.copy_(torch.from_numpy(network.weights[name]))
 
 
 def _subpixels(weight: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ network  for                                                 parameters style ve
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,9 @@ MULTIPLE_OF = 4
 """Frames are padded (edge pixels repeated, at the bottom and on the right) to a multiple of this."""
 SMALLEST_SIDE = 8
 """... and to at least this, so that a quarter-size reflection by one pixel exists."""
+SHIPPED = Path(__file__).parent / "gallery"
+"""Where the networks and styles are that come with vidstyle."""
+NETWORK_FILE = "network.safetensors"
 FILE_FORMAT = "vidstyle-network"
 FILE_VERSION = "1"
 
@@ -189,7 +193,7 @@ class Network:
     weights: Weights
     """float32 arrays of ``architecture.weight_shapes``, weights OIHW."""
     start: NDArray[np.float32]
-    """The style vector from which an adaptation starts, float32 of shape (style_size,)."""
+    """The style vector that it paints with, and from which an adaptation starts; float32 of shape (style_size,)."""
 
     def __post_init__(self) -> None:
         for name, shape in self.architecture.weight_shapes.items():
@@ -205,7 +209,7 @@ class Network:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over name and FP16 bytes of every weight: what a style vector is bound to.
+        """SHA-256 (hex) over name and FP16 bytes of every weight: what styles name that were adapted from it.
 
         FP16 because that is how weights are stored: a network has one digest, loaded or trained.
         """
@@ -214,6 +218,12 @@ class Network:
             sha.update(name.encode())
             sha.update(np.ascontiguousarray(self.weights[name], np.float16).tobytes())
         return sha.hexdigest()
+
+    @classmethod
+    def blank(cls, shape: Architecture) -> Network:
+        """A network whose weights are 0."""
+        zeros = {name: np.zeros(size, np.float32) for name, size in shape.weight_shapes.items()}
+        return cls(shape, zeros, shape.identity_style())
 
     def save(self, path: Path, card: dict[str, object] | None = None, *, overwrite: bool = True) -> None:
         """Write the network as FP16 safetensors, whole or not at all. `BadOption` if it is there and must stay."""
@@ -239,3 +249,37 @@ class Network:
         if network.digest != file.facts.get("digest"):
             raise BadModel(f"{path} is damaged: its weights do not match the digest it carries; download it again")
         return network
+
+
+@cache
+def shared_network(name: str) -> Network:
+    """The shipped network called ``name``."""
+    path = SHIPPED / name / NETWORK_FILE
+    if not path.exists():
+        raise BadModel(
+            f"no shared network {name!r} is shipped yet; adapt on the network 'fast', or train with --from-scratch"
+        )
+    return Network.load(path)
+
+
+def is_shipped(network: Network) -> bool:
+    """Whether its weights are those of the shipped network of its name."""
+    if not (SHIPPED / network.architecture.name / NETWORK_FILE).exists():
+        return False
+    shared = shared_network(network.architecture.name)
+    return network.weights is shared.weights or network.digest == shared.digest
+
+
+def mixed(parts: Sequence[tuple[Network, float]]) -> Network:
+    """The sum of networks of one architecture, each times its share."""
+    first = parts[0][0]
+    if len(parts) == 1:
+        return first
+    start = np.asarray(sum(np.float32(share) * network.start for network, share in parts), np.float32)
+    if all(network.weights is first.weights for network, _ in parts):
+        return Network(first.architecture, first.weights, start)
+    weights = {
+        name: np.asarray(sum(np.float32(share) * network.weights[name] for network, share in parts), np.float32)
+        for name in first.architecture.weight_shapes
+    }
+    return Network(first.architecture, weights, start)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vidstyle import ops
 from vidstyle.errors import BadOption
 from vidstyle.frame import FrameForm, as_rgb
-from vidstyle.gallery import load_blend, network_of, style_names
+from vidstyle.gallery import load_blend, style_names
 from vidstyle.options import BackendOptions, LookOptions, check_between
 from vidstyle.style import Style
 from vidstyle.stylize import Stylizer
@@ -139,14 +139,14 @@ def _paint(
     """For each photo: the photo, then each style's rendition of it."""
     rows = [[photo] for photo in photos]
     with ExitStack() as stack:
-        stylizers: dict[str, Stylizer] = {}  # by network: styles of one network share compiled programs
+        stylizers: dict[str, Stylizer] = {}  # by network: its styles share compiled programs
         for style in styles:
-            digest = network_of(style).digest
-            if digest not in stylizers:
-                stylizers[digest] = stack.enter_context(Stylizer(style, look=look, backend=backend))
-            stylizers[digest].style = style
+            name = style.network_name
+            if name not in stylizers:
+                stylizers[name] = stack.enter_context(Stylizer(style, look=look, backend=backend))
+            stylizers[name].style = style
             for row in rows:
-                row.append(stylizers[digest](row[0]))
+                row.append(stylizers[name](row[0]))
     return rows
 
 

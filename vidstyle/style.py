@@ -1,14 +1,17 @@
-"""Styles: a vector (or a whole network) that makes a network paint like one painting, and blends.
+"""Styles: what makes a network paint like one painting, and blends of such.
 
-A *vector* style belongs to one network, named by its digest. A *full* style carries every weight of
-its own network, adapted to one painting; it cannot be blended.
+A style is a whole network: the weights of every convolution and a vector for the instance norms between them. An
+adaptation moves all of them from a start network, which the style names by its digest, *theta*. On the straight
+line between two styles of one theta every point is a style. A file whose weights are those of the shipped network
+holds the vector alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -17,44 +20,74 @@ from numpy.typing import NDArray
 
 from vidstyle.enginefile import EngineFile
 from vidstyle.errors import BadModel, BadOption
-from vidstyle.networks import Network, architecture
-from vidstyle.tensorfile import read_tensors, write_tensors
+from vidstyle.networks import Architecture, Network, Weights, architecture, is_shipped, mixed, shared_network
+from vidstyle.options import NetworkName
+from vidstyle.tensorfile import read_tensors, tensor_bytes, write_tensors
 
 FILE_FORMAT = "vidstyle-style"
 FILE_VERSION = "1"
+COLLECTION_FORMAT = "vidstyle-styles"
+COLLECTION_VERSION = "1"
+MOST_COLLECTION_BYTES = 512 << 20
+"""A `paper` style is 3.4 MB, so this is room for a hundred."""
 
 StyleKind = Literal["vector", "full"]
+Parts = tuple[tuple[Network, float], ...]
+"""Networks and their shares, which are above 0 and sum to 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class Style:
-    """One style, as adapted from one painting."""
+    """One style, as adapted from one painting, or a blend of several."""
 
     name: str
     """How people call it; the stem of its file."""
-    vector: NDArray[np.float32]
-    """float32 of shape (style_size,), see `vidstyle.networks`."""
-    network_name: str
-    """``paper`` or ``fast``."""
-    network_digest: str
-    """`Network.digest` of the weights that the vector drives."""
-    network: Network | None = None
-    """The weights of a full style; None for a vector style, whose network the gallery holds."""
+    parts: Parts
+    """What it is a blend of, or one network with a share of 1; their start vectors are the style's vectors."""
+    theta: str
+    """`Network.digest` of the network from which all parts were adapted."""
     card: dict[str, object] = field(default_factory=dict)
     """Painting, painter, year, licence, steps, losses."""
-    theta: str | None = None
-    """`Network.digest` of the weights that the adaptation started from; None where they are its own."""
     engine: EngineFile | None = None
     """The compiled network that plays it, for a style that comes out of an engine file."""
 
+    @classmethod
+    def of(
+        cls, name: str, network: Network, *, theta: str | None = None, card: dict[str, object] | None = None
+    ) -> Style:
+        """The style that paints as ``network`` with its start vector does; without ``theta`` it is its own start."""
+        return cls(name, ((network, 1.0),), theta or network.digest, card or {})
+
+    @property
+    def architecture(self) -> Architecture:
+        """The shape of its network."""
+        return self.parts[0][0].architecture
+
+    @property
+    def network_name(self) -> NetworkName:
+        """``paper`` or ``fast``."""
+        return self.architecture.name
+
+    @cached_property
+    def network(self) -> Network:
+        """The weights and, as its start vector, the vector: the sum of the parts."""
+        return mixed(self.parts)
+
+    @cached_property
+    def vector(self) -> NDArray[np.float32]:
+        """float32 of shape (style_size,), see `vidstyle.networks`."""
+        if len(self.parts) == 1:
+            return self.parts[0][0].start
+        return np.asarray(sum(np.float32(share) * network.start for network, share in self.parts), np.float32)
+
     @property
     def kind(self) -> StyleKind:
-        """``full`` if it brings its own weights, else ``vector``."""
-        return "vector" if self.network is None else "full"
+        """``vector`` if its weights are those of the shipped network, so that a file holds the vector alone."""
+        return "vector" if is_shipped(self.network) else "full"
 
     def save(self, path: Path, *, overwrite: bool = True) -> None:
         """Write the style as FP16 safetensors, whole or not at all. `BadOption` if it is there and must stay."""
-        tensors = {} if self.network is None else self.network.weights
+        tensors = {} if self.kind == "vector" else self.network.weights
         write_tensors(
             path,
             {name: t.astype(np.float16) for name, t in {**tensors, "style.vector": self.vector}.items()},
@@ -62,8 +95,8 @@ class Style:
             version=FILE_VERSION,
             facts={
                 "network": self.network_name,
-                "theta": self.theta or self.network_digest,
-                "digest": self.network_digest,
+                "theta": self.theta,
+                "digest": self.network.digest,
                 "kind": self.kind,
             },
             card=self.card,
@@ -72,7 +105,10 @@ class Style:
 
     @classmethod
     def load(cls, path: Path) -> Style:
-        """Read what `save` wrote; `BadModel` names the file and what is wrong with it."""
+        """Read what `save` wrote; `BadModel` names the file and what is wrong with it.
+
+        A file that holds a vector for other weights than the shipped ones is refused: it would paint a wrong picture.
+        """
         file = read_tensors(path, file_format=FILE_FORMAT, version=FILE_VERSION)
         facts, tensors = file.facts, file.tensors
         shape = architecture(facts.get("network", ""))
@@ -80,53 +116,131 @@ class Style:
         if vector is None or vector.shape != (shape.style_size,):
             raise BadModel(f"{path} is damaged: it holds no style vector of {shape.style_size} numbers")
         digest = facts.get("digest", "")
-        network = None
         if facts.get("kind") == "full":
             network = Network(shape, tensors, vector)
             if network.digest != digest:
                 raise BadModel(f"{path} is damaged: its weights do not match the digest it carries; adapt it again")
-        elif facts.get("kind") != "vector" or tensors:
+        elif facts.get("kind") == "vector" and not tensors:
+            shared = shared_network(shape.name)
+            if shared.digest != digest:
+                raise BadModel(
+                    f"style {path.stem!r} was adapted for another version of the {shape.name!r} network "
+                    f"({digest[:12]}; this vidstyle ships {shared.digest[:12]}); make it again with "
+                    f"`{_command(path.stem, shape.name)}`"
+                )
+            network = Network(shape, shared.weights, vector)
+        else:
             raise BadModel(f"{path} is damaged: it is neither a vector style nor a full one")
-        return cls(path.stem, vector, shape.name, digest, network, file.card, facts.get("theta", digest))
+        # Files of the first kind of full style name no theta.
+        return cls.of(path.stem, network, theta=facts.get("theta", digest), card=file.card)
 
     @classmethod
     def of_engine(cls, engine: EngineFile, name: str | None = None) -> Style:
         """The style called ``name`` of an engine file, or its first; `BadOption` lists those that it has."""
-        card = engine.card
-        name = next(iter(card.styles)) if name is None else name
-        if name not in card.styles:
-            raise BadOption(f"{engine.path} has no style {name!r}; it has {', '.join(card.styles)}")
-        return cls(name, card.styles[name], card.network, card.digest, engine=engine)
+        for style in styles_of_engine(engine):
+            if name is None or style.name == name:
+                return style
+        raise BadOption(f"{engine.path} has no style {name!r}; it has {', '.join(engine.card.styles)}")
 
 
 def blend(weighted: Sequence[tuple[Style, float]]) -> Style:
-    """The convex combination of vector styles of one network (MetaStyle, section on interpolation).
+    """The convex combination of styles of one theta (MetaStyle, section on interpolation).
 
-    Weights are divided by their sum. Raises `BadOption` for negative or vanishing weights and for
-    styles that cannot be combined.
+    Weights are divided by their sum. Nothing is computed here but the shares. Raises `BadOption` for negative or
+    vanishing weights and for styles that cannot be combined.
     """
     total = math.fsum(weight for _, weight in weighted)
     if not weighted or any(not math.isfinite(w) or w < 0 for _, w in weighted) or total <= 0:
         given = ", ".join(f"{s.name}:{w:g}" for s, w in weighted) or "nothing"
         raise BadOption(f"cannot blend {given}: weights must be 0 or more and their sum above 0")
-    if len(weighted) == 1:
-        return weighted[0][0]
     first = weighted[0][0]
-    for style, _ in weighted:
-        if style.kind == "full":
-            raise BadOption(
-                f"style {style.name!r} has a network of its own (kind full) and cannot be blended; "
-                "adapt it without --full to get a vector"
-            )
-        if style.network_digest != first.network_digest:
-            raise BadOption(
-                f"styles {first.name!r} ({first.network_name}) and {style.name!r} ({style.network_name}) "
-                "belong to different networks and cannot be blended; adapt one of them again for the other's network"
-            )
-    vector = sum(np.float64(w / total) * s.vector.astype(np.float64) for s, w in weighted)
+    if len(weighted) == 1:
+        return first
+    shares: dict[Network, float] = {}
+    for style, weight in weighted:
+        if style.theta != first.theta:
+            raise BadOption(_unrelated(first, style))
+        for network, share in style.parts:
+            shares[network] = shares.get(network, 0.0) + share * weight / total
     name = "+".join(f"{s.name}:{w / total:.3g}" for s, w in weighted)
     engine = next((s.engine for s, _ in weighted if s.engine is not None), None)
-    return Style(name, np.asarray(vector, np.float32), first.network_name, first.network_digest, engine=engine)
+    return Style(name, tuple(part for part in shares.items() if part[1] > 0), first.theta, engine=engine)
+
+
+def _unrelated(first: Style, second: Style) -> str:
+    """Why two styles do not blend, and what mends it."""
+    if first.network_name != second.network_name:
+        made = f"they paint with two networks, {first.network_name} and {second.network_name}"
+        again, network = second, first.network_name
+    else:
+        made = f"they were adapted from two versions of the {first.network_name!r} network"
+        network = first.network_name
+        again = first if second.theta == shared_network(network).digest else second
+    return (
+        f"styles {first.name!r} and {second.name!r} cannot be blended: {made}; make {again.name!r} again with "
+        f"`{_command(again.name, network)}`"
+    )
+
+
+def _command(name: str, network: str) -> str:
+    """The command that adapts a style from the shipped network."""
+    option = "" if network == "fast" else f" --network {network}"
+    return f"vidstyle adapt PAINTING -o {Path(name).name}.safetensors{option}"
+
+
+def collection_bytes(styles: Sequence[Style]) -> bytes:
+    """Styles of one theta as the content of a file, FP16; weights that several have are in it once."""
+    tensors: dict[str, NDArray[np.float16]] = {}
+    entries: list[dict[str, object]] = []
+    first_with: dict[str, int] = {}
+    for index, style in enumerate(styles):
+        holder = first_with.setdefault(style.network.digest, index)
+        own: Mapping[str, NDArray[np.float32]] = style.network.weights if holder == index else {}
+        for name, tensor in {**own, "style.vector": style.vector}.items():
+            tensors[f"{index}.{name}"] = tensor.astype(np.float16)
+        entries.append({"name": style.name, "weights": holder, "card": style.card})
+    return tensor_bytes(
+        tensors,
+        file_format=COLLECTION_FORMAT,
+        version=COLLECTION_VERSION,
+        facts={"network": styles[0].network_name, "theta": styles[0].theta},
+        card={"styles": entries},
+    )
+
+
+def read_collection(path: Path) -> list[Style]:
+    """The styles of what `collection_bytes` made, in their order; `BadModel` says what is wrong with the file."""
+    file = read_tensors(
+        path, file_format=COLLECTION_FORMAT, version=COLLECTION_VERSION, most_bytes=MOST_COLLECTION_BYTES
+    )
+    shape = architecture(file.facts.get("network", ""))
+    entries = file.card.get("styles")
+    styles: list[Style] = []
+    weights: dict[int, Weights] = {}
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        own = {
+            name: file.tensors[f"{index}.{name}"] for name in shape.weight_shapes if f"{index}.{name}" in file.tensors
+        }
+        vector = file.tensors.get(f"{index}.style.vector")
+        holder, name, card = (
+            (entry.get(key) for key in ("weights", "name", "card")) if isinstance(entry, dict) else [0] * 3
+        )
+        if vector is None or type(holder) is not int or not isinstance(name, str) or not isinstance(card, dict):
+            raise BadModel(f"{path} is damaged: its style number {index} lacks its vector, its weights or its name")
+        weights[index] = own or weights.get(holder, {})
+        styles.append(Style.of(name, Network(shape, weights[index], vector), theta=file.facts.get("theta"), card=card))
+    if not styles:
+        raise BadModel(f"{path} is damaged: it holds no style")
+    return styles
+
+
+def styles_of_engine(engine: EngineFile) -> list[Style]:
+    """The styles beside an engine file, to be played by it; `BadModel` where their file is missing or damaged."""
+    path = engine.check_styles()
+    styles = read_collection(path)
+    if tuple(style.name for style in styles) != engine.card.styles:
+        raise BadModel(f"{path} is damaged: its styles are not those that {engine.path.name}.json names")
+    return [replace(style, engine=engine) for style in styles]
 
 
 def parse_blend(text: str) -> list[tuple[str, float]]:

@@ -23,7 +23,8 @@ from vidstyle import ops
 from vidstyle.errors import BadOption, VideoError, VidstyleError
 from vidstyle.files import as_path, check_output
 from vidstyle.frame import Frame, FrameForm, Pixels, Planes, as_rgb
-from vidstyle.gallery import default_style_name, load_blend, network_of
+from vidstyle.gallery import default_style_name, load_blend
+from vidstyle.networks import Architecture, Network
 from vidstyle.options import (
     MAX_SIDE,
     BackendOptions,
@@ -39,7 +40,7 @@ from vidstyle.style import Style
 from vidstyle.timeline import Timeline, clock
 
 if TYPE_CHECKING:
-    from vidstyle.backends.base import Backend
+    from vidstyle.backends.base import Backend, Program
     from vidstyle.enginefile import EngineFile
     from vidstyle.temporal import Motion, Smoother
     from vidstyle.video.source import VideoSource
@@ -57,8 +58,8 @@ class Job:
     """The source at the size of the result."""
     work: Frame
     """What the network sees: the same frame, or a smaller one (`LookOptions.work_size`)."""
-    vector: NDArray[np.float32]
-    """The style vector of this very frame: a style may change from one frame to the next."""
+    style: Style
+    """The style of this very frame: it may change from one frame to the next."""
     look: LookOptions
     """How this very frame is finished."""
     smoothing: tuple[Smoother, Motion | None] | None = None
@@ -72,7 +73,8 @@ class Stylizer:
 
     ``style`` is a shipped name, a style file, an engine file, a blend such as
     ``"great_wave:0.7,the_scream:0.3"`` or a `Style`. A graph is compiled at the first frame of each form
-    and kept. ``look`` may be replaced at any time; a frame under way keeps its own. With ``smooth`` the
+    and kept; it plays every style of the network. With ``fixed`` the style will not change: some backends are
+    faster then. ``look`` may be replaced at any time; a frame under way keeps its own. With ``smooth`` the
     frames are those of one video, and each is made to go with the one before. Use it from one thread;
     `open` and `prepare` alone may run on any, and so may `compose`, one frame at a time and in order.
     Copied, pickled or used in a forked process it compiles its graphs anew.
@@ -85,14 +87,14 @@ class Stylizer:
         look: LookOptions | None = None,
         backend: BackendOptions | None = None,
         smooth: SmoothOptions | None = None,
+        fixed: bool = False,
     ) -> None:
         check_kind("look", look, LookOptions)
         check_kind("backend", backend, BackendOptions)
         check_kind("smooth", smooth, SmoothOptions)
         self._style = _style(style)
         self._engine = self._style.engine
-        # An engine holds the weights, so one that an older version built plays on.
-        self._network = None if self._engine else network_of(self._style)
+        self._fixed = fixed
         self.look = look or LookOptions()
         self._options = backend or BackendOptions()
         self._open: OrderedDict[FrameForm, Backend] = OrderedDict()
@@ -103,16 +105,18 @@ class Stylizer:
 
     @property
     def style(self) -> Style:
-        """The style of the next frame. Any vector style of the same network may be set at any time."""
+        """The style of the next frame. Any style of the same network may be set at any time."""
         return self._style
 
     @style.setter
     def style(self, style: str | Path | Style) -> None:
         chosen = _style(style)
-        if chosen.network_digest != self._style.network_digest:
+        if chosen.architecture != self._style.architecture:
             raise BadOption(
                 f"style {chosen.name!r} runs on another network than {self._style.name!r}; make a new Stylizer for it"
             )
+        if self._fixed and chosen.parts != self._style.parts:
+            raise BadOption(f"this Stylizer was made for {self._style.name!r} alone (fixed); make one without that")
         self._style = chosen
 
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -156,23 +160,15 @@ class Stylizer:
 
     def _compiled(self, form: FrameForm) -> Backend:
         from vidstyle.backends import open_backend, open_engine
-        from vidstyle.backends.base import Program
-        from vidstyle.graph import onnx_from_network
 
-        network = self._network
-        if network is None:
-            assert self._engine is not None
-            if self._options.rebuild:
-                from vidstyle.build import fitting_engine
+        program = network_program(self._style.architecture, form, only=self._style.network if self._fixed else None)
+        if self._engine is None:
+            return open_backend(program, self._options)
+        if self._options.rebuild:
+            from vidstyle.build import fitting_engine
 
-                self._engine = fitting_engine(self._engine, form, self._options)
-            return open_engine(self._engine, form, self._options)
-        program = Program(
-            network,
-            form,
-            lambda precision: onnx_from_network(network, form, precision=precision).SerializeToString(),
-        )
-        return open_backend(program, self._options)
+            self._engine = fitting_engine(self._engine, form, self._options)
+        return open_engine(self._engine, program, self._options)
 
     def prepare(self, frame: Frame) -> Job:
         """Make the picture that the network sees, and note the style of this moment. Safe on any thread."""
@@ -181,7 +177,7 @@ class Stylizer:
         work = frame
         if size != form.size:
             work = frame.with_planes(ops.shrink(frame.planes, form, size), form.resized(size))
-        return Job(frame, work, self._style.vector, look)
+        return Job(frame, work, self._style, look)
 
     def foresee(self, job: Job) -> Job:
         """Do what smoothing needs of the source alone, so that `compose` has less to do. For every frame, in order,
@@ -189,12 +185,12 @@ class Stylizer:
         if self._smooth is None:
             return job
         smoother = self._smoother_of(job.work.form, self._smooth)
-        return replace(job, smoothing=(smoother, smoother.look(job.work.planes, job.vector)))
+        return replace(job, smoothing=(smoother, smoother.look(job.work.planes, job.style.vector)))
 
     def submit(self, job: Job) -> Callable[[], Planes]:
         """Start the network on a prepared frame; the function returned waits for its planes."""
         backend = self.open(job.frame.form, job.look.work_size)
-        return backend.submit(job.work.planes, job.vector)
+        return backend.submit(job.work.planes, job.style)
 
     def compose(self, job: Job, styled: Planes) -> Frame:
         """The finished frame from what the network made of it."""
@@ -203,7 +199,7 @@ class Stylizer:
             smoother, motion = job.smoothing
             styled = smoother.blend(styled, motion)
         elif self._smooth is not None:
-            styled = self._smoother_of(job.work.form, self._smooth).step(job.work.planes, styled, job.vector)
+            styled = self._smoother_of(job.work.form, self._smooth).step(job.work.planes, styled, job.style.vector)
         if job.work is not job.frame:
             styled = ops.enlarge(styled, job.work.planes, frame.planes, job.work.form, form)
         if look.preserve_color:
@@ -248,6 +244,28 @@ class Stylizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def network_program(shape: Architecture, form: FrameForm, *, only: Network | None = None) -> Program:
+    """What a backend compiles to paint frames of ``form`` in any style of ``shape``; or in ``only`` that one."""
+    from vidstyle.backends.base import Program
+    from vidstyle.graph import onnx_from_network, style_tensors
+
+    single = None
+    if only is not None:
+        single = Program(
+            shape,
+            form,
+            lambda precision: onnx_from_network(only, form, precision=precision).SerializeToString(),
+            lambda network: {"style": network.start[None]},
+        )
+    return Program(
+        shape,
+        form,
+        lambda precision: onnx_from_network(shape, form, precision=precision).SerializeToString(),
+        lambda network: style_tensors(network, form),
+        single,
+    )
 
 
 def _style(style: str | Path | Style | None) -> Style:
@@ -389,7 +407,10 @@ def render(
     check_output(output, overwrite=overwrite, source=source)  # before a long file is looked through
     timeline = style if isinstance(style, Timeline) else Timeline([(0, _style(style))])
     with ExitStack() as stack:
-        stylizer = stack.enter_context(Stylizer(timeline.keys[0].style, look=look, smooth=smooth, backend=backend))
+        fixed = len(timeline.keys) == 1
+        stylizer = stack.enter_context(
+            Stylizer(timeline.keys[0].style, look=look, smooth=smooth, backend=backend, fixed=fixed)
+        )
         pixels: Pixels = "rgb" if encode.pixel_format == "yuv444p" else "i420"
         matrix = full_range = None
         if stylizer.engine is not None:  # its colors are those that it was built for

@@ -75,13 +75,25 @@ def write_tensors(
     overwrite: bool = True,
 ) -> None:
     """Write ``tensors`` and header to ``path``, whole or not at all. `BadOption` if it is there and must stay."""
-    header = {**facts, "format": file_format, "version": version, "card": json.dumps(card)}
     try:
         # `save_file` would make a file that only its owner can read, whatever the umask says.
-        data = save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, header)
+        data = tensor_bytes(tensors, file_format=file_format, version=version, facts=facts, card=card)
         write_whole(path, data, overwrite=overwrite)
     except (OSError, SafetensorError) as error:
         raise BadModel(write_failure(path, error)) from error
+
+
+def tensor_bytes(
+    tensors: Mapping[str, NDArray[np.floating]],
+    *,
+    file_format: str,
+    version: str,
+    facts: dict[str, str],
+    card: dict[str, object],
+) -> bytes:
+    """The content of the file that `write_tensors` writes."""
+    header = {**facts, "format": file_format, "version": version, "card": json.dumps(card)}
+    return save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, header)
 
 
 def _float32(path: Path, name: str, file: safe_open) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ class Key:
     seconds: Fraction
     """From the beginning of the output, as a player shows it."""
     style: Style
-    """A vector style or a blend of such."""
+    """A style or a blend."""
 
 
 class Timeline:
@@ -43,7 +43,7 @@ class Timeline:
         """``keys`` are pairs of seconds, rising, and a style as `vidstyle.stylize.Stylizer` takes it.
 
         A float means the decimal number that it is written as: 0.1 is exactly a tenth. `BadOption` for
-        times that do not rise and styles that do not run on one network; `BadModel` for a broken style file.
+        times that do not rise and styles that do not blend; `BadModel` for a broken style file.
         """
         self.fade = _exact("fade", fade)
         """Seconds that a fade takes where there is room for it."""
@@ -65,7 +65,7 @@ class Timeline:
         try:
             blend([(key.style, 1.0) for key in self.keys])
         except BadOption as error:
-            raise BadOption(f"the styles of one video share a network: {error}") from error
+            raise BadOption(f"the styles of one video fade into each other: {error}") from error
         self._times = [key.seconds for key in self.keys]
 
     @property

@@ -13,7 +13,6 @@ from pathlib import Path
 from vidstyle.backends.base import Backend, Program
 from vidstyle.enginefile import EngineFile
 from vidstyle.errors import BadOption, MissingDependency, VidstyleError
-from vidstyle.frame import FrameForm
 from vidstyle.gpu import nvidia_driver
 from vidstyle.options import BackendOptions
 
@@ -85,8 +84,8 @@ def open_backend(program: Program, options: BackendOptions | None = None) -> Bac
     raise MissingDependency(f"no inference library works here: {'; '.join(failed + missing)}")
 
 
-def open_engine(engine: EngineFile, form: FrameForm, options: BackendOptions | None = None) -> Backend:
-    """Load a compiled engine for frames of ``form``.
+def open_engine(engine: EngineFile, program: Program, options: BackendOptions | None = None) -> Backend:
+    """Load a compiled engine to run ``program``.
 
     Raises `MissingDependency` where its TensorRT is not installed, `EngineMismatch` (with the command
     that mends it) where it was built for other frames, another GPU or another version, and `BadModel`
@@ -100,7 +99,7 @@ def open_engine(engine: EngineFile, form: FrameForm, options: BackendOptions | N
         )
     from vidstyle.backends.tensorrt import open_engine as open_it
 
-    return open_it(engine, form, options)
+    return open_it(engine, program, options)
 
 
 def _open(name: str, program: Program, options: BackendOptions) -> Backend:

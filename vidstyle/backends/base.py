@@ -7,10 +7,12 @@ import math
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,22 +20,96 @@ from numpy.typing import NDArray
 from vidstyle.errors import BadOption, NotCopyable, VidstyleError
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.machine import find_cpu
-from vidstyle.networks import Network
+from vidstyle.networks import Architecture, Network
+from vidstyle.style import Parts, Style
 
 Pending = Callable[[], Planes]
 """Waits for one submitted frame and returns its planes; call it once."""
+Tensors = Mapping[str, NDArray[np.float32]]
+
+ALIGNMENT = 256
+"""Each tensor of a `StyleTensors` block begins at a multiple of so many bytes, as TensorRT wants it."""
+_BLENDS_KEPT = 8
+"""Blends whose tensors are kept: about one for each picture that is painted in turn with others."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a backend runs: a network on frames of one form."""
+    """What a backend runs: an architecture on frames of one form, in any style."""
 
-    network: Network
-    """The weights; the style vector comes with each frame."""
+    shape: Architecture
+    """The network without its weights, which come with each frame."""
     form: FrameForm
     """Form of the frames in and out."""
     graph: Callable[[Literal["fp32", "fp16"]], bytes]
-    """Writes the ONNX graph of ``network`` for ``form``; called by the backends that read ONNX."""
+    """Writes the ONNX graph; called by the backends that read ONNX."""
+    style_tensors: Callable[[Network], Tensors]
+    """What the graph takes besides the planes to paint as a network does, by the names of its inputs; linear in it."""
+    single: Program | None = None
+    """The same for one style, with constants for weights, where no other will be played. It is faster in some
+    libraries; a backend takes it if it likes."""
+
+
+class StyleTensors:
+    """The tensors of styles, as a program takes them: computed once for each network, and mixed for blends.
+
+    Those of one style lie in one block of memory, in the order of ``shapes``. Not thread-safe.
+    """
+
+    def __init__(self, shape: Architecture, compute: Callable[[Network], Tensors]) -> None:
+        self._compute = compute
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        """Of each tensor."""
+        self.offsets: dict[str, int] = {}
+        """Where each begins in a block, in bytes."""
+        size = 0
+        for name, tensor in compute(Network.blank(shape)).items():
+            self.shapes[name], self.offsets[name] = tensor.shape, size
+            size += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
+        self.size = size
+        """Of a block, in bytes."""
+        self._networks: WeakKeyDictionary[Network, NDArray[np.float32]] = WeakKeyDictionary()
+        self._blends: OrderedDict[Parts, NDArray[np.float32]] = OrderedDict()
+
+    def block(self, style: Style) -> NDArray[np.float32]:
+        """The block of ``style``: the same array as long as the style is the same. Nobody writes to it."""
+        if len(style.parts) == 1:
+            return self._of_network(style.parts[0][0])
+        known = self._blends.get(style.parts)
+        if known is not None:
+            self._blends.move_to_end(style.parts)
+            return known
+        total, part = self._empty(), np.empty(self.size // 4, np.float32)
+        for index, (network, share) in enumerate(style.parts):
+            np.multiply(self._of_network(network), np.float32(share), out=part if index else total)
+            if index:
+                total += part
+        self._blends[style.parts] = total
+        if len(self._blends) > _BLENDS_KEPT:
+            self._blends.popitem(last=False)
+        return total
+
+    def views(self, block: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """The tensors in a block, by name."""
+        return {
+            name: block[self.offsets[name] // 4 :][: math.prod(shape)].reshape(shape)
+            for name, shape in self.shapes.items()
+        }
+
+    def _of_network(self, network: Network) -> NDArray[np.float32]:
+        block = self._networks.get(network)
+        if block is None:
+            block = self._empty()
+            block.fill(0)
+            for view, tensor in zip(self.views(block).values(), self._compute(network).values(), strict=True):
+                view[...] = tensor
+            self._networks[network] = block
+        return block
+
+    def _empty(self) -> NDArray[np.float32]:
+        memory = np.empty(self.size + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        return memory[start : start + self.size].view(np.float32)
 
 
 class Backend(NotCopyable, ABC):
@@ -52,21 +128,21 @@ class Backend(NotCopyable, ABC):
     """Set it to leave the results of frames submitted from then on where they were computed. Backends that
     compute in main memory do so anyway; `tensorrt` then gives planes on the GPU."""
 
-    def __init__(self, form: FrameForm, style_size: int) -> None:
-        self.form = form
+    def __init__(self, program: Program) -> None:
+        self.form = program.form
         """Form of the frames in and out."""
-        self.style_size = style_size
-        """Length of a style vector."""
+        self.shape = program.shape
+        """The network that it runs."""
         self.inherited = False
         """Whether another process made it, which this one was forked from."""
         _ALIVE.add(self)
 
-    def submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
+    def submit(self, planes: Planes, style: Style) -> Pending:
         """Start one frame and return how to get it.
 
         ``planes`` are uint8 arrays of ``form.plane_shapes`` (any strides); they are read
-        until the result has been taken, so leave them as they are. ``style`` is float32 of shape
-        (style_size,). The resulting planes have the same shapes and belong to the caller.
+        until the result has been taken, so leave them as they are. ``style`` is any one of the program's
+        network. The resulting planes have the same shapes and belong to the caller.
         """
         if self.inherited:
             raise VidstyleError(_INHERITED)
@@ -74,8 +150,10 @@ class Backend(NotCopyable, ABC):
         found = tuple(plane.shape for plane in planes)
         if found != form.plane_shapes or any(plane.dtype != np.uint8 for plane in planes):
             raise BadOption(f"planes have shapes {found}; this program takes uint8 of {form.plane_shapes}")
-        if style.shape != (self.style_size,):
-            raise BadOption(f"style vector has shape {style.shape}; network takes ({self.style_size},)")
+        if style.architecture != self.shape:
+            raise BadOption(
+                f"style {style.name!r} is for the network {style.network_name!r}; this program runs {self.shape.name!r}"
+            )
         pending = self._submit(planes, style)
 
         def wait() -> Planes:
@@ -85,12 +163,12 @@ class Backend(NotCopyable, ABC):
 
         return wait
 
-    def run(self, planes: Planes, style: NDArray[np.float32]) -> Planes:
+    def run(self, planes: Planes, style: Style) -> Planes:
         """One frame, start to end; see `submit`."""
         return self.submit(planes, style)()
 
     @abstractmethod
-    def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending: ...
+    def _submit(self, planes: Planes, style: Style) -> Pending: ...
 
     @abstractmethod
     def close(self) -> None:

@@ -16,20 +16,27 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from vidstyle.backends.base import Backend, Pending, Program, usable_cores
+from vidstyle.backends.base import Backend, Pending, Program, StyleTensors, Tensors, usable_cores
 from vidstyle.errors import BadModel, BadOption, MissingDependency, VidstyleError
 from vidstyle.frame import Planes
 from vidstyle.gpu import nvidia_driver
 from vidstyle.options import BackendOptions
+from vidstyle.style import Style
 
 
 class OnnxRuntimeBackend(Backend):
-    """A session that several threads run at once, each frame on one core."""
+    """A session that several threads run at once, each frame on one core.
+
+    Where only one style will be played, the weights are constants: it lays out those beforehand as its convolutions
+    like them, and loses more than a tenth of its speed where it cannot.
+    """
 
     name = "onnxruntime"
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
-        super().__init__(program.form, program.network.architecture.style_size)
+        super().__init__(program)
+        program = program.single or program
+        self._styles = StyleTensors(program.shape, program.style_tensors)
         precision = options.precision if options.precision != "auto" else "fp32"
         if precision != "fp32":
             raise BadOption(f"ONNX Runtime does not compute in {precision} here; use fp32 or auto")
@@ -42,16 +49,18 @@ class OnnxRuntimeBackend(Backend):
             self._session = ort.InferenceSession(program.graph("fp32"), settings, ["CPUExecutionProvider"])
         except Exception as error:  # the library's errors derive from nothing narrower
             raise BadModel(f"ONNX Runtime cannot load the graph: {error}") from error
-        self._inputs = [(port.name, tuple(port.shape)) for port in self._session.get_inputs()]
+        self._planes = [
+            (port.name, tuple(port.shape))
+            for port in self._session.get_inputs()
+            if port.name not in self._styles.shapes
+        ]
         self._pool = ThreadPoolExecutor(self.in_flight, "vidstyle-onnxruntime")
         self.description = f"ONNX Runtime {ort.__version__} {precision} on CPU, threads: {threads}"
 
-    def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
-        arrays: list[NDArray[Any]] = [
-            np.ascontiguousarray(style, np.float32),
-            *(np.ascontiguousarray(plane) for plane in planes),
-        ]
-        feed = {name: array.reshape(shape) for (name, shape), array in zip(self._inputs, arrays, strict=True)}
+    def _submit(self, planes: Planes, style: Style) -> Pending:
+        feed: dict[str, NDArray[Any]] = {**self._styles.views(self._styles.block(style))}
+        for (name, shape), plane in zip(self._planes, planes, strict=True):
+            feed[name] = np.ascontiguousarray(plane).reshape(shape)
         future = self._pool.submit(self._session.run, None, feed)
 
         def wait() -> Planes:
@@ -75,7 +84,9 @@ class OnnxRuntimeCudaBackend(Backend):
     in_flight = 2  # one that is computed, and one that waits for it
 
     def __init__(self, program: Program, options: BackendOptions, gpu: int, *, nhwc: bool = False) -> None:
-        super().__init__(program.form, program.network.architecture.style_size)
+        super().__init__(program)
+        program = program.single or program
+        self._styles = StyleTensors(program.shape, program.style_tensors)
         precision = options.precision if options.precision != "auto" else "fp16"
         if precision == "bf16":
             raise BadOption("ONNX Runtime does not compute in bf16 on a GPU; use fp16, fp32 or auto")
@@ -86,6 +97,7 @@ class OnnxRuntimeCudaBackend(Backend):
             "use_tf32": "0",
             "prefer_nhwc": str(int(nhwc)),
         }
+        self._style: NDArray[np.float32] | None = None
         # Its CUDA graph belongs to the thread that recorded it.
         self._pool = ThreadPoolExecutor(1, "vidstyle-onnxruntime")
         try:
@@ -96,8 +108,11 @@ class OnnxRuntimeCudaBackend(Backend):
         notes = [*(["NHWC"] if nhwc else []), "CUDA graph" if recorded else "no CUDA graph"]
         self.description = f"ONNX Runtime {ort.__version__} {precision} on CUDA GPU {gpu}, {', '.join(notes)}"
 
-    def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
-        future = self._pool.submit(self._session.run, (style, *planes))
+    def _submit(self, planes: Planes, style: Style) -> Pending:
+        block = self._styles.block(style)
+        changed = None if block is self._style else self._styles.views(block)
+        self._style = block
+        future = self._pool.submit(self._session.run, planes, changed)
 
         def wait() -> Planes:
             try:
@@ -131,23 +146,31 @@ class BoundSession:
 
     def __init__(self, session: ort.InferenceSession, device: str, number: int) -> None:
         self.session = session
-        """Its inputs are ``style`` and the planes, its outputs the planes."""
+        """Its uint8 inputs are the planes, its outputs too; the float ones are the style's."""
         self._binding = session.io_binding()
         self._inputs, self._outputs = (
-            [ort.OrtValue.ortvalue_from_shape_and_type(port.shape, _TYPES[port.type], device, number) for port in ports]
+            {
+                port.name: ort.OrtValue.ortvalue_from_shape_and_type(port.shape, _TYPES[port.type], device, number)
+                for port in ports
+            }
             for ports in (session.get_inputs(), session.get_outputs())
         )
-        for port, value in zip(session.get_inputs(), self._inputs, strict=True):
-            self._binding.bind_ortvalue_input(port.name, value)
-        for port, value in zip(session.get_outputs(), self._outputs, strict=True):
-            self._binding.bind_ortvalue_output(port.name, value)
+        self._planes = [port.name for port in session.get_inputs() if _TYPES[port.type] is np.uint8]
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        for name, value in self._outputs.items():
+            self._binding.bind_ortvalue_output(name, value)
 
-    def run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Outputs, as arrays of the caller's, of inputs with the right number of elements."""
-        for value, array in zip(self._inputs, arrays, strict=True):
+    def run(self, planes: Sequence[NDArray[Any]], style: Tensors | None) -> list[NDArray[Any]]:
+        """Outputs, as arrays of the caller's, of planes with the right number of elements.
+
+        ``style`` is the style's tensors, None where they are those of the run before.
+        """
+        for name, array in {**dict(zip(self._planes, planes, strict=True)), **(style or {})}.items():
+            value = self._inputs[name]
             value.update_inplace(np.ascontiguousarray(array).reshape(value.shape()))
         self.compute()
-        return [np.array(value.numpy()) for value in self._outputs]
+        return [np.array(value.numpy()) for value in self._outputs.values()]
 
     def compute(self) -> None:
         """Run the inputs that are there, and wait for the end."""
@@ -155,8 +178,10 @@ class BoundSession:
 
     def blank(self) -> None:
         """Run inputs of zeros twice: the library measures and records when it first runs."""
+        zeros = {port.name: np.zeros(port.shape, _TYPES[port.type]) for port in self.session.get_inputs()}
+        planes = [zeros.pop(name) for name in self._planes]
         for _ in range(2):
-            self.run([np.zeros(port.shape, _TYPES[port.type]) for port in self.session.get_inputs()])
+            self.run(planes, zeros)
 
 
 _TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}

@@ -12,17 +12,17 @@ import os
 from collections import deque
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from vidstyle.backends.base import Backend, Pending, Program, keep_for_ever, own_memory, usable_cores
+from vidstyle.backends.base import Backend, Pending, Program, StyleTensors, keep_for_ever, own_memory, usable_cores
 from vidstyle.backends.cache import cache_key, read_cached, write_cached
 from vidstyle.errors import BadModel, BadOption, VidstyleError
 from vidstyle.frame import Planes
 from vidstyle.options import BackendOptions
+from vidstyle.style import Style
 
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _MANY_THREADS = 4
@@ -34,8 +34,10 @@ class _Slot:
     """A request and the arrays that it reads and writes; the library holds no reference to them."""
 
     request: ov.InferRequest
-    inputs: list[NDArray[np.generic]] = field(default_factory=list)
-    outputs: list[NDArray[np.generic]] = field(default_factory=list)
+    style: NDArray[np.float32] | None = None
+    """The block of the style that the request reads."""
+    inputs: list[NDArray[np.uint8]] = field(default_factory=list)
+    outputs: list[NDArray[np.uint8]] = field(default_factory=list)
 
 
 class OpenVinoBackend(Backend):
@@ -44,7 +46,8 @@ class OpenVinoBackend(Backend):
     name = "openvino"
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
-        super().__init__(program.form, program.network.architecture.style_size)
+        super().__init__(program)
+        self._styles = StyleTensors(program.shape, program.style_tensors)
         self._slots: list[_Slot] = []
         self._free: deque[_Slot] = deque()
         if _threads_lost:
@@ -68,22 +71,29 @@ class OpenVinoBackend(Backend):
             self._slots += [_Slot(compiled.create_infer_request()) for _ in range(streams + 1)]
         except RuntimeError as error:
             raise BadModel(f"OpenVINO cannot compile the graph: {_reason(error)}") from error
-        self._input_shapes = [tuple(port.shape) for port in compiled.inputs]
+        names = [port.any_name for port in compiled.inputs]
+        self._style_ports = {name: names.index(name) for name in self._styles.shapes}
+        self._plane_ports = {
+            index: tuple(port.shape)
+            for index, port in enumerate(compiled.inputs)
+            if names[index] not in self._style_ports
+        }
         self._free.extend(self._slots)
         self.in_flight = len(self._slots)
         version = ov.__version__.split("-")[0]
         self.description = f"OpenVINO {version} {precision}, threads: {threads}, streams: {streams}"
 
-    def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
+    def _submit(self, planes: Planes, style: Style) -> Pending:
         if not self._free:
             raise VidstyleError(f"{self.in_flight} frames are under way; take a result before submitting another")
         slot = self._free.popleft()
         request = slot.request
-        arrays: list[NDArray[Any]] = [np.array(style, np.float32), *map(own_memory, planes)]
-        slot.inputs = [array.reshape(shape) for array, shape in zip(arrays, self._input_shapes, strict=True)]
-        slot.outputs = [np.empty(shape, np.uint8) for shape in self._input_shapes[1:]]
+        shapes = self._plane_ports.values()
+        slot.inputs = [own_memory(plane).reshape(shape) for plane, shape in zip(planes, shapes, strict=True)]
+        slot.outputs = [np.empty(shape, np.uint8) for shape in shapes]
         try:
-            for index, array in enumerate(slot.inputs):
+            self._set_style(slot, style)
+            for index, array in zip(self._plane_ports, slot.inputs, strict=True):
                 request.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
             for index, output in enumerate(slot.outputs):
                 request.set_output_tensor(index, ov.Tensor(output, shared_memory=True))
@@ -103,6 +113,15 @@ class OpenVinoBackend(Backend):
             return tuple(outputs)
 
         return wait
+
+    def _set_style(self, slot: _Slot, style: Style) -> None:
+        """Have the request read the tensors of ``style``, if those of another one were set."""
+        block = self._styles.block(style)
+        if slot.style is block:
+            return
+        for name, tensor in self._styles.views(block).items():
+            slot.request.set_input_tensor(self._style_ports[name], ov.Tensor(tensor, shared_memory=True))
+        slot.style = block
 
     def close(self) -> None:
         global _threads_idle

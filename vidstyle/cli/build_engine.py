@@ -152,12 +152,12 @@ def _is_painting(word: str) -> bool:
 
 def _named(word: str) -> list[Style]:
     """The styles that one word of the command line stands for."""
-    from vidstyle.build import styles_of_engine
     from vidstyle.enginefile import SUFFIX, EngineFile
     from vidstyle.gallery import load_style, style_names
+    from vidstyle.style import styles_of_engine
 
     if word in get_args(NetworkName):
-        return [style for style in map(load_style, style_names()) if style.network_name == word]
+        return [load_style(name) for name in style_names(word)]
     if word.endswith(SUFFIX):
         return styles_of_engine(EngineFile.open(Path(word)))
     return [load_style(word)]
@@ -222,11 +222,9 @@ def _built(styles: list[Style], output: Path, options: BuildOptions, gpu: int | 
 
 
 def _facts(report: BuildReport) -> dict[str, Any]:
-    card = dataclasses.asdict(dataclasses.replace(report.engine.card, styles={}))
     return {
         "engine": str(report.engine.path),
-        **card,
-        "styles": list(report.engine.card.styles),
+        **dataclasses.asdict(report.engine.card),
         "seconds": round(report.seconds, 3),
         "notes": report.notes,
     }

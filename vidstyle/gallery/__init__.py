@@ -10,28 +10,37 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from vidstyle.enginefile import SUFFIX, EngineFile
-from vidstyle.errors import BadModel, BadOption
-from vidstyle.networks import ARCHITECTURES, Network
+from vidstyle.errors import BadOption
+from vidstyle.networks import ARCHITECTURES, NETWORK_FILE, SHIPPED, shared_network
 from vidstyle.style import Style, blend, parse_blend
 
-FOLDER = Path(__file__).parent
+__all__ = [
+    "DEFAULT_NETWORK",
+    "DEFAULT_STYLE",
+    "default_style_name",
+    "load_blend",
+    "load_style",
+    "shared_network",
+    "style_names",
+    "thumbnail",
+]
+
 DEFAULT_NETWORK = "fast"
 DEFAULT_STYLE = "starry_night"
-NETWORK_FILE = "network.safetensors"
 
 
-def style_names() -> list[str]:
-    """Names of the shipped styles, those of the default network first, sorted."""
-    return [name for name, _ in _style_files()]
+def style_names(network: str | None = None) -> list[str]:
+    """Names of the shipped styles, those of the default network first, sorted; or those of one ``network``."""
+    return [name for name, _ in _style_files(network)]
 
 
-def _style_files() -> Iterator[tuple[str, Path]]:
-    for network in ARCHITECTURES:
-        for path in sorted((FOLDER / network).glob("*.safetensors")):
+def _style_files(only: str | None = None) -> Iterator[tuple[str, Path]]:
+    for network in ARCHITECTURES if only is None else [only]:
+        for path in sorted((SHIPPED / network).glob("*.safetensors")):
             if path.name != NETWORK_FILE:
                 yield (path.stem if network == DEFAULT_NETWORK else f"{network}/{path.stem}"), path
 
@@ -57,7 +66,7 @@ def load_style(name_or_path: str | Path) -> Style:
     text = str(name_or_path)
     files = dict(_style_files())
     if text in files:
-        return replace(Style.load(files[text]), name=text)
+        return _shipped(text, files[text])
     engine, _, name = text.partition(f"{SUFFIX}#")
     if name:
         return Style.of_engine(EngineFile.open(Path(engine + SUFFIX)), name)
@@ -74,36 +83,14 @@ def load_style(name_or_path: str | Path) -> Style:
     )
 
 
+@lru_cache(16)
+def _shipped(name: str, path: Path) -> Style:
+    """One object for each style: what has been computed of it is found again by that."""
+    return replace(Style.load(path), name=name)
+
+
 def load_blend(text: str | Path) -> Style:
     """The style that ``--style`` names: ``NAME``, ``FILE`` or ``a:0.7,b:0.3``."""
     if isinstance(text, Path) or Path(text).is_file():
         return load_style(text)
     return blend([(load_style(name), weight) for name, weight in parse_blend(text)])
-
-
-@cache
-def shared_network(name: str) -> Network:
-    """The shipped network called ``name``."""
-    path = FOLDER / name / NETWORK_FILE
-    if not path.exists():
-        raise BadModel(
-            f"no shared network {name!r} is shipped yet; adapt on the network 'fast', or train with --from-scratch"
-        )
-    return Network.load(path)
-
-
-def network_of(style: Style) -> Network:
-    """The weights that ``style`` drives: its own, or the shipped network it was adapted for.
-
-    A style made for other weights is refused: it would paint a wrong picture.
-    """
-    if style.network is not None:
-        return style.network
-    network = shared_network(style.network_name)
-    if network.digest != style.network_digest:
-        raise BadModel(
-            f"style {style.name!r} was adapted for another version of the {style.network_name!r} network "
-            f"({style.network_digest[:12]}; this vidstyle ships {network.digest[:12]}); make it again with "
-            f"`vidstyle adapt PAINTING -o {style.name}.safetensors`"
-        )
-    return network

@@ -1,4 +1,7 @@
-"""The ONNX graph of a network: 8-bit pixels and a style vector in, 8-bit pixels out.
+"""The ONNX graph of a network: 8-bit pixels and a style in, 8-bit pixels out.
+
+A style is a vector and the weights of every convolution. All are inputs of the graph, so that one compiled
+graph plays every style of an architecture; or the weights are constants, and it plays one network.
 
 Everything between the pixels is inside, so that an inference library fuses it: the color conversion,
 the scaling, the padding to the network's multiple (edge pixels repeated at the bottom and on the right)
@@ -14,21 +17,24 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from vidstyle.frame import FrameForm
+from vidstyle.graph.fold import cell_of, folded_weights
 from vidstyle.graph.layers import rgb_from_phases
 from vidstyle.graph.pixels import centered, identity, phases_from_planes, planes_from_rgb
 from vidstyle.graph.writer import GraphPrecision, GraphWriter
-from vidstyle.networks import Network
+from vidstyle.networks import Architecture, Network
 
 Body = Literal["network", "identity"]
 
-__all__ = ["Body", "GraphPrecision", "onnx_from_network"]
+__all__ = ["Body", "GraphPrecision", "onnx_from_network", "style_tensors"]
 
 
 def onnx_from_network(
-    network: Network,
+    network: Network | Architecture,
     form: FrameForm,
     *,
     precision: GraphPrecision = "fp32",
@@ -37,9 +43,11 @@ def onnx_from_network(
 ) -> onnx.ModelProto:
     """The graph of ``network`` for frames of ``form``; the same bytes for the same arguments.
 
-    Inputs: ``style``, float32 (1, P), and the planes as uint8: ``frame`` (1, H, W, 3) for rgb; ``y``
-    (1, 1, H, W) with ``u`` and ``v`` (1, 1, ceil(H/2), ceil(W/2)) for i420, or with ``uv``
+    Inputs: ``style``, float32 (1, P), the style vector; the planes as uint8: ``frame`` (1, H, W, 3) for rgb;
+    ``y`` (1, 1, H, W) with ``u`` and ``v`` (1, 1, ceil(H/2), ceil(W/2)) for i420, or with ``uv``
     (1, ceil(H/2), ceil(W/2), 2) for nv12. Outputs: the same planes, called ``frame_out``, ``y_out`` ...
+    With an `Architecture` in place of a network its weights are float32 inputs too, behind the planes;
+    `style_tensors` computes them.
     ``precision`` is that of the arithmetic; the statistics of the instance norms are always float32.
     With an ``identity`` body the network is left out: what remains is the color conversion.
 
@@ -47,21 +55,22 @@ def onnx_from_network(
     the size of ``form``: it neither pads nor crops. Its sides are the dimensions called ``height`` and
     ``width``, and of chroma planes ``chroma_height`` and ``chroma_width``, half of those.
     """
-    shape = network.architecture
+    shape = network if isinstance(network, Architecture) else network.architecture
     writer = GraphWriter(precision)
     style = writer.input("style", onnx.TensorProto.FLOAT, (1, shape.style_size))
     size = None if dynamic else shape.padded_size(form.size)
     # Pixels are taken by cells: each pixel of a cell is a channel of a smaller picture, a *phase*.
-    cell = 4 if shape.unshuffle == 4 else 2
+    cell = cell_of(shape)
     phases = phases_from_planes(writer, form, size, cell)
     if body == "network":
-        rgb = rgb_from_phases(writer, network, centered(writer, phases, form, cell), style, form, cell)
+        pixels, weights = centered(writer, phases, form, cell), _weights(writer, network, form)
+        rgb = rgb_from_phases(writer, shape, pixels, style, weights, form, cell)
     else:
         rgb = identity(writer, phases, form, cell)
     planes_from_rgb(writer, rgb, form, size, cell)
     facts = {
         "vidstyle.network": shape.name,
-        "vidstyle.digest": network.digest,
+        "vidstyle.digest": "" if isinstance(network, Architecture) else network.digest,
         "vidstyle.size": "dynamic" if dynamic else f"{form.width}x{form.height}",
         "vidstyle.pixels": form.pixels,
         "vidstyle.matrix": form.matrix,
@@ -70,3 +79,20 @@ def onnx_from_network(
         "vidstyle.body": body,
     }
     return writer.model(f"vidstyle-{shape.name}", facts)
+
+
+def style_tensors(network: Network, form: FrameForm) -> dict[str, NDArray[np.float32]]:
+    """What the graph of an `Architecture` takes to paint as ``network`` does, by the names of its inputs.
+
+    Linear in the network: the inputs of a blend are the blend of the inputs.
+    """
+    folded = {name: values.astype(np.float32) for name, values in folded_weights(network, form).items()}
+    return {"style": network.start[None], **folded}
+
+
+def _weights(w: GraphWriter, network: Network | Architecture, form: FrameForm) -> dict[str, str]:
+    """Names of the tensors that the convolutions take, by the names of `folded_weights`."""
+    if isinstance(network, Network):
+        return {name: w.floats(values) for name, values in folded_weights(network, form).items()}
+    folded = folded_weights(Network.blank(network), form)
+    return {name: w.rounded(w.input(name, onnx.TensorProto.FLOAT, values.shape)) for name, values in folded.items()}

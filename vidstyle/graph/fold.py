@@ -1,7 +1,9 @@
-"""Weights of the convolutions that do two things at once.
+"""Weights of the convolutions of the graph, which do two things at once.
 
 A *phase* is one pixel of a cell of ``cell`` x ``cell`` pixels, kept as a channel of a picture that is
 ``cell`` times smaller. Phases are ordered (color, row, column).
+
+Everything here is linear in the weights: those of a blend of networks are the blend of theirs.
 """
 
 from __future__ import annotations
@@ -11,6 +13,34 @@ import numpy as np
 from vidstyle.color import rgb_from_yuv, yuv_from_rgb
 from vidstyle.frame import FrameForm
 from vidstyle.graph.writer import Floats
+from vidstyle.networks import Architecture, Network
+
+
+def cell_of(shape: Architecture) -> int:
+    """Side of the cells by which the graph of a network takes its pixels."""
+    return 4 if shape.unshuffle == 4 else 2
+
+
+def folded_weights(network: Network, form: FrameForm) -> dict[str, Floats]:
+    """What the convolutions of the graph for ``form`` take, in the order in which they run.
+
+    Under the network's own names: ``NAME.weight`` of each, and the bias of the last one; the others' biases the
+    norms would remove.
+    """
+    shape = network.architecture
+    cell, stem, out = cell_of(shape), shape.down[0], shape.out
+    folded: dict[str, Floats] = {}
+    for conv in shape.convs:
+        weight = network.weights[f"{conv.name}.weight"].astype(np.float64)
+        if conv is out:
+            weight = into_phases(weight, conv.upsample, cell)
+        elif conv.upsample > 1:
+            weight = upsampled_transposed(weight)
+        elif conv is stem and shape.unshuffle == cell:
+            weight = after_linear(weight, rgb_matrix(form, cell)[0])
+        folded[f"{conv.name}.weight"] = weight
+    folded[f"{out.name}.bias"] = np.repeat(network.weights[f"{out.name}.bias"].astype(np.float64), cell**2)
+    return folded
 
 
 def phase_counts(form: FrameForm, cell: int) -> tuple[int, ...]:

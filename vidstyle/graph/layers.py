@@ -8,14 +8,15 @@ the norm, which multiplies by 316 where the variance is 0, would blow up the rou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from vidstyle.frame import FrameForm
-from vidstyle.graph.fold import after_linear, into_phases, rgb_matrix, upsampled_transposed
-from vidstyle.graph.writer import Floats, GraphWriter
-from vidstyle.networks import NORM_EPSILON, Conv, Network
+from vidstyle.graph.fold import rgb_matrix
+from vidstyle.graph.writer import GraphWriter
+from vidstyle.networks import NORM_EPSILON, Architecture, Conv
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,25 @@ class _Affine:
     """-max(shift, 0)"""
 
 
-def rgb_from_phases(w: GraphWriter, network: Network, phases: str, style: str, form: FrameForm, cell: int) -> str:
-    """RGB phases in [0, 1] of the stylized picture, from centered phases of ``form``."""
-    shape = network.architecture
-    layers = _Layers(w, network, style)
-    x, weights = _first_input(w, network, phases, form, cell)
+def rgb_from_phases(
+    w: GraphWriter,
+    shape: Architecture,
+    phases: str,
+    style: str,
+    weights: Mapping[str, str],
+    form: FrameForm,
+    cell: int,
+) -> str:
+    """RGB phases in [0, 1] of the stylized picture, from centered phases of ``form``.
+
+    ``style`` and ``weights`` are names of tensors; the latter are those of `vidstyle.graph.fold.folded_weights`.
+    """
+    layers = _Layers(w, shape, style, weights)
+    x = _first_input(w, shape, phases, form, cell)
     # What a convolution wants as padding is added right after the norm before it, where it costs least.
     for i, conv in enumerate(shape.down):
         radius = shape.down[i + 1].kernel // 2 if i + 1 < len(shape.down) else 1
-        x = w.convolution(x, weights if i == 0 else layers.weight(conv), step=conv.stride)
+        x = w.convolution(x, layers.weight(conv), step=conv.stride)
         x = layers.centered_relu(layers.norm(x, conv, radius), conv)
     for first, second in shape.residual:
         y = layers.norm(w.convolution(x, layers.weight(first)), first, 1)
@@ -49,29 +60,27 @@ def rgb_from_phases(w: GraphWriter, network: Network, phases: str, style: str, f
     last, out = shape.up[-1], shape.out
     x = layers.norm(layers.upsampled(x, last), last, 1 if out.upsample > 1 else out.kernel // 2)
     x = layers.relu(x, last)
-    bias = np.repeat(network.weights[f"{out.name}.bias"].astype(np.float64), cell**2)
-    x = w.convolution(x, into_phases(layers.weight(out), out.upsample, cell), bias, step=cell // out.upsample)
+    x = w.convolution(x, layers.weight(out), weights[f"{out.name}.bias"], step=cell // out.upsample)
     return w.node("Sigmoid", x)
 
 
-def _first_input(w: GraphWriter, network: Network, phases: str, form: FrameForm, cell: int) -> tuple[str, Floats]:
-    """What the first convolution reads, padded, and its weights."""
-    stem = network.architecture.down[0]
-    weight = network.weights[f"{stem.name}.weight"].astype(np.float64)
-    matrix, _ = rgb_matrix(form, cell)
-    if network.architecture.unshuffle == cell:
-        return reflected(w, phases, stem.kernel // 2), after_linear(weight, matrix)
-    rgb = w.node("DepthToSpace", w.convolution(phases, matrix[:, :, None, None]), blocksize=cell, mode="CRD")
-    return reflected(w, rgb, stem.kernel // 2), weight
+def _first_input(w: GraphWriter, shape: Architecture, phases: str, form: FrameForm, cell: int) -> str:
+    """What the first convolution reads, padded: the phases themselves, if it works on cells, else RGB pixels."""
+    x = phases
+    if shape.unshuffle != cell:
+        matrix, _ = rgb_matrix(form, cell)
+        x = w.convolution(phases, w.floats(matrix[:, :, None, None]))
+        x = w.node("DepthToSpace", x, blocksize=cell, mode="CRD")
+    return reflected(w, x, shape.down[0].kernel // 2)
 
 
 class _Layers:
-    """The layers of one network, driven by one style input."""
+    """The layers of one network, driven by one style."""
 
-    def __init__(self, w: GraphWriter, network: Network, style: str) -> None:
+    def __init__(self, w: GraphWriter, shape: Architecture, style: str, weights: Mapping[str, str]) -> None:
         self._w = w
-        self._network = network
-        normalised = network.architecture.normalised
+        self._weights = weights
+        normalised = shape.normalised
         sizes = [conv.outputs for conv in normalised for _ in range(2)]
         style = w.rounded(w.node("Reshape", style, w.integers(1, -1, 1, 1)))
         zero = w.number(0.0)
@@ -83,14 +92,13 @@ class _Layers:
             for conv, i in zip(normalised, range(0, len(sizes), 2), strict=True)
         }
 
-    def weight(self, conv: Conv) -> Floats:
-        """OIHW."""
-        return self._network.weights[f"{conv.name}.weight"].astype(np.float64)
+    def weight(self, conv: Conv) -> str:
+        """Name of the tensor that ``conv`` takes."""
+        return self._weights[f"{conv.name}.weight"]
 
     def upsampled(self, x: str, conv: Conv) -> str:
         """``conv`` after nearest upsampling by two; ``x`` is padded by one."""
-        weight = self._w.floats(upsampled_transposed(self.weight(conv)))
-        return self._w.node("ConvTranspose", x, weight, strides=[2, 2], pads=[3, 3, 3, 3])
+        return self._w.node("ConvTranspose", x, self.weight(conv), strides=[2, 2], pads=[3, 3, 3, 3])
 
     def norm(self, x: str, conv: Conv, radius: int) -> str:
         """Zero mean and unit variance per channel, then reflection padding by ``radius``."""

@@ -50,7 +50,7 @@ def centered(w: GraphWriter, phases: str, form: FrameForm, cell: int) -> str:
 def identity(w: GraphWriter, phases: str, form: FrameForm, cell: int) -> str:
     """RGB phases in [0, 1] of the picture itself."""
     matrix, offset = rgb_matrix(form, cell)
-    return w.convolution(w.rounded(phases), matrix[:, :, None, None], offset)
+    return w.convolution(w.rounded(phases), w.floats(matrix[:, :, None, None]), w.floats(offset))
 
 
 def planes_from_rgb(w: GraphWriter, rgb: str, form: FrameForm, size: Size | None, cell: int) -> None:
@@ -61,7 +61,7 @@ def planes_from_rgb(w: GraphWriter, rgb: str, form: FrameForm, size: Size | None
         _interleaved_from_phases(w, levels, "frame_out", 3, cell, size, full)
         return
     matrix, offset = yuv_matrix(form, cell)
-    levels = _levels(w, w.convolution(rgb, matrix[:, :, None, None], offset))
+    levels = _levels(w, w.convolution(rgb, w.floats(matrix[:, :, None, None]), w.floats(offset)))
     luma_count, chroma_count, _ = phase_counts(form, cell)
     if form.pixels == "nv12":
         y, uv = w.split(levels, luma_count, 2 * chroma_count)

@@ -83,10 +83,9 @@ class GraphWriter:
         """A one-dimensional int64 constant."""
         return self._constant(np.array(values, np.int64))
 
-    def convolution(self, x: str, weight: Floats, bias: Floats | None = None, *, step: int = 1) -> str:
+    def convolution(self, x: str, weight: str, bias: str | None = None, *, step: int = 1) -> str:
         """Append a convolution without padding; ``weight`` is OIHW."""
-        extra = [] if bias is None else [self.floats(bias)]
-        return self.node("Conv", x, self.floats(weight), *extra, strides=[step, step])
+        return self.node("Conv", x, weight, *([] if bias is None else [bias]), strides=[step, step])
 
     def _constant(self, array: NDArray[np.generic]) -> str:
         key = f"{array.dtype}{array.shape}".encode() + array.tobytes()

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vidstyle.errors import BadOption
 from vidstyle.options import check_between
 from vidstyle.style import Style, blend
@@ -44,25 +41,25 @@ _SAME_AS = {"escape": "q", "right": "n", "left": "p", "up": "+", "down": "-", "=
 
 
 class Fade:
-    """A style vector on its way to another one, from wherever it is at that moment."""
+    """A style on its way to another one, from wherever it is at that moment."""
 
-    def __init__(self, vector: NDArray[np.float32]) -> None:
-        self._from = self._to = vector
+    def __init__(self, style: Style) -> None:
+        self._from = self._to = style
         self._began, self._seconds = 0.0, 0.0
 
-    def to(self, vector: NDArray[np.float32], now: float, seconds: float) -> None:
-        """Be at ``vector`` in ``seconds`` from ``now``."""
-        self._from, self._to = self.at(now), vector
+    def to(self, style: Style, now: float, seconds: float) -> None:
+        """Be at ``style`` in ``seconds`` from ``now``; both have one theta."""
+        self._from, self._to = self.at(now), style
         self._began, self._seconds = now, seconds
 
-    def at(self, now: float) -> NDArray[np.float32]:
-        """The vector of that moment; the very array given to `to` once it is there."""
+    def at(self, now: float) -> Style:
+        """The style of that moment, called as the one that it goes to; that very one once it is there."""
         passed = now - self._began
         if passed >= self._seconds:
             return self._to
         t = max(0.0, passed / self._seconds)
-        share = np.float32(t * t * (3 - 2 * t))  # sets out and arrives without a jerk
-        return (1 - share) * self._from + share * self._to
+        share = t * t * (3 - 2 * t)  # sets out and arrives without a jerk
+        return replace(blend([(self._from, 1 - share), (self._to, share)]), name=self._to.name)
 
 
 class Controls:
@@ -78,16 +75,11 @@ class Controls:
         view: View = "painted",
         full_screen: bool = False,
     ) -> None:
-        """``styles``, all of one network, are what n, p and digits go through; it begins with number ``index``."""
+        """``styles``, all of one theta, are what n, p and digits go through; it begins with number ``index``."""
         if not styles or not 0 <= index < len(styles):
             raise BadOption(f"{len(styles)} styles and {index = }; there must be a style, and the index must be of one")
         check_between("strength", strength, 0, 1)
-        for style in styles[1:]:
-            if style.network_digest != styles[0].network_digest:
-                raise BadOption(
-                    f"styles {styles[0].name!r} and {style.name!r} run on different networks; "
-                    "a live picture has one network"
-                )
+        blend([(style, 1.0) for style in styles])  # says which of them do not go together
         self.styles = tuple(styles)
         self.index = index
         """Number of the current style."""
@@ -100,7 +92,7 @@ class Controls:
         self.paused = False
         self.help = False
         self._target = self.styles[index]
-        self._fade = Fade(self._target.vector)
+        self._fade = Fade(self._target)
 
     @property
     def current(self) -> Style:
@@ -124,8 +116,7 @@ class Controls:
 
     def style(self, now: float) -> Style:
         """What to paint with at this moment, on its way from the last style if need be."""
-        vector = self._fade.at(now)
-        return self._target if vector is self._target.vector else replace(self._target, vector=vector)
+        return self._fade.at(now)
 
     def press(self, key: str, now: float) -> Action | None:
         """Do what ``key`` stands for, or return what the caller is to do; unknown keys do nothing.
@@ -173,7 +164,7 @@ class Controls:
     def _go(self, seconds: float, now: float) -> None:
         parts = [(self.current, 1 - self.share), (self.next, self.share)]
         self._target = blend([(style, weight) for style, weight in parts if weight > 0])
-        self._fade.to(self._target.vector, now, seconds)
+        self._fade.to(self._target, now, seconds)
 
 
 def _stepped(value: float, direction: int) -> float:

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 
-import numpy as np
-
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import Frame
 from vidstyle.live.controls import Controls
@@ -308,4 +306,4 @@ class Loop:
 
 def _is_same(job: Job, other: Job) -> bool:
     """Whether two jobs on one frame give one picture."""
-    return job.look == other.look and np.array_equal(job.vector, other.vector)
+    return job.look == other.look and job.style.parts == other.style.parts

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
 
-import numpy as np
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import FrameForm
@@ -63,7 +61,7 @@ class Canvas:
         self._wake = wake
         self._lock = threading.Lock()
         self._look = look
-        self._fade = Fade(look.style.vector)
+        self._fade = Fade(look.style)
         self._pictures: Latest[Waiting] = Latest()
         self._form: FrameForm | None = None
         self._other: tuple[FrameForm, float] | None = None
@@ -80,11 +78,11 @@ class Canvas:
     def look(self, look: Look) -> None:
         with self._lock:
             before, self._look = self._look, look
-            if look.style.network_digest != before.style.network_digest:
-                self._fade = Fade(look.style.vector)
+            if look.style.theta != before.style.theta:
+                self._fade = Fade(look.style)
             elif look.style is not before.style:
                 same = [name for name, _ in look.blend] == [name for name, _ in before.blend]
-                self._fade.to(look.style.vector, monotonic(), _NUDGE_SECONDS if same else FADE_SECONDS)
+                self._fade.to(look.style, monotonic(), _NUDGE_SECONDS if same else FADE_SECONDS)
 
     @property
     def came(self) -> int:
@@ -110,8 +108,8 @@ class Canvas:
         """The newest picture, once."""
         return self._pictures.take(0)
 
-    def now(self) -> tuple[Look, NDArray[np.float32]]:
-        """The look, and the style vector of this moment."""
+    def now(self) -> tuple[Look, Style]:
+        """The look, and the style of this moment."""
         with self._lock:
             return self._look, self._fade.at(monotonic())
 

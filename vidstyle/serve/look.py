@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from vidstyle.errors import BadOption
 from vidstyle.gallery import default_style_name, load_style
 from vidstyle.options import check_between
@@ -64,7 +62,7 @@ class Look:
             newer = self.changed({"blend": self.facts()["blend"]}, own)
         except BadOption:
             return self
-        return self if np.array_equal(newer.style.vector, self.style.vector) else newer
+        return self if newer.style.parts == self.style.parts else newer
 
     def facts(self) -> dict[str, Any]:
         """It as JSON has it."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vidstyle.errors import BadModel
+from vidstyle.errors import BadModel, BadOption
 from vidstyle.gallery import DEFAULT_NETWORK, shared_network
 from vidstyle.serve.job import STYLE, Job
 from vidstyle.style import Style
@@ -24,14 +23,12 @@ class OwnStyle:
     """``mine/ID``."""
     title: str
     """As its visitor calls it."""
-    vector: NDArray[np.float32]
-    """Its style vector; before the first step that of the network, which paints like no painting."""
-    network_digest: str
-    """Of the shared network that it drives."""
+    path: Path | None
+    """Its file; None before the first step, when it is the shared network, which paints like no painting."""
     job: str
     """Id of the job that makes, or made, it."""
     step: int | None
-    """The step that the vector is of; None before the first."""
+    """The step that the file is of; None before the first."""
     network_name: str = DEFAULT_NETWORK
     owner: str = ""
     """`vidstyle.serve.job.owner_of` the session whose it is."""
@@ -39,8 +36,13 @@ class OwnStyle:
     """Whether it stays for good, and is seen by all."""
 
     def style(self) -> Style:
-        """It as a `Style` to paint with, or to blend."""
-        return Style(self.title, self.vector, self.network_name, self.network_digest)
+        """It as a `Style` to paint with, or to blend; `BadOption` where its file has gone."""
+        if self.path is None:
+            return Style.of(self.title, shared_network(self.network_name))
+        try:
+            return replace(_read(self.path), name=self.title)
+        except BadModel as error:
+            raise BadOption(f"style {self.title!r} is not there any more") from error
 
 
 def own_style(job: Job) -> OwnStyle | None:
@@ -50,26 +52,30 @@ def own_style(job: Job) -> OwnStyle | None:
     """
     if job.kind != "adapt" or job.state in ("failed", "cancelled"):
         return None
-    network = shared_network(DEFAULT_NETWORK)
-    vector, step = network.start, None
     path = job.file(STYLE)
     if path is not None:
         try:
-            style = Style.load(path)
+            style = _read(path)
         except BadModel:
             return None
-        if style.kind != "vector" or style.network_digest != network.digest:
+        if style.theta != shared_network(DEFAULT_NETWORK).digest:
             return None
-        vector, step = style.vector, job.published
     elif job.is_over:
         return None
-    return OwnStyle(
-        PREFIX + job.id,
-        job.title,
-        vector,
-        network.digest,
-        job.id,
-        step,
-        owner=job.owner,
-        kept=job.kept,
-    )
+    step = None if path is None else job.published
+    return OwnStyle(PREFIX + job.id, job.title, path, job.id, step, owner=job.owner, kept=job.kept)
+
+
+def _read(path: Path) -> Style:
+    """The style in a file. Few are kept in memory: a whole network has a megabyte, and there may be hundreds."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise BadModel(f"cannot read {path}: {error.strerror or error}") from error
+    return _kept(path, found.st_ino, found.st_mtime_ns)
+
+
+@lru_cache(16)
+def _kept(path: Path, inode: int, changed: int) -> Style:
+    """One object for each content: what has been computed of it is found again by that."""
+    return Style.load(path)

@@ -19,7 +19,7 @@ _SPARE = 2
 
 def key_of(style: Style, form: FrameForm) -> Key:
     """What tells the program for ``style`` and ``form`` from others."""
-    return style.network_digest, form
+    return style.network_name, form
 
 
 class Programs:

@@ -171,10 +171,9 @@ class Studio:
 
     def _start(self, canvas: Canvas, waiting: Waiting) -> None:
         try:
-            look, vector = canvas.now()
+            look, style = canvas.now()
             form = canvas.form_of(waiting)
-            stylizer = self._programs.get(look.style, form)
-            style = replace(look.style, vector=vector)
+            stylizer = self._programs.get(style, form)
             before = self._painting.get(canvas)
             if stylizer is not None:
                 if before is None or key_of(*before) != key_of(style, form):

@@ -243,7 +243,6 @@ def adapt_style(folder: Path, wishes: Wishes, say: Say) -> None:
 
     effort = wishes.effort
     options = AdaptOptions(
-        mode="vector",
         steps=effort.steps,
         batch=effort.batch,
         size=effort.size,

@@ -280,9 +280,8 @@ def _style(
     weights = model.weights()
     if not all(np.isfinite(array).all() for array in (numbers, *weights.values())):
         raise BadModel("the adaptation diverged (numbers are not finite any more); use smaller learning rates")
-    if mode == "vector":
-        assert isinstance(start, Network)
-        return Style(name, numbers, start.architecture.name, start.digest, None, card)
-    network = Network(model.shape, weights, numbers)
-    theta = start.digest if mode == "full" and isinstance(start, Network) else network.digest
-    return Style(name, numbers, model.shape.name, network.digest, network, card, theta)
+    if mode == "scratch":
+        return Style.of(name, Network(model.shape, weights, numbers), card=card)
+    assert isinstance(start, Network)
+    network = Network(model.shape, start.weights if mode == "vector" else weights, numbers)
+    return Style.of(name, network, theta=start.digest, card=card)

@@ -24,7 +24,7 @@ from vidstyle import ops
 from vidstyle.errors import BadOption
 from vidstyle.files import as_path
 from vidstyle.frame import FrameForm, as_rgb
-from vidstyle.gallery import network_of, shared_network
+from vidstyle.gallery import shared_network
 from vidstyle.model import TransformNet
 from vidstyle.networks import Network
 from vidstyle.options import LookOptions, check_between, check_choice
@@ -276,7 +276,7 @@ def _adapted(
 @torch.no_grad()
 def _painted(style: Style, rgb: Tensor) -> Tensor:
     """What the network of ``style`` makes of ``rgb``, float (1, 3, H, W) of any size."""
-    network = network_of(style)
+    network = style.network
     height, width = rgb.shape[2:]
     rows, columns = network.architecture.padded_size((height, width))
     padded = functional.pad(rgb, (0, columns - width, 0, rows - height), mode="replicate")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from vidstyle.backends.base import Backend, Program
 from vidstyle.enginefile import EngineFile
 from vidstyle.errors import BadOption, EngineMismatch, MissingDependency
-from vidstyle.frame import FrameForm
 from vidstyle.gpu import nvidia_driver
 from vidstyle.options import BackendOptions, EnginePrecision
 
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["open_engine", "open_program", "runs_here"]
 
 
-def open_engine(engine: EngineFile, form: FrameForm, options: BackendOptions) -> Backend:
-    """Load ``engine`` for frames of ``form``; see `vidstyle.backends.open_engine`."""
+def open_engine(engine: EngineFile, program: Program, options: BackendOptions) -> Backend:
+    """Load ``engine`` to run ``program``; see `vidstyle.backends.open_engine`."""
     from vidstyle.backends.tensorrt.fit import mismatch, no_gpu
     from vidstyle.backends.tensorrt.library import find_library
 
@@ -35,7 +34,7 @@ def open_engine(engine: EngineFile, form: FrameForm, options: BackendOptions) ->
     if gpu is None:
         raise EngineMismatch(no_gpu(engine, why))
     library = find_library(card.library)
-    reason = mismatch(engine, form, gpu, library)
+    reason = mismatch(engine, program.form, gpu, library)
     if reason is not None:
         raise EngineMismatch(reason)
     plan = engine.read_plan()
@@ -43,14 +42,9 @@ def open_engine(engine: EngineFile, form: FrameForm, options: BackendOptions) ->
     from vidstyle.backends.tensorrt.cuda import open_gpu
     from vidstyle.backends.tensorrt.loaded import LoadedEngine
     from vidstyle.backends.tensorrt.runner import TensorRtBackend
-    from vidstyle.networks import architecture
 
     return TensorRtBackend(
-        lambda: LoadedEngine(engine, plan, library, gpu),
-        open_gpu(gpu.number),
-        form,
-        architecture(card.network).style_size,
-        dynamic=card.dynamic,
+        lambda: LoadedEngine(engine, plan, library, gpu), open_gpu(gpu.number), program, dynamic=card.dynamic
     )
 
 
@@ -84,8 +78,7 @@ def open_program(program: Program, options: BackendOptions) -> Backend:
             engine, plan = engine_for(recipe, anew=True)
             return LoadedEngine(engine, plan, library, gpu)
 
-    style_size = program.network.architecture.style_size
-    return TensorRtBackend(load, open_gpu(gpu.number), program.form, style_size)
+    return TensorRtBackend(load, open_gpu(gpu.number), program)
 
 
 def runs_here(number: int | None = None) -> bool:

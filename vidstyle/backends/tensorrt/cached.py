@@ -1,4 +1,4 @@
-"""Engines that were built for a style played with ``--backend tensorrt``, kept for the next time.
+"""Engines that were built for ``--backend tensorrt``, kept for the next time; each plays every style of its network.
 
 One is found again by everything that it was built from and for. The folder may be lost, damaged or
 unwritable: that costs a build, nothing else.
@@ -33,7 +33,7 @@ class Recipe:
     """What an engine is built from and for."""
 
     program: Program
-    """Network and form of the frames."""
+    """Architecture and form of the frames."""
     precision: EnginePrecision
     """Arithmetic."""
     library: Library
@@ -73,7 +73,7 @@ def engine_for(recipe: Recipe, *, anew: bool = False) -> tuple[EngineFile, bytes
         plan = build_plan(graph, recipe.options, recipe.library, gpu=recipe.gpu)
         card = _card(recipe, plan)
         try:
-            engine = write_engine(path, plan.plan, card)
+            engine = write_engine(path, plan.plan, card, None)
         except BadModel:  # the folder cannot be written: the engine in memory does
             digest = hashlib.sha256(plan.plan).hexdigest()
             engine = EngineFile(path, replace(card, plan_bytes=len(plan.plan), plan_sha256=digest))
@@ -82,7 +82,7 @@ def engine_for(recipe: Recipe, *, anew: bool = False) -> tuple[EngineFile, bytes
 
 
 def path_of(recipe: Recipe, graph: bytes) -> Path:
-    """Where the engine of a recipe is kept. The graph holds network, form and precision."""
+    """Where the engine of a recipe is kept. The graph holds architecture, form and precision."""
     gpu, library = recipe.gpu, recipe.library
     key = cache_key(graph, library.name, library.version, gpu.name, gpu.compute_capability, repr(recipe.options))
     return cache_folder(KIND) / f"{key}{SUFFIX}"
@@ -100,10 +100,10 @@ def _kept(path: Path) -> tuple[EngineFile, bytes] | None:
 
 
 def _card(recipe: Recipe, plan: Plan) -> EngineCard:
-    form, network = recipe.program.form, recipe.program.network
+    form = recipe.program.form
     return EngineCard(
-        network=network.architecture.name,
-        digest=network.digest,
+        network=recipe.program.shape.name,
+        theta="",
         pixels=form.pixels,
         matrix=form.matrix,
         full_range=form.full_range,
@@ -115,7 +115,7 @@ def _card(recipe: Recipe, plan: Plan) -> EngineCard:
         library_version=recipe.library.version,
         targets=plan.targets,
         gpu=plan.gpu,
-        styles={"start": network.start},
+        styles=(),
         build={"seconds": round(plan.seconds, 3), "layers": plan.layers, "for": recipe.gpu.name},
     )
 

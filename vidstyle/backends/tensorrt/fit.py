@@ -140,19 +140,17 @@ def _work_size(card: EngineCard, form: FrameForm) -> str:
 
 
 def _source(engine: EngineFile) -> str:
-    """What to build it from: its style, or itself, which has the vectors of all its styles."""
-    if engine.weights is not None:
-        return str(engine.weights)
-    names = list(engine.card.styles)
+    """What to build it from: its style, or itself, which has all its styles."""
+    names = engine.card.styles
     return names[0] if len(names) == 1 and names[0] in style_names() else str(engine.path)
 
 
 def _without(engine: EngineFile) -> str:
     """How to paint without it."""
-    name = next(iter(engine.card.styles))
-    if engine.weights is None and name not in style_names():
+    name = next(iter(engine.card.styles), "")
+    if name not in style_names():
         return "paint on the CPU with the style that it was made of, or with one that `vidstyle styles` lists"
-    return f"paint on the CPU with `--style {shlex.quote(str(engine.weights or name))}` instead"
+    return f"paint on the CPU with `--style {shlex.quote(name)}` instead"
 
 
 def _colors(matrix: str, full_range: bool) -> str:

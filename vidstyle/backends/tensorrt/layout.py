@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vidstyle.backends.base import ALIGNMENT, StyleTensors
 from vidstyle.frame import FrameForm, Planes
 
-ALIGNMENT = 256
-"""TensorRT wants each tensor to begin at a multiple of so many bytes."""
 MULTIPLE_OF = 4
 """A dynamic engine takes sizes that are multiples of this; the edge pixels are repeated up to there."""
-STYLE = "style"
 _PLANES = {"rgb": ("frame",), "i420": ("y", "u", "v"), "nv12": ("y", "uv")}
 
 
@@ -58,36 +56,36 @@ class PlanePort(Port):
 
 @dataclass(frozen=True)
 class Layout:
-    """The inputs of an engine in one block and its outputs in another, so that each is one copy."""
+    """The planes of an engine in one block, its outputs in another, and the style in a third: each is one copy."""
 
-    style: Port
-    """First of the input block."""
+    style: tuple[Port, ...]
+    """Vector and weights: a block of `StyleTensors`."""
     inputs: tuple[PlanePort, ...]
-    """The planes behind it, in the order of `FrameForm.plane_shapes`."""
+    """The planes of the input block, in the order of `FrameForm.plane_shapes`."""
     outputs: tuple[PlanePort, ...]
     """The planes of the output block."""
+    style_bytes: int
+    """Size of the style block."""
     input_bytes: int
     """Size of the input block."""
     output_bytes: int
     """Size of the output block."""
 
     @classmethod
-    def of(cls, form: FrameForm, style_size: int, *, padded: bool) -> Layout:
+    def of(cls, form: FrameForm, styles: StyleTensors, *, padded: bool) -> Layout:
         """The layout for frames of ``form``; ``padded`` to multiples of 4 for a dynamic engine."""
         whole = form.resized(_padded(form.size)) if padded else form
-        style = Port(STYLE, (1, style_size), 0, style_size * 4)
-        inputs, input_bytes = _plane_ports(form, whole, "", _aligned(style.size))
-        outputs, output_bytes = _plane_ports(form, whole, "_out", 0)
-        return cls(style, inputs, outputs, input_bytes, output_bytes)
+        style = tuple(
+            Port(name, shape, styles.offsets[name], 4 * int(np.prod(shape))) for name, shape in styles.shapes.items()
+        )
+        inputs, input_bytes = _plane_ports(form, whole, "")
+        outputs, output_bytes = _plane_ports(form, whole, "_out")
+        return cls(style, inputs, outputs, styles.size, input_bytes, output_bytes)
 
     @property
     def ports(self) -> dict[str, Port]:
         """Every tensor by name."""
-        return {port.name: port for port in (self.style, *self.inputs, *self.outputs)}
-
-    def write_style(self, block: NDArray[np.uint8], style: NDArray[np.float32]) -> None:
-        """Put a style vector into the input block."""
-        block[: self.style.size].view(np.float32)[:] = style
+        return {port.name: port for port in (*self.style, *self.inputs, *self.outputs)}
 
     def write_planes(self, block: NDArray[np.uint8], planes: Planes) -> None:
         """Put planes of any strides into the input block, their edges repeated into the padding."""
@@ -116,8 +114,8 @@ def edge_copies(port: PlanePort) -> list[tuple[int, int, int, int]]:
     return right + below
 
 
-def _plane_ports(form: FrameForm, whole: FrameForm, suffix: str, offset: int) -> tuple[tuple[PlanePort, ...], int]:
-    ports = []
+def _plane_ports(form: FrameForm, whole: FrameForm, suffix: str) -> tuple[tuple[PlanePort, ...], int]:
+    ports, offset = [], 0
     for name, plane, padded in zip(_PLANES[form.pixels], form.plane_shapes, whole.plane_shapes, strict=True):
         size = int(np.prod(padded))
         # Interleaved planes have their channels last, the others in front.

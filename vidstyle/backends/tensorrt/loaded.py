@@ -7,7 +7,7 @@ from typing import Any
 
 from vidstyle.backends.cache import cache_key, read_cached, write_cached
 from vidstyle.backends.tensorrt.fit import again
-from vidstyle.backends.tensorrt.layout import STYLE, Layout, Port
+from vidstyle.backends.tensorrt.layout import Layout, PlanePort, Port
 from vidstyle.backends.tensorrt.library import Library
 from vidstyle.backends.tensorrt.targets import GpuFacts
 from vidstyle.enginefile import EngineFile
@@ -66,7 +66,7 @@ class LoadedEngine:
         if names != set(layout.ports):
             raise BadModel(self._foreign(f"has the tensors {_listed(names)}, not {_listed(set(layout.ports))}"))
         for name, port in layout.ports.items():
-            kind = module.DataType.FLOAT if name == STYLE else module.DataType.UINT8
+            kind = module.DataType.UINT8 if isinstance(port, PlanePort) else module.DataType.FLOAT
             wanted = module.TensorIOMode.OUTPUT if name.endswith("_out") else module.TensorIOMode.INPUT
             shape = tuple(engine.get_tensor_shape(name))
             if engine.get_tensor_dtype(name) != kind or engine.get_tensor_mode(name) != wanted:

@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vidstyle.backends.base import Backend, Pending
+from vidstyle.backends.base import Backend, Pending, Program, StyleTensors
 from vidstyle.backends.tensorrt.device import Device
 from vidstyle.backends.tensorrt.layout import Layout
 from vidstyle.backends.tensorrt.slot import Context, DevicePool, Slot
 from vidstyle.errors import VidstyleError
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import Planes
+from vidstyle.style import Style
 
 SLOTS = 3
 """Frames in flight: one is copied in, one is computed, one is copied out."""
@@ -56,21 +54,21 @@ class TensorRtBackend(Backend):
         self,
         load: Callable[[], Loaded],
         device: Device,
-        form: FrameForm,
-        style_size: int,
+        program: Program,
         *,
         dynamic: bool = False,
         slots: int = SLOTS,
     ) -> None:
         """``load`` loads the engine, with ``device`` current. The device is closed with it, or if this fails."""
-        super().__init__(form, style_size)
+        super().__init__(program)
+        self._styles = StyleTensors(program.shape, program.style_tensors)
         self._device = device
         self._changed = threading.Condition()
         self._at_work = 0
         self._closed = False
         self._slots: list[Slot] = []
         with ExitStack() as last:
-            layout = Layout.of(form, style_size, padded=dynamic)
+            layout = Layout.of(program.form, self._styles, padded=dynamic)
             self._pool = DevicePool(device, layout.output_bytes)
             last.callback(self._pool.close)
             with device.current(), ExitStack() as stack:
@@ -89,7 +87,8 @@ class TensorRtBackend(Backend):
         recorded = "as CUDA graphs" if all(slot.records for slot in self._slots) else "without CUDA graphs"
         self.description = f"{loaded.description}, frames in flight: {slots}, {recorded}"
 
-    def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
+    def _submit(self, planes: Planes, style: Style) -> Pending:
+        block = self._styles.block(style)
         with self._working():
             try:
                 slot = self._free.popleft()
@@ -98,7 +97,7 @@ class TensorRtBackend(Backend):
                     f"{self.in_flight} frames are under way; take a result before submitting another"
                 ) from None
             try:
-                slot.start(planes, style, self._pool if self.device_output else None)
+                slot.start(planes, block, self._pool if self.device_output else None)
             except BaseException:
                 self._free.append(slot)
                 raise

@@ -51,19 +51,26 @@ class Slot:
         self._sources: tuple[object, ...] = ()
         self._result: _DeviceFrame | None = None
         self._under_way = False
+        self._block: NDArray[np.float32] | None = None
         with ExitStack() as stack:
             self._stream = _closed_by(stack, device.stream())
             self._done = _closed_by(stack, device.event())
+            self._host_style = _closed_by(stack, device.host_memory(layout.style_bytes))
             self._host_in = _closed_by(stack, device.host_memory(layout.input_bytes))
             self._host_out = _closed_by(stack, device.host_memory(layout.output_bytes))
+            self._style = _closed_by(stack, device.memory(layout.style_bytes))
             self._inputs = _closed_by(stack, device.memory(layout.input_bytes))
             self._outputs = _closed_by(stack, device.memory(layout.output_bytes))
             # Closed before the buffers that it knows.
             self._context = _closed_by(stack, context_on(self._stream.handle))
-            for port in (layout.style, *layout.inputs):
+            for style_port in layout.style:
+                self._context.bind(style_port, self._style.pointer + style_port.offset, is_input=True)
+            for port in layout.inputs:
                 self._context.bind(port, self._inputs.pointer + port.offset, is_input=True)
             for port in layout.outputs:
                 self._context.bind(port, self._outputs.pointer + port.offset, is_input=False)
+            self._host_style.array.fill(0)
+            self._stream.upload(self._style.pointer, self._host_style.pointer, layout.style_bytes)
             # The first run compiles kernels and takes memory, which cannot be recorded.
             self._work(_Way(False, False))
             self._stream.synchronize()
@@ -77,8 +84,9 @@ class Slot:
                     self.records = False  # slower, and just as right
             self._closing = stack.pop_all()
 
-    def start(self, planes: Planes, style: NDArray[np.float32], pool: DevicePool | None) -> None:
-        """Queue one frame; with a ``pool`` its result stays on the device, in memory from there."""
+    def start(self, planes: Planes, block: NDArray[np.float32], pool: DevicePool | None) -> None:
+        """Queue one frame in the style of ``block``; with a ``pool`` its result stays on the device, in memory from
+        there."""
         if self._under_way:
             self._abandon()  # its wait was cut short, by Ctrl-C or an error
         inside = [on_device(plane) for plane in planes]
@@ -87,7 +95,11 @@ class Slot:
         way = _Way(any(inside), pool is not None)
         sources = self._checked(planes) if way.from_device else ()
         try:
-            self._layout.write_style(self._host_in.array, style)
+            if block is not self._block:
+                self._block = None  # until it is there
+                self._host_style.array.view(np.float32)[:] = block
+                self._stream.upload(self._style.pointer, self._host_style.pointer, self._layout.style_bytes)
+                self._block = block
             if sources:
                 self._gather(sources)
             else:
@@ -103,7 +115,9 @@ class Slot:
 
     def finish(self) -> Planes:
         """Wait for the frame and give its planes, which belong to the caller."""
+        block, self._block = self._block, None  # where something failed, the style may not be there either
         self._done.wait()
+        self._block = block
         self._under_way, self._sources = False, ()
         result, self._result = self._result, None
         if result is not None:
@@ -120,7 +134,7 @@ class Slot:
         """Wait until nothing reads or writes, whatever became of it."""
         with suppress(VidstyleError):  # a device that failed is let go of all the same
             self._stream.synchronize()
-        self._under_way, self._sources, self._result = False, (), None
+        self._under_way, self._sources, self._result, self._block = False, (), None, None
 
     def _launch(self, way: _Way) -> None:
         if not self.records:
@@ -136,8 +150,8 @@ class Slot:
 
     def _work(self, way: _Way) -> None:
         layout = self._layout
-        size = layout.style.size if way.from_device else layout.input_bytes
-        self._stream.upload(self._inputs.pointer, self._host_in.pointer, size)
+        if not way.from_device:
+            self._stream.upload(self._inputs.pointer, self._host_in.pointer, layout.input_bytes)
         self._context.run(self._stream.handle)
         if not way.to_device:
             self._stream.download(self._host_out.pointer, self._outputs.pointer, layout.output_bytes)

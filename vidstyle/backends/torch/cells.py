@@ -8,16 +8,19 @@ convolution reads such cells, the last one writes them, and one after an upsampl
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from vidstyle.backends.base import StyleTensors
 from vidstyle.backends.torch.norm import Kind, Norm, NormShape, cells_from_pixels, pixels_from_cells, plain_norm
 from vidstyle.color import rgb_from_yuv, yuv_from_rgb
 from vidstyle.frame import FrameForm
-from vidstyle.networks import Conv, Network
+from vidstyle.networks import Architecture, Conv, Network
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +31,7 @@ INPUT_STEP = 1 / 256
 
 
 class CellNet:
-    """A network for frames of one form: 8-bit planes and a style vector in, 8-bit planes out.
+    """A network for frames of one form: 8-bit planes and a style in, 8-bit planes out.
 
     ``dtype`` is that of weights and activations; statistics of the norms and colors are float32. It makes
     the same operations for every frame and waits for none of them, so that a CUDA graph can hold them.
@@ -36,70 +39,73 @@ class CellNet:
 
     def __init__(
         self,
-        network: Network,
+        shape: Architecture,
         form: FrameForm,
         dtype: torch.dtype,
         device: torch.device | str,
         norm: Norm = plain_norm,
     ) -> None:
         self.form = form
-        self.shape = network.architecture
+        self.shape = shape
         self.norm = norm
         self._dtype = dtype
         self._device = torch.device(device)
         self._size = self.shape.padded_size(form.size)
         self._sources = _sources(self._size, form, by_cells=self.shape.unshuffle > 1, device=self._device)
-        self._sizes = [2 * conv.outputs for conv in self.shape.normalised]
-        stem, out = self.shape.down[0], self.shape.out
-        weights = {conv: network.weights[f"{conv.name}.weight"].astype(np.float64) for conv in self.shape.convs}
-        folded = {conv: in_cells(weight, conv.upsample, conv.upsample) for conv, weight in weights.items()}
-        folded[stem] = _stem(weights[stem], form, self.shape.unshuffle)
-        folded[out] = in_cells(weights[out], out.upsample, CELL)
-        self._weights = {conv: self._tensor(w).contiguous(memory_format=_LAST) for conv, w in folded.items()}
-        self._bias = torch.from_numpy(network.weights[f"{out.name}.bias"].copy()).to(self._device)
+        self.styles = StyleTensors(shape, self._folded)
+        """How a style lies in memory."""
         self._colors = None
         if form.pixels != "rgb":
             matrix, offset = _planes_matrix(form)
             self._colors = tuple(torch.from_numpy(a).to(self._device, torch.float32) for a in (matrix.T.copy(), offset))
 
-    def _tensor(self, values: NDArray[np.floating]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self._device, self._dtype)
+    def _folded(self, network: Network) -> dict[str, NDArray[np.float32]]:
+        """The style vector, and what the convolutions take; weights as (outputs, rows, columns, inputs)."""
+        shape, out = self.shape, self.shape.out
+        tensors = {"style": network.start}
+        for conv in shape.convs:
+            weight = network.weights[f"{conv.name}.weight"].astype(np.float64)
+            if conv is shape.down[0]:
+                weight = _stem(weight, self.form, shape.unshuffle)
+            else:
+                weight = in_cells(weight, conv.upsample, CELL if conv is out else conv.upsample)
+            tensors[f"{conv.name}.weight"] = weight.transpose(0, 2, 3, 1).astype(np.float32)
+        return {**tensors, f"{out.name}.bias": network.weights[f"{out.name}.bias"]}
+
+    def new_style(self) -> CellStyle:
+        """Memory of the device for one style."""
+        return CellStyle(self.styles, self.shape, self._dtype, self._device)
 
     @torch.no_grad()
-    def paint(self, planes: list[Tensor], style: Tensor, results: list[Tensor]) -> None:
+    def paint(self, planes: list[Tensor], style: CellStyle, results: list[Tensor]) -> None:
         """Write the stylized planes into ``results``.
 
-        ``planes`` and ``results`` are contiguous uint8 of ``form.plane_shapes``, ``style`` is float32 of shape
-        (style_size,), all on the device.
+        ``planes`` and ``results`` are contiguous uint8 of ``form.plane_shapes`` on the device.
         """
         shape = self.shape
-        styles = dict(zip(shape.normalised, torch.split(style, self._sizes), strict=True))
 
         def normed(
             x: Tensor, conv: Conv, kind: Kind, radius: int, cell_out: int = 1, to: Tensor | None = None
         ) -> Tensor:
             cell = CELL // shape.unshuffle if conv is shape.down[0] else conv.upsample
             rows, columns, _ = x.shape
-            return self.norm(x, NormShape(rows, columns, conv.outputs, cell, radius, cell_out), styles[conv], kind, to)
+            return self.norm(
+                x, NormShape(rows, columns, conv.outputs, cell, radius, cell_out), style.affine[conv], kind, to
+            )
 
         # Tensors are (rows, columns, channels), and each comes padded for the convolution that reads it.
         x = self._input(planes)
         for conv in shape.down:
-            x = normed(self._conv(x, conv), conv, "centered", 1)
+            x = normed(style.conv(x, conv), conv, "centered", 1)
         for first, second in shape.residual:
-            y = normed(self._conv(x, first), first, "centered", 1)
-            x = normed(self._conv(y, second), second, "add", 1, to=x)
+            y = normed(style.conv(x, first), first, "centered", 1)
+            x = normed(style.conv(y, second), second, "add", 1, to=x)
         for conv in shape.up[:-1]:
-            x = normed(self._conv(x, conv), conv, "centered", 1)
+            x = normed(style.conv(x, conv), conv, "centered", 1)
         last, out = shape.up[-1], shape.out
         radius = 1 if out.upsample > 1 else out.kernel // 2
-        x = normed(self._conv(x, last), last, "plain", radius, CELL // out.upsample)
-        self._output(self._conv(x, out), results)
-
-    def _conv(self, x: Tensor, conv: Conv) -> Tensor:
-        # Seen as (1, channels, rows, columns) this is what torch calls channels_last, and the result is too.
-        y = functional.conv2d(x[None].permute(0, 3, 1, 2), self._weights[conv], stride=conv.stride)
-        return y[0].permute(1, 2, 0).contiguous()
+        x = normed(style.conv(x, last), last, "plain", radius, CELL // out.upsample)
+        self._output(style.conv(x, out), style.bias, results)
 
     def _input(self, planes: list[Tensor]) -> Tensor:
         """Cells (H/4 + 2, W/4 + 2, 48) of the padded frame, in its own colors, around 0.
@@ -118,10 +124,10 @@ class CellNet:
         centered = cells - torch.cat(middles).to(self._dtype)  # whole numbers, exact in 16 bits
         return (centered * INPUT_STEP).view(rows, columns, 3 * CELL**2)
 
-    def _output(self, x: Tensor, results: list[Tensor]) -> None:
+    def _output(self, x: Tensor, bias: Tensor, results: list[Tensor]) -> None:
         """Write the planes of cells (H/4, W/4, 48) of RGB before bias and sigmoid."""
         form = self.form
-        rgb = torch.sigmoid(x.float() + self._bias.repeat(CELL**2)) * 255
+        rgb = torch.sigmoid(x.float() + bias.repeat(CELL**2)) * 255
         if self._colors is None:
             results[0].copy_(pixels_from_cells(_levels(rgb), CELL)[: form.height, : form.width])
             return
@@ -135,7 +141,36 @@ class CellNet:
             result.copy_(plane.view_as(result) if plane.is_contiguous() else plane.reshape(result.shape))
 
 
-_LAST = torch.channels_last
+class CellStyle:
+    """A style in memory of the device, always at the same place."""
+
+    def __init__(self, styles: StyleTensors, shape: Architecture, dtype: torch.dtype, device: torch.device) -> None:
+        self._exact = torch.zeros(styles.size // 4, device=device)
+        self._rounded = self._exact if dtype == torch.float32 else torch.zeros_like(self._exact, dtype=dtype)
+
+        def tensor(block: Tensor, name: str) -> Tensor:
+            size = styles.shapes[name]
+            return block[styles.offsets[name] // 4 :][: math.prod(size)].view(size)
+
+        sizes = [2 * conv.outputs for conv in shape.normalised]
+        self.affine = dict(zip(shape.normalised, torch.split(tensor(self._exact, "style"), sizes), strict=True))
+        """Scales and then shifts of each norm, float32."""
+        self.bias = tensor(self._exact, f"{shape.out.name}.bias")
+        """Of the last convolution, float32."""
+        # Seen as (outputs, inputs, rows, columns) this is what torch calls channels_last.
+        self._weights = {conv: tensor(self._rounded, f"{conv.name}.weight").permute(0, 3, 1, 2) for conv in shape.convs}
+
+    def load(self, block: Tensor) -> None:
+        """Take the style of a block of `StyleTensors`; does not wait for it where the block is page-locked."""
+        self._exact.copy_(block, non_blocking=True)
+        if self._rounded is not self._exact:
+            self._rounded.copy_(self._exact)
+
+    def conv(self, x: Tensor, conv: Conv) -> Tensor:
+        """What ``conv`` makes of (rows, columns, channels), without its bias."""
+        # Seen as (1, channels, rows, columns) this is channels_last, and the result is too.
+        y = functional.conv2d(x[None].permute(0, 3, 1, 2), self._weights[conv], stride=conv.stride)
+        return y[0].permute(1, 2, 0).contiguous()
 
 
 def in_cells(weight: Floats, upsample: int, cell: int) -> Floats:

@@ -16,7 +16,7 @@ from vidstyle.backends.torch.cells import CELL, INPUT_STEP, CellNet
 from vidstyle.backends.torch.norm import Kind, NormShape
 from vidstyle.color import yuv_from_rgb
 from vidstyle.frame import FrameForm
-from vidstyle.networks import NORM_EPSILON, Network
+from vidstyle.networks import NORM_EPSILON, Architecture
 
 VERSION = str(triton.__version__)
 """Of Triton."""
@@ -35,8 +35,8 @@ _KINDS = {"centered": 0, "plain": 1, "add": 2}
 class FusedNet(CellNet):
     """`CellNet` with everything between the convolutions in kernels of its own."""
 
-    def __init__(self, network: Network, form: FrameForm, dtype: torch.dtype, device: torch.device | str) -> None:
-        super().__init__(network, form, dtype, device, fused_norm)
+    def __init__(self, shape: Architecture, form: FrameForm, dtype: torch.dtype, device: torch.device | str) -> None:
+        super().__init__(shape, form, dtype, device, fused_norm)
         matrix, offset = yuv_from_rgb(form.matrix, form.full_range)
         self._constants = tuple(float(value) for value in (*matrix.ravel(), *offset))
 
@@ -60,15 +60,15 @@ class FusedNet(CellNet):
         )
         return out
 
-    def _output(self, x: Tensor, results: list[Tensor]) -> None:
+    def _output(self, x: Tensor, bias: Tensor, results: list[Tensor]) -> None:
         rows, columns = self.form.size
         if self.form.pixels == "rgb":
-            _rgb[(triton.cdiv(rows * columns, 256),)](x, self._bias, results[0], rows, columns, x.shape[1], CELL, 256)
+            _rgb[(triton.cdiv(rows * columns, 256),)](x, bias, results[0], rows, columns, x.shape[1], CELL, 256)
             return
         colors, strides = _three(results)
         chroma = self.form.chroma_size
         _yuv[(triton.cdiv(chroma[0] * chroma[1], 128),)](
-            x, self._bias, *colors, *self._constants, rows, columns, *chroma, x.shape[1], strides[1], CELL, 128
+            x, bias, *colors, *self._constants, rows, columns, *chroma, x.shape[1], strides[1], CELL, 128
         )
 
 

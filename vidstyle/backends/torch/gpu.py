@@ -20,8 +20,9 @@ from vidstyle.backends.base import Backend, Pending, Program
 from vidstyle.backends.torch.cells import CellNet
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import FrameForm, Planes
-from vidstyle.networks import Network
+from vidstyle.networks import Architecture, Network
 from vidstyle.options import BackendOptions
+from vidstyle.style import Style
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _IN_FLIGHT = 3
@@ -38,7 +39,7 @@ class CudaBackend(Backend):
     name = "torch"
 
     def __init__(self, program: Program, options: BackendOptions, device: torch.device) -> None:
-        super().__init__(program.form, program.network.architecture.style_size)
+        super().__init__(program)
         self.slots: list[Slot] = []
         self._free: deque[Slot] = deque()
         self._device = device
@@ -48,9 +49,10 @@ class CudaBackend(Backend):
         dtype = _TYPES[precision]
         try:
             with torch.cuda.device(device):  # Triton runs on the current one
-                kind, kind_name = choose_net(program.network, program.form, dtype, device)
-                net = kind(program.network, program.form, dtype, device)
-                torch.cuda.synchronize()  # the weights are there before another stream reads them
+                kind, kind_name = choose_net(program.shape, program.form, dtype, device)
+                net = kind(program.shape, program.form, dtype, device)
+                self._styles = net.styles
+                torch.cuda.synchronize()  # its tables are there before another stream reads them
                 self._open_slots(net)
         except torch.OutOfMemoryError as error:
             raise VidstyleError(
@@ -67,19 +69,19 @@ class CudaBackend(Backend):
     def _open_slots(self, net: CellNet) -> None:
         for number in range(_IN_FLIGHT):
             try:
-                self.slots.append(Slot(net, self.form, self.style_size, self._device))
+                self.slots.append(Slot(net, self.form, self._device))
             except torch.OutOfMemoryError:
                 if number == 0:
                     raise
                 torch.cuda.empty_cache()
                 return
 
-    def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
+    def _submit(self, planes: Planes, style: Style) -> Pending:
         if not self._free:
             raise VidstyleError(f"{self.in_flight} frames are under way; take a result before submitting another")
         slot = self._free.popleft()
         try:
-            slot.start(planes, style)
+            slot.start(planes, self._styles.block(style))
         except RuntimeError as error:
             self._free.append(slot)
             raise VidstyleError(f"PyTorch cannot start a frame on the GPU: {_first_line(error)}") from error
@@ -124,19 +126,20 @@ class CudaBackend(Backend):
 class Slot:
     """The memory, the stream and the recorded graph of one frame in flight."""
 
-    def __init__(self, net: CellNet, form: FrameForm, style_size: int, device: torch.device) -> None:
+    def __init__(self, net: CellNet, form: FrameForm, device: torch.device) -> None:
         with torch.cuda.device(device):
             self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             """On which it copies and computes."""
             self._shapes = form.plane_shapes
             # Page-locked memory is what a GPU copies from and to without the processor; all planes in one go.
             self._pixels_in, self._pixels_out = (self._pixels().pin_memory() for _ in range(2))
-            self._style_in = torch.zeros(style_size).pin_memory()
+            self._style_in = torch.zeros(net.styles.size // 4).pin_memory()
+            self._block: NDArray[np.float32] | None = None
             # Waiting leaves the core to decoder and encoder.
             self._ended = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             with torch.cuda.stream(self.stream):
                 self._pixels_there, self._result = (self._pixels().to(device) for _ in range(2))
-                self._style_there = torch.zeros(style_size, device=device)
+                self._style_there = net.new_style()
                 self.graph = self._record(net)
                 """Reads the planes and the style from the GPU's memory and writes the result there."""
 
@@ -160,14 +163,16 @@ class Slot:
                 net.paint(planes, self._style_there, results)
         return graph
 
-    def start(self, planes: Planes, style: NDArray[np.float32]) -> None:
-        """Put one frame on the stream; the arrays are not needed any more when this returns."""
+    def start(self, planes: Planes, block: NDArray[np.float32]) -> None:
+        """Put one frame, in the style of ``block``, on the stream; the planes are not needed when this returns."""
         for pinned, plane in zip(self._views(self._pixels_in), planes, strict=True):
             np.copyto(pinned.numpy(), plane)
-        np.copyto(self._style_in.numpy(), style)
         with torch.cuda.stream(self.stream):
+            if block is not self._block:
+                np.copyto(self._style_in.numpy(), block)
+                self._style_there.load(self._style_in)
+                self._block = block
             self._pixels_there.copy_(self._pixels_in, non_blocking=True)
-            self._style_there.copy_(self._style_in, non_blocking=True)
             self.graph.replay()
             self._pixels_out.copy_(self._result, non_blocking=True)
             self._ended.record()
@@ -184,7 +189,7 @@ class Slot:
 
 
 def choose_net(
-    network: Network, form: FrameForm, dtype: torch.dtype, device: torch.device
+    shape: Architecture, form: FrameForm, dtype: torch.dtype, device: torch.device
 ) -> tuple[type[CellNet], str]:
     """`FusedNet` if it works here, else `CellNet`; and its name, for people.
 
@@ -199,11 +204,16 @@ def choose_net(
         planes = [
             torch.randint(0, 256, shape, generator=random, dtype=torch.uint8).to(device) for shape in small.plane_shapes
         ]
-        style = torch.from_numpy(network.start.copy()).to(device)
+        normal = np.random.default_rng(0).normal
+        weights = {name: normal(0, math.prod(size[1:]) ** -0.5, size) for name, size in shape.weight_shapes.items()}
+        network = Network(shape, {n: w.astype(np.float32) for n, w in weights.items()}, shape.identity_style())
         pictures = []
         for kind in (FusedNet, CellNet):
             results = [torch.full_like(plane, 99) for plane in planes]
-            kind(network, small, dtype, device).paint(planes, style, results)
+            net = kind(shape, small, dtype, device)
+            style = net.new_style()
+            style.load(torch.from_numpy(net.styles.block(Style.of("random", network))))
+            net.paint(planes, style, results)
             pictures.append(results)
         error = max(float((a.float() - b.float()).abs().mean()) for a, b in zip(*pictures, strict=True))
         if error > 1:  # level of 255

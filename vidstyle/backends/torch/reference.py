@@ -14,27 +14,29 @@ from vidstyle.errors import VidstyleError
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.model import TransformNet, threads_for
 from vidstyle.options import BackendOptions
+from vidstyle.style import Parts, Style
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchBackend(Backend):
-    """`TransformNet` between two colour conversions, one frame at a time."""
+    """`TransformNet` between two colour conversions, one frame at a time. A style is loaded where it changes."""
 
     name = "torch"
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
-        super().__init__(program.form, program.network.architecture.style_size)
+        super().__init__(program)
         precision = options.precision if options.precision != "auto" else "fp32"
         self._type = _TYPES[precision]
         self._threads = options.threads
-        self._padded_size = program.network.architecture.padded_size(program.form.size)
-        self._net = TransformNet.from_network(program.network)
+        self._padded_size = program.shape.padded_size(program.form.size)
+        self._painting: Parts | None = None
+        self._net = TransformNet(program.shape)
         self._net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack it
         self._net.requires_grad_(False)
         self.description = f"PyTorch {torch.__version__} {precision} on cpu"
 
-    def _submit(self, planes: Planes, style: NDArray[np.float32]) -> Pending:
+    def _submit(self, planes: Planes, style: Style) -> Pending:
         before = torch.get_num_threads()
         try:
             torch.set_num_threads(threads_for(self._threads))
@@ -46,14 +48,17 @@ class TorchBackend(Backend):
         return lambda: result
 
     @torch.inference_mode()
-    def _stylize(self, planes: Planes, style: NDArray[np.float32]) -> Planes:
+    def _stylize(self, planes: Planes, style: Style) -> Planes:
         form = self.form
+        if self._painting != style.parts:
+            self._net.load(style.network)
+            self._painting = style.parts
         tensors = [torch.from_numpy(own_memory(plane)).float() for plane in planes]
         rgb = _rgb_from_planes(tensors, form)
         height, width = self._padded_size
         rgb = functional.pad(rgb, (0, width - form.width, 0, height - form.height), mode="replicate")
         rgb = rgb.contiguous(memory_format=torch.channels_last)
-        vector = torch.tensor(style)
+        vector = torch.tensor(style.vector)
         with torch.autocast("cpu", self._type, enabled=self._type != torch.float32):
             styled = self._net(rgb, vector)
         results = _planes_from_rgb(styled.float() * 255, form)
