@@ -76,7 +76,7 @@ class VideoSink:
         container = container_for(path)
         codec = codec_for(path, encode)
         self._form = form
-        self._holds_captions = codec in ("h264", "hevc")
+        self._loses_captions = codec not in ("h264", "hevc")
         self._encoder = ENCODERS[codec] if encode.encoder == "software" else self._hardware(codec, encode, gpu)
         settings = self._encoder.settings(encode)
         check_output(path, overwrite=overwrite, source=source_path)
@@ -141,7 +141,8 @@ class VideoSink:
             pts = self._last_pts + self._tick
             self._note("some frames have the same time as the one before: they are shown one tick later")
         self._last_pts = pts
-        if not self._holds_captions and has_captions(frame.beside):
+        if self._loses_captions and has_captions(frame.beside):
+            self._loses_captions = False  # which is told once
             self._note(f"{self._encoder.name} writes no closed captions: they are left out (H.264 and HEVC keep them)")
         try:
             made = self._writer.write(frame, pts, self._time_base)
