@@ -82,11 +82,39 @@ def test_hdr_in_parts_is_converted_like_hdr_alone(tmp_path: Path) -> None:
         assert psnr(shown[8], [frame.planes[0] for frame in alone.frames()][2]) > 45
 
 
-def test_pixels_that_change_their_shape_are_told(tmp_path: Path) -> None:
-    shapes = [MPEG2 | {"sample_aspect_ratio": aspect} for aspect in (Fraction(1), Fraction(4, 3))]
-    with VideoSource(joined(tmp_path, *shapes)) as source:
-        assert len(list(source.frames())) == 12
-        assert [note for note in source.notes if "from 1:1 to 4:3" in note]
+@pytest.mark.parametrize(
+    ("codec", "aspect", "rows", "columns"),
+    [
+        (MPEG2, (4, 3), (6, 42), (0, 64)),
+        (INTERLACED, (4, 3), (6, 42), (0, 64)),
+        (H264 | {"options": {"crf": "4", "bf": "0"}}, (4, 3), (6, 42), (0, 64)),
+        (H264 | {"options": {"crf": "4", "bf": "0"}}, (3, 4), (0, 48), (8, 56)),
+    ],
+)
+def test_pixels_that_change_their_shape_look_the_same(
+    tmp_path: Path, codec: dict[str, Any], aspect: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    path = joined(tmp_path, *(codec | {"sample_aspect_ratio": Fraction(*ratio)} for ratio in ((1, 1), aspect, (1, 1))))
+    with VideoSource(path, pixels="rgb") as source:
+        frames = [frame.planes[0] for frame in source.frames()]
+        assert [note for note in source.notes if f"from 1:1 to {aspect[0]}:{aspect[1]}" in note]
+        assert (len(frames), source.info.sample_aspect_ratio) == (18, 1)
+    for index, shown in enumerate(frames):
+        expected = cv2.resize(picture((96, 128), index % 6, smooth=True), (64, 48))
+        if 6 <= index < 12:
+            inside = cv2.resize(expected, (columns[1] - columns[0], rows[1] - rows[0]))
+            expected = np.zeros_like(expected)
+            expected[slice(*rows), slice(*columns)] = inside
+        assert psnr(shown, expected) > 26, index
+
+
+def test_a_size_and_pixels_that_change_together_can_look_the_same(tmp_path: Path) -> None:
+    parts = [
+        MPEG2 | {"sample_aspect_ratio": Fraction(4, 3)},
+        MPEG2 | {"size": (48, 80), "sample_aspect_ratio": Fraction(16, 15)},
+    ]
+    with VideoSource(joined(tmp_path, *parts)) as source:
+        assert all(frame.planes[0][:, :2].mean() > 30 and frame.planes[0][:2].mean() > 30 for frame in source.frames())
 
 
 def test_a_live_source_keeps_its_first_form(tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ class Changes:
         self._first: tuple[tuple[int, int], str, ColorTags, Fraction] | None = None
         self._last: tuple[object, ...] = ()
 
-    def seen(self, frame: VideoFrame, pixel_aspect: Fraction | None) -> Iterator[str]:
+    def seen(self, frame: VideoFrame) -> Iterator[str]:
         """Sentences on what is other in ``frame`` than in the first one."""
         format = self._info.pixel_format if is_on_gpu(frame) else frame.format.name
-        aspect = pixel_aspect or _SQUARE
+        aspect = frame.opaque if isinstance(frame.opaque, Fraction) else _SQUARE
         look = (
             *(frame.width, frame.height, format, frame.interlaced_frame, aspect),
             *(frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc),
@@ -35,14 +35,14 @@ class Changes:
         colors = frame_tags(frame, self._info.stored_color)
         size = (frame.width, frame.height)
         if self._first is None:
-            self._first = (size, format, colors, aspect)
+            self._first = (size, format, colors, self._info.coded_aspect or _SQUARE)
         first_size, first_format, first_colors, first_aspect = self._first
         if size != first_size:
             yield "the picture changes its size in mid-stream: every frame is scaled to the first one's size"
-        elif aspect != first_aspect:
+        if aspect != first_aspect:
             yield (
                 f"the pixels change their shape in mid-stream, from {_ratio(first_aspect)} to {_ratio(aspect)}: "
-                "every frame is shown with the first one's"
+                "frames that would look squeezed are fitted between black bars"
             )
         if format != first_format:
             yield f"the video changes from {first_format} to {format} in mid-stream: every frame is converted"

@@ -189,6 +189,8 @@ class VideoInfo:
     """Tags as they are in the file; other than ``color`` where frames are converted."""
     coded_size: tuple[int, int]
     """``(height, width)`` of the decoder's first picture, neither cropped nor rotated."""
+    coded_aspect: Fraction | None
+    """Width of a stored pixel over its height, as the decoder says of the first picture; None where it says nothing."""
     crop: Crop | None
     """What the container asks to leave out of pictures of that size."""
     stereo: str | None

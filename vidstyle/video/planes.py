@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vidstyle.frame import Frame, FrameForm, Matrix, Planes
 from vidstyle.video.alpha import AlphaReader, on_white
 from vidstyle.video.beside import BesideWriter
+from vidstyle.video.conform import Place, place_in, put_in, size_of
 from vidstyle.video.crop import Cropper
 from vidstyle.video.info import (
     MATRIX_FCC,
@@ -55,12 +56,36 @@ class PlaneReader:
         self._alpha = AlphaReader(info)
         self._sdr = SdrConverter()
         self._reformatter, self._rgb = VideoReformatter(), VideoReformatter()
+        self._fitted: PlaneReader | None = None
         self.saw_transparency = False
         """Whether a frame so far had transparent parts: they are laid on white."""
 
     def read(self, frame: VideoFrame) -> Planes:
         """The planes of ``frame``. Views keep the decoder's frame alive as long as they live."""
         return tuple(self._upright(plane) for plane in self._planes(self._converted(frame)))
+
+    def read_shaped(self, frame: VideoFrame) -> Planes:
+        """The planes of ``frame``; where its pixels have another shape than the first one's, it lies on black."""
+        place = self._place(frame)
+        if place is None:
+            return self.read(frame)
+        form = self._form.resized(size_of(place))
+        if self._fitted is None or self._fitted._form != form:
+            self._fitted = PlaneReader(self._info, form)
+        planes = self._fitted.read(frame)
+        self.saw_transparency |= self._fitted.saw_transparency
+        return put_in(planes, place, self._form)
+
+    def _place(self, frame: VideoFrame) -> Place | None:
+        info, aspect = self._info, frame.opaque
+        first = info.coded_aspect or Fraction(1)
+        if not isinstance(aspect, Fraction) or aspect == first:
+            return None
+        height, width = frame.height, frame.width
+        if info.crop is not None and (height, width) == info.coded_size:
+            height, width = info.crop.shown((height, width))
+        shown = (height, max(1, round(width * aspect / first)))
+        return place_in(shown[::-1] if info.rotation in (90, 270) else shown, self._form.size)
 
     def _converted(self, frame: VideoFrame) -> VideoFrame:
         form, (height, width) = self._form, self._stored_size

@@ -52,6 +52,8 @@ from vidstyle.video.timecode import timecode_in
 _CHROMA_LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
 _BROADCAST = ("mpegts", "mpeg")
 """Formats that say nothing about their length: FFmpeg looks for the last time in the file."""
+_SHAPELESS = (*_BROADCAST, "h264", "hevc", "mpegvideo", "m4v")
+"""Formats that say nothing of the shape of pixels themselves: FFmpeg gives the last one that it saw while probing."""
 _READABLE_MATRICES = (
     *(UNSPECIFIED, MATRIX_RGB, MATRIX_BT709, MATRIX_FCC, MATRIX_BT470BG, MATRIX_SMPTE170M, MATRIX_SMPTE240M),
     MATRIX_BT2020,
@@ -136,7 +138,10 @@ def read_info(
     rotation, mirrored = _orientation(frame)
     crop = _crop(description, frame)
     height, width = crop.shown((frame.height, frame.width)) if crop else (frame.height, frame.width)
+    coded_aspect = frame.opaque if isinstance(frame.opaque, Fraction) else None
     aspect = known(stream.sample_aspect_ratio)
+    if coded_aspect is not None and container.format.name in _SHAPELESS:
+        aspect = coded_aspect
     if rotation in (90, 270):
         height, width = width, height
         aspect = 1 / aspect if aspect else None
@@ -218,6 +223,7 @@ def read_info(
         color=color,
         stored_color=stored,
         coded_size=(frame.height, frame.width),
+        coded_aspect=coded_aspect,
         crop=crop,
         stereo=None if rotation or mirrored else _stereo(frame),
         spherical=_is_spherical(frame),

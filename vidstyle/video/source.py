@@ -193,7 +193,7 @@ class VideoSource:
             for decoded, pts, duration in self._shown(container, stream, decoder, ledger, span):
                 planes = gpu_planes(decoded, self.form) if self.on_device else None
                 if planes is None:
-                    planes = reader.read(decoded)
+                    planes = reader.read_shaped(decoded)
                 if reader.saw_transparency:
                     self._note("the video has transparent parts, which outputs cannot hold: they are laid on white")
                 yield Frame(planes, self.form, pts, info.time_base, duration, beside.read(decoded))
@@ -275,7 +275,7 @@ class VideoSource:
         deinterlacer = Deinterlacer()
         changes = Changes(self.info)
         for frame in self._decoded(container, stream, decoder, ledger, span):
-            for sentence in changes.seen(frame, decoder.sample_aspect_ratio):
+            for sentence in changes.seen(frame):
                 self._note(sentence)
             yield from deinterlacer.frames(frame)
         yield from deinterlacer.frames(None)
