@@ -209,10 +209,10 @@ def test_planes_that_are_no_arrays_are_encoded_as_arrays_are(clip: Path, tmp_pat
 @pytest.mark.parametrize(("pixels", "height"), [("i420", 48), ("rgb", 48), ("nv12", 49)])
 def test_planes_on_the_gpu_must_be_nv12_of_even_size(pixels: Any, height: int) -> None:
     form = FrameForm(height=height, width=64, pixels=pixels)
-    plane = GpuPlane(VideoFrame(64, 48, "nv12").planes[0], (48, 64))
+    planes = tuple(GpuPlane(VideoFrame(64, 48, "nv12").planes[0], shape) for shape in form.plane_shapes)
     writer = PlaneWriter(form, "yuv420p", form.size, form.size)
     with pytest.raises(BadOption, match=f"frames on the GPU are {pixels} of 64x{height}; those to be encoded must be"):
-        writer.write(Frame(cast(Planes, (plane, plane)), form, 0, Fraction(1, 25)), 0, Fraction(1, 25))
+        writer.write(Frame(cast(Planes, planes), form, 0, Fraction(1, 25)), 0, Fraction(1, 25))
 
 
 @without_gpu
