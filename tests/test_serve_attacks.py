@@ -10,10 +10,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from attacking import Sender, encoded, h264_claiming, packets, vp8_claiming
 from test_serve_visitors import PATIENCE, answer, with_server
 from visiting import Camera, Guest, photo, until
 
+from vidstyle.serve.answers import _Sent, answering, file_answer
 from vidstyle.serve.app import Server
 from vidstyle.serve.connections import Connections
 from vidstyle.serve.uploads import MOST_UPLOADS, receive
@@ -255,3 +258,56 @@ def test_an_offer_of_lines_that_multiply_is_refused_at_once(tmp_path: Path) -> N
         await guest.leave(politely=False)
 
     with_server(tmp_path, body)
+
+
+def test_who_asks_for_a_place_and_does_not_take_it_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vidstyle.serve.visitor._CONNECT_SECONDS", 0.2)
+
+    async def body(server: Server) -> None:
+        async with Guest(server.url, camera=Camera(photo())) as here:
+            absent = Guest(server.url, camera=Camera(photo()))
+            offer = {"sdp": await absent.offer(), "type": "offer"}
+            assert (await answer(absent.http, "POST", f"{server.url}api/visitors", json=offer))[0] == 201
+            await here.see(seconds=PATIENCE)
+            await asyncio.sleep(0.3)
+            async with Guest(server.url, camera=Camera(photo())) as other:
+                await other.see(seconds=PATIENCE)
+                await here.see(seconds=PATIENCE)
+                third = await answer(absent.http, "POST", f"{server.url}api/visitors", json=offer)
+                assert third[0] == 503  # both are there
+            await absent.leave(politely=False)
+
+    with_server(tmp_path, body, visitors=2)
+
+
+def test_files_that_nobody_takes_in_are_not_sent_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vidstyle.serve.answers._SEND_SECONDS", 0.5)
+    monkeypatch.setattr("vidstyle.serve.answers._LEAST_RATE", 1 << 30)
+    large = tmp_path / "large"
+    large.write_bytes(bytes(32 << 20))
+
+    async def run() -> None:
+        async def send(request: web.Request) -> web.StreamResponse:
+            return file_answer(request, large)
+
+        app = web.Application()
+        app.router.add_get("/", answering(send))
+        async with TestServer(app) as server:
+            asked = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+            lines = [await asyncio.open_connection("127.0.0.1", server.port, limit=1024) for _ in range(16)]
+            for _, writer in lines:
+                writer.write(asked)
+            await until(lambda: _Sent.under_way == 16)
+            async with aiohttp.ClientSession() as http:
+                async with http.get(server.make_url("/")) as response:
+                    assert response.status == 503 and "being sent" in (await response.json())["error"]
+                await until(lambda: _Sent.under_way == 0)
+                for _, writer in lines:
+                    writer.close()
+                monkeypatch.setattr("vidstyle.serve.answers._SEND_SECONDS", 60.0)
+                async with http.get(server.make_url("/")) as response:
+                    assert len(await response.read()) == 32 << 20
+
+    asyncio.run(run())

@@ -167,7 +167,7 @@ def test_frames_that_never_end_leave_time_for_others() -> None:
         thread = seen.decoder._thread
         assert thread is not None and thread.native_id is not None
         used = time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
-        assert 0 < used < 0.6  # a quarter, and what may be saved up
+        assert 0 < used < 0.8  # its share of a core, and what may be saved up
 
 
 @pytest.mark.alone

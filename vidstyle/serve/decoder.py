@@ -30,8 +30,8 @@ _MOST_A_SECOND = 150.0
 """Pictures from one visitor; as many may come at once after a pause."""
 _ASK_SECONDS = 0.5
 """From one request for a key frame to the next."""
-_SHARE = 0.25
-"""Of one core, that decoding for one visitor may take. 1920x1080 at 30 fps takes a twentieth."""
+_SHARE = 0.4
+"""Of one core, that decoding for one visitor may take. 1920x1080 at 30 fps takes a tenth or two."""
 _BURST_SECONDS = 0.5
 _CODECS = {"VP8": "libvpx", "H264": "h264"}
 

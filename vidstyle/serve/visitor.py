@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 10.0
 """A visitor goes who has not connected, or from whom nothing has come, for so long."""
 _VP8 = "video/VP8"
+_CONNECT_SECONDS = 3.0
+"""So long one who is connecting keeps the place even if others wait for it."""
 _LOOK_SECONDS = 0.5
 _CLOSE_SECONDS = 5.0
 _closing: set[asyncio.Future[None]] = set()
@@ -111,7 +113,7 @@ class Visitor:
         self._bounded: Bounded | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._told: list[object] = []
-        self._heard = monotonic()
+        self._came = self._heard = monotonic()
         self._ended = False
         self.sends = False
         """Whether it brings a picture of its own; else it is shown the server's source."""
@@ -148,6 +150,11 @@ class Visitor:
     @look.setter
     def look(self, look: Look) -> None:
         self.canvas.look = look
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it should have connected by now, and has not."""
+        return self._connection.connectionState != "connected" and monotonic() - self._came > _CONNECT_SECONDS
 
     @property
     def dropped(self) -> int:

@@ -75,6 +75,8 @@ class Visitors:
         if not self.open:
             raise Refused(503, "the server is just starting, or stopping; try again", {"Retry-After": "2"})
         if len(self._here) >= self._options.visitors:
+            self._end_one_who_is_not_there()
+        if len(self._here) >= self._options.visitors:
             self.refused += 1
             raise Refused(
                 503,
@@ -130,6 +132,14 @@ class Visitors:
         await asyncio.gather(*(self.remove(visitor) for visitor in self), return_exceptions=True)
         while self._leaving:
             await asyncio.wait(self._leaving)
+
+    def _end_one_who_is_not_there(self) -> None:
+        """Free the place of somebody who has asked for it and not taken it, so that asking alone keeps nobody out."""
+        late = next((visitor for visitor in self if visitor.is_late), None)
+        if late is not None:
+            del self._here[late.id]
+            self._dropped += late.dropped
+            self._ended(late, "it had not connected, and another visitor came")
 
     def _ended(self, visitor: Visitor, reason: str) -> None:
         _log.info("a visitor has left: %s", reason)
