@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from media import add_box, make_video, picture, psnr
 
 from vidstyle.errors import VideoError
@@ -62,6 +64,24 @@ def test_pixel_crop_of_matroska_is_what_is_shown(tmp_path: Path, edges: tuple[in
         expected = picture((48, 64), 0, smooth=True)[top : 48 - bottom, left : 64 - right]
         assert source.info.size == expected.shape[:2]
         assert psnr(next(source.frames()).planes[0], expected) > 32
+
+
+@pytest.mark.parametrize(("codec", "filter"), [("libx264", "h264_metadata"), ("libx265", "hevc_metadata")])
+def test_what_the_codec_crops_is_cropped_in_full(tmp_path: Path, codec: str, filter: str) -> None:
+    options = {"crf": "1"} if codec == "libx264" else {"crf": "1", "x265-params": "log-level=none"}
+    path = make_video(tmp_path / "a.mp4", size=(64, 96), frames=2, codec=codec, options=options, smooth=True)
+    edges = "crop_left=10:crop_right=6:crop_top=4:crop_bottom=2"
+    with av.open(str(path)) as source, av.open(str(tmp_path / "b.mkv"), "w") as output:
+        copy = output.add_stream_from_template(source.streams.video[0])
+        marked = BitStreamFilterContext(f"{filter}={edges}", source.streams.video[0], copy)
+        for packet in source.demux(video=0):
+            for new in marked.filter(packet if packet.size else None):
+                new.stream = copy
+                output.mux(new)
+    with VideoSource(tmp_path / "b.mkv", pixels="rgb") as video:
+        frames = [frame.planes[0] for frame in video.frames()]
+        assert video.info.size == (58, 80)
+        assert psnr(frames[0], picture((64, 96), 0, smooth=True)[4:62, 10:90]) > 32
 
 
 def test_a_crop_of_everything_is_none(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import cast
 import av
 import av.error
 from av.codec import CodecContext
+from av.codec.context import Flags
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -28,6 +29,8 @@ class PictureDecoder:
     def __init__(self, stream: VideoStream, context: VideoCodecContext | None = None) -> None:
         """``context`` decodes instead of the stream's own, where one is given."""
         self._context = context or _alpha_decoder(stream) or stream.codec_context
+        # Else what H.264 and HEVC say is to be cropped at the left is not, or not in full, for the sake of alignment.
+        self._context.flags |= Flags.unaligned
         self._has_sequences = self._context.codec.canonical_name in ("mpeg1video", "mpeg2video")
         self._time_base = stream.time_base or Fraction(1, 90000)
         self._sequence: bytes | None = None

@@ -92,13 +92,13 @@ class PlaneReader:
         frame = self._cropper.cropped(frame)
         alpha = self._alpha.read(frame)
         tags = frame_tags(frame, self._info.stored_color)
+        if is_gray(frame.format):
+            # FFmpeg's scaler takes every gray picture for full range, whatever its depth.
+            frame = with_neutral_chroma(frame)
         if tags.wide:
             frame = self._sdr.convert(frame, tags)
             tags = frame_tags(frame, tags)
         rgb = is_rgb(frame)
-        if is_gray(frame.format):
-            # FFmpeg's scaler takes every gray picture for full range, whatever its depth.
-            frame = with_neutral_chroma(frame)
         matrix = guessed_matrix(tags.matrix, frame.height)
         full_range = tags.range == RANGE_FULL
         if (
