@@ -135,7 +135,7 @@ def test_what_was_true_of_hdr_pixels_is_not_written(tmp_path: Path) -> None:
     """The picture becomes BT.709: a mastering display of the source would be a lie."""
     display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
     hdr = {"color_primaries": 9, "color_trc": 16, "colorspace": 9, "color_range": 1}
-    params = f"log-level=none:frame-packing=3:master-display={display}:max-cll=1000,400"
+    params = f"log-level=none:bframes=0:frame-packing=3:master-display={display}:max-cll=1000,400"
     source = make_video(
         tmp_path / "in.mkv",
         size=(64, 64),
