@@ -33,5 +33,7 @@ def _ac3(head: bytes) -> str | None:
     if len(head) < 7 or head[:2] != b"\x0b\x77" or head[4] >> 6 == 3:
         return None
     enhanced = head[5] >> 3 > 10
+    if enhanced and head[2] >> 3:  # not the first substream, which alone has the whole sound
+        return None
     channels = head[4] >> 1 & 7 if enhanced else head[6] >> 5
     return f"{_AC3_CHANNELS[channels]} at {_AC3_RATES[head[4] >> 6]} Hz"
