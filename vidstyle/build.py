@@ -19,7 +19,7 @@ from vidstyle.errors import BadModel, BadOption, EngineMismatch, MissingDependen
 from vidstyle.fidelity import Fidelity, check_fidelity
 from vidstyle.frame import FrameForm
 from vidstyle.networks import MULTIPLE_OF, SMALLEST_SIDE, Architecture
-from vidstyle.options import BackendOptions, BuildOptions
+from vidstyle.options import BackendOptions, BuildOptions, check_kind
 from vidstyle.style import Style, blend, collection_bytes, styles_of_engine
 
 if TYPE_CHECKING:
@@ -66,7 +66,10 @@ def build_engine(
     from vidstyle.graph import onnx_from_network
 
     began = time.perf_counter()
-    options = options or BuildOptions()
+    check_kind("options", options, BuildOptions)
+    for style in [styles] if isinstance(styles, str) else styles:
+        check_kind("style", style, Style, needed=True)
+    options, output = options or BuildOptions(), files.as_path(output, "output")
     check_output(output, overwrite)
     if options.smallest is not None and min(options.smallest) < SMALLEST_SIDE:
         raise BadOption(f"the sides of a dynamic engine are at least {SMALLEST_SIDE}; give a larger smallest size")

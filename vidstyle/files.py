@@ -28,7 +28,8 @@ def cache_folder(kind: str) -> Path:
 def as_path(path: Path | str, what: str = "file") -> Path:
     """``path`` as a `Path`; `BadOption`, which calls it ``what``, where it is none."""
     if not isinstance(path, str | os.PathLike):
-        raise BadOption(f"{what} is {path!r}; it must be a path, or the name of a file")
+        given = repr(path) if isinstance(path, int | float | None) else f"a {type(path).__name__}"
+        raise BadOption(f"{what} is {given}; it must be a path, or the name of a file")
     return Path(path)
 
 

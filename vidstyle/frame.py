@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption
-from vidstyle.options import MAX_SIDE, Matrix, Pixels, check_choice, check_whole
+from vidstyle.options import MAX_SIDE, Matrix, Pixels, check_choice, check_kind, check_whole
 
 __all__ = ["Frame", "FrameForm", "Matrix", "Pixels", "Planes", "as_rgb"]
 
@@ -46,6 +46,8 @@ def as_rgb(picture: object, what: str = "picture") -> NDArray[np.uint8]:
             hint = "leave out alpha with rgba[..., :3]"
         elif array.ndim == 3 and array.shape[0] == 3 != array.shape[2]:
             hint = "bring its channels to the end with chw.transpose(1, 2, 0)"
+        elif array.ndim != 3:
+            hint = ""
         elif array.dtype.kind == "f":
             hint = "where it holds 0 to 1, give (rgb * 255).round().astype(np.uint8)"
         elif array.dtype != np.uint8:
@@ -123,6 +125,9 @@ class Frame:
     """What the source has beside the pixels (closed captions), for the sink alone."""
 
     def __post_init__(self) -> None:
+        check_kind("form", self.form, FrameForm, needed=True)
+        if isinstance(self.planes, list):
+            object.__setattr__(self, "planes", tuple(self.planes))
         try:
             found = [(plane.dtype, tuple(plane.shape)) for plane in self.planes]
         except (AttributeError, TypeError):

@@ -28,7 +28,7 @@ MAX_SIDE = 16384
 
 def check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise `BadOption` unless ``value`` is one of ``choices``."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise BadOption(f"{what} is {value!r}; it must be one of {', '.join(choices)}")
 
 
@@ -42,14 +42,23 @@ def check_between(what: str, value: float, low: float, high: float) -> None:
 
 def check_whole(what: str, value: int, low: int, high: int) -> None:
     """Raise `BadOption` unless ``value`` is a whole number, and ``low <= value <= high``."""
-    if not isinstance(value, Integral) or not low <= value <= high:
+    if not isinstance(value, Integral):
         raise BadOption(f"{what} is {value!r}; it must be a whole number between {low} and {high}")
+    check_between(what, value, low, high)
 
 
-def check_kind(what: str, value: object, kind: type) -> None:
-    """Raise `BadOption` unless ``value`` is a ``kind``, or None."""
-    if value is not None and not isinstance(value, kind):
-        raise BadOption(f"{what} is {value!r}; it must be {kind.__name__}(...), or None")
+def check_kind(what: str, value: object, kind: type, *, needed: bool = False) -> None:
+    """Raise `BadOption` unless ``value`` is a ``kind``, or None where it is not ``needed``."""
+    if isinstance(value, kind) or (value is None and not needed):
+        return
+    given = repr(value) if isinstance(value, str | int | float | dict | None) else f"a {type(value).__name__}"
+    raise BadOption(f"{what} is {given}; it must be {kind.__name__}(...){'' if needed else ', or None'}")
+
+
+def check_callable(what: str, value: object, *, needed: bool = False) -> None:
+    """Raise `BadOption` unless ``value`` can be called, or is None where it is not ``needed``."""
+    if not callable(value) and (value is not None or needed):
+        raise BadOption(f"{what} is {value!r}; it must be a function{'' if needed else ', or None'}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +136,8 @@ class EncodeOptions:
             check_choice("codec", self.codec, get_args(Codec))
         if self.crf is not None:
             check_whole("crf", self.crf, 0, 63)
+        if not isinstance(self.preset, str | None):
+            raise BadOption(f"preset is {self.preset!r}; it must be the encoder's name for a speed, such as 'veryfast'")
         check_choice("pixel format", self.pixel_format, get_args(PixelFormat))
         check_choice("encoder", self.encoder, get_args(EncoderName))
 
@@ -194,11 +205,14 @@ class BuildOptions:
             check_choice("target", target, get_args(EngineTarget))
         if (self.smallest is None) != (self.largest is None):
             raise BadOption("a dynamic engine needs both its smallest and its largest size; give both, or neither")
+        for what, pair in (("size", self.size), ("smallest", self.smallest), ("largest", self.largest)):
+            if pair is not None and not (isinstance(pair, tuple | list) and len(pair) == 2):
+                raise BadOption(f"engine {what} is {pair!r}; it must be (height, width)")
         smallest, largest = self.smallest or self.size, self.largest or self.size
         for what, least, side, most in zip(("height", "width"), smallest, self.size, largest, strict=True):
-            check_between(f"engine {what}", side, 4, MAX_SIDE)
-            check_between(f"smallest engine {what}", least, 4, MAX_SIDE)
-            check_between(f"largest engine {what}", most, 4, MAX_SIDE)
+            check_whole(f"engine {what}", side, 4, MAX_SIDE)
+            check_whole(f"smallest engine {what}", least, 4, MAX_SIDE)
+            check_whole(f"largest engine {what}", most, 4, MAX_SIDE)
             if not least <= side <= most:
                 raise BadOption(
                     f"engine {what} is {side}, smallest {least}, largest {most}; the first must lie between the others"

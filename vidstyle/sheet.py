@@ -100,6 +100,9 @@ def picture_grid(
         raise BadOption(
             f"there are {len(cells)} pictures and {len(labels)} labels; give a label to each, and one or more"
         )
+    for label in labels:
+        if not (isinstance(label, tuple) and len(label) == 2 and isinstance(label[1], tuple)):
+            raise BadOption(f"label is {label!r}; it must be (name, (facts, shorter facts, ...))")
     if columns is not None:
         check_between("columns", columns, 1, 100)
     if cell_width is not None:

@@ -21,6 +21,7 @@ from vidstyle import files
 from vidstyle.errors import BadOption, ImageError
 from vidstyle.frame import as_rgb
 from vidstyle.header import PictureFormat, exif_orientation, png_chunks, read_header
+from vidstyle.options import check_kind
 
 MAX_FILE_BYTES = 1 << 30
 """The largest picture file that is read: `MAX_PIXELS` of 16-bit RGBA, uncompressed."""
@@ -108,6 +109,9 @@ def decode_still(data: bytes, name: str = "picture") -> Still:
     an animation. Raises `ImageError`, with ``name``, for everything that is no whole picture of a
     sane size.
     """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise BadOption(f"{name} is a {type(data).__name__}; give the bytes of a whole picture file")
+    data = bytes(data)
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(_too_long(name))
     header = read_header(data, name)
@@ -249,6 +253,7 @@ def format_of(path: Path | str) -> PictureFormat:
 
 def fit_still(still: Still, suffix: str) -> Still:
     """``still`` as a file that ends in ``suffix`` can hold it; its notes tell what had to go."""
+    check_kind("still", still, Still, needed=True)
     format = format_of(suffix)
     notes = list(still.notes)
     if still.alpha is not None and format not in _KEEPS_ALPHA:

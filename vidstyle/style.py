@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from vidstyle.enginefile import EngineFile
 from vidstyle.errors import BadModel, BadOption
+from vidstyle.files import as_path
 from vidstyle.networks import Architecture, Network, Weights, architecture, is_shipped, mixed, shared_network
 from vidstyle.options import NetworkName
 from vidstyle.tensorfile import read_tensors, tensor_bytes, write_tensors
@@ -104,11 +106,12 @@ class Style:
         )
 
     @classmethod
-    def load(cls, path: Path) -> Style:
+    def load(cls, path: Path | str) -> Style:
         """Read what `save` wrote; `BadModel` names the file and what is wrong with it.
 
         A file that holds a vector for other weights than the shipped ones is refused: it would paint a wrong picture.
         """
+        path = as_path(path, "style")
         file = read_tensors(path, file_format=FILE_FORMAT, version=FILE_VERSION)
         facts, tensors = file.facts, file.tensors
         shape = architecture(facts.get("network", ""))
@@ -149,6 +152,11 @@ def blend(weighted: Sequence[tuple[Style, float]]) -> Style:
     Weights are divided by their sum. Nothing is computed here but the shares. Raises `BadOption` for negative or
     vanishing weights and for styles that cannot be combined.
     """
+    for pair in weighted:
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], Style)):
+            raise BadOption("a blend is made of pairs such as (load_style('great_wave'), 0.7): a Style, and its weight")
+        if not isinstance(pair[1], Real):
+            raise BadOption(f"the weight of style {pair[0].name!r} is {pair[1]!r}; it must be a number")
     total = math.fsum(weight for _, weight in weighted)
     if not weighted or any(not math.isfinite(w) or w < 0 for _, w in weighted) or total <= 0:
         given = ", ".join(f"{s.name}:{w:g}" for s, w in weighted) or "nothing"

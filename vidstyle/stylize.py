@@ -32,6 +32,7 @@ from vidstyle.options import (
     EncodeOptions,
     LookOptions,
     SmoothOptions,
+    check_callable,
     check_kind,
     check_whole,
 )
@@ -95,7 +96,7 @@ class Stylizer:
         self._style = _style(style)
         self._engine = self._style.engine
         self._fixed = fixed
-        self.look = look or LookOptions()
+        self._look = look or LookOptions()
         self._options = backend or BackendOptions()
         self._open: OrderedDict[FrameForm, Backend] = OrderedDict()
         self._lock = threading.Lock()
@@ -118,6 +119,16 @@ class Stylizer:
         if self._fixed and chosen.parts != self._style.parts:
             raise BadOption(f"this Stylizer was made for {self._style.name!r} alone (fixed); make one without that")
         self._style = chosen
+
+    @property
+    def look(self) -> LookOptions:
+        """How frames are finished, from the next one on; may be set at any time."""
+        return self._look
+
+    @look.setter
+    def look(self, look: LookOptions) -> None:
+        check_kind("look", look, LookOptions, needed=True)
+        self._look = look
 
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The stylized picture: uint8 RGB of shape (height, width, 3), like ``rgb``; a new array.
@@ -142,6 +153,9 @@ class Stylizer:
         `submit` calls it; call it yourself, on any thread, to have the compilation behind you, or to see
         what runs.
         """
+        check_kind("form", form, FrameForm, needed=True)
+        if work_size is not None:
+            check_whole("work size", work_size, 1, MAX_SIDE)
         self._forget_inherited()
         work_form = form.resized(self._work_size(form, work_size or self.look.work_size))
         with self._lock:
@@ -172,6 +186,7 @@ class Stylizer:
 
     def prepare(self, frame: Frame) -> Job:
         """Make the picture that the network sees, and note the style of this moment. Safe on any thread."""
+        check_kind("frame", frame, Frame, needed=True)
         form, look = frame.form, self.look
         size = self._work_size(form, look.work_size)
         work = frame
@@ -229,7 +244,8 @@ class Stylizer:
             self._process, self._lock, self._open = os.getpid(), threading.Lock(), OrderedDict()
 
     def __reduce__(self) -> tuple[Callable[[], Stylizer], tuple[()]]:
-        return partial(type(self), self._style, look=self.look, backend=self._options, smooth=self._smooth), ()
+        options = {"look": self.look, "backend": self._options, "smooth": self._smooth, "fixed": self._fixed}
+        return partial(type(self), self._style, **options), ()
 
     def close(self) -> None:
         """Free the compiled programs. Closing twice is fine."""
@@ -290,10 +306,18 @@ def stylize_stream(
     closed at the end. ``stylizer.style`` may be set while ``frames`` runs: a frame gets the style that
     was set when it was yielded. All frames have one form.
     """
+    check_kind("stylizer", stylizer, Stylizer, needed=True)
+    check_callable("write", write, needed=True)
+    check_whole("depth", depth, 1, 1024)
+    if not isinstance(frames, Iterable):
+        raise BadOption(
+            f"frames are a {type(frames).__name__}; give something that yields Frame(...), one after another"
+        )
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
         return StageSeconds()
+    check_kind("the first of the frames", first, Frame, needed=True)
     backend = stylizer.open(first.form)
 
     def prepared() -> Generator[Job, None, None]:
@@ -402,6 +426,8 @@ def render(
     began = time.perf_counter()
     check_kind("encode", encode, EncodeOptions)
     check_kind("clip", clip, ClipOptions)
+    check_callable("on_start", on_start)
+    check_callable("on_progress", on_progress)
     encode, clip = encode or EncodeOptions(), clip or ClipOptions()
     source, output = as_path(source, "input"), as_path(output, "output")
     check_output(output, overwrite=overwrite, source=source)  # before a long file is looked through

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vidstyle.errors import BadOption, ImageError, reason
 from vidstyle.files import as_path, check_folder
+from vidstyle.options import check_kind
 from vidstyle.still import FORMATS, Still, check_output, read_still, write_still
 from vidstyle.stylize import Stylizer
 
@@ -41,6 +42,7 @@ class FolderReport:
 
 def stylize_still(stylizer: Stylizer, still: Still) -> Still:
     """``still`` painted, with its own alpha and color profile."""
+    check_kind("still", still, Still, needed=True)
     return replace(still, rgb=stylizer(still.rgb))
 
 

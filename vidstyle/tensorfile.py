@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from vidstyle.errors import BadModel
-from vidstyle.files import write_failure, write_whole
+from vidstyle.files import as_path, write_failure, write_whole
 
 MAX_FILE_BYTES = 64 << 20
 """The largest file that is read: twenty times the largest that vidstyle writes."""
@@ -36,6 +36,7 @@ class TensorFile:
 
 def read_tensors(path: Path, *, file_format: str, version: str, most_bytes: int = MAX_FILE_BYTES) -> TensorFile:
     """Read a file of ``file_format`` and ``version``; `BadModel` says what it is instead."""
+    path = as_path(path, "file")
     try:
         size = path.stat().st_size
         if not path.is_file():

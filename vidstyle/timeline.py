@@ -47,7 +47,10 @@ class Timeline:
         """
         self.fade = _exact("fade", fade)
         """Seconds that a fade takes where there is room for it."""
-        self.keys = tuple(_key(seconds, style) for seconds, style in keys)
+        pairs = [] if isinstance(keys, str) else list(keys)
+        if isinstance(keys, str) or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+            raise BadOption("a timeline is made of pairs such as (5, 'great_wave'): seconds, and a style")
+        self.keys = tuple(_key(seconds, style) for seconds, style in pairs)
         """In the order of time; at least one."""
         if not self.keys:
             raise BadOption("there is no style on the timeline; give at least one, such as (0, 'great_wave')")

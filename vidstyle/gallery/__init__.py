@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vidstyle.enginefile import SUFFIX, EngineFile
 from vidstyle.errors import BadOption
+from vidstyle.files import as_path
 from vidstyle.networks import ARCHITECTURES, NETWORK_FILE, SHIPPED, shared_network
 from vidstyle.style import Style, blend, parse_blend
 
@@ -63,7 +64,7 @@ def load_style(name_or_path: str | Path) -> Style:
     and is not a shipped name is a path. ``x.engine`` is its first style, ``x.engine#NAME`` another one.
     `BadOption` suggests the nearest name.
     """
-    text = str(name_or_path)
+    text = str(as_path(name_or_path, "style"))
     files = dict(_style_files())
     if text in files:
         return _shipped(text, files[text])
@@ -91,6 +92,6 @@ def _shipped(name: str, path: Path) -> Style:
 
 def load_blend(text: str | Path) -> Style:
     """The style that ``--style`` names: ``NAME``, ``FILE`` or ``a:0.7,b:0.3``."""
-    if isinstance(text, Path) or Path(text).is_file():
+    if isinstance(text, Path) or as_path(text, "style").is_file():
         return load_style(text)
     return blend([(load_style(name), weight) for name, weight in parse_blend(text)])

@@ -21,7 +21,7 @@ from vidstyle.errors import BadModel, BadOption
 from vidstyle.files import as_path
 from vidstyle.model import TransformNet
 from vidstyle.networks import Network, architecture
-from vidstyle.options import NetworkName, check_between, check_choice
+from vidstyle.options import NetworkName, check_between, check_choice, check_kind
 from vidstyle.style import Style
 from vidstyle.training.compute import Compute
 from vidstyle.training.crops import Crops
@@ -151,6 +151,7 @@ def adapt(
     ``checkpoint``. A KeyboardInterrupt after the first step leaves as `Interrupted`, with the style of
     the best state measured by this call. Raises `ImageError` for the painting, `BadOption` and `BadModel`.
     """
+    check_kind("options", options, AdaptOptions)
     options = options or AdaptOptions()
     if isinstance(start, str) and options.mode != "scratch":
         raise BadOption(f"mode {options.mode!r} starts from trained weights; give a network, not the name {start!r}")
@@ -159,6 +160,8 @@ def adapt(
     rgb = still.rgb
     if still.notes:
         card = {**(card or {}), "notes": list(still.notes)}
+    check_kind("photos", photos, Photos)
+    check_kind("measure_on", measure_on, Photos)
     photos = photos or Photos.shipped()
     measure_on = measure_on or Photos.shipped()
     compute = options.compute

@@ -27,7 +27,7 @@ from vidstyle.frame import FrameForm, as_rgb
 from vidstyle.gallery import shared_network
 from vidstyle.model import TransformNet
 from vidstyle.networks import Network
-from vidstyle.options import LookOptions, check_between, check_choice
+from vidstyle.options import LookOptions, check_between, check_choice, check_kind
 from vidstyle.style import Style
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.compute import Compute
@@ -132,6 +132,7 @@ def optimize(
     A KeyboardInterrupt after the first iteration leaves as `Interrupted`, with the best picture so
     far. Raises `ImageError` for the painting, and `BadOption` for sizes that cannot be optimized.
     """
+    check_kind("options", options, OptimizeOptions)
     options = options or OptimizeOptions()
     photo = as_rgb(photo, "photo")
     form = FrameForm(height=photo.shape[0], width=photo.shape[1], pixels="rgb")
