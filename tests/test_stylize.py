@@ -267,11 +267,11 @@ def test_a_forked_process_paints_with_what_its_parent_made(backend: BackendName)
     options = BackendOptions(backend=backend, threads=2)
     with Stylizer(FIRST, backend=options) as stylizer:
         painted = stylizer(rgb)
-        program, vector = stylizer.open(FrameForm(height=90, width=160)), stylizer.style.vector
-        waiting = program.submit((rgb,), vector)
+        program, style = stylizer.open(FrameForm(height=90, width=160)), stylizer.style
+        waiting = program.submit((rgb,), style)
 
         def paint() -> None:
-            for inherited in (waiting, lambda: program.submit((rgb,), vector)):
+            for inherited in (waiting, lambda: program.submit((rgb,), style)):
                 with pytest.raises(VidstyleError, match="forked"):
                     inherited()
             with Stylizer(FIRST, backend=options) as new:

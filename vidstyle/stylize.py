@@ -244,8 +244,8 @@ class Stylizer:
             self._process, self._lock, self._open = os.getpid(), threading.Lock(), OrderedDict()
 
     def __reduce__(self) -> tuple[Callable[[], Stylizer], tuple[()]]:
-        options = {"look": self.look, "backend": self._options, "smooth": self._smooth, "fixed": self._fixed}
-        return partial(type(self), self._style, **options), ()
+        again = partial(type(self), self._style, look=self.look, backend=self._options, smooth=self._smooth)
+        return partial(again, fixed=self._fixed), ()
 
     def close(self) -> None:
         """Free the compiled programs. Closing twice is fine."""
