@@ -147,7 +147,7 @@ class ClipOptions:
     """Which part of the input is rendered, what decodes it, and how forgiving the reading is."""
 
     start: float = 0.0
-    """Seconds from the beginning of the input at which the output begins."""
+    """Seconds from the beginning of the input at which the output begins, with the picture that is shown then."""
     end: float | None = None
     """Seconds at which it ends (exclusive); None is the end of the input."""
     skip_errors: bool = False

@@ -35,6 +35,7 @@ _SAME_SECONDS = 0.002
 _SOUNDS_AHEAD = 100
 _STEP_SECONDS = 5.0
 """Streams of one clock are never further apart in the file."""
+_ROWS_AHEAD = 10_000
 _KEY_WITHIN = 600
 """Pictures among which the first key frame of a part is looked for: broadcasts have one every second or two."""
 _READ_ERRORS_ALLOWED = 100
@@ -281,7 +282,7 @@ class _Scan:
 
     def clock(self) -> FileClock:
         """The clock of the file."""
-        for place, row in enumerate(self._rows.tolist()):
+        for place, row in self._numbered():
             track = self._tracks[row[_STREAM]]
             time = row[_DTS] * track.base + track.offset
             if self._discontinuous and track.last is not None:
@@ -310,6 +311,10 @@ class _Scan:
         heard = [track for track in self._tracks.values() if track.timed and track.last is not None]
         ends = [round(track.end / track.base) * track.exact for track in heard]
         return FileClock(moves, tuple(self._parts), min(starts, default=None), max(ends, default=None))
+
+    def _numbered(self) -> Iterator[tuple[int, list[int]]]:
+        for begin in range(0, len(self._rows), _ROWS_AHEAD):
+            yield from enumerate(self._rows[begin : begin + _ROWS_AHEAD].tolist(), begin)
 
     def _note(self, row: list[int], track: _Track) -> None:
         length = row[_DURATION] * track.base or track.step
@@ -373,7 +378,7 @@ class _Scan:
     def _leap(self, index: int, place: int) -> float | None:
         """By how many seconds the clock of sound leaps where it does so first from row ``place`` on, if it does."""
         track = self._tracks[index]
-        rows = self._rows[place : place + 2000]
+        rows = self._rows[place : place + _ROWS_AHEAD]
         expected = track.next
         for row in rows[rows[:, _STREAM] == index][:_SOUNDS_AHEAD].tolist():
             time = row[_DTS] * track.base + track.offset
@@ -383,7 +388,7 @@ class _Scan:
         return None
 
     def _next_picture(self, place: int) -> int | None:
-        ahead = np.flatnonzero(self._rows[place : place + 2000, _STREAM] == self._picture)
+        ahead = np.flatnonzero(self._rows[place : place + _ROWS_AHEAD, _STREAM] == self._picture)
         return place + int(ahead[0]) if ahead.size else None
 
     def _picture_breaks(self, place: int) -> bool:
@@ -393,7 +398,7 @@ class _Scan:
 
     def _first_key(self, place: int) -> tuple[int, int, Fraction]:
         """From row ``place`` on: numbers of the first picture packet and the first key frame, and the latter's pts."""
-        ahead = self._rows[place:]
+        ahead = self._rows[place : place + _ROWS_AHEAD]
         ahead = ahead[ahead[:, _STREAM] == self._picture][:_KEY_WITHIN]
         if not len(ahead):
             return 0, 0, Fraction(0)
@@ -427,7 +432,7 @@ class _Scan:
         if alone or abs(leap) >= _STEP_SECONDS:
             return
         # The parts' clocks differ by so little that the other streams may not show it themselves.
-        after = self._rows[place:]
+        after = self._rows[place : place + _ROWS_AHEAD]
         for index, track in self._tracks.items():
             numbers = after[after[:, _STREAM] == index][:1, _NUMBER]
             if track is not picture and numbers.size:

@@ -250,6 +250,9 @@ class VideoSource:
     def _cut(
         self, decoded: VideoFrame, pts: int, end: int, span: Span
     ) -> Generator[tuple[VideoFrame, int, int], None, None]:
+        if span.begin is None and span.end is None:
+            yield decoded, pts, decoded.duration
+            return
         base = self.info.time_base
         inside = span.cut(pts * base, max(end, pts + 1) * base)
         if inside is not None:
