@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av.error
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -84,6 +85,7 @@ def test_what_is_logged_is_shown() -> None:
         (KeyError("x"), "mistake in vidstyle"),
         (OSError(28, "No space left on device"), "No space"),
         (MemoryError(), "memory"),
+        (av.error.InvalidDataError(1094995529, "Invalid data found", "in.mp4"), "Error: Invalid data found: in.mp4"),
     ],
 )
 def test_any_error_is_a_sentence(error: Exception, words: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,8 +53,9 @@ def _sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return "there is not enough memory; close other programs, or choose a smaller --size or --work-size"
-    if isinstance(error, OSError):  # FFmpeg's among them
-        return f"{reason(error)}{f': {error.filename}' if error.filename else ''}"
+    if getattr(error, "errno", None) is not None:  # of the system or of FFmpeg
+        name = getattr(error, "filename", None)
+        return f"{reason(error)}: {name}" if name else reason(error)
     return (
         f"unexpected {type(error).__name__}: {reason(error)}; this is a mistake in vidstyle: please report it, with "
         "what `vidstyle --debug` and the same words print"
