@@ -9,6 +9,7 @@ import pytest
 from vidstyle.errors import VideoError
 from vidstyle.video.cameras import camera_named, cameras
 from vidstyle.video.origin import origin_of
+from vidstyle.video.targets import target_for
 
 
 @pytest.fixture
@@ -105,6 +106,11 @@ def test_of_a_url_only_scheme_and_host_are_shown(url: str, label: str) -> None:
 
 def test_stream_may_not_name_local_files() -> None:
     assert "file" not in origin_of("http://h/list.m3u8").attempts[0]["protocol_whitelist"].split(",")
+
+
+def test_a_scheme_in_capitals_is_the_same_one() -> None:
+    assert origin_of("RTSP://Host/Path").address == "rtsp://Host/Path"
+    assert target_for("UDP://127.0.0.1:5000").where.startswith("udp://127.0.0.1:5000")
 
 
 def test_unknown_protocol_is_refused_with_the_known_ones() -> None:

@@ -133,7 +133,8 @@ def origin_of(
         return _screen(fps or _USUAL_FPS, system)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", source)
     if scheme:
-        return _network(source, scheme[1].lower())
+        known = scheme[1].lower()  # FFmpeg knows schemes in small letters only
+        return _network(known + source[len(known) :], known)
     if not source.startswith("/dev/") and not source.isdecimal():
         looks_like_path = os.sep in source or bool(re.search(r"\.\w{2,5}$", source))
         if Path(source).exists() or looks_like_path:

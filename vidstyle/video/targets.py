@@ -127,6 +127,7 @@ def _server(scheme: str, url: str) -> Target:
     name = f"{scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}{path}"
     if scheme == "udp" and "pkt_size=" not in parts.query:
         url += f"{'&' if parts.query else '?'}pkt_size=1316"  # seven whole packets of MPEG-TS in each
+    url = scheme + url[len(scheme) :]  # FFmpeg knows schemes in small letters only
     muxer, options = _SERVERS[scheme]
     return Target("server", url, name, muxer, options)
 
