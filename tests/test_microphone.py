@@ -34,9 +34,10 @@ def test_tone_comes_in_real_time_without_gaps(monkeypatch: pytest.MonkeyPatch) -
     assert crossings / 2 / heard == pytest.approx(440, rel=0.02)
 
 
-def test_missing_microphone_is_refused_at_once() -> None:
+def test_missing_microphone_is_refused_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(VideoError, match="cannot open the microphone hw:97"):
         Microphone("hw:97", on_sound=lambda _: None)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_listener_that_fails_ends_the_listening_and_is_told() -> None:

@@ -122,7 +122,7 @@ def decode_still(data: bytes, name: str = "picture") -> Still:
     if header.format == "png":
         data, profile, key = _plain_png(data, name)
     try:
-        with _quiet_libraries() as said:
+        with quiet_libraries() as said:
             stored, kinds, chunks = cv2.imdecodeWithMetadata(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise ImageError(f"{name} cannot be decoded as {header.format.upper()}: {error.err}") from error
@@ -152,16 +152,16 @@ def _too_long(name: str) -> str:
 
 
 _libraries = threading.Lock()
-# How OpenCV, libjpeg, libpng and libtiff begin what they write to stderr, past OpenCV and past Python.
+# How OpenCV, libjpeg, libpng, libtiff and ALSA begin what they write to stderr, past OpenCV and past Python.
 _LIBRARY_LINE = re.compile(
-    rb"\[ *(WARN|ERROR|INFO):|Corrupt JPEG|Premature end of (JPEG|input)|Invalid (JPEG|SOS|progressive|crop)|"
+    rb"ALSA lib |\[ *(WARN|ERROR|INFO):|Corrupt JPEG|Premature end of (JPEG|input)|Invalid (JPEG|SOS|progressive|crop)|"
     rb"(Inconsistent|Unsupported|Unknown|Warning:|Application|Bogus|Suspension) |libpng |TIFF|.*: (Warning|Error), "
 )
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[list[str]]:
-    """Keep from stderr what libraries write there about a damaged file; the list has it afterwards.
+def quiet_libraries() -> Iterator[list[str]]:
+    """Keep from stderr what libraries of pictures and sound write there; the list has it afterwards.
 
     Whatever else is written to stderr meanwhile follows at the end.
     """
@@ -285,7 +285,7 @@ def encode_still(still: Still, suffix: str) -> bytes:
     if still.profile is not None:
         kinds, chunks = [cv2.IMAGE_METADATA_ICCP], [np.frombuffer(still.profile, np.uint8)]
     try:
-        with _quiet_libraries():
+        with quiet_libraries():
             done, data = cv2.imencodeWithMetadata(f".{format}", pixels, kinds, chunks, _QUALITY.get(format, []))
     except cv2.error as error:
         raise ImageError(f"cannot write {still.name} as {format.upper()}: {error.err}") from error

@@ -18,6 +18,7 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 
 from vidstyle.errors import VideoError
+from vidstyle.still import quiet_libraries
 from vidstyle.video.container import packets
 from vidstyle.video.liveclock import ArrivalClock, PlayClock, now
 from vidstyle.video.sound import Sound, SoundForm
@@ -156,7 +157,8 @@ def _opened(name: str, system: str = sys.platform) -> InputContainer:
         # The ALSA in PyAV's wheel looks for its configuration where the wheel was built.
         os.environ.setdefault("ALSA_CONFIG_DIR", str(_ALSA_FOLDER))
     try:
-        container = av.open(address, format=demuxer, container_options=options, timeout=(5.0, 1.5))
+        with quiet_libraries():
+            container = av.open(address, format=demuxer, container_options=options, timeout=(5.0, 1.5))
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise VideoError(f"cannot open the microphone {name}; {_listed(system)}") from error
     if not container.streams.audio:
