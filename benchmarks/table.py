@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = {
     "README.md": ("benchmark", "live figure"),
-    "docs/performance.md": ("stage", "variant", "encoder", "memory"),
+    "docs/performance.md": ("stage", "variant", "encoder", "weight input", "memory"),
     "docs/gallery.md": ("adaptation", "quality"),
     "docs/temporal.md": ("flicker", "flicker by clip", "smoothing variant", "smoothing cost", "kernel"),
     "docs/live.md": ("live",),
@@ -138,6 +138,31 @@ def memory_table(facts: Facts) -> list[str]:
             cells = [f"{case['width']}x{case['height']}", f"{run['seconds_of_video']:.0f} s", f"{run['frames']}"]
             rows.append([*cells, f"{run['peak_mib']:.0f} MiB"])
     return markdown(["clip", "length", "frames", "peak memory"], rows)
+
+
+def weight_input_table(facts: Facts) -> list[str]:
+    """What it costs that weights are inputs."""
+    found = facts.get("weight_inputs", {})
+    rows = []
+    for network in ("fast", "paper"):
+        for case in (case for name, case in found.get(network, {}).items() if name != "weights"):
+            cells = [f"`{network}`, {case['backend'].split(', ')[0]}", f"{case['constants']['cpu_ms']:.0f} ms"]
+            cells += [f"{case[way]['cpu_ms']:.0f} ms ({case[way]['cpu_ratio']:.2f})" for way in ("inputs", "blends")]
+            rows.append(cells)
+    if not rows:
+        return []
+    machine = found["machine"]["weight_inputs"]
+    times = [
+        f"{weights['first_ms']:.1f} ms on `{name}` when it is first played, a blend of two {weights['blend_ms']:.1f} ms"
+        for name, weights in ((name, found[name]["weights"]) for name in ("fast", "paper") if name in found)
+    ]
+    return [
+        *markdown(["network, backend", "constants", "inputs", "another blend for each frame"], rows),
+        "",
+        f"Processor time a frame at {machine['size']}, and in how many times that of constants: medians of "
+        f"{machine['rounds']} runs in turn on 2 threads of {machine['cpu']['model']}, which others used. The tensors "
+        f"of a style take {'; '.join(times)}.",
+    ]
 
 
 def adaptation_table(facts: Facts) -> list[str]:
@@ -667,6 +692,7 @@ TABLES = {
     "variant": variant_table,
     "encoder": encoder_table,
     "memory": memory_table,
+    "weight input": weight_input_table,
     "adaptation": adaptation_table,
     "flicker": flicker_table,
     "flicker by clip": flicker_clip_table,
@@ -708,7 +734,7 @@ def read(path: Path) -> Facts:
     adaptations = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "adaptation").glob("*.json"))}
     own = {
         part: facts_in(folder / f"{part}.json")
-        for part in ("live", "serve", "attacks", "engines", "warp", "quality", "training_step")
+        for part in ("live", "serve", "attacks", "engines", "warp", "quality", "training_step", "weight_inputs")
     }
     return {**facts_in(path), **facts_in(folder / "temporal.json"), **own, "adaptation": adaptations}
 

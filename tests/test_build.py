@@ -178,7 +178,6 @@ def test_options_that_cannot_be_are_refused_before_the_work(tmp_path: Path, monk
         (BuildOptions(targets=("current",)), "target 'current' needs a GPU"),
         (BuildOptions(library="tensorrt"), "tensorrt builds on the GPU .* `--library tensorrt-rtx` builds without one"),
         (BuildOptions(smallest=(4, 4), size=(64, 64), largest=(64, 64)), "at least 8"),
-        (BuildOptions(refit=True), "refittable engines only on a machine with a GPU"),
     ):
         with pytest.raises(BadOption, match=sentence):
             build_engine([style], output, options)

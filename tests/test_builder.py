@@ -196,11 +196,6 @@ def test_a_build_on_another_thread_leaves_signals_alone(rtx: Library) -> None:
     holds_half(plans[0], "fast")
 
 
-def test_refit_needs_a_gpu(rtx: Library) -> None:
-    with pytest.raises(BadOption, match="builds refittable engines only on a machine with a GPU.*leave out --refit"):
-        built(rtx, refit=True)
-
-
 def test_a_timing_cache_has_no_effect_on_rtx(rtx: Library, tmp_path: Path) -> None:
     plan = built(rtx, timing_cache=str(tmp_path / "timings"))
     assert plan.notes == ["tensorrt-rtx times nothing when it builds, so --timing-cache has no effect"]

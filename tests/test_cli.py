@@ -112,7 +112,10 @@ BAD_TIMELINES = {
     "style for nothing": (["-s", STYLE, "--style-at", f"0:00={STYLE}"], ["leave out one of the two"]),
     "fade of nothing": (["--fade", "2"], ["--style-at"]),
     "bad fade": (["--style-at", f"0:02={STYLE}", "--fade", "-1"], ["'-1' is not a time"]),
-    "two networks": (["-s", STYLE, "--style-at", "0:01=paper/starry_night"], ["share a network", "paper/starry_night"]),
+    "two networks": (
+        ["-s", STYLE, "--style-at", "0:01=paper/starry_night"],
+        ["cannot be blended", "paper/starry_night"],
+    ),
 }
 
 

@@ -55,7 +55,6 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         workspace = 512
         optimization-level = 5
         timing-cache = "timings"
-        refit = true
     """
     assert load_profile(profile(tmp_path, text)) == BuildOptions(
         smallest=(32, 64),
@@ -70,7 +69,6 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         workspace_mib=512,
         optimization_level=5,
         timing_cache="timings",
-        refit=True,
     )
 
 

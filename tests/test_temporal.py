@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from media import make_video
+from networks import whole_style
 from numpy.typing import NDArray
 
 from vidstyle import ClipOptions, EncodeOptions, Frame, FrameForm, LookOptions, Stylizer, ops, render
@@ -198,12 +199,12 @@ def test_slow_light_is_followed() -> None:
 
 def test_an_old_style_ends_at_a_cut_of_style() -> None:
     still = clip("still").frames[0]
-    vectors = [np.asarray(load_style(name).vector, np.float32) for name in style_names()[:2]]
+    styles = [whole_style("whole", 1), load_style(style_names()[0])]
     pictures = [painted(still), painted(255 - still)]
     smoother = Smoother(form_of(still))
     for index in range(24):
         which = int(index >= 12)
-        shown = smoother.step((still,), (pictures[which],), vectors[which])[0]
+        shown = smoother.step((still,), (pictures[which],), styles[which].parts)[0]
         if index >= 12:
             assert away(shown, pictures[1]) < 0.5, index
     assert smoother.cuts == 1
@@ -212,25 +213,26 @@ def test_an_old_style_ends_at_a_cut_of_style() -> None:
 @pytest.mark.parametrize("frames", [3, 12, 25])
 def test_an_old_style_ends_with_a_fade_of_style(frames: int) -> None:
     still = clip("still").frames[0]
-    old, new = (load_style(name) for name in style_names()[:2])
+    old, new = load_style(style_names()[0]), whole_style("whole", 1)
     first, last = painted(still), painted(255 - still)
     smoother = Smoother(form_of(still))
     for index in range(20 + frames + 4):
         share = min(1.0, max(0.0, (index - 19) / frames))
         mixed = np.asarray(cv2.addWeighted(first, 1 - share, last, share, 0), np.uint8)
-        shown = smoother.step((still,), (mixed,), blend([(old, 1 - share), (new, share)]).vector)[0]
+        shown = smoother.step((still,), (mixed,), blend([(old, 1 - share), (new, share)]).parts)[0]
         assert away(shown, mixed) < 0.1 * away(first, last), index
     assert away(shown, last) < 0.03 * away(first, last)
 
 
-def test_similar_styles_do_not_mix_for_long() -> None:
+def test_styles_that_change_a_little_do_not_mix_for_long() -> None:
     still = clip("still").frames[0]
-    vector = np.asarray(load_style(style_names()[0]).vector, np.float32)
+    one, other = load_style(style_names()[0]), whole_style("whole", 1)
     first, last = painted(still), painted(255 - still)
     smoother = Smoother(form_of(still))
     for _ in range(20):
-        smoother.step((still,), (first,), vector)
-    shown = [smoother.step((still,), (last,), vector * np.float32(1.12))[0] for _ in range(4)]
+        smoother.step((still,), (first,), one.parts)
+    changed = blend([(one, 0.8), (other, 0.2)]).parts
+    shown = [smoother.step((still,), (last,), changed)[0] for _ in range(4)]
     assert away(shown[-1], last) < 0.15 * away(first, last)
 
 

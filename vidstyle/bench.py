@@ -302,7 +302,7 @@ class _Case:
         self._style, self._look, self._backend, self._options = style, look, backend, options
         self._startup_seconds: list[float] = []
         with ExitStack() as stack:
-            self._stylizer = stack.enter_context(Stylizer(style, look=look, backend=backend))
+            self._stylizer = stack.enter_context(Stylizer(style, look=look, backend=backend, fixed=True))
             with VideoSource(clip) as video:
                 self._form, self._info = video.form, video.info
                 frames = list(islice(video.frames(), min(options.frames, _frames_that_fit(self._form.size))))

@@ -194,8 +194,6 @@ class BuildOptions:
     """0 builds fastest, 5 runs fastest; None is the library's own."""
     timing_cache: str | None = None
     """File in which TensorRT keeps its timings from build to build; TensorRT-RTX times nothing when it builds."""
-    refit: bool = False
-    """Whether the weights can be replaced later without a build."""
 
     def __post_init__(self) -> None:
         check_choice("pixels", self.pixels, get_args(Pixels))

@@ -162,6 +162,5 @@ _KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "workspace": ("workspace_mib", _integer),
     "optimization-level": ("optimization_level", _integer),
     "timing-cache": ("timing_cache", _text),
-    "refit": ("refit", _flag),
 }
 """Key: field of `BuildOptions` (none for what is said to people), and how its value is read."""

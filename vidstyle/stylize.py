@@ -200,7 +200,7 @@ class Stylizer:
         if self._smooth is None:
             return job
         smoother = self._smoother_of(job.work.form, self._smooth)
-        return replace(job, smoothing=(smoother, smoother.look(job.work.planes, job.style.vector)))
+        return replace(job, smoothing=(smoother, smoother.look(job.work.planes, job.style.parts)))
 
     def submit(self, job: Job) -> Callable[[], Planes]:
         """Start the network on a prepared frame; the function returned waits for its planes."""
@@ -214,7 +214,7 @@ class Stylizer:
             smoother, motion = job.smoothing
             styled = smoother.blend(styled, motion)
         elif self._smooth is not None:
-            styled = self._smoother_of(job.work.form, self._smooth).step(job.work.planes, styled, job.style.vector)
+            styled = self._smoother_of(job.work.form, self._smooth).step(job.work.planes, styled, job.style.parts)
         if job.work is not job.frame:
             styled = ops.enlarge(styled, job.work.planes, frame.planes, job.work.form, form)
         if look.preserve_color:

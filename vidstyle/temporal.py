@@ -13,6 +13,7 @@ a slow fade nor what a moving thing uncovers leaves a ghost that is taken for th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -20,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.frame import FrameForm, Planes
+from vidstyle.networks import Network
 from vidstyle.options import SmoothOptions
+from vidstyle.style import Parts
 from vidstyle.warp import F32, SCALE, U8, U16, remembered, warp_blend
 
 FLOW_ROWS = 176
@@ -61,10 +64,10 @@ STILL_LEVELS = 2.0
 FIRST_GAIN, LEAST_GAIN, MOST_GAIN = 0.2, 0.05, 2.5
 CUT_FIT, CUT_LEVELS = 0.3, 4.0
 """A cut: the source fits its memory in less than this share, and the frame before differs by more levels."""
-STYLE_CUT = 0.35
-"""How far a style's vector may be from the one remembered, as a share of its length; more is another style. The
-shipped ones are 0.58 and more apart, and a fade of a second moves by 0.04 a frame."""
-STYLE_LAG = 0.08
+STYLE_CUT = 0.6
+"""How much of a blend may be other networks than in the one remembered; more is another style. A fade of a second
+moves by 0.06 a frame."""
+STYLE_LAG = 0.14
 """In the same measure: where the memory is down to 1/e, so that it keeps up with a style that fades."""
 ENERGY_ROWS = 40
 """So many rows are looked at for the gradient energy."""
@@ -107,7 +110,7 @@ class Smoother:
         self._flow_back = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._luma: U8 | None = None
         self._seen: F32 | None = None
-        self._style: F32 | None = None
+        self._style: dict[Network, float] | None = None
         self._half = -(-self._size[0] // 2), -(-self._size[1] // 2)
         self._cap = np.full(self._half, self._kept, np.float32)
         self._drift_x, self._drift_y = np.zeros((2, *self._half), np.float32)
@@ -121,15 +124,15 @@ class Smoother:
         """Forget what was: the next frame is given back as it is. Not while another thread is at work here."""
         self._luma = None
 
-    def step(self, source: Planes, styled: Planes, style: F32 | None = None) -> Planes:
+    def step(self, source: Planes, styled: Planes, style: Parts | None = None) -> Planes:
         """The smoothed frame: new planes of the form, or ``styled`` itself where a scene begins.
 
-        ``source`` is what ``styled`` was made from, and ``style`` the style's vector, if it may change: an
-        old style does not linger. Neither picture is kept.
+        ``source`` is what ``styled`` was made from, and ``style`` what the style is a blend of, if it may change:
+        an old style does not linger. Neither picture is kept.
         """
         return self.blend(styled, self.look(source, style))
 
-    def look(self, source: Planes, style: F32 | None = None) -> Motion | None:
+    def look(self, source: Planes, style: Parts | None = None) -> Motion | None:
         """How this source goes on from the one before; None where it does not: at the first frame and at a cut."""
         if min(self._size) < SMALLEST:
             return None
@@ -141,7 +144,7 @@ class Smoother:
             if motion is not None:
                 return motion
             self.cuts += 1
-        self._seen, self._style = luma.astype(np.float32), style
+        self._seen, self._style = luma.astype(np.float32), None if style is None else dict(style)
         self._cap.fill(self._kept)
         self._drift_x.fill(0)
         self._drift_y.fill(0)
@@ -163,17 +166,19 @@ class Smoother:
         self._gain = fitting_gain(self._gain, styled[0], self._memory[0], shown[0])
         return shown
 
-    def _ease(self, style: F32 | None) -> float:
+    def _ease(self, style: Parts | None) -> float:
         """Share of the memory that a change of style leaves: 1 without one, 0 where the style is another one."""
-        before = self._style
-        if style is None or before is None or style is before:
+        if style is None or self._style is None:
             return 1.0
-        away = float(np.linalg.norm(style - before)) / max(float(np.linalg.norm(style)), 1e-6)
+        now, before = dict(style), self._style
+        apart = {network: before.get(network, 0.0) - now.get(network, 0.0) for network in {**now, **before}}
+        away = sum(map(abs, apart.values())) / 2
         if away > STYLE_CUT:
             return 0.0
-        ease = float(np.exp(-((away / STYLE_LAG) ** 2)))
+        ease = math.exp(-((away / STYLE_LAG) ** 2))
         kept = self._kept * ease
-        self._style = style if away < 1e-3 else np.asarray(style + np.float32(kept) * (before - style), np.float32)
+        mixed = {network: now.get(network, 0.0) + kept * difference for network, difference in apart.items()}
+        self._style = now if away < 1e-3 else mixed
         return ease
 
     def _motion(self, luma: U8, before: U8, ease: float) -> Motion | None:

@@ -35,6 +35,7 @@ class OnnxRuntimeBackend(Backend):
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
         super().__init__(program)
+        fixed = "" if program.single is None else ", one style"
         program = program.single or program
         self._styles = StyleTensors(program.shape, program.style_tensors)
         precision = options.precision if options.precision != "auto" else "fp32"
@@ -55,7 +56,7 @@ class OnnxRuntimeBackend(Backend):
             if port.name not in self._styles.shapes
         ]
         self._pool = ThreadPoolExecutor(self.in_flight, "vidstyle-onnxruntime")
-        self.description = f"ONNX Runtime {ort.__version__} {precision} on CPU, threads: {threads}"
+        self.description = f"ONNX Runtime {ort.__version__} {precision} on CPU, threads: {threads}{fixed}"
 
     def _submit(self, planes: Planes, style: Style) -> Pending:
         feed: dict[str, NDArray[Any]] = {**self._styles.views(self._styles.block(style))}

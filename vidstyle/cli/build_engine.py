@@ -56,7 +56,6 @@ PAINTINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 @click.option("--workspace", type=click.IntRange(1, 1 << 20), metavar="MIB", help="Most GPU memory for scratch.")
 @click.option("--optimization-level", type=click.IntRange(0, 5), help="0 builds fastest, 5 runs fastest.")
 @click.option("--timing-cache", metavar="FILE", help="Keep TensorRT's timings from build to build.")
-@click.option("--refit/--no-refit", default=None, help="Let the weights be replaced later without a build.")
 @click.option(
     "--network", type=click.Choice(get_args(NetworkName)), help="Network to adapt PAINTING on.  [default: fast]"
 )
@@ -83,7 +82,6 @@ def build_engine(
     workspace: int | None,
     optimization_level: int | None,
     timing_cache: str | None,
-    refit: bool | None,
     network: NetworkName | None,
     vector: bool,
     full: bool,
@@ -112,7 +110,6 @@ def build_engine(
         "workspace_mib": workspace,
         "optimization_level": optimization_level,
         "timing_cache": timing_cache,
-        "refit": refit,
     }
     options = _options(profile, {field: wish for field, wish in wishes.items() if wish is not None})
     paintings = [word for word in styles if _is_painting(word)]

@@ -106,7 +106,7 @@ def image(
             "or give --optimize"
         )
     options = backend_from(backend, precision, threads, gpu, rebuild)
-    with Stylizer(chosen_style(style), look=look, backend=options) as stylizer:
+    with Stylizer(chosen_style(style), look=look, backend=options, fixed=True) as stylizer:
         if not folder:
             _one(partial(stylize_still, stylizer), source, output, ending, overwrite)
         elif _folder(stylizer, source, output, overwrite):

@@ -120,11 +120,6 @@ def build_plan(
 
 def check_build(options: BuildOptions, library: Library, gpu: GpuFacts | None) -> tuple[str, ...]:
     """The compute capabilities that ``library`` would build for; `BadOption` says why it cannot build here."""
-    if options.refit and library.is_rtx and gpu is None:
-        raise BadOption(
-            f"{library.name} {library.version} builds refittable engines only on a machine with a GPU, "
-            "and none answers here; leave out --refit"
-        )
     return compute_capabilities(options.targets, library, gpu)
 
 
@@ -146,8 +141,6 @@ def _config(
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
-    if options.refit:
-        config.set_flag(module.BuilderFlag.REFIT)
     if gpu is not None:
         config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # or the inspector tells names only
     if options.dynamic:
