@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from media import add_box, make_video, picture
+from media import add_box, make_video, picture, png_cover
 from test_sink import copy
 
 from vidstyle.options import ClipOptions, EncodeOptions, LookOptions
 from vidstyle.stylize import render
+from vidstyle.video.source import VideoSource
 
 FRAMES = 8
 
@@ -152,3 +154,19 @@ def test_what_was_true_of_hdr_pixels_is_not_written(tmp_path: Path) -> None:
         assert frame.side_data.get("STEREO3D") is not None
         assert frame.side_data.get("MASTERING_DISPLAY_METADATA") is None
         assert int(frame.color_trc) == 1
+
+
+def test_a_color_profile_is_told(tmp_path: Path) -> None:
+    data = png_cover()
+    chunk = b"iCCP" + b"wide\0\0" + zlib.compress(bytes(200))
+    whole = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    with av.open(str(tmp_path / "in.mov"), "w") as output:
+        stream: Any = output.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "rgb24"
+        packet = av.Packet(data[:33] + whole + data[33:])  # behind the header of 8 bytes and the first chunk
+        packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 25)
+        packet.is_keyframe = True
+        output.mux(packet)
+    with VideoSource(tmp_path / "in.mov") as source:
+        assert len(list(source.frames())) == 1
+        assert [note for note in source.notes if "color profile" in note]

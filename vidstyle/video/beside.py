@@ -13,7 +13,7 @@ from vidstyle.video.nvidia import is_on_gpu
 # What encoders would write, too, though it is true of the decoder's pixels only.
 _OF_THE_PIXELS = (
     *("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "AMBIENT_VIEWING_ENVIRONMENT", "DYNAMIC_HDR_PLUS"),
-    *("DOVI_RPU_BUFFER", "DOVI_METADATA", "DISPLAYMATRIX", "SEI_UNREGISTERED"),
+    *("DOVI_RPU_BUFFER", "DOVI_METADATA", "DISPLAYMATRIX", "SEI_UNREGISTERED", "ICC_PROFILE"),
 )
 
 

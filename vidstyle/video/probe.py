@@ -13,7 +13,6 @@ import av.error
 import av.logging
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import SideData
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -46,6 +45,7 @@ from vidstyle.video.info import (
     is_rgb,
     track_info,
 )
+from vidstyle.video.sidedata import SideDataReader
 from vidstyle.video.tags import readable_tags
 from vidstyle.video.timecode import timecode_in
 
@@ -135,7 +135,8 @@ def read_info(
     """What an open file or stream says about itself; ``frame`` is its first picture. Raises `VideoError`."""
     context = stream.codec_context
     description = _description(container, stream)
-    rotation, mirrored = _orientation(frame)
+    side_data = SideDataReader(frame)
+    rotation, mirrored = _orientation(side_data)
     crop = _crop(description, frame)
     height, width = crop.shown((frame.height, frame.width)) if crop else (frame.height, frame.width)
     coded_aspect = frame.opaque if isinstance(frame.opaque, Fraction) else None
@@ -177,6 +178,8 @@ def read_info(
                 f"convert it first, for example with {_CONVERT}"
             )
         notes.append(f"the video is Dolby Vision profile {profile}: its plain pictures are used, without that layer")
+    if side_data.has_profile:
+        notes.append("the pictures have a color profile (ICC), which is left out: they are taken for BT.709 or sRGB")
     if crop is not None:
         notes.append(f"the file asks for {width}x{height} of its {frame.width}x{frame.height} pixels: it is cropped")
     if stored.matrix not in _READABLE_MATRICES:
@@ -225,9 +228,9 @@ def read_info(
         coded_size=(frame.height, frame.width),
         coded_aspect=coded_aspect,
         crop=crop,
-        stereo=None if rotation or mirrored else _stereo(frame),
-        spherical=_is_spherical(frame),
-        captions=frame.side_data.get("A53_CC") is not None,
+        stereo=None if rotation or mirrored else _stereo(side_data),
+        spherical=_is_spherical(side_data),
+        captions=side_data.get("A53_CC") is not None,
         timecode=timecode_in(*(readable_tags(tags) for tags in metadata)),
         interlaced=interlaced,
         clock=clock,
@@ -239,30 +242,30 @@ def read_info(
     )
 
 
-def _orientation(frame: VideoFrame) -> tuple[int, bool]:
+def _orientation(side_data: SideDataReader) -> tuple[int, bool]:
     """``(degrees clockwise, mirrored)`` of the display matrix, rounded to quarter turns."""
-    side_data = frame.side_data.get("DISPLAYMATRIX")
-    if not isinstance(side_data, SideData):
+    display = side_data.get("DISPLAYMATRIX")
+    if display is None:
         return 0, False
-    a, b, _, c, d = np.frombuffer(memoryview(side_data), np.int32)[:5].astype(float)
+    a, b, _, c, d = np.frombuffer(memoryview(display), np.int32)[:5].astype(float)
     mirrored = bool(a * d - b * c < 0)
     if mirrored:  # the matrix mirrors x first, then turns
         a, b = -a, -b
     return round(math.degrees(math.atan2(b, a)) / 90) * 90 % 360, mirrored
 
 
-def _stereo(frame: VideoFrame) -> str | None:
-    side_data = frame.side_data.get("STEREO3D")
-    if not isinstance(side_data, SideData):
+def _stereo(side_data: SideDataReader) -> str | None:
+    stereo = side_data.get("STEREO3D")
+    if stereo is None:
         return None
-    kind, flags = np.frombuffer(memoryview(side_data), np.int32)[:2]
+    kind, flags = np.frombuffer(memoryview(stereo), np.int32)[:2]
     words = _STEREO.get(int(kind))
     return None if words is None else words[flags & 1]
 
 
-def _is_spherical(frame: VideoFrame) -> bool:
-    side_data = frame.side_data.get("SPHERICAL")
-    return isinstance(side_data, SideData) and np.frombuffer(memoryview(side_data), np.int32)[0] != _RECTILINEAR
+def _is_spherical(side_data: SideDataReader) -> bool:
+    spherical = side_data.get("SPHERICAL")
+    return spherical is not None and np.frombuffer(memoryview(spherical), np.int32)[0] != _RECTILINEAR
 
 
 def _color_tags(description: str, stream: VideoStream, frame: VideoFrame) -> ColorTags:

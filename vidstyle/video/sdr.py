@@ -9,7 +9,6 @@ from pathlib import Path
 import av.error
 import numpy as np
 from av.filter import Graph
-from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -25,6 +24,7 @@ from vidstyle.video.info import (
     TRANSFER_BT709,
     ColorTags,
 )
+from vidstyle.video.sidedata import SideDataReader
 from vidstyle.video.tonemap import DEFAULT_PEAK, lookup_table
 
 _SCALE_FLAGS = "bilinear+accurate_rnd+full_chroma_inp"
@@ -34,11 +34,12 @@ _MATRICES = {MATRIX_BT709: "bt709", MATRIX_BT470BG: "bt470bg", MATRIX_SMPTE170M:
 
 def peak_luminance(frame: VideoFrame) -> float:
     """cd/m2 of the brightest highlights, as the file says (MaxCLL, else the mastering display)."""
-    light = frame.side_data.get("CONTENT_LIGHT_LEVEL")
-    if isinstance(light, SideData) and (brightest := int(np.frombuffer(memoryview(light), np.uint32)[0])):
+    side_data = SideDataReader(frame)
+    light = side_data.get("CONTENT_LIGHT_LEVEL")
+    if light is not None and (brightest := int(np.frombuffer(memoryview(light), np.uint32)[0])):
         return float(np.clip(brightest, 100, 10000))
-    display = frame.side_data.get("MASTERING_DISPLAY_METADATA")
-    if isinstance(display, SideData):
+    display = side_data.get("MASTERING_DISPLAY_METADATA")
+    if display is not None:
         # Ten fractions: three primaries and the white point (x, y), least and greatest luminance; two flags.
         numbers = np.frombuffer(memoryview(display), np.int32)
         if numbers[21] and numbers[19]:
