@@ -181,7 +181,7 @@ def _unrelated(first: Style, second: Style) -> str:
         made = f"they paint with two networks, {first.network_name} and {second.network_name}"
         again, network = second, first.network_name
     else:
-        made = f"they were adapted from two versions of the {first.network_name!r} network"
+        made = f"they did not start from the same {first.network_name!r} network"
         network = first.network_name
         again = first if second.theta == shared_network(network).digest else second
     return (
