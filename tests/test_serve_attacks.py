@@ -127,6 +127,7 @@ def test_connections_without_a_request_shut_out_nobody(
     tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vidstyle.serve.connections._MOST", 40)
+    monkeypatch.setattr("vidstyle.serve.connections._YOUNG_SECONDS", 0.0)
 
     async def body(server: Server) -> None:
         async with aiohttp.ClientSession() as http:
@@ -161,7 +162,23 @@ def test_a_head_that_does_not_come_ends_the_connection(
     with_server(tmp_path, body)
 
 
-def test_one_address_drops_its_own_connections_first() -> None:
+def test_one_that_has_just_come_keeps_its_place_through_a_burst(tmp_path: Path) -> None:
+    async def body(server: Server) -> None:
+        server.connections.most = 80
+        reader, writer = await raw(server, b"")
+        opened = [await raw(server, HALF) for _ in range(150)]
+        writer.write(ASKED)
+        async with asyncio.timeout(5):
+            assert b"200 OK" in await reader.readline()
+        for _, other in [*opened, (reader, writer)]:
+            other.close()
+
+    with_server(tmp_path, body)
+
+
+def test_one_address_drops_its_own_connections_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vidstyle.serve.connections._YOUNG_SECONDS", 0.0)
+
     class Line:
         is_served = False
 

@@ -102,6 +102,7 @@ class Server:
                 lambda: Protocol(server, connections=self.connections, loop=loop, **server._kwargs),
                 options.host,
                 options.port,
+                backlog=64,  # as many are accepted within one turn of the loop
                 start_serving=False,
             )
         except OSError as error:

@@ -10,8 +10,11 @@ from typing import Protocol
 
 _MOST = 256
 _LEAST = 16
+_BURST = 2.5
 _OTHER_FILES = 128
 """Descriptors for everything else: visitors, jobs, files, and the connections that come within one turn of the loop."""
+_YOUNG_SECONDS = 1.0
+"""So long one keeps its place in a burst, up to `_BURST` times as many as usual: its request may be on the way."""
 _SERVED_SECONDS = 120.0
 """So long a request that is being answered keeps its connection."""
 
@@ -53,9 +56,9 @@ class Connections:
         self._heard[new] = monotonic()
         self._of[network] = self._of.get(network, 0) + 1
         if self._of[network] > max(1, self.most // 2):
-            self._drop_one(network)
+            self._drop_one(network, new)
         elif len(self._heard) > self.most:
-            self._drop_one(None)
+            self._drop_one(None, new)
 
     def heard(self, connection: Connection) -> None:
         """Something has come on it."""
@@ -70,14 +73,15 @@ class Connections:
             if not self._of[network]:
                 del self._of[network]
 
-    def _drop_one(self, network: str | None) -> None:
-        now = monotonic()
-        for connection, heard in self._heard.items():
-            ours = network is None or _network_of(connection.address) == network
-            if ours and (not connection.is_served or now - heard > _SERVED_SECONDS):
+    def _drop_one(self, network: str | None, new: Connection) -> None:
+        now, connection = monotonic(), new
+        for other, heard in self._heard.items():
+            ours = network is None or _network_of(other.address) == network
+            if ours and (not other.is_served or now - heard > _SERVED_SECONDS):
+                if now - heard < _YOUNG_SECONDS and len(self._heard) <= _BURST * self.most:
+                    return
+                connection = other
                 break
-        else:
-            connection = next(reversed(self._heard))
         self.remove(connection)
         connection.drop()
 
