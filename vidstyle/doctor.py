@@ -416,7 +416,8 @@ def _gpu_lines(gpu: Graphics | None) -> list[str]:
 
 def _note(backend: BackendFact) -> str:
     # Measured by benchmarks/weight_inputs.py; the others lose less than a tenth.
-    return " (faster with one style: its weights are compiled in)" if backend.name == "onnxruntime" else ""
+    told = backend.name == "onnxruntime" and backend.version is not None
+    return " (faster with one style: its weights are compiled in)" if told else ""
 
 
 def _backend_lines(backends: list[BackendFact]) -> list[str]:
