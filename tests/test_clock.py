@@ -21,8 +21,8 @@ WRAP = 2**33 / 90000
 def part(path: Path, at: float = 0, *, frames: int = 25, audio: bool = True, **more: object) -> bytes:
     """The bytes of a short recording whose clock starts at ``at`` seconds."""
     options = {"output_ts_offset": str(at)}
-    codec = {".mpg": "mpeg2video", ".webm": "libvpx"}.get(path.suffix, "libx264")
-    sound = {".mpg": "mp2", ".webm": "libopus"}.get(path.suffix, "aac")
+    codec = {".mpg": "mpeg2video", ".webm": "libvpx", ".ogg": "libvpx"}.get(path.suffix, "libx264")
+    sound = {".mpg": "mp2", ".webm": "libopus", ".ogg": "flac"}.get(path.suffix, "aac")
     sounds = [Audio(codec=sound)] if audio else []
     made = make_video(path, frames=frames, codec=codec, audio=sounds, container_options=options, **more)  # type: ignore[arg-type]
     return made.read_bytes()
@@ -63,6 +63,7 @@ def in_step(source: Path, output: Path, start: float = 0) -> None:
         (".webm", 0, 0, ".mkv"),
         (".mkv", 0, 0, ".mp4"),
         (".flv", 0, 0, ".mp4"),
+        (".ogg", 0, 0, ".mkv"),
     ],
 )
 def test_joined_recordings_follow_each_other(
@@ -73,6 +74,8 @@ def test_joined_recordings_follow_each_other(
     source, output = tmp_path / f"in{suffix}", tmp_path / f"out{output_suffix}"
     if suffix == ".flv":
         parts[1] = parts[1][13:]  # its header
+    if suffix == ".ogg":
+        parts[1] = parts[0]  # FFmpeg reads on in streams of the same serial numbers alone
     source.write_bytes(b"".join(parts))
     assert any("clock starts anew at 1." in note for note in probe(source).notes)
     assert probe(source).duration == pytest.approx(2.0, abs=0.06)
@@ -86,7 +89,7 @@ def test_joined_recordings_follow_each_other(
     for time, data in after.packets[1]:
         heard.setdefault(data, []).append(time)
     twice = [times[1] - times[0] for times in heard.values() if len(times) == 2]
-    assert len(twice) > 30
+    assert len(twice) > 0.7 * len(heard) > 7
     assert max(abs(gap - 1) for gap in twice) <= Fraction(1, 400)
     sound = [time for time, _ in after.packets[1]]
     if suffix != ".flv":  # there the overlapping packet holds what the decoder needs

@@ -228,6 +228,9 @@ class _Scan:
 
     def __init__(self, container: InputContainer, picture: int) -> None:
         self._discontinuous = container.format.name in DISCONTINUOUS
+        # FFmpeg knows the clock of sound in a joined Ogg only from the second page on, and moves it for some codecs.
+        self._chained = container.format.name == "ogg"
+        self._near = _BACK_SECONDS if self._chained else _STEP_SECONDS
         self._picture = picture
         covers = {s.index for s in container.streams.video if s.disposition & Disposition.attached_pic}
         streams = [s for s in container.streams if s.index not in covers]
@@ -355,7 +358,7 @@ class _Scan:
             return  # a pause in this stream alone
         for other in others:  # the first of them to break has found out by how much
             moved = time - track.offset + other.offset
-            if other.offset != track.offset and abs(moved - track.next) < _STEP_SECONDS:
+            if other.offset != track.offset and abs(moved - track.next) < self._near:
                 track.set_offset(other.exact_offset, row[_NUMBER])
                 return
         ahead = place if track.picture else self._next_picture(place)
@@ -370,9 +373,9 @@ class _Scan:
         """Sound breaks in ``row``: it takes over the clock of the picture if that fits, else it goes on as it was."""
         time = row[_DTS] * track.base + track.offset
         moved = time - track.offset + self._tracks[self._picture].offset
-        if abs(moved - track.next) < _STEP_SECONDS and self._offset() != track.exact_offset:
+        if abs(moved - track.next) < self._near and self._offset() != track.exact_offset:
             track.set_offset(self._offset(), row[_NUMBER])
-        elif abs(time - track.next) >= _OVERLAP_SECONDS and track.last is not None:
+        elif (self._chained or abs(time - track.next) >= _OVERLAP_SECONDS) and track.last is not None:
             track.set_offset(track.continued(time), row[_NUMBER])
 
     def _leap(self, index: int, place: int) -> float | None:
@@ -429,7 +432,7 @@ class _Scan:
         picture.set_offset(begin - pts if fresh else picture.continued(time), number)
         picture.last = None
         self._parts.append(Part(number, key if fresh else number, begin, fresh))
-        if alone or abs(leap) >= _STEP_SECONDS:
+        if alone or self._chained or abs(leap) >= _STEP_SECONDS:
             return
         # The parts' clocks differ by so little that the other streams may not show it themselves.
         after = self._rows[place : place + _ROWS_AHEAD]

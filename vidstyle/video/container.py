@@ -40,6 +40,11 @@ _STILLS = (
     (b"MM\x00*", "TIFF"),
 )
 
+# Where Ogg files were joined, FFmpeg gives the headers of the next one as packets, and the last packet a duration
+# below 0, which 32 bits without a sign make huge.
+_OGG_HEADERS = (b"\x80theora", b"\x81theora", b"\x82theora", b"OVP80", b"Speex   ")
+_BELOW_ZERO = 1 << 31
+
 _READ_AGAIN = "a video is read more than once, so write it to a file first and name that"
 _KEEPS_STRANGE_BYTES = not hasattr(InputContainer, "metadata_errors")
 """PyAV 19 reads any tags, bytes that are not UTF-8 as surrogates; 18 has to be asked to."""
@@ -143,6 +148,11 @@ def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]
             return
         if packet is None:
             return
+        if container.format.name == "ogg" and packet.size:
+            if bytes(memoryview(packet)[:8]).startswith(_OGG_HEADERS):
+                continue
+            if packet.duration and packet.duration >= _BELOW_ZERO:
+                packet.duration = 0
         yield packet
 
 

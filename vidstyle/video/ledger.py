@@ -139,7 +139,7 @@ class LossLedger:
         self._tell(sentence)
 
     def _tell(self, sentence: str) -> None:
-        if len(self.errors) < _ERRORS_KEPT:
+        if len(self.errors) < _ERRORS_KEPT and sentence not in self.errors:
             self.errors.append(sentence)
 
 
