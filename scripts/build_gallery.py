@@ -1,7 +1,7 @@
 """Adapt the shipped styles again, for the shared networks as they are now.
 
     python scripts/build_gallery.py PAINTINGS [--only NAME ...] [--networks fast paper] [--install FILE ...]
-        [--steps N] [--batch N] [--crops N] [--learn-on PHOTOS] [--output SHIPPED]
+        [--steps N] [--batch N] [--crops N] [--learn-on PHOTOS] [--output FOLDER]
 
 PAINTINGS is a folder with the pictures named in `GALLERY`; they are public domain and easy to find,
 and are not in this repository. Every style is written beside its network in vidstyle/gallery, with a
@@ -73,7 +73,7 @@ GALLERY = (
         "1881",
         CHICAGO,
     ),
-    Painting("water_lilies", "water_lilies.jpg", "Water Lilies", "Claude Monet", "1906"),
+    Painting("water_lilies", "water_lilies.jpg", "Water Lilies", "Claude Monet", "1906", style_weight=5),
     Painting(
         "wheat_field",
         "wheat_field_with_cypresses.jpg",
