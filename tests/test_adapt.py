@@ -404,7 +404,7 @@ def test_what_is_no_painting_is_a_sentence(data: bytes, sentence: str, tmp_path:
 def test_a_missing_painting_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="cannot read .*none.jpg: No such file"):
         adapt(tmp_path / "none.jpg", shared_network("fast"), options=tiny())
-    with pytest.raises(ImageError, match="cannot read .*: Is a directory"):
+    with pytest.raises(ImageError, match="folder"):
         adapt(tmp_path, shared_network("fast"), options=tiny())
 
 
