@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -223,8 +223,14 @@ def one_photo(monkeypatch: pytest.MonkeyPatch) -> None:
     from vidstyle.training import adapt
 
     monkeypatch.setattr(pictures.Photos, "shipped", classmethod(lambda photos: photos([photo(0)])))
-    small = partial(adapt.AdaptOptions, size=32, style_size=32, batch=1)
-    monkeypatch.setattr(adapt, "AdaptOptions", small)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Small(adapt.AdaptOptions):
+        size: int = 32
+        style_size: int = 32
+        batch: int = 1
+
+    monkeypatch.setattr(adapt, "AdaptOptions", Small)
 
 
 @pytest.mark.usefixtures("one_photo")

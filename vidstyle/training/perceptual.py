@@ -49,6 +49,8 @@ MEAN_SHARE = 0.3
 """How much of a layer's style is the mean of its channels; the rest is their covariance."""
 LUMA = (0.299, 0.587, 0.114)
 """Of BT.601."""
+SMALLEST_SPREAD = 0.01
+"""Variance of a painting's tones below which their errors are not made larger: a texture has hardly any tones."""
 QUANTILES = 33
 """Points of the curve that gives the painting's tones."""
 SMALLEST_SIDE = 16
@@ -162,7 +164,7 @@ class Perceptual:
         style_terms = [_style_error(statistics(f), target) for f, target in zip(features, layers, strict=True)]
         across, down = (painted.diff(dim=dim).abs().mean((1, 2, 3)) for dim in (-1, -2))
         aim = _at(quantiles, content.tones)
-        spread = quantiles.var(1, correction=0).clamp_min(1e-4)
+        spread = quantiles.var(1, correction=0).clamp_min(SMALLEST_SPREAD)
         return Losses(
             content=_relative_error(features[CONTENT_BLOCK].float(), content.features.float()),
             style=torch.stack(style_terms).mean(0),
