@@ -27,30 +27,22 @@ class BuildKernels(build_ext):
 
 
 class BuildPackage(build_py):
-    """Takes files from outside of the package along: a wheel installs vidstyle and nothing else.
-
-    The profiles of engines/ go to vidstyle/profiles, and what NVRTC compiles at run time to vidstyle/kernels.
-    """
+    """Copies the profiles of engines/ to vidstyle/profiles, so that a wheel holds them."""
 
     def run(self) -> None:
         super().run()
-        for source, copy in self._taken_along().items():
+        for source, copy in self._profiles().items():
             self.mkpath(os.path.dirname(copy))
             self.copy_file(source, copy)
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
-        return [*super().get_outputs(include_bytecode), *self._taken_along().values()]
+        return [*super().get_outputs(include_bytecode), *self._profiles().values()]
 
-    def _taken_along(self) -> dict[str, str]:
+    def _profiles(self) -> dict[str, str]:
         if self.editable_mode:
-            return {}  # the folders themselves are read then
-        package = os.path.join(self.build_lib, "vidstyle")
-        folders = {"profiles": sorted(glob("engines/*.toml")), "kernels": ["kernels/warp.cu", "kernels/warp.h"]}
-        return {
-            source: os.path.join(package, folder, os.path.basename(source))
-            for folder, sources in folders.items()
-            for source in sources
-        }
+            return {}  # engines/ itself is read then
+        folder = os.path.join(self.build_lib, "vidstyle", "profiles")
+        return {source: os.path.join(folder, os.path.basename(source)) for source in sorted(glob("engines/*.toml"))}
 
 
 setup(
@@ -60,7 +52,7 @@ setup(
             "vidstyle._kernels",
             sources=["kernels/module.cpp"],
             depends=sorted(glob("kernels/*.h") + glob("kernels/*.inl")),
-            optional=True,  # without a compiler vidstyle.ops and vidstyle.warp fall back to NumPy and OpenCV
+            optional=True,  # without a compiler NumPy and OpenCV do the work
         )
     ],
     cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage},

@@ -26,7 +26,7 @@ import torch
 from measured import RESULTS, ResultFile, load, machine, rounded
 
 from vidstyle.gallery import shared_network
-from vidstyle.networks import Network
+from vidstyle.models.architecture import Network
 from vidstyle.options import NetworkName
 from vidstyle.training.adapt import AdaptOptions, Measurement, adapt
 from vidstyle.training.compute import Compute

@@ -19,9 +19,9 @@ from likeness import RGB
 from measured import run
 
 from vidstyle.gallery import load_style, style_names
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, LookOptions
-from vidstyle.style import Style
-from vidstyle.stylize import Stylizer
+from vidstyle.stylizer import Stylizer
 from vidstyle.training.compute import Compute
 from vidstyle.training.optimize import OptimizeOptions, optimize
 from vidstyle.training.pictures import read_picture

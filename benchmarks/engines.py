@@ -22,9 +22,9 @@ from typing import Any
 
 from measured import RESULTS, ResultFile, load, run
 
-from vidstyle.bench import describe_run
 from vidstyle.gallery import load_style
 from vidstyle.options import EncodeOptions, Pixels
+from vidstyle.tools.bench import describe_run
 
 STYLES = {"fast": "starry_night", "paper": "paper/starry_night"}
 SIZES = ((640, 360), (1280, 720), (1920, 1080))

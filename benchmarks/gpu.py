@@ -51,11 +51,11 @@ from vidstyle.frame import FrameForm, Pixels, Planes
 from vidstyle.gallery import load_style
 from vidstyle.gpu import nvidia_driver
 from vidstyle.graph import onnx_from_network
-from vidstyle.model import TransformNet
-from vidstyle.networks import FAST, Network
+from vidstyle.models.architecture import FAST, Network
+from vidstyle.models.style import Style
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import BackendOptions
-from vidstyle.style import Style
-from vidstyle.stylize import network_program
+from vidstyle.stylizer import network_program
 
 PHOTOS = Path(__file__).resolve().parent.parent / "vidstyle" / "training" / "photos"
 STYLES = {"fast": "starry_night", "paper": "paper/starry_night"}

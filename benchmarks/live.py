@@ -35,9 +35,9 @@ from stamped import HEIGHT, WIDTH, number_in, points
 from stamped_clip import make_stamped_clip
 from xscreen import Screen
 
-from vidstyle.bench import describe_run
 from vidstyle.gallery import load_blend
 from vidstyle.options import EncodeOptions
+from vidstyle.tools.bench import describe_run
 
 STYLE = "starry_night"
 PARTS = ("plain", "record", "switch", "stages", "long")

@@ -19,7 +19,7 @@ import numpy as np
 from candidates import write
 from likeness import RGB
 
-from vidstyle.sheet import picture_grid
+from vidstyle.tools.contact_sheet import picture_grid
 from vidstyle.training.pictures import read_picture
 
 QUESTIONS = {"manner": "which looks more like the painting?", "hang": "which would you rather hang on your wall?"}

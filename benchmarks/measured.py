@@ -49,9 +49,9 @@ def load() -> float:
 
 def machine() -> dict[str, Any]:
     """The processor, and which vidstyle this is."""
-    from vidstyle.bench import describe_run  # here, because `run` wants a small process
     from vidstyle.gallery import default_style_name, load_style
     from vidstyle.options import EncodeOptions
+    from vidstyle.tools.bench import describe_run  # here, because `run` wants a small process
 
     facts = asdict(describe_run(load_style(default_style_name()), EncodeOptions()))
     kept = {key: facts[key] for key in ("vidstyle", "commit", "date", "python", "system", "cpu", "packages")}

@@ -90,7 +90,7 @@ def time_stages() -> None:
     from vidstyle.live.overlay import Overlay
     from vidstyle.live.painter import Painter
     from vidstyle.live.window import Window
-    from vidstyle.stylize import Stylizer
+    from vidstyle.stylizer import Stylizer
     from vidstyle.video.capture import LiveReader
 
     time_stage(LiveReader, "planes", "planes")

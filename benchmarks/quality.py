@@ -35,7 +35,7 @@ from torch import Tensor
 from vidstyle.bench_temporal import MADE, Clip, TemporalOptions, made_clip, read_clip
 from vidstyle.errors import VidstyleError
 from vidstyle.flicker import mean_warping_error
-from vidstyle.sheet import Label, picture_grid
+from vidstyle.tools.contact_sheet import Label, picture_grid
 from vidstyle.training.compute import Compute
 from vidstyle.training.perceptual import Perceptual
 from vidstyle.training.pictures import PHOTOS, painting_tensor, picture_paths, read_picture

@@ -24,9 +24,9 @@ import av
 from clips import CRF, PRESET, clip_name, make_clip
 from measured import RESULTS, ResultFile, Run, load, run
 
-from vidstyle.bench import Spread, describe_run
 from vidstyle.gallery import load_blend
 from vidstyle.options import EncodeOptions
+from vidstyle.tools.bench import Spread, describe_run
 
 STYLE = "starry_night"
 

@@ -37,9 +37,9 @@ from measured import RESULTS, ResultFile, load
 from numpy.typing import NDArray
 from stamped import BLOCK, COLUMNS, HEIGHT, STRIP, WIDTH, number_in, stamp
 
-from vidstyle.bench import describe_run
 from vidstyle.gallery import load_blend
 from vidstyle.options import EncodeOptions
+from vidstyle.tools.bench import describe_run
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # the driver of the browser is that of the tests
 

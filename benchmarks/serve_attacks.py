@@ -44,9 +44,9 @@ from measured import RESULTS, ResultFile, load
 from serve import STYLE, resident_mib
 from stamped import HEIGHT, STRIP, WIDTH, number_in, points, stamp
 
-from vidstyle.bench import describe_run
 from vidstyle.gallery import load_blend
 from vidstyle.options import EncodeOptions
+from vidstyle.tools.bench import describe_run
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # visitors and attackers are those of the tests
 

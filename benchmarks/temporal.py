@@ -37,10 +37,10 @@ from vidstyle.bench_temporal import TemporalOptions, TemporalReport, all_clips, 
 from vidstyle.flicker import RGB
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.gallery import load_style
-from vidstyle.machine import find_cpu
+from vidstyle.imaging.smoothing import Motion, Smoother
 from vidstyle.options import BackendOptions, SmoothOptions
-from vidstyle.stylize import Stylizer
-from vidstyle.temporal import Motion, Smoother
+from vidstyle.stylizer import Stylizer
+from vidstyle.system import find_cpu
 from vidstyle.video.source import VideoSource
 
 STYLES = ("starry_night", "the_scream", "great_wave")
@@ -60,7 +60,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "flow at 360 rows": {"FLOW_ROWS": 360},
     "DIS medium": {"FLOW_PRESET": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM},
 }
-"""What is set otherwise in `vidstyle.temporal`."""
+"""What is set otherwise in `vidstyle.imaging.smoothing`."""
 
 
 def main() -> None:

@@ -23,8 +23,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from vidstyle import model as model_module
 from vidstyle.gallery import shared_network
-from vidstyle.model import TransformNet
-from vidstyle.networks import NORM_EPSILON, Conv
+from vidstyle.models.architecture import NORM_EPSILON, Conv
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.training.compute import Compute
 from vidstyle.training.crops import Crops
 from vidstyle.training.perceptual import BLOCKS, MEAN_RGB, LossWeights, Perceptual, _vgg_tensors

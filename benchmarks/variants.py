@@ -25,12 +25,12 @@ from clips import clip_name, make_clip
 from measured import RESULTS, ResultFile, load
 from run import CASES, STYLE, machine
 
-from vidstyle import stylize
-from vidstyle.bench import Spread
+from vidstyle import stylizer as stylize
 from vidstyle.frame import Frame, Planes
 from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions
 from vidstyle.pipeline import Pipeline, StageSeconds
-from vidstyle.stylize import Job, Stylizer, render
+from vidstyle.stylizer import Job, Stylizer, render
+from vidstyle.tools.bench import Spread
 from vidstyle.video.codecs import Encoder
 
 Change = Callable[[], AbstractContextManager[Any]]

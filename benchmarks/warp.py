@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidstyle import warp
+from vidstyle.imaging import warp
 
 BUNNY = Path(__file__).parent.parent / "examples" / "bunny.mp4"
 FLOW_ROWS = 180

@@ -23,10 +23,10 @@ from measured import RESULTS, ResultFile, load, machine
 from vidstyle.backends import open_backend
 from vidstyle.backends.base import Backend, Pending, StyleTensors
 from vidstyle.frame import FrameForm, Planes
-from vidstyle.networks import ARCHITECTURES, Network, shared_network
+from vidstyle.models.architecture import ARCHITECTURES, Network, shared_network
+from vidstyle.models.style import Style, blend
 from vidstyle.options import BackendOptions
-from vidstyle.style import Style, blend
-from vidstyle.stylize import network_program
+from vidstyle.stylizer import network_program
 
 BACKENDS = (("openvino", "auto"), ("openvino", "fp32"), ("onnxruntime", "fp32"))
 

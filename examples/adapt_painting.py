@@ -9,7 +9,7 @@ from pathlib import Path
 import vidstyle.training
 from vidstyle import Stylizer
 from vidstyle.gallery import shared_network, style_names, thumbnail
-from vidstyle.still import Still, read_still, write_still
+from vidstyle.imaging.image_io import Still, read_still, write_still
 from vidstyle.training.adapt import AdaptOptions, adapt
 
 # Any photo of a painting will do. Here: a picture that ships with vidstyle.

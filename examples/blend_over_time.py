@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vidstyle import EncodeOptions, Frame, LookOptions, Stylizer, stylize_stream
 from vidstyle.gallery import load_style
-from vidstyle.style import blend
+from vidstyle.models.style import blend
 from vidstyle.video.sink import VideoSink
 from vidstyle.video.source import VideoSource
 

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from vidstyle.gallery import load_style, style_names
-from vidstyle.model import TransformNet
-from vidstyle.networks import ARCHITECTURES, NETWORK_FILE, SHIPPED, Network
-from vidstyle.style import Style
+from vidstyle.models.architecture import ARCHITECTURES, NETWORK_FILE, SHIPPED, Network
+from vidstyle.models.style import Style
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Checkpoint

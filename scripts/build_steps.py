@@ -15,11 +15,11 @@ import cv2
 from build_gallery import GALLERY
 
 from vidstyle.gallery import shared_network
+from vidstyle.imaging.image_io import read_still
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
-from vidstyle.sheet import picture_grid
-from vidstyle.still import read_still
-from vidstyle.style import Style
-from vidstyle.stylize import Stylizer
+from vidstyle.stylizer import Stylizer
+from vidstyle.tools.contact_sheet import picture_grid
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.compute import Compute
 from vidstyle.training.pictures import PHOTOS

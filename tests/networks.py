@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from vidstyle.color import yuv_from_rgb
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.gallery import default_style_name, load_style, shared_network
-from vidstyle.networks import FAST, Architecture, Conv, Network
-from vidstyle.style import Style
+from vidstyle.models.architecture import FAST, Architecture, Conv, Network
+from vidstyle.models.style import Style
 
 PHOTOS = repository() / "vidstyle" / "training" / "photos"
 

@@ -15,9 +15,9 @@ import torch
 
 from vidstyle.errors import BadModel, BadOption, ImageError
 from vidstyle.gallery import shared_network
-from vidstyle.networks import FAST, Network
-from vidstyle.style import Style
-from vidstyle.tensorfile import read_tensors
+from vidstyle.models.architecture import FAST, Network
+from vidstyle.models.checkpoint import read_tensors
+from vidstyle.models.style import Style
 from vidstyle.training import adapt as module
 from vidstyle.training.adapt import RATES, AdaptOptions, Interrupted, Measurement, adapt
 from vidstyle.training.compute import Compute
@@ -455,7 +455,7 @@ def interrupted(self, count, seed):
 Crops.batch = interrupted
 """
 CTRL_C_IN_THE_WRITE = """
-from vidstyle.style import Style
+from vidstyle.models.style import Style
 link = os.link
 def interrupted(part, path):
     if path.name == "mine.safetensors":

@@ -30,10 +30,10 @@ from vidstyle import (
     stylize_stream,
 )
 from vidstyle.gallery import load_blend, load_style, shared_network, style_names
-from vidstyle.sheet import contact_sheet, picture_grid
-from vidstyle.still import Still, decode_still, encode_still, read_still, write_still
-from vidstyle.style import Style, blend
+from vidstyle.imaging.image_io import Still, decode_still, encode_still, read_still, write_still
+from vidstyle.models.style import Style, blend
 from vidstyle.stylize_still import stylize_file, stylize_folder, stylize_still
+from vidstyle.tools.contact_sheet import contact_sheet, picture_grid
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.optimize import optimize
 from vidstyle.training.pictures import Photos

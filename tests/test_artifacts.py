@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vidstyle.gallery import load_style, style_names
-from vidstyle.model import TransformNet
-from vidstyle.networks import Conv
+from vidstyle.models.architecture import Conv
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.training.pictures import Photos
 
 MOST_GRID = 3.0

@@ -37,10 +37,10 @@ from vidstyle.backends.base import Backend, Program, StyleTensors
 from vidstyle.errors import BadModel, BadOption, MissingDependency, VidstyleError
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.graph import style_tensors
-from vidstyle.networks import FAST, PAPER, Architecture, shared_network
+from vidstyle.models.architecture import FAST, PAPER, Architecture, shared_network
+from vidstyle.models.style import blend
 from vidstyle.options import BackendName, BackendOptions, Precision
-from vidstyle.style import blend
-from vidstyle.stylize import network_program
+from vidstyle.stylizer import network_program
 
 SMALL = FrameForm(height=48, width=64, pixels="i420")
 ALL: tuple[BackendName, ...] = ("openvino", "onnxruntime", "torch")

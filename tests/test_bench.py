@@ -17,10 +17,10 @@ import pytest
 from click.testing import CliRunner
 from conftest import repository
 
-from vidstyle.bench import BenchOptions, BenchReport, Spread, bench
 from vidstyle.cli import vidstyle
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.options import BackendOptions, EncodeOptions
+from vidstyle.tools.bench import BenchOptions, BenchReport, Spread, bench
 from vidstyle.video.generated import generate_clip
 from vidstyle.video.source import VideoSource
 

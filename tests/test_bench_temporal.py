@@ -32,7 +32,7 @@ from vidstyle.flicker import Motion, mean_warping_error, restlessness
 from vidstyle.flicker_plot import flicker_plot
 from vidstyle.gallery import load_style, style_names
 from vidstyle.options import BackendOptions, SmoothOptions
-from vidstyle.stylize import Stylizer
+from vidstyle.stylizer import Stylizer
 
 SMALL = TemporalOptions(frames=12, rows=96, backend=BackendOptions(threads=1))
 

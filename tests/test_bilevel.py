@@ -14,8 +14,8 @@ from torch.func import functional_call
 
 from vidstyle.errors import BadOption
 from vidstyle.gallery import shared_network
-from vidstyle.model import TransformNet
-from vidstyle.networks import Architecture, Conv
+from vidstyle.models.architecture import Architecture, Conv
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.training.bilevel import LOOK_BACK, Bilevel, InnerOptions, adapted
 from vidstyle.training.compute import Compute
 from vidstyle.training.multistyle import MultiStyle

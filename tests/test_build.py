@@ -14,18 +14,18 @@ import pytest
 from conftest import repository
 from networks import whole_style
 
-from vidstyle import build
 from vidstyle.backends.tensorrt.library import installed_versions
 from vidstyle.backends.tensorrt.targets import PORTABLE, GpuFacts
-from vidstyle.build import build_engine, fitting_engine
-from vidstyle.enginefile import EngineFile, card_path_of, styles_path_of, write_engine
+from vidstyle.engine import build
+from vidstyle.engine.build import build_engine, fitting_engine
+from vidstyle.engine.fp16_check import Fidelity
 from vidstyle.errors import BadModel, BadOption, EngineMismatch, MissingDependency
-from vidstyle.fidelity import Fidelity
 from vidstyle.frame import FrameForm
 from vidstyle.gallery import load_style, shared_network
-from vidstyle.networks import ARCHITECTURES
+from vidstyle.models.architecture import ARCHITECTURES
+from vidstyle.models.engine_file import EngineFile, card_path_of, styles_path_of, write_engine
+from vidstyle.models.style import blend, styles_of_engine
 from vidstyle.options import BackendOptions, BuildOptions
-from vidstyle.style import blend, styles_of_engine
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
@@ -307,7 +307,7 @@ def test_an_engine_without_its_styles_cannot_be_built_again(engine: EngineFile, 
 BUILD_TWICE = """
 import sys
 from pathlib import Path
-from vidstyle.build import build_engine
+from vidstyle.engine.build import build_engine
 from vidstyle.gallery import load_style
 from vidstyle.options import BuildOptions
 for _ in range(3):

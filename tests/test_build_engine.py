@@ -18,10 +18,10 @@ from pictures import painting, photo, save
 
 from vidstyle.backends.tensorrt.fit import command
 from vidstyle.cli import vidstyle
-from vidstyle.enginefile import EngineFile
 from vidstyle.gallery import load_style, shared_network, style_names
-from vidstyle.networks import Network
-from vidstyle.style import Style
+from vidstyle.models.architecture import Network
+from vidstyle.models.engine_file import EngineFile
+from vidstyle.models.style import Style
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 

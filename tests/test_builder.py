@@ -19,7 +19,7 @@ from vidstyle.backends.tensorrt.targets import PORTABLE, GpuFacts
 from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.frame import FrameForm
 from vidstyle.graph import onnx_from_network
-from vidstyle.networks import ARCHITECTURES
+from vidstyle.models.architecture import ARCHITECTURES
 from vidstyle.options import BuildOptions, EnginePrecision, Pixels
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
@@ -268,7 +268,7 @@ def test_a_file_that_is_no_timing_cache_is_left_alone(tensorrt: Library, tmp_pat
 
 @pytest.mark.needs_cuda
 def test_an_engine_for_this_gpu_is_inspected() -> None:
-    from vidstyle.build import _in_use, current_gpu
+    from vidstyle.engine.build import _in_use, current_gpu
 
     gpu = current_gpu()
     assert gpu is not None

@@ -19,11 +19,11 @@ from vidstyle.backends.tensorrt.cached import Recipe, engine_for, path_of
 from vidstyle.backends.tensorrt.library import Library, find_library
 from vidstyle.backends.tensorrt.lock import file_lock
 from vidstyle.backends.tensorrt.targets import GpuFacts
-from vidstyle.enginefile import EngineFile, card_path_of
 from vidstyle.frame import FrameForm
-from vidstyle.networks import FAST, PAPER, Architecture
+from vidstyle.models.architecture import FAST, PAPER, Architecture
+from vidstyle.models.engine_file import EngineFile, card_path_of
 from vidstyle.options import EnginePrecision
-from vidstyle.stylize import network_program
+from vidstyle.stylizer import network_program
 
 pytest.importorskip("tensorrt_rtx")
 FORM = FrameForm(height=24, width=32, pixels="i420")
@@ -189,8 +189,8 @@ from vidstyle.backends.tensorrt.cached import Recipe, engine_for
 from vidstyle.backends.tensorrt.library import find_library
 from vidstyle.backends.tensorrt.targets import GpuFacts
 from vidstyle.frame import FrameForm
-from vidstyle.networks import FAST
-from vidstyle.stylize import network_program
+from vidstyle.models.architecture import FAST
+from vidstyle.stylizer import network_program
 engine_for(Recipe.of(network_program(FAST, {FORM!r}), "fp16", find_library("tensorrt-rtx"), {RTX_4090!r}))
 """
     done = subprocess.run([sys.executable, "-c", code], timeout=60, cwd=repository(), capture_output=True, text=True)

@@ -18,7 +18,7 @@ from media import Audio, make_video, picture
 
 from vidstyle.cli import vidstyle
 from vidstyle.gallery import default_style_name, load_style, style_names
-from vidstyle.still import Still, read_still, write_still
+from vidstyle.imaging.image_io import Still, read_still, write_still
 
 STYLE = default_style_name()
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vidstyle.errors import BadModel
-from vidstyle.tensorfile import MAX_FILE_BYTES, read_tensors
+from vidstyle.models.checkpoint import MAX_FILE_BYTES, read_tensors
 from vidstyle.training import descent as module
 from vidstyle.training.descent import FILE_FORMAT, FILE_VERSION, Checkpoint, Descent, Progress, Schedule
 

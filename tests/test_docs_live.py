@@ -11,7 +11,7 @@ import pytest
 from vidstyle.cli import vidstyle
 from vidstyle.gallery import load_style
 from vidstyle.live.controls import KEYS, Controls
-from vidstyle.style import Style
+from vidstyle.models.style import Style
 from vidstyle.video.targets import target_for
 
 ROOT = Path(__file__).parent.parent

@@ -9,8 +9,8 @@ import pytest
 from conftest import repository
 
 from vidstyle.cli import vidstyle
-from vidstyle.enginefile import EngineCard
-from vidstyle.profile import profile_names
+from vidstyle.engine.build_profile import profile_names
+from vidstyle.models.engine_file import EngineCard
 
 PAGE = (repository() / "docs" / "tensorrt.md").read_text(encoding="utf-8")
 

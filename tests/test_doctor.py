@@ -17,11 +17,11 @@ from conftest import repository
 import vidstyle
 from vidstyle.backends import backend_report
 from vidstyle.backends.tensorrt.library import installed_versions
-from vidstyle.doctor import Report, _tensorrt, examine
 from vidstyle.gallery import style_names
 from vidstyle.gpu import Gpu, GpuDriver
-from vidstyle.machine import Graphics
 from vidstyle.options import Codec
+from vidstyle.system import Graphics
+from vidstyle.tools.doctor import Report, _tensorrt, examine
 from vidstyle.video.codecs import ENCODERS
 
 
@@ -35,7 +35,7 @@ def examined_without(*modules: str, path: Path | None = None) -> dict[str, Any]:
     program = (
         "import sys, json, dataclasses\n"
         f"for name in {modules!r}: sys.modules[name] = None\n"
-        "from vidstyle.doctor import examine\n"
+        "from vidstyle.tools.doctor import examine\n"
         "report = examine()\n"
         "loaded = [n for n in ('torch', 'openvino', 'onnxruntime') if sys.modules.get(n)]\n"
         "print(json.dumps({**dataclasses.asdict(report), 'loaded': loaded, 'sections': report.sections()}))\n"

@@ -29,16 +29,16 @@ from vidstyle import (
     stylize_stream,
 )
 from vidstyle.backends import tensorrt
-from vidstyle.build import build_engine
 from vidstyle.cli import vidstyle
-from vidstyle.enginefile import EngineFile, card_path_of, write_engine
+from vidstyle.engine.build import build_engine
 from vidstyle.errors import BadModel, EngineMismatch
 from vidstyle.frame import FrameForm
 from vidstyle.gallery import load_style
 from vidstyle.graph import onnx_from_network
-from vidstyle.networks import ARCHITECTURES
+from vidstyle.models.architecture import ARCHITECTURES
+from vidstyle.models.engine_file import EngineFile, card_path_of, write_engine
+from vidstyle.models.style import blend
 from vidstyle.options import BuildOptions, Pixels
-from vidstyle.style import blend
 from vidstyle.video.source import VideoSource
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from media import make_video, picture
 
-from vidstyle.still import Still, write_still
+from vidstyle.imaging.image_io import Still, write_still
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = {

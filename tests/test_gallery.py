@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 
-from vidstyle import networks
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.gallery import (
     default_style_name,
@@ -20,7 +19,8 @@ from vidstyle.gallery import (
     style_names,
     thumbnail,
 )
-from vidstyle.networks import SHIPPED
+from vidstyle.models import architecture
+from vidstyle.models.architecture import SHIPPED
 
 NAMES = style_names()
 
@@ -75,8 +75,8 @@ def test_every_file_of_the_gallery_belongs_to_a_style() -> None:
 
 @pytest.mark.parametrize("network", ["fast", "paper"])
 def test_a_shared_network_says_how_it_was_trained(network: str) -> None:
-    from vidstyle.networks import FILE_FORMAT, FILE_VERSION
-    from vidstyle.tensorfile import read_tensors
+    from vidstyle.models.architecture import FILE_FORMAT, FILE_VERSION
+    from vidstyle.models.checkpoint import read_tensors
 
     file = read_tensors(SHIPPED / network / "network.safetensors", file_format=FILE_FORMAT, version=FILE_VERSION)
     assert {"origin", "recipe", "data", "losses", "perceptual", "licence", "hardware"} <= file.card.keys()
@@ -127,7 +127,7 @@ def test_a_blend_of_names_is_a_style() -> None:
 
 
 def test_a_network_that_does_not_ship_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "SHIPPED", tmp_path)
+    monkeypatch.setattr(architecture, "SHIPPED", tmp_path)
     shared_network.cache_clear()
     try:
         with pytest.raises(BadModel, match="no shared network 'paper'"):

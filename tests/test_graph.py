@@ -27,7 +27,7 @@ from torch.nn import functional
 from vidstyle.frame import FrameForm, Matrix, Pixels, Planes
 from vidstyle.graph import Body, GraphPrecision, onnx_from_network, style_tensors
 from vidstyle.graph.fold import into_phases, upsampled_transposed
-from vidstyle.networks import FAST, PAPER, Architecture, Network, mixed
+from vidstyle.models.architecture import FAST, PAPER, Architecture, Network, mixed
 
 ODD = FrameForm(height=23, width=37, pixels="i420", matrix="bt601")
 BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))

@@ -16,9 +16,9 @@ from vidstyle.backends.tensorrt import library as libraries
 from vidstyle.backends.tensorrt.fit import GpuFacts, command, mismatch
 from vidstyle.backends.tensorrt.library import Library, Messages, as_pair, find_library, installed_versions
 from vidstyle.backends.tensorrt.targets import AMPERE_AND_LATER, PORTABLE, chosen_targets, compute_capabilities, covers
-from vidstyle.enginefile import EngineCard, EngineFile
 from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.frame import FrameForm
+from vidstyle.models.engine_file import EngineCard, EngineFile
 
 ADA = GpuFacts("NVIDIA GeForce RTX 4090", "8.9")
 TURING = GpuFacts("NVIDIA GeForce RTX 2080", "7.5")

@@ -26,7 +26,7 @@ from vidstyle.live.outputs import free_name
 from vidstyle.live.report import LiveReport
 from vidstyle.live.source import OnSound
 from vidstyle.options import LookOptions
-from vidstyle.stylize import Job, Stylizer
+from vidstyle.stylizer import Job, Stylizer
 from vidstyle.video.sound import Sound, SoundForm
 
 MICROSECOND = Fraction(1, 1_000_000)

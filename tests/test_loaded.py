@@ -24,13 +24,13 @@ from vidstyle.backends.tensorrt.layout import Layout
 from vidstyle.backends.tensorrt.library import Library, find_library
 from vidstyle.backends.tensorrt.loaded import LoadedEngine, fault_words
 from vidstyle.backends.tensorrt.targets import GpuFacts
-from vidstyle.enginefile import EngineCard, EngineFile, write_engine
 from vidstyle.errors import BadModel, BadOption, EngineMismatch, MissingDependency
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.graph import onnx_from_network
-from vidstyle.networks import FAST
+from vidstyle.models.architecture import FAST
+from vidstyle.models.engine_file import EngineCard, EngineFile, write_engine
 from vidstyle.options import BackendOptions, BuildOptions
-from vidstyle.stylize import network_program
+from vidstyle.stylizer import network_program
 
 rtx = pytest.importorskip("tensorrt_rtx")
 pytest.importorskip("cuda.bindings")

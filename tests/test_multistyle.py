@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vidstyle.errors import BadOption
 from vidstyle.gallery import shared_network
-from vidstyle.model import TransformNet
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Descent, Schedule
 from vidstyle.training.multistyle import MultiStyle

@@ -17,9 +17,9 @@ from vidstyle.errors import BadOption, MissingDependency, VidstyleError
 from vidstyle.frame import FrameForm
 from vidstyle.gpu import Gpu, GpuDriver
 from vidstyle.graph import style_tensors
-from vidstyle.networks import FAST
+from vidstyle.models.architecture import FAST
 from vidstyle.options import BackendOptions
-from vidstyle.stylize import network_program
+from vidstyle.stylizer import network_program
 
 FORM = FrameForm(height=48, width=64, pixels="i420")
 BUILT_FOR_CUDA = "CUDAExecutionProvider" in ort.get_available_providers()

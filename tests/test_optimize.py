@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from vidstyle.cli import vidstyle
 from vidstyle.errors import BadOption, ImageError
 from vidstyle.gallery import style_names
+from vidstyle.imaging.image_io import Still, read_still, write_still
 from vidstyle.options import LookOptions
-from vidstyle.still import Still, read_still, write_still
 from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Progress
 from vidstyle.training.optimize import (

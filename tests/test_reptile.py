@@ -8,8 +8,8 @@ from networks import seeded_network
 from pictures import painting_folder, photo_folder
 
 from vidstyle.errors import BadOption
-from vidstyle.model import TransformNet
-from vidstyle.networks import FAST
+from vidstyle.models.architecture import FAST
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.training.compute import Compute
 from vidstyle.training.objective import Objective
 from vidstyle.training.paintings import Paintings, shown

@@ -25,7 +25,7 @@ from conftest import repository
 from numpy.typing import NDArray
 
 from vidstyle.gallery import load_blend
-from vidstyle.stylize import Stylizer
+from vidstyle.stylizer import Stylizer
 
 pytestmark = [
     pytest.mark.slow,

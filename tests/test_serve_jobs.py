@@ -20,11 +20,11 @@ from pictures import painting, save
 
 from vidstyle.errors import BadOption
 from vidstyle.gallery import load_style, shared_network
+from vidstyle.imaging.image_io import read_still
 from vidstyle.serve.bounds import Bounds
 from vidstyle.serve.job import PREVIEW, STATE, STYLE, DamagedJob, Job, Point, new_id, owner_of
 from vidstyle.serve.jobs import Jobs
-from vidstyle.still import read_still
-from vidstyle.stylize import Stylizer
+from vidstyle.stylizer import Stylizer
 
 
 @pytest.fixture(scope="module")

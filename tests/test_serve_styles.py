@@ -14,11 +14,11 @@ from networks import whole_style
 
 from vidstyle.errors import BadOption
 from vidstyle.gallery import load_style, style_names
+from vidstyle.models.style import Style
 from vidstyle.serve.job import PREVIEW, STATE, STYLE, Job, new_id, owner_of
 from vidstyle.serve.label import MOST_CHARACTERS
 from vidstyle.serve.session import COOKIE
 from vidstyle.serve.wanted import blend_of
-from vidstyle.style import Style
 
 SESSION = "s" * 43
 

@@ -22,7 +22,7 @@ from visiting import SIZE, Camera, Guest, difference, photo, small_server, until
 from vidstyle.gallery import load_style
 from vidstyle.serve import visitor as visitor_module
 from vidstyle.serve.app import Server
-from vidstyle.stylize import Stylizer
+from vidstyle.stylizer import Stylizer
 
 Body = Callable[[Server], Awaitable[None]]
 PATIENCE = 60.0

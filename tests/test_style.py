@@ -9,8 +9,9 @@ import pytest
 from networks import whole_style
 
 from vidstyle.errors import BadModel, BadOption
-from vidstyle.networks import FAST, PAPER, Architecture, Network, shared_network
-from vidstyle.style import (
+from vidstyle.models.architecture import FAST, PAPER, Architecture, Network, shared_network
+from vidstyle.models.checkpoint import write_tensors
+from vidstyle.models.style import (
     COLLECTION_FORMAT,
     FILE_FORMAT,
     FILE_VERSION,
@@ -20,7 +21,6 @@ from vidstyle.style import (
     parse_blend,
     read_collection,
 )
-from vidstyle.tensorfile import write_tensors
 
 
 def vector_style(name: str, seed: int, shape: Architecture = FAST) -> Style:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption, ImageError
 from vidstyle.gallery import shared_network
-from vidstyle.networks import Network
+from vidstyle.imaging.image_io import Still, read_still, write_still
+from vidstyle.models.architecture import Network
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, LookOptions
-from vidstyle.still import Still, read_still, write_still
-from vidstyle.style import Style
-from vidstyle.stylize import Stylizer
 from vidstyle.stylize_still import FileResult, stylize_file, stylize_folder, stylize_still
+from vidstyle.stylizer import Stylizer
 
 
 def stylizer(**look: object) -> Stylizer:

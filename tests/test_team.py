@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pictures import painting_folder, photo_folder
 
 from vidstyle.errors import BadOption
-from vidstyle.networks import Network
+from vidstyle.models.architecture import Network
 from vidstyle.training.team import Team
 
 # What every process of the team runs, and one process alone: the averaged gradients of one step.
@@ -31,7 +31,7 @@ import torch
 
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.gallery import shared_network
-from vidstyle.model import TransformNet
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.training.bilevel import Bilevel, InnerOptions
 from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Checkpoint, Descent, Schedule

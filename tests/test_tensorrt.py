@@ -26,11 +26,11 @@ from vidstyle.backends.tensorrt.runner import SLOTS, TensorRtBackend
 from vidstyle.errors import BadOption, VidstyleError
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.graph import onnx_from_network
-from vidstyle.networks import FAST, PAPER, shared_network
+from vidstyle.models.architecture import FAST, PAPER, shared_network
+from vidstyle.models.style import blend
 from vidstyle.options import BackendOptions
 from vidstyle.pipeline import Pipeline
-from vidstyle.style import blend
-from vidstyle.stylize import network_program
+from vidstyle.stylizer import network_program
 
 SMALL = FrameForm(height=48, width=64, pixels="i420")
 FORMS = [

@@ -92,7 +92,7 @@ def test_any_error_is_a_sentence(error: Exception, words: str, monkeypatch: pyte
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("vidstyle.doctor.examine", fail)
+    monkeypatch.setattr("vidstyle.tools.doctor.examine", fail)
     result = run("doctor")
     assert (result.exit_code, words in result.stderr, len(result.stderr.splitlines())) == (1, True, 1)
     with pytest.raises(type(error)):

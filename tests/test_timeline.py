@@ -14,8 +14,8 @@ from networks import level_of, level_style, whole_style
 
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.gallery import load_style, style_names
-from vidstyle.style import Style
-from vidstyle.timeline import Timeline, clock
+from vidstyle.models.style import Style
+from vidstyle.models.timeline import Timeline, clock
 
 A, B, C = (level_style(name, level) for name, level in (("a", 0.0), ("b", 1.0), ("c", 3.0)))
 

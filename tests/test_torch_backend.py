@@ -35,10 +35,10 @@ from vidstyle.backends.torch.reference import TorchBackend
 from vidstyle.errors import BadOption, MissingDependency, VidstyleError
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.gallery import load_style
-from vidstyle.networks import FAST, NORM_EPSILON, PAPER, Architecture, shared_network
+from vidstyle.models.architecture import FAST, NORM_EPSILON, PAPER, Architecture, shared_network
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, Precision
-from vidstyle.style import Style
-from vidstyle.stylize import network_program
+from vidstyle.stylizer import network_program
 
 BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))
 FORMS = [

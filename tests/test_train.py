@@ -19,8 +19,8 @@ from pictures import painting_folder, photo, photo_folder, save
 from vidstyle.cli import vidstyle
 from vidstyle.errors import BadModel, BadOption, ImageError
 from vidstyle.gallery import shared_network
-from vidstyle.networks import FAST, Network
-from vidstyle.tensorfile import read_tensors
+from vidstyle.models.architecture import FAST, Network
+from vidstyle.models.checkpoint import read_tensors
 from vidstyle.training import train as module
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.bilevel import InnerOptions

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vidstyle import warp
 from vidstyle.errors import BadOption
-from vidstyle.warp import F32, SCALE, U8, U16, remembered, warp_blend
+from vidstyle.imaging import warp
+from vidstyle.imaging.warp import F32, SCALE, U8, U16, remembered, warp_blend
 
 LEVELS = warp._kernels.levels() if hasattr(warp._kernels, "warp_blend") else ()
 needs_kernels = pytest.mark.skipif(not LEVELS, reason="the kernels are not compiled")
@@ -470,7 +470,7 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     code = """
 import os, sys
 import numpy as np
-from vidstyle.warp import remembered, warp_blend
+from vidstyle.imaging.warp import remembered, warp_blend
 new = np.random.default_rng(0).integers(0, 256, (400, 600), np.uint8)
 memory, flow, weight = remembered(new), np.full((20, 30, 2), 0.1, np.float32), np.full((20, 30), 0.5, np.float32)
 def run():
@@ -498,7 +498,7 @@ def test_without_the_kernel_the_twin_serves(
     monkeypatch.setattr(warp, "_kernels", kernels)
     warp._has_kernel.cache_clear()
     try:
-        with caplog.at_level(logging.WARNING, "vidstyle.warp"):
+        with caplog.at_level(logging.WARNING, "vidstyle.imaging.warp"):
             for _ in range(2):
                 shown, updated = np.zeros_like(case.new), np.zeros_like(case.memory)
                 warp_blend(case.new, case.memory, case.flow, case.weight, case.gain, shown, updated)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vidstyle.frame import Frame
 from vidstyle.live.canvas import bgr_from_planes
-from vidstyle.stylize import Stylizer
+from vidstyle.stylizer import Stylizer
 from vidstyle.video.capture import Capture
 
 SIZE = (360, 640)

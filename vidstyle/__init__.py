@@ -21,10 +21,10 @@ from vidstyle.errors import (
 from vidstyle.options import BackendOptions, BuildOptions, ClipOptions, EncodeOptions, LookOptions, SmoothOptions
 
 if TYPE_CHECKING:
-    from vidstyle.build import build_engine
+    from vidstyle.engine.build import build_engine
     from vidstyle.frame import Frame, FrameForm
-    from vidstyle.stylize import Progress, RenderReport, Stylizer, render, stylize_stream
-    from vidstyle.timeline import Timeline
+    from vidstyle.models.timeline import Timeline
+    from vidstyle.stylizer import Progress, RenderReport, Stylizer, render, stylize_stream
 
 __version__ = "0.1.0"
 
@@ -57,13 +57,13 @@ __all__ = [
 _LAZY = {
     "Frame": "vidstyle.frame",
     "FrameForm": "vidstyle.frame",
-    "Progress": "vidstyle.stylize",
-    "RenderReport": "vidstyle.stylize",
-    "Stylizer": "vidstyle.stylize",
-    "Timeline": "vidstyle.timeline",
-    "build_engine": "vidstyle.build",
-    "render": "vidstyle.stylize",
-    "stylize_stream": "vidstyle.stylize",
+    "Progress": "vidstyle.stylizer",
+    "RenderReport": "vidstyle.stylizer",
+    "Stylizer": "vidstyle.stylizer",
+    "Timeline": "vidstyle.models.timeline",
+    "build_engine": "vidstyle.engine.build",
+    "render": "vidstyle.stylizer",
+    "stylize_stream": "vidstyle.stylizer",
 }
 
 

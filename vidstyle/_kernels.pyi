@@ -1,4 +1,4 @@
-"""Compiled from ``kernels/``; `vidstyle.ops` and `vidstyle.warp` are the faces to use."""
+"""Compiled from ``kernels/``; `vidstyle.imaging.resample` and `vidstyle.imaging.warp` are the faces to use."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -29,11 +29,11 @@ from vidstyle.flicker import (
     visible_pixels,
 )
 from vidstyle.frame import FrameForm
+from vidstyle.imaging.image_io import read_still
+from vidstyle.imaging.smoothing import Smoother
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, SmoothOptions, check_between
-from vidstyle.still import read_still
-from vidstyle.style import Style
-from vidstyle.stylize import Stylizer
-from vidstyle.temporal import Smoother
+from vidstyle.stylizer import Stylizer
 from vidstyle.video.source import VideoSource
 
 MADE = ("pan", "zoom", "sprite", "still", "cut")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from vidstyle.errors import BadOption, ImageError, reason
 from vidstyle.files import as_path, check_folder
+from vidstyle.imaging.image_io import FORMATS, Still, check_output, read_still, write_still
 from vidstyle.options import check_kind
-from vidstyle.still import FORMATS, Still, check_output, read_still, write_still
-from vidstyle.stylize import Stylizer
+from vidstyle.stylizer import Stylizer
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def stylize_folder(
 ) -> FolderReport:
     """Paint every picture of the folder ``source`` into a file of the same name in ``output``.
 
-    Pictures are told by the endings of their names (`vidstyle.still.FORMATS`), hidden files are left
+    Pictures are told by the endings of their names (`vidstyle.imaging.image_io.FORMATS`), hidden files are left
     out, and subfolders are not entered. ``output`` is made where it is missing. A picture that cannot be read or
     written is in the report, and the others go on. ``on_file(result, total)`` is called after each.
     """

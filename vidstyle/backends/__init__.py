@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidstyle.backends.base import Backend, Program
-from vidstyle.enginefile import EngineFile
 from vidstyle.errors import BadOption, MissingDependency, VidstyleError
 from vidstyle.gpu import nvidia_driver
+from vidstyle.models.engine_file import EngineFile
 from vidstyle.options import BackendOptions
 
 _PACKAGES: dict[str, tuple[str, tuple[str, ...], str]] = {

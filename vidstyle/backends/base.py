@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption, NotCopyable, VidstyleError
 from vidstyle.frame import FrameForm, Planes
-from vidstyle.machine import find_cpu
-from vidstyle.networks import Architecture, Network
-from vidstyle.style import Parts, Style
+from vidstyle.models.architecture import Architecture, Network
+from vidstyle.models.style import Parts, Style
+from vidstyle.system import find_cpu
 
 Pending = Callable[[], Planes]
 """Waits for one submitted frame and returns its planes; call it once."""

@@ -20,8 +20,8 @@ from vidstyle.backends.base import Backend, Pending, Program, StyleTensors, Tens
 from vidstyle.errors import BadModel, BadOption, MissingDependency, VidstyleError
 from vidstyle.frame import Planes
 from vidstyle.gpu import nvidia_driver
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
-from vidstyle.style import Style
 
 
 class OnnxRuntimeBackend(Backend):

@@ -21,8 +21,8 @@ from vidstyle.backends.base import Backend, Pending, Program, StyleTensors, keep
 from vidstyle.backends.cache import cache_key, read_cached, write_cached
 from vidstyle.errors import BadModel, BadOption, VidstyleError
 from vidstyle.frame import Planes
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
-from vidstyle.style import Style
 
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _MANY_THREADS = 4

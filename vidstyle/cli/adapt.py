@@ -13,8 +13,8 @@ from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.options import NetworkName
 
 if TYPE_CHECKING:
-    from vidstyle.sheet import RGB
-    from vidstyle.style import Style
+    from vidstyle.models.style import Style
+    from vidstyle.tools.contact_sheet import RGB
 
 PREVIEWED = 25
 """The step between start and end that --preview shows."""
@@ -109,7 +109,7 @@ def adapt(
     check_output(kept, overwrite=True)
     from vidstyle.cli.bar import Bar
     from vidstyle.gallery import shared_network
-    from vidstyle.still import read_opaque
+    from vidstyle.imaging.image_io import read_opaque
 
     try:
         from vidstyle.training.adapt import AdaptOptions, Interrupted, Measurement
@@ -179,9 +179,9 @@ def adapt(
 
 
 def _draw(path: Path, photo: RGB, painting: Path, styles: list[Style], threads: int | None, overwrite: bool) -> None:
+    from vidstyle.imaging.image_io import Still, read_opaque, write_still
     from vidstyle.options import BackendOptions
-    from vidstyle.sheet import adaptation_sheet
-    from vidstyle.still import Still, read_opaque, write_still
+    from vidstyle.tools.contact_sheet import adaptation_sheet
 
     # PyTorch is here anyway, and nothing has to be compiled for styles that are painted once.
     backend = BackendOptions(backend="torch", threads=threads)

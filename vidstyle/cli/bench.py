@@ -14,7 +14,7 @@ from vidstyle.cli.terminal import echo, echo_json
 from vidstyle.options import BackendName, BackendOptions, Codec, EncodeOptions, Precision
 
 if TYPE_CHECKING:
-    from vidstyle.bench import CaseResult, StageTime
+    from vidstyle.tools.bench import CaseResult, StageTime
 
 
 @click.group(invoke_without_command=True)
@@ -72,8 +72,8 @@ def bench(
             raise click.UsageError(f"write the options of `vidstyle bench {name}` behind {name!r}, not before it")
         return
     from vidstyle.backends import backend_report
-    from vidstyle.bench import SIZES, BenchOptions
-    from vidstyle.bench import bench as run_bench
+    from vidstyle.tools.bench import SIZES, BenchOptions
+    from vidstyle.tools.bench import bench as run_bench
 
     if clip is not None and sizes:
         raise click.UsageError("--clip has its own size; leave out --size")

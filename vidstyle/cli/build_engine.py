@@ -22,8 +22,8 @@ from vidstyle.options import (
 )
 
 if TYPE_CHECKING:
-    from vidstyle.build import BuildReport
-    from vidstyle.style import Style
+    from vidstyle.engine.build import BuildReport
+    from vidstyle.models.style import Style
 
 PAINTINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -116,7 +116,7 @@ def build_engine(
     if not paintings and (vector or full or network or steps):
         raise click.UsageError("--network, --vector and --steps are for a PAINTING to adapt, and none is given")
     output = output or Path(f"{Path(styles[0]).stem}.engine")
-    from vidstyle.build import check_output
+    from vidstyle.engine.build import check_output
 
     check_output(output, overwrite)  # before an adaptation of minutes
     kept = {word: _kept(Path(word), output, overwrite) for word in paintings}
@@ -135,7 +135,7 @@ def build_engine(
 
 
 def _options(profile: str | None, wishes: dict[str, Any]) -> BuildOptions:
-    from vidstyle.profile import SIZE_FIELDS, options_from, profile_fields
+    from vidstyle.engine.build_profile import SIZE_FIELDS, options_from, profile_fields
 
     fields = profile_fields(profile) if profile else {}
     if any(field in wishes for field in SIZE_FIELDS):
@@ -149,9 +149,9 @@ def _is_painting(word: str) -> bool:
 
 def _named(word: str) -> list[Style]:
     """The styles that one word of the command line stands for."""
-    from vidstyle.enginefile import SUFFIX, EngineFile
     from vidstyle.gallery import load_style, style_names
-    from vidstyle.style import styles_of_engine
+    from vidstyle.models.engine_file import SUFFIX, EngineFile
+    from vidstyle.models.style import styles_of_engine
 
     if word in get_args(NetworkName):
         return [load_style(name) for name in style_names(word)]
@@ -204,8 +204,8 @@ def _adapted(
 
 
 def _built(styles: list[Style], output: Path, options: BuildOptions, gpu: int | None, overwrite: bool) -> BuildReport:
-    from vidstyle.build import build_engine
     from vidstyle.cli.bar import Bar
+    from vidstyle.engine.build import build_engine
 
     with Bar() as bar:
         return build_engine(

@@ -13,7 +13,7 @@ from vidstyle.cli.terminal import echo, echo_json
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def doctor(as_json: bool) -> None:
     """Show processor, backends, codecs, GPU, versions, and how to get what is missing."""
-    from vidstyle.doctor import examine
+    from vidstyle.tools.doctor import examine
 
     report = examine()
     if as_json:

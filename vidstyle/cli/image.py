@@ -25,8 +25,8 @@ from vidstyle.errors import BadOption
 from vidstyle.options import BackendName, Precision
 
 if TYPE_CHECKING:
-    from vidstyle.still import Still
-    from vidstyle.stylize import Stylizer
+    from vidstyle.imaging.image_io import Still
+    from vidstyle.stylizer import Stylizer
 
 PIPE = Path("-")
 
@@ -96,9 +96,9 @@ def image(
             raise KeyboardInterrupt
         return
     wishes.refuse_without_optimize()
-    from vidstyle.still import FORMATS
-    from vidstyle.stylize import Stylizer
+    from vidstyle.imaging.image_io import FORMATS
     from vidstyle.stylize_still import stylize_still
+    from vidstyle.stylizer import Stylizer
 
     if style and Path(style).suffix.lower() in FORMATS and Path(style).is_file():
         raise BadOption(
@@ -114,7 +114,7 @@ def image(
 
 
 def _one(paint: Callable[[Still], Still], source: Path, output: Path, suffix: str, overwrite: bool) -> None:
-    from vidstyle.still import (
+    from vidstyle.imaging.image_io import (
         MAX_FILE_BYTES,
         check_output,
         decode_still,

@@ -14,7 +14,7 @@ from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.options import BackendName, LookOptions, Precision
 
 if TYPE_CHECKING:
-    from vidstyle.still import Still
+    from vidstyle.imaging.image_io import Still
     from vidstyle.training.optimize import Optimized, OptimizeOptions
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -12,8 +12,8 @@ from vidstyle.cli.terminal import echo
 from vidstyle.options import BackendName, BackendOptions, LookOptions, Precision, SmoothOptions
 
 if TYPE_CHECKING:
-    from vidstyle.style import Style
-    from vidstyle.timeline import Timeline
+    from vidstyle.models.style import Style
+    from vidstyle.models.timeline import Timeline
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -204,7 +204,7 @@ def chosen_style(style: str | None) -> Style:
 
 def chosen_timeline(style: str | None, style_at: tuple[tuple[float, str], ...], fade: float | None) -> Style | Timeline:
     """The styles of `timeline_options`, or without any the one of `chosen_style`."""
-    from vidstyle.timeline import Timeline
+    from vidstyle.models.timeline import Timeline
 
     if not style_at:
         if fade is not None:

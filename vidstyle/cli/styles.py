@@ -36,8 +36,8 @@ def styles(as_json: bool, photos: tuple[Path, ...], output: Path | None, overwri
 
 
 def _draw(photos: tuple[Path, ...], output: Path, overwrite: bool) -> None:
-    from vidstyle.sheet import contact_sheet
-    from vidstyle.still import Still, check_output, read_opaque, write_still
+    from vidstyle.imaging.image_io import Still, check_output, read_opaque, write_still
+    from vidstyle.tools.contact_sheet import contact_sheet
 
     check_output(output, overwrite=overwrite)  # before anything is painted
     sheet = contact_sheet([read_opaque(photo).rgb for photo in photos])

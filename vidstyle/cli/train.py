@@ -203,7 +203,7 @@ def train(
         raise MissingDependency(f"train needs PyTorch ({error}); pip install 'vidstyle[train]'") from error
     from vidstyle.cli.bar import Bar
     from vidstyle.files import check_folder
-    from vidstyle.networks import Network
+    from vidstyle.models.architecture import Network
 
     leads = os.environ.get("RANK", "0") == "0"  # torchrun's processes share a terminal: one of them speaks
 

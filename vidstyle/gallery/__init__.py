@@ -13,11 +13,11 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from vidstyle.enginefile import SUFFIX, EngineFile
 from vidstyle.errors import BadOption
 from vidstyle.files import as_path
-from vidstyle.networks import ARCHITECTURES, NETWORK_FILE, SHIPPED, shared_network
-from vidstyle.style import Style, blend, parse_blend
+from vidstyle.models.architecture import ARCHITECTURES, NETWORK_FILE, SHIPPED, shared_network
+from vidstyle.models.engine_file import SUFFIX, EngineFile
+from vidstyle.models.style import Style, blend, parse_blend
 
 __all__ = [
     "DEFAULT_NETWORK",

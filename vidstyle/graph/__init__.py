@@ -26,7 +26,7 @@ from vidstyle.graph.fold import cell_of, folded_weights
 from vidstyle.graph.layers import rgb_from_phases
 from vidstyle.graph.pixels import centered, identity, phases_from_planes, planes_from_rgb
 from vidstyle.graph.writer import GraphPrecision, GraphWriter
-from vidstyle.networks import Architecture, Network
+from vidstyle.models.architecture import Architecture, Network
 
 Body = Literal["network", "identity"]
 

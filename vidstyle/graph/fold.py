@@ -13,7 +13,7 @@ import numpy as np
 from vidstyle.color import rgb_from_yuv, yuv_from_rgb
 from vidstyle.frame import FrameForm
 from vidstyle.graph.writer import Floats
-from vidstyle.networks import Architecture, Network
+from vidstyle.models.architecture import Architecture, Network
 
 
 def cell_of(shape: Architecture) -> int:
@@ -107,7 +107,7 @@ def into_phases(weight: Floats, upsample: int, cell: int) -> Floats:
     """A convolution of a picture upsampled by ``upsample`` (nearest) that makes phases; its step is cell/upsample.
 
     Tap t of phase row a falls on row (a + t - radius) / upsample, rounded down, of the picture before
-    the upsampling, which is padded as `vidstyle.networks.Conv` says.
+    the upsampling, which is padded as `vidstyle.models.architecture.Conv` says.
     """
     outputs, inputs, kernel, _ = weight.shape
     radius = kernel // 2

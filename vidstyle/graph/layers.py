@@ -16,7 +16,7 @@ import numpy as np
 from vidstyle.frame import FrameForm
 from vidstyle.graph.fold import rgb_matrix
 from vidstyle.graph.writer import GraphWriter
-from vidstyle.networks import NORM_EPSILON, Architecture, Conv
+from vidstyle.models.architecture import NORM_EPSILON, Architecture, Conv
 
 
 @dataclass(frozen=True)

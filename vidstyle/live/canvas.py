@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidstyle import ops
 from vidstyle.color import rgb_from_yuv
 from vidstyle.frame import Frame, FrameForm, Matrix, Planes
+from vidstyle.imaging import resample
 from vidstyle.live.controls import View
 
 U8 = NDArray[np.uint8]
@@ -28,7 +28,7 @@ def draw(painted: Frame, source: Frame, size: tuple[int, int], *, view: View = "
         planes = _split(source.planes, painted.planes, form, source_first=not mirror)
     fitted = _fitted(form.size, size)
     shrunk = min(fitted[0], form.height), min(fitted[1], form.width)
-    bgr = bgr_from_planes(ops.shrink(planes, form, shrunk), form.resized(shrunk))
+    bgr = bgr_from_planes(resample.shrink(planes, form, shrunk), form.resized(shrunk))
     if shrunk != fitted:
         bgr = np.asarray(cv2.resize(bgr, fitted[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
     if mirror:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Literal
 
 from vidstyle.errors import BadOption
+from vidstyle.models.style import Style, blend
 from vidstyle.options import check_between
-from vidstyle.style import Style, blend
 
 View = Literal["painted", "split", "original"]
 Action = Literal["snapshot", "record", "quit"]

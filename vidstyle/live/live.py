@@ -21,9 +21,9 @@ from vidstyle.live.report import LiveReport
 from vidstyle.live.screen import Screen
 from vidstyle.live.source import CaptureThread, Microphone, OnSound, Source
 from vidstyle.live.window import check_display
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, EncodeOptions, LookOptions, SmoothOptions
-from vidstyle.style import Style
-from vidstyle.stylize import Stylizer
+from vidstyle.stylizer import Stylizer
 from vidstyle.video.sound import Sound
 from vidstyle.video.virtual_camera import Sink, VirtualCamera
 

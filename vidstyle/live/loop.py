@@ -22,7 +22,7 @@ from vidstyle.live.report import LiveReport
 from vidstyle.live.screen import Screen
 from vidstyle.live.snapshot import save_snapshot, snapshot_path
 from vidstyle.live.source import Source
-from vidstyle.stylize import Job
+from vidstyle.stylizer import Job
 
 OnShown = Callable[[int, float], None]
 

@@ -12,8 +12,8 @@ from time import monotonic
 from vidstyle.errors import BadOption, VidstyleError
 from vidstyle.frame import Frame, FrameForm, Planes
 from vidstyle.live.pace import Pace
-from vidstyle.style import Style
-from vidstyle.stylize import Job, Stylizer
+from vidstyle.models.style import Style
+from vidstyle.stylizer import Job, Stylizer
 from vidstyle.video.conform import Conformer, Place, cut_out, place_in, put_in
 
 _MOST_UNDER_WAY = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vidstyle.gallery import load_blend, load_style, shared_network, style_names
-from vidstyle.style import Style, parse_blend, styles_of_engine
+from vidstyle.models.style import Style, parse_blend, styles_of_engine
 
 
 def repertoire(text: str) -> tuple[list[Style], int]:

@@ -14,9 +14,9 @@ from vidstyle.errors import VidstyleError
 from vidstyle.frame import FrameForm
 from vidstyle.live.controls import FADE_SECONDS, Fade
 from vidstyle.live.latest import Latest
+from vidstyle.models.style import Style
 from vidstyle.serve.look import Look
 from vidstyle.serve.picture import Picture, form_for, size_of
-from vidstyle.style import Style
 
 _NUDGE_SECONDS = 0.15
 """How long a step of a slider takes: long enough not to jump, short enough to follow the finger."""

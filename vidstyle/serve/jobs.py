@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vidstyle.errors import BadModel
+from vidstyle.models.style import Style
 from vidstyle.serve.bounds import Bounds, Limits
 from vidstyle.serve.child import Child
 from vidstyle.serve.job import (
@@ -39,7 +40,6 @@ from vidstyle.serve.refused import Refused
 from vidstyle.serve.tenancy import Tenancy
 from vidstyle.serve.uploads import Upload, Uploads
 from vidstyle.serve.wishes import WISHES, Effort, Task, Wishes
-from vidstyle.style import Style
 
 _log = logging.getLogger(__name__)
 _SPARE_BYTES = 256 << 20

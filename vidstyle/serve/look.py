@@ -8,10 +8,10 @@ from typing import Any
 
 from vidstyle.errors import BadOption
 from vidstyle.gallery import default_style_name, load_style
+from vidstyle.models.style import Style
 from vidstyle.options import check_between
 from vidstyle.serve.own_styles import PREFIX, OwnStyle
 from vidstyle.serve.wanted import blend_of
-from vidstyle.style import Style
 
 _KEYS = ("blend", "strength", "split", "mirror")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.gallery import DEFAULT_NETWORK, shared_network
+from vidstyle.models.style import Style
 from vidstyle.serve.job import STYLE, Job
-from vidstyle.style import Style
 
 PREFIX = "mine/"
 """What the names of own styles begin with; the id of the job follows."""

@@ -8,8 +8,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from vidstyle import ops
 from vidstyle.frame import Frame, FrameForm, Planes
+from vidstyle.imaging import resample
 from vidstyle.video.conform import Conformer
 from vidstyle.video.info import MATRIX_BT470BG, MATRIX_SMPTE170M, RANGE_FULL, UNSPECIFIED
 from vidstyle.video.liveclock import MICROSECOND
@@ -58,7 +58,7 @@ class Intake:
         """
         if isinstance(picture, Frame):
             if picture.form.resized(form.size) == form:
-                return picture.with_planes(ops.resize(picture.planes, picture.form, form.size), form)
+                return picture.with_planes(resample.resize(picture.planes, picture.form, form.size), form)
             if self._conformer is None or self._conformer.form != form:
                 self._conformer = Conformer(form)
             return self._conformer.conform(picture)
@@ -78,7 +78,7 @@ class Intake:
         planes = tuple(
             plane_view(plane, shape) for plane, shape in zip(picture.planes, given.plane_shapes, strict=True)
         )
-        return Frame(ops.resize(planes, given, form.size), form, came, MICROSECOND)
+        return Frame(resample.resize(planes, given, form.size), form, came, MICROSECOND)
 
 
 def finished(painted: Planes, source: Planes, form: FrameForm, *, split: bool, mirror: bool) -> VideoFrame:

@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeAlias
 
 from vidstyle.frame import FrameForm
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
-from vidstyle.style import Style
-from vidstyle.stylize import Stylizer
+from vidstyle.stylizer import Stylizer
 
 Key: TypeAlias = tuple[str, FrameForm]
 _SPARE = 2

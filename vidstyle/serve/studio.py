@@ -15,13 +15,13 @@ from av.video.frame import VideoFrame
 from vidstyle.backends.base import usable_cores
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import FrameForm, Planes
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
 from vidstyle.serve.canvas import Canvas, Waiting
 from vidstyle.serve.look import Look
 from vidstyle.serve.picture import Intake, finished, form_for
 from vidstyle.serve.programs import Programs, key_of
-from vidstyle.style import Style
-from vidstyle.stylize import Job, Stylizer
+from vidstyle.stylizer import Job, Stylizer
 
 _log = logging.getLogger(__name__)
 _TIMES_KEPT = 15

@@ -7,9 +7,9 @@ from typing import Any
 
 from vidstyle.errors import BadOption
 from vidstyle.gallery import load_style, style_names
+from vidstyle.models.style import Style, blend
 from vidstyle.options import check_between
 from vidstyle.serve.own_styles import OwnStyle
-from vidstyle.style import Style, blend
 
 MOST_STYLES = 4
 

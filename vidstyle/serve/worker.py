@@ -23,7 +23,7 @@ from vidstyle.serve.job import INPUT, LOOK, PREVIEW, STYLE, VIDEO
 from vidstyle.serve.wishes import Task, Wishes
 
 if TYPE_CHECKING:
-    from vidstyle.style import Style
+    from vidstyle.models.style import Style
     from vidstyle.video.info import VideoInfo
 
 FAILURE = "failure.txt"
@@ -154,9 +154,9 @@ def _permitted(path: Path, wishes: Wishes) -> VideoInfo:
 
 def render_video(folder: Path, wishes: Wishes, say: Say) -> None:
     """`INPUT` to `VIDEO` in the style `LOOK`, with a `PREVIEW` of its first frame."""
+    from vidstyle.models.style import Style
     from vidstyle.options import BackendOptions, LookOptions
-    from vidstyle.style import Style
-    from vidstyle.stylize import Progress, render
+    from vidstyle.stylizer import Progress, render
 
     info = _permitted(folder / INPUT, wishes)
     style = Style.load(folder / LOOK)
@@ -214,9 +214,9 @@ class _Preview:
 
     def draw(self, style: Style, rgb: Any) -> None:
         from vidstyle.files import write_whole
+        from vidstyle.imaging.image_io import Still, encode_still
         from vidstyle.options import LookOptions
-        from vidstyle.still import Still, encode_still
-        from vidstyle.stylize import Stylizer
+        from vidstyle.stylizer import Stylizer
 
         if self._stylizer is None:
             self._stylizer = Stylizer(style, look=LookOptions(strength=self._strength), backend=self._backend)
@@ -234,8 +234,8 @@ class _Preview:
 def adapt_style(folder: Path, wishes: Wishes, say: Say) -> None:
     """`INPUT` to `STYLE`, published again and again on the way, each time with its `PREVIEW`."""
     from vidstyle.gallery import DEFAULT_NETWORK, shared_network
+    from vidstyle.imaging.image_io import read_still
     from vidstyle.options import BackendOptions
-    from vidstyle.still import read_still
     from vidstyle.training.adapt import AdaptOptions, Measurement, adapt
     from vidstyle.training.compute import Compute
     from vidstyle.training.descent import Progress

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.files import as_path
-from vidstyle.model import TransformNet
-from vidstyle.networks import Network, architecture
+from vidstyle.models.architecture import Network, architecture
+from vidstyle.models.style import Style
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import NetworkName, check_between, check_choice, check_kind
-from vidstyle.style import Style
 from vidstyle.training.compute import Compute
 from vidstyle.training.crops import Crops
 from vidstyle.training.descent import Checkpoint, Descent, Progress, Schedule

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidstyle.networks import Network
+from vidstyle.models.architecture import Network
 from vidstyle.options import check_between, check_choice
 from vidstyle.training.ahead import Ahead
 from vidstyle.training.objective import Batch, Objective

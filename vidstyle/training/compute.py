@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 
 from vidstyle.errors import BadOption
-from vidstyle.model import threads_for
+from vidstyle.models.torch_net import threads_for
 from vidstyle.options import check_between, check_choice
 
 Arithmetic = Literal["auto", "fp32", "bf16"]

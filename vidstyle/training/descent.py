@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vidstyle.errors import BadModel, BadOption
-from vidstyle.tensorfile import read_tensors, write_tensors
+from vidstyle.models.checkpoint import read_tensors, write_tensors
 from vidstyle.training.team import Team
 
 FILE_FORMAT = "vidstyle-checkpoint"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidstyle.errors import BadOption
-from vidstyle.networks import Network
+from vidstyle.models.architecture import Network
 from vidstyle.training.ahead import Ahead
 from vidstyle.training.objective import Objective
 from vidstyle.training.paintings import Paintings, shown

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.func import functional_call
 
-from vidstyle.model import TransformNet
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.training.compute import Compute
 from vidstyle.training.perceptual import Content, LossWeights, Perceptual
 from vidstyle.training.stable import disturb, instability

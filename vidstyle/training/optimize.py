@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from vidstyle import ops
 from vidstyle.errors import BadOption
 from vidstyle.files import as_path
 from vidstyle.frame import FrameForm, as_rgb
 from vidstyle.gallery import shared_network
-from vidstyle.model import TransformNet
-from vidstyle.networks import Network
+from vidstyle.imaging import resample
+from vidstyle.models.architecture import Network
+from vidstyle.models.style import Style
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import LookOptions, check_between, check_choice, check_kind
-from vidstyle.style import Style
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Progress
@@ -127,7 +127,7 @@ def optimize(
 
     ``network`` is what init ``metastyle`` adapts, None the shipped `fast` network; ``adapting`` hears
     of that adaptation, ``progress`` of the iterations. A photo larger than the size of the
-    optimization is brought back to its own size along its own edges (`vidstyle.ops.enlarge`).
+    optimization is brought back to its own size along its own edges (`vidstyle.imaging.resample.enlarge`).
 
     A KeyboardInterrupt after the first iteration leaves as `Interrupted`, with the best picture so
     far. Raises `ImageError` for the painting, and `BadOption` for sizes that cannot be optimized.
@@ -137,7 +137,7 @@ def optimize(
     photo = as_rgb(photo, "photo")
     form = FrameForm(height=photo.shape[0], width=photo.shape[1], pixels="rgb")
     small_form = form.resized(work_size(form.size, options.look.work_size))
-    (small,) = ops.resize((photo,), form, small_form.size)
+    (small,) = resample.resize((photo,), form, small_form.size)
     painting = as_path(painting, "painting")
     still = read_painting(painting)
     painted = still.rgb
@@ -146,10 +146,10 @@ def optimize(
 
     def finished(run: _Descent, start_seconds: float) -> Optimized:
         styled = (run.picture(),)
-        full = ops.enlarge(styled, (small,), (photo,), small_form, form)
+        full = resample.enlarge(styled, (small,), (photo,), small_form, form)
         if options.look.preserve_color:
-            full = ops.keep_color((photo,), full, form)
-        (rgb,) = ops.mix((photo,), full, options.look.strength)
+            full = resample.keep_color((photo,), full, form)
+        (rgb,) = resample.mix((photo,), full, options.look.strength)
         return Optimized(rgb, tuple(run.curve), run.best_losses, start_seconds, run.seconds, still.notes)
 
     with compute.limits():

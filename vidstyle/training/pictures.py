@@ -17,7 +17,7 @@ from torch import Tensor
 from vidstyle.errors import BadOption, ImageError
 from vidstyle.files import as_path
 from vidstyle.frame import as_rgb
-from vidstyle.still import Still, read_opaque
+from vidstyle.imaging.image_io import Still, read_opaque
 
 PHOTOS = Path(__file__).with_name("photos")
 """The photos that ship; CREDITS.md beside them says whose they are."""

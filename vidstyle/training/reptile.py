@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidstyle.model import TransformNet
-from vidstyle.networks import Network
+from vidstyle.models.architecture import Network
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import check_between
 from vidstyle.training.ahead import Ahead
 from vidstyle.training.objective import Objective, Outcome

@@ -19,8 +19,8 @@ import torch
 
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.files import check_folder
-from vidstyle.model import TransformNet
-from vidstyle.networks import Network, architecture
+from vidstyle.models.architecture import Network, architecture
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import NetworkName, check_between, check_choice
 from vidstyle.training.bilevel import Bilevel, InnerOptions
 from vidstyle.training.compute import Compute

@@ -18,7 +18,7 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 
 from vidstyle.errors import VideoError
-from vidstyle.still import quiet_libraries
+from vidstyle.imaging.image_io import quiet_libraries
 from vidstyle.video.container import packets
 from vidstyle.video.liveclock import ArrivalClock, PlayClock, now
 from vidstyle.video.sound import Sound, SoundForm

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vidstyle.backends.base import Backend, Program
-from vidstyle.enginefile import EngineFile
 from vidstyle.errors import BadOption, EngineMismatch, MissingDependency
 from vidstyle.gpu import nvidia_driver
+from vidstyle.models.engine_file import EngineFile
 from vidstyle.options import BackendOptions, EnginePrecision
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from vidstyle.backends.tensorrt.builder import Plan, build_plan
 from vidstyle.backends.tensorrt.library import Library
 from vidstyle.backends.tensorrt.lock import file_lock
 from vidstyle.backends.tensorrt.targets import GpuFacts
-from vidstyle.enginefile import SUFFIX, EngineCard, EngineFile, card_path_of, write_engine
 from vidstyle.errors import BadModel
 from vidstyle.files import cache_folder
+from vidstyle.models.engine_file import SUFFIX, EngineCard, EngineFile, card_path_of, write_engine
 from vidstyle.options import BuildOptions, EnginePrecision
 
 KIND = "engines"

@@ -8,9 +8,9 @@ from typing import Any
 from vidstyle.backends.tensorrt.library import Library
 from vidstyle.backends.tensorrt.targets import GpuFacts, covers
 from vidstyle.color import untagged_matrix
-from vidstyle.enginefile import EngineCard, EngineFile
 from vidstyle.frame import FrameForm
 from vidstyle.gallery import style_names
+from vidstyle.models.engine_file import EngineCard, EngineFile
 from vidstyle.options import BuildOptions
 
 __all__ = ["GpuFacts", "again", "command", "mismatch", "no_gpu"]

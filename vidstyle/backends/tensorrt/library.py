@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-from vidstyle.enginefile import LibraryName
 from vidstyle.errors import MissingDependency
+from vidstyle.models.engine_file import LibraryName
 from vidstyle.options import EngineLibrary
 
 MESSAGES_KEPT = 50

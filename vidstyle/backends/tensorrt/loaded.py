@@ -10,8 +10,8 @@ from vidstyle.backends.tensorrt.fit import again
 from vidstyle.backends.tensorrt.layout import Layout, PlanePort, Port
 from vidstyle.backends.tensorrt.library import Library
 from vidstyle.backends.tensorrt.targets import GpuFacts
-from vidstyle.enginefile import EngineFile
 from vidstyle.errors import BadModel, EngineMismatch, VidstyleError
+from vidstyle.models.engine_file import EngineFile
 
 RUNTIME_CACHE = "tensorrt-rtx"
 _FAULTS = {

@@ -14,7 +14,7 @@ from vidstyle.backends.tensorrt.layout import Layout
 from vidstyle.backends.tensorrt.slot import Context, DevicePool, Slot
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import Planes
-from vidstyle.style import Style
+from vidstyle.models.style import Style
 
 SLOTS = 3
 """Frames in flight: one is copied in, one is computed, one is copied out."""

@@ -20,7 +20,7 @@ from vidstyle.backends.base import StyleTensors
 from vidstyle.backends.torch.norm import Kind, Norm, NormShape, cells_from_pixels, pixels_from_cells, plain_norm
 from vidstyle.color import rgb_from_yuv, yuv_from_rgb
 from vidstyle.frame import FrameForm
-from vidstyle.networks import Architecture, Conv, Network
+from vidstyle.models.architecture import Architecture, Conv, Network
 
 Floats = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from vidstyle.backends.torch.cells import CELL, INPUT_STEP, CellNet
 from vidstyle.backends.torch.norm import Kind, NormShape
 from vidstyle.color import yuv_from_rgb
 from vidstyle.frame import FrameForm
-from vidstyle.networks import NORM_EPSILON, Architecture
+from vidstyle.models.architecture import NORM_EPSILON, Architecture
 
 VERSION = str(triton.__version__)
 """Of Triton."""

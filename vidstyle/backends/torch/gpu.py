@@ -20,9 +20,9 @@ from vidstyle.backends.base import Backend, Pending, Program
 from vidstyle.backends.torch.cells import CellNet
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import FrameForm, Planes
-from vidstyle.networks import Architecture, Network
+from vidstyle.models.architecture import Architecture, Network
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
-from vidstyle.style import Style
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _IN_FLIGHT = 3

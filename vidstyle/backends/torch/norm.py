@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vidstyle.networks import NORM_EPSILON
+from vidstyle.models.architecture import NORM_EPSILON
 
 Kind = Literal["centered", "plain", "add"]
 """What follows the norm: ``relu(x * scale + shift) - relu(shift)``, the same without the last term, or

@@ -12,9 +12,9 @@ from vidstyle.backends.base import Backend, Pending, Program, own_memory
 from vidstyle.color import rgb_from_yuv, yuv_from_rgb
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import FrameForm, Planes
-from vidstyle.model import TransformNet, threads_for
+from vidstyle.models.style import Parts, Style
+from vidstyle.models.torch_net import TransformNet, threads_for
 from vidstyle.options import BackendOptions
-from vidstyle.style import Parts, Style
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

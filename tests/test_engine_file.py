@@ -12,10 +12,17 @@ from typing import Any
 import pytest
 from networks import whole_style
 
-from vidstyle.enginefile import MOST_CARD_BYTES, EngineCard, EngineFile, card_path_of, styles_path_of, write_engine
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.gallery import load_style
-from vidstyle.style import Style, collection_bytes, styles_of_engine
+from vidstyle.models.engine_file import (
+    MOST_CARD_BYTES,
+    EngineCard,
+    EngineFile,
+    card_path_of,
+    styles_path_of,
+    write_engine,
+)
+from vidstyle.models.style import Style, collection_bytes, styles_of_engine
 
 PLAN = b"a plan\0" * 1000
 FILES = ["x.engine", "x.engine.json", "x.engine.safetensors"]

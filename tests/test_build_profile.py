@@ -14,9 +14,9 @@ import pytest
 from conftest import repository
 from test_packaging import built
 
+from vidstyle.engine.build_profile import load_profile, profile_fields, profile_names
 from vidstyle.errors import BadOption
 from vidstyle.options import BuildOptions
-from vidstyle.profile import load_profile, profile_fields, profile_names
 
 
 def profile(folder: Path, text: str) -> Path:
@@ -164,7 +164,7 @@ def test_a_wheel_has_the_profiles_and_finds_them_by_name(checkout: Path, tmp_pat
     # Beside it lies an `engines` of somebody else, as on PyPI.
     (tmp_path / "site" / "engines").mkdir()
     (tmp_path / "site" / "engines" / "theirs.toml").touch()
-    code = "from vidstyle.profile import *; print(profile_names(), load_profile('1080p').size)"
+    code = "from vidstyle.engine.build_profile import *; print(profile_names(), load_profile('1080p').size)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

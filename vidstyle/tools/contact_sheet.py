@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidstyle import ops
 from vidstyle.errors import BadOption
 from vidstyle.frame import FrameForm, as_rgb
 from vidstyle.gallery import load_blend, style_names
+from vidstyle.imaging import resample
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, LookOptions, check_between
-from vidstyle.style import Style
-from vidstyle.stylize import Stylizer
+from vidstyle.stylizer import Stylizer
 
 RGB = NDArray[np.uint8]
 Label: TypeAlias = tuple[str, tuple[str, ...]]
@@ -133,7 +133,7 @@ def _for_painting(photo: RGB) -> RGB:
     scale = min(1.0, _PAINT_SIDE / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
     form = FrameForm(height=height, width=width)
-    return ops.resize((np.ascontiguousarray(photo),), form, size)[0]
+    return resample.resize((np.ascontiguousarray(photo),), form, size)[0]
 
 
 def _paint(
@@ -218,7 +218,7 @@ def _place(sheet: RGB, picture: RGB, top: int, left: int, height: int, width: in
     # A rounded pixel is no other shape.
     inner = _rounded(form.height * scale, height), _rounded(form.width * scale, width)
     top, left = top + (height - inner[0]) // 2, left + (width - inner[1]) // 2
-    sheet[top : top + inner[0], left : left + inner[1]] = ops.resize((picture,), form, inner)[0]
+    sheet[top : top + inner[0], left : left + inner[1]] = resample.resize((picture,), form, inner)[0]
 
 
 def _rounded(side: float, most: int) -> int:

@@ -93,7 +93,7 @@ def _found(text: str) -> Path:
 
 
 def _folder() -> Path:
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / "profiles"
     # Beside an installed package there may be an `engines` of somebody else.
     in_checkout = (package.parent / "pyproject.toml").exists() and not installed.is_dir()

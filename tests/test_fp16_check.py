@@ -17,16 +17,16 @@ from networks import faint, flat, noise, photo, planes_from_rgb, worst_psnr
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from vidstyle import fidelity
 from vidstyle.backends.onnxruntime import open_on_cpu
+from vidstyle.engine import fp16_check
+from vidstyle.engine.fp16_check import LARGEST_HALF, check_fidelity
 from vidstyle.errors import BadModel, BadOption, MissingDependency
-from vidstyle.fidelity import LARGEST_HALF, check_fidelity
 from vidstyle.frame import FrameForm, Pixels, Planes
 from vidstyle.gallery import load_style, shared_network, style_names
 from vidstyle.graph import onnx_from_network
 from vidstyle.graph.rehearsal import rehearsal, rounded_nodes
-from vidstyle.networks import ARCHITECTURES, FAST, PAPER, Architecture, Network
-from vidstyle.style import Style
+from vidstyle.models.architecture import ARCHITECTURES, FAST, PAPER, Architecture, Network
+from vidstyle.models.style import Style
 
 BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))
 HD = FrameForm(height=720, width=1280, pixels="i420")
@@ -283,7 +283,7 @@ def test_the_gate_makes_few_runs_and_leaves_no_style_out(network: str) -> None:
     for style in shipped(network):
         frames = [frame for frame, row in result.psnr.items() if style in row]
         assert "speck" in frames and any(frame.endswith(".jpg") for frame in frames), style
-    assert result.runs <= fidelity.RUNS
+    assert result.runs <= fp16_check.RUNS
 
 
 def test_many_styles_see_two_frames_each() -> None:
@@ -330,7 +330,7 @@ def test_numbers_that_are_none_are_stopped() -> None:
 
 
 def test_a_picture_that_is_lost_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fidelity, "LEAST_PSNR", 80.0)
+    monkeypatch.setattr(fp16_check, "LEAST_PSNR", 80.0)
     style = first_style("fast")
     with pytest.raises(
         BadModel, match=rf"style '{style.name}' .*frame '.*' has \d\d\.\d dB.*80 is the least.*--precision fp32"

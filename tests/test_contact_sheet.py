@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption
 from vidstyle.gallery import shared_network
-from vidstyle.networks import Network
+from vidstyle.models.architecture import Network
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, LookOptions
-from vidstyle.sheet import adaptation_sheet, contact_sheet, picture_grid
-from vidstyle.style import Style
+from vidstyle.tools.contact_sheet import adaptation_sheet, contact_sheet, picture_grid
 
 PAPER = (246, 246, 244)
 FAST = BackendOptions(threads=2)

@@ -17,7 +17,7 @@ from media import make_video
 from networks import whole_style
 from numpy.typing import NDArray
 
-from vidstyle import ClipOptions, EncodeOptions, Frame, FrameForm, LookOptions, Stylizer, ops, render
+from vidstyle import ClipOptions, EncodeOptions, Frame, FrameForm, LookOptions, Stylizer, render
 from vidstyle.bench_temporal import Clip, TemporalOptions, ghost_of, made_clip, noisy_still
 from vidstyle.cli import vidstyle
 from vidstyle.cli.params import SmoothCommand, smooth_from, smooth_options
@@ -26,11 +26,12 @@ from vidstyle.errors import BadOption
 from vidstyle.flicker import RGB, gradient_energy, mean_warping_error, restlessness
 from vidstyle.frame import Pixels, Planes
 from vidstyle.gallery import load_style, style_names
+from vidstyle.imaging import resample
+from vidstyle.imaging.smoothing import LEAST_GAIN, MOST_GAIN, SMALLEST, Smoother, fitting_gain
+from vidstyle.imaging.warp import SCALE, remembered
+from vidstyle.models.style import blend
 from vidstyle.options import BackendOptions, SmoothOptions
-from vidstyle.style import blend
-from vidstyle.temporal import LEAST_GAIN, MOST_GAIN, SMALLEST, Smoother, fitting_gain
 from vidstyle.video.source import VideoSource
-from vidstyle.warp import SCALE, remembered
 
 LAYOUTS: tuple[Pixels, ...] = ("rgb", "i420", "nv12")
 WARM = 6
@@ -401,9 +402,9 @@ def test_what_is_smoothed_is_then_enlarged_and_mixed() -> None:
         shown = [smooth(frame) for frame in frames]
     with Stylizer(style, backend=backend) as plain:
         for frame, found in zip(frames, shown, strict=True):
-            small = ops.shrink((frame,), form, work.size)
+            small = resample.shrink((frame,), form, work.size)
             calm = smoother.step(small, (plain(small[0]),))
-            expected = ops.mix((frame,), ops.enlarge(calm, small, (frame,), work, form), 0.6)[0]
+            expected = resample.mix((frame,), resample.enlarge(calm, small, (frame,), work, form), 0.6)[0]
             assert cv2.absdiff(found, expected).mean() < 0.05
     assert smoother.cuts == 0
 

@@ -19,12 +19,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidstyle.enginefile import EngineFile
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.files import as_path
-from vidstyle.networks import Architecture, Network, Weights, architecture, is_shipped, mixed, shared_network
+from vidstyle.models.architecture import Architecture, Network, Weights, architecture, is_shipped, mixed, shared_network
+from vidstyle.models.checkpoint import read_tensors, tensor_bytes, write_tensors
+from vidstyle.models.engine_file import EngineFile
 from vidstyle.options import NetworkName
-from vidstyle.tensorfile import read_tensors, tensor_bytes, write_tensors
 
 FILE_FORMAT = "vidstyle-style"
 FILE_VERSION = "1"
@@ -77,7 +77,7 @@ class Style:
 
     @cached_property
     def vector(self) -> NDArray[np.float32]:
-        """float32 of shape (style_size,), see `vidstyle.networks`."""
+        """float32 of shape (style_size,), see `vidstyle.models.architecture`."""
         if len(self.parts) == 1:
             return self.parts[0][0].start
         return np.asarray(sum(np.float32(share) * network.start for network, share in self.parts), np.float32)

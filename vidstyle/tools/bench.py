@@ -24,11 +24,11 @@ from vidstyle.backends.base import Pending, usable_cores
 from vidstyle.errors import BadOption
 from vidstyle.frame import Planes
 from vidstyle.gallery import default_style_name, load_blend
-from vidstyle.machine import Cpu, Memory, find_cpu, find_memory, system_name
-from vidstyle.ops import kernels_in_use
+from vidstyle.imaging.resample import kernels_in_use
+from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, check_between
-from vidstyle.style import Style
-from vidstyle.stylize import Job, Stylizer, render
+from vidstyle.stylizer import Job, Stylizer, render
+from vidstyle.system import Cpu, Memory, find_cpu, find_memory, system_name
 from vidstyle.video.codecs import ENCODERS, codec_for
 from vidstyle.video.generated import generate_clip
 from vidstyle.video.sink import VideoSink

@@ -1,4 +1,4 @@
-"""The networks of `vidstyle.networks` as a torch module: for training, and the reference of every backend."""
+"""The networks of `vidstyle.models.architecture` in torch: for training, and the reference of every backend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vidstyle.networks import NORM_EPSILON, Architecture, Conv, Network
+from vidstyle.models.architecture import NORM_EPSILON, Architecture, Conv, Network
 
 _PROCESS = os.getpid()
 if hasattr(os, "register_at_fork"):
@@ -81,7 +81,7 @@ class TransformNet(nn.Module):
         return list(zip(parts[0::2], parts[1::2], strict=True))
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
-        """A copy of the weights, as `vidstyle.networks.Network` wants them."""
+        """A copy of the weights, as `vidstyle.models.architecture.Network` wants them."""
         return {name: p.detach().cpu().float().numpy().copy() for name, p in self.named_weights()}
 
     def named_weights(self) -> list[tuple[str, nn.Parameter]]:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from vidstyle.errors import BadModel
-from vidstyle.networks import FAST, PAPER, SHIPPED, Architecture, Network, architecture
+from vidstyle.models.architecture import FAST, PAPER, SHIPPED, Architecture, Network, architecture
 
 
 def test_the_networks_have_the_published_sizes() -> None:

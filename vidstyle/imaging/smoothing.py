@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.frame import FrameForm, Planes
-from vidstyle.networks import Network
+from vidstyle.imaging.warp import F32, SCALE, U8, U16, remembered, warp_blend
+from vidstyle.models.architecture import Network
+from vidstyle.models.style import Parts
 from vidstyle.options import SmoothOptions
-from vidstyle.style import Parts
-from vidstyle.warp import F32, SCALE, U8, U16, remembered, warp_blend
 
 FLOW_ROWS = 176
 """The flow is looked for at about so many rows. Less follows the picture worse (68 rows: a third more of the

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vidstyle import files
 from vidstyle.errors import BadOption, ImageError
 from vidstyle.frame import as_rgb
-from vidstyle.header import PictureFormat, exif_orientation, png_chunks, read_header
+from vidstyle.imaging.header import PictureFormat, exif_orientation, png_chunks, read_header
 from vidstyle.options import check_kind
 
 MAX_FILE_BYTES = 1 << 30

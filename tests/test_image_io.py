@@ -17,8 +17,16 @@ import pytest
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption, ImageError
-from vidstyle.header import exif_orientation, read_header
-from vidstyle.still import Still, check_output, decode_still, encode_still, fit_still, read_still, write_still
+from vidstyle.imaging.header import exif_orientation, read_header
+from vidstyle.imaging.image_io import (
+    Still,
+    check_output,
+    decode_still,
+    encode_still,
+    fit_still,
+    read_still,
+    write_still,
+)
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 SUFFIXES = [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".PNG"]

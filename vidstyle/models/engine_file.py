@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeGuard, get_args
 from vidstyle.errors import BadModel
 from vidstyle.files import write_failure, write_whole
 from vidstyle.frame import FrameForm, Matrix, Pixels
-from vidstyle.networks import ARCHITECTURES
+from vidstyle.models.architecture import ARCHITECTURES
 from vidstyle.options import MAX_SIDE, EnginePrecision
 
 SUFFIX = ".engine"
@@ -37,7 +37,7 @@ class EngineCard:
     network: str
     """``fast`` or ``paper``."""
     theta: str
-    """`vidstyle.networks.Network.digest` of the network from which its styles were adapted."""
+    """`vidstyle.models.architecture.Network.digest` of the network from which its styles were adapted."""
     pixels: Pixels
     """Layout of the frames."""
     matrix: Matrix

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from vidstyle import __version__, files
 from vidstyle.color import untagged_matrix
-from vidstyle.enginefile import SUFFIX, EngineCard, EngineFile, card_path_of, styles_path_of, write_engine
+from vidstyle.engine.fp16_check import Fidelity, check_fidelity
 from vidstyle.errors import BadModel, BadOption, EngineMismatch, MissingDependency
-from vidstyle.fidelity import Fidelity, check_fidelity
 from vidstyle.frame import FrameForm
-from vidstyle.networks import MULTIPLE_OF, SMALLEST_SIDE, Architecture
+from vidstyle.models.architecture import MULTIPLE_OF, SMALLEST_SIDE, Architecture
+from vidstyle.models.engine_file import SUFFIX, EngineCard, EngineFile, card_path_of, styles_path_of, write_engine
+from vidstyle.models.style import Style, blend, collection_bytes, styles_of_engine
 from vidstyle.options import BackendOptions, BuildOptions, check_kind
-from vidstyle.style import Style, blend, collection_bytes, styles_of_engine
 
 if TYPE_CHECKING:
     from vidstyle.backends.tensorrt.builder import BuildProgress, Plan
@@ -57,7 +57,7 @@ def build_engine(
     """Compile the network of ``styles`` into the engine file ``output``, with their vectors and weights beside it.
 
     An fp16 graph first runs against fp32 on ONNX Runtime, on real frames, and a graph that is not true to it
-    is not built (`vidstyle.fidelity`). ``gpu`` is the number of the GPU to build on, where there is one. An
+    is not built (`vidstyle.engine.fp16_check`). ``gpu`` is the number of the GPU to build on, where there is one. An
     error or Ctrl-C leaves what was there. Raises `BadOption`, `BadModel` or `MissingDependency`.
     """
     from vidstyle.backends.tensorrt.builder import build_plan, check_build

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from vidstyle.errors import BadOption
 from vidstyle.gallery import load_blend
+from vidstyle.models.style import Style, blend
 from vidstyle.options import check_between
-from vidstyle.style import Style, blend
 
 _LONGEST = 1e9
 """Seconds; as in `vidstyle.options.ClipOptions`."""
@@ -40,7 +40,7 @@ class Timeline:
     """
 
     def __init__(self, keys: Iterable[tuple[float | Fraction, str | Path | Style]], *, fade: float | Fraction = 1.0):
-        """``keys`` are pairs of seconds, rising, and a style as `vidstyle.stylize.Stylizer` takes it.
+        """``keys`` are pairs of seconds, rising, and a style as `vidstyle.stylizer.Stylizer` takes it.
 
         A float means the decimal number that it is written as: 0.1 is exactly a tenth. `BadOption` for
         times that do not rise and styles that do not blend; `BadModel` for a broken style file.

@@ -9,14 +9,14 @@ from networks import seeded_network
 from torch import Tensor
 from torch.nn import functional
 
-from vidstyle.model import TransformNet, _norm
-from vidstyle.networks import FAST, NORM_EPSILON, PAPER, Architecture, Conv, Network
+from vidstyle.models.architecture import FAST, NORM_EPSILON, PAPER, Architecture, Conv, Network
+from vidstyle.models.torch_net import TransformNet, _norm
 
 BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))
 
 
 def plainly(network: Network, rgb: Tensor, style: Tensor) -> Tensor:
-    """The network as `vidstyle.networks` words it, in float64, one operation after the other."""
+    """The network as `vidstyle.models.architecture` words it, in float64, one operation after the other."""
     shape = network.architecture
     values = iter(torch.split(style.double(), [conv.outputs for conv in shape.normalised for _ in range(2)]))
     affine = {conv: (next(values), next(values)) for conv in shape.normalised}

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vidstyle import ops
 from vidstyle.errors import BadOption
 from vidstyle.frame import FrameForm, Pixels, Planes
+from vidstyle.imaging import resample
 
 U8 = NDArray[np.uint8]
 
-needs_kernels = pytest.mark.skipif(ops._kernels is None, reason="the kernels are not compiled")
-LEVELS = ops._kernels.levels() if ops._kernels is not None else ()
+needs_kernels = pytest.mark.skipif(resample._kernels is None, reason="the kernels are not compiled")
+LEVELS = resample._kernels.levels() if resample._kernels is not None else ()
 ALL_PIXELS = pytest.mark.parametrize("pixels", get_args(Pixels))
 SIZES = pytest.mark.parametrize(
     ("small", "full"),
@@ -70,7 +70,7 @@ def column_major(plane: U8) -> U8:
 def twin(monkeypatch: pytest.MonkeyPatch, work: Callable[[], Planes]) -> Planes:
     """What ``work`` gives without the compiled kernels."""
     with monkeypatch.context() as patch:
-        patch.setattr(ops, "_guided_kernel", ops._guided_twin)
+        patch.setattr(resample, "_guided_kernel", resample._guided_twin)
         return work()
 
 
@@ -92,12 +92,12 @@ def test_kernel_equals_its_twin(
     form = FrameForm(height=full[0], width=full[1], pixels=pixels)
     work = form.resized(small)
     source = picture(form)
-    shrunk, styled = ops.shrink(source, form, small), picture(work, seed=1)
-    run = ops._guided_kernel
-    monkeypatch.setattr(ops, "_guided_kernel", lambda *args: run(*args, level=level))
+    shrunk, styled = resample.shrink(source, form, small), picture(work, seed=1)
+    run = resample._guided_kernel
+    monkeypatch.setattr(resample, "_guided_kernel", lambda *args: run(*args, level=level))
 
     def enlarged() -> Planes:
-        return ops.enlarge(styled, shrunk, source, work, form)
+        return resample.enlarge(styled, shrunk, source, work, form)
 
     found = enlarged()
     assert tuple(p.shape for p in found) == form.plane_shapes
@@ -110,21 +110,24 @@ def test_strides_make_no_difference(pixels: Pixels, strided: Callable[[U8], U8])
     form = FrameForm(height=31, width=45, pixels=pixels)
     work = form.resized((12, 20))
     source, styled = picture(form), picture(work, seed=1)
-    shrunk = ops.shrink(source, form, work.size)
+    shrunk = resample.shrink(source, form, work.size)
 
     def lay(planes: Planes) -> Planes:
         return tuple(strided(p) for p in planes)
 
     assert furthest(lay(source), source) == 0
     for found, expected in [
-        (ops.shrink(lay(source), form, work.size), shrunk),
+        (resample.shrink(lay(source), form, work.size), shrunk),
         (
-            ops.enlarge(lay(styled), lay(shrunk), lay(source), work, form),
-            ops.enlarge(styled, shrunk, source, work, form),
+            resample.enlarge(lay(styled), lay(shrunk), lay(source), work, form),
+            resample.enlarge(styled, shrunk, source, work, form),
         ),
-        (ops.resize(lay(source), form, (20, 77)), ops.resize(source, form, (20, 77))),
-        (ops.mix(lay(source), lay(source[:1] + source[1:]), 0.4), ops.mix(source, source, 0.4)),
-        (ops.keep_color(lay(source), lay(picture(form, 2)), form), ops.keep_color(source, picture(form, 2), form)),
+        (resample.resize(lay(source), form, (20, 77)), resample.resize(source, form, (20, 77))),
+        (resample.mix(lay(source), lay(source[:1] + source[1:]), 0.4), resample.mix(source, source, 0.4)),
+        (
+            resample.keep_color(lay(source), lay(picture(form, 2)), form),
+            resample.keep_color(source, picture(form, 2), form),
+        ),
     ]:
         assert furthest(found, expected) == 0
 
@@ -133,7 +136,7 @@ def test_strides_make_no_difference(pixels: Pixels, strided: Callable[[U8], U8])
 def test_enlarging_to_the_same_size_gives_the_planes_back(pixels: Pixels) -> None:
     form = FrameForm(height=9, width=14, pixels=pixels)
     styled = picture(form, 1)
-    assert ops.enlarge(styled, picture(form), picture(form), form, form) is styled
+    assert resample.enlarge(styled, picture(form), picture(form), form, form) is styled
 
 
 @ALL_PIXELS
@@ -143,7 +146,7 @@ def test_strokes_stay_where_luma_says_nothing(pixels: Pixels) -> None:
     form = work.resized((60, 84))
     shrunk, styled = picture(work), picture(work, 1)
     source = tuple(np.repeat(np.repeat(p, 3, axis=0), 3, axis=1) for p in shrunk)
-    found = ops.enlarge(styled, shrunk, source, work, form)
+    found = resample.enlarge(styled, shrunk, source, work, form)
     light = 1 if pixels != "rgb" else None  # chroma is guided by 2x2 means, which are not flat blocks
     assert furthest(tuple(p[1::3, 1::3] for p in found[:light]), styled[:light]) <= 1
 
@@ -156,15 +159,15 @@ def test_edges_come_from_the_full_size_source(monkeypatch: pytest.MonkeyPatch) -
     work = form.resized((32, 40))
     gray = np.full((48, 60), 128, np.uint8)
     source = (full, gray, gray)
-    shrunk = ops.shrink(source, form, work.size)
+    shrunk = resample.shrink(source, form, work.size)
 
     def style(luma: U8) -> U8:
         return (0.8 * luma + 30).astype(np.uint8)
 
     styled = (style(shrunk[0]), *shrunk[1:])
     for found in (
-        ops.enlarge(styled, shrunk, source, work, form)[0],
-        twin(monkeypatch, lambda: ops.enlarge(styled, shrunk, source, work, form))[0],
+        resample.enlarge(styled, shrunk, source, work, form)[0],
+        twin(monkeypatch, lambda: resample.enlarge(styled, shrunk, source, work, form))[0],
     ):
         plain = cv2.resize(styled[0], (120, 96), interpolation=cv2.INTER_CUBIC)
         wanted = style(full).astype(float)
@@ -176,9 +179,9 @@ def test_light_turned_to_dark_does_not_ring() -> None:
     form = FrameForm(height=90, width=90, pixels="rgb")
     work = form.resized((30, 30))
     source = (np.repeat(picture(form)[0][..., :1], 3, axis=2),)
-    shrunk = ops.shrink(source, form, work.size)
+    shrunk = resample.shrink(source, form, work.size)
     styled = (255 - shrunk[0],)
-    found = ops.enlarge(styled, shrunk, source, work, form)
+    found = resample.enlarge(styled, shrunk, source, work, form)
     assert furthest(found, (np.asarray(cv2.resize(styled[0], (90, 90), interpolation=cv2.INTER_CUBIC)),)) <= 1
 
 
@@ -188,13 +191,13 @@ def test_flat_stays_flat(pixels: Pixels, value: int) -> None:
     form = FrameForm(height=37, width=51, pixels=pixels)
     work = form.resized((16, 24))
     flat = tuple(np.full(shape, value, np.uint8) for shape in form.plane_shapes)
-    small = ops.shrink(flat, form, work.size)
+    small = resample.shrink(flat, form, work.size)
     for found in (
-        ops.enlarge(small, small, flat, work, form),
-        ops.enlarge(small, ops.shrink(picture(form), form, work.size), picture(form), work, form),
-        ops.resize(flat, form, (80, 20)),
-        ops.mix(flat, flat, 0.3),
-        ops.keep_color(flat, flat, form),
+        resample.enlarge(small, small, flat, work, form),
+        resample.enlarge(small, resample.shrink(picture(form), form, work.size), picture(form), work, form),
+        resample.resize(flat, form, (80, 20)),
+        resample.mix(flat, flat, 0.3),
+        resample.keep_color(flat, flat, form),
     ):
         assert all((plane == value).all() for plane in found)
 
@@ -205,17 +208,17 @@ def test_without_kernels_the_twin_serves_and_says_so_once(
     form = FrameForm(height=30, width=44, pixels="i420")
     work = form.resized((12, 16))
     source, styled = picture(form), picture(work, 1)
-    shrunk = ops.shrink(source, form, work.size)
-    with_kernels = ops.enlarge(styled, shrunk, source, work, form)
-    monkeypatch.setattr(ops, "_kernels", None)
-    ops.kernels_in_use.cache_clear()
+    shrunk = resample.shrink(source, form, work.size)
+    with_kernels = resample.enlarge(styled, shrunk, source, work, form)
+    monkeypatch.setattr(resample, "_kernels", None)
+    resample.kernels_in_use.cache_clear()
     try:
         with caplog.at_level(logging.INFO):
             for _ in range(3):
-                assert furthest(ops.enlarge(styled, shrunk, source, work, form), with_kernels) <= 1
-        assert ops.kernels_in_use() is None
+                assert furthest(resample.enlarge(styled, shrunk, source, work, form), with_kernels) <= 1
+        assert resample.kernels_in_use() is None
     finally:
-        ops.kernels_in_use.cache_clear()
+        resample.kernels_in_use.cache_clear()
     assert len(caplog.records) == 1
 
 
@@ -225,7 +228,7 @@ def test_threads_do_not_meet() -> None:
     jobs = [(picture(form, seed), picture(work, seed + 50)) for seed in range(8)]
 
     def enlarged(job: tuple[Planes, Planes]) -> Planes:
-        return ops.enlarge(job[1], ops.shrink(job[0], form, work.size), job[0], work, form)
+        return resample.enlarge(job[1], resample.shrink(job[0], form, work.size), job[0], work, form)
 
     alone = [enlarged(job) for job in jobs]
     with ThreadPoolExecutor(4) as pool:
@@ -240,14 +243,14 @@ def test_a_shrunk_pixel_is_the_mean_of_its_area() -> None:
     form = FrameForm(height=30, width=48, pixels="rgb")
     source = picture(form)
     means = source[0].reshape(10, 3, 16, 3, 3).mean(axis=(1, 3))
-    assert np.abs(ops.shrink(source, form, (10, 16))[0] - means).max() <= 0.51
+    assert np.abs(resample.shrink(source, form, (10, 16))[0] - means).max() <= 0.51
 
 
 @ALL_PIXELS
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (15, 44), (31, 90), (62, 20), (200, 300)])
 def test_resize_gives_every_plane_its_size(pixels: Pixels, size: tuple[int, int]) -> None:
     form = FrameForm(height=31, width=45, pixels=pixels)
-    for resized in (ops.resize, ops.shrink):
+    for resized in (resample.resize, resample.shrink):
         found = resized(picture(form), form, size)
         assert tuple(p.shape for p in found) == form.resized(size).plane_shapes
         assert all(p.dtype == np.uint8 for p in found)
@@ -257,14 +260,14 @@ def test_resize_gives_every_plane_its_size(pixels: Pixels, size: tuple[int, int]
 def test_the_same_size_costs_nothing(pixels: Pixels) -> None:
     form = FrameForm(height=31, width=45, pixels=pixels)
     planes = picture(form)
-    assert ops.shrink(planes, form, form.size) is planes
-    assert ops.resize(planes, form, form.size) is planes
+    assert resample.shrink(planes, form, form.size) is planes
+    assert resample.resize(planes, form, form.size) is planes
 
 
 def test_resize_there_and_back_keeps_the_picture() -> None:
     form = FrameForm(height=60, width=80, pixels="i420")
     planes = tuple(cv2.GaussianBlur(p, (0, 0), 1.5) for p in picture(form))
-    back = ops.resize(ops.resize(planes, form, (120, 160)), form.resized((120, 160)), form.size)
+    back = resample.resize(resample.resize(planes, form, (120, 160)), form.resized((120, 160)), form.size)
     assert furthest(back, planes) <= 4
 
 
@@ -275,9 +278,9 @@ def test_resize_there_and_back_keeps_the_picture() -> None:
 def test_mix_is_exact_at_its_ends_and_linear_between(pixels: Pixels) -> None:
     form = FrameForm(height=21, width=33, pixels=pixels)
     source, styled = picture(form), picture(form, 1)
-    assert ops.mix(source, styled, 0) is source
-    assert ops.mix(source, styled, 1.0) is styled
-    for found, a, b in zip(ops.mix(source, styled, 0.25), source, styled, strict=True):
+    assert resample.mix(source, styled, 0) is source
+    assert resample.mix(source, styled, 1.0) is styled
+    for found, a, b in zip(resample.mix(source, styled, 0.25), source, styled, strict=True):
         assert np.abs(found - (0.75 * a + 0.25 * b)).max() <= 0.51
 
 
@@ -285,19 +288,19 @@ def test_mix_is_exact_at_its_ends_and_linear_between(pixels: Pixels) -> None:
 def test_mix_refuses_what_is_no_proportion(strength: float) -> None:
     planes = picture(FrameForm(height=4, width=4))
     with pytest.raises(BadOption, match="strength"):
-        ops.mix(planes, planes, strength)
+        resample.mix(planes, planes, strength)
 
 
 def test_mix_refuses_different_pictures() -> None:
     with pytest.raises(BadOption, match="same form"):
-        ops.mix(picture(FrameForm(height=4, width=4)), picture(FrameForm(height=4, width=5)), 0.5)
+        resample.mix(picture(FrameForm(height=4, width=4)), picture(FrameForm(height=4, width=5)), 0.5)
 
 
 @pytest.mark.parametrize("pixels", ["i420", "nv12"])
 def test_keep_color_takes_luma_alone(pixels: Pixels) -> None:
     form = FrameForm(height=11, width=14, pixels=pixels)
     source, styled = picture(form), picture(form, 1)
-    found = ops.keep_color(source, styled, form)
+    found = resample.keep_color(source, styled, form)
     assert found[0] is styled[0]
     assert all(a is b for a, b in zip(found[1:], source[1:], strict=True))
 
@@ -305,11 +308,11 @@ def test_keep_color_takes_luma_alone(pixels: Pixels) -> None:
 def test_keep_color_of_rgb_has_the_styled_luma_and_the_source_chroma() -> None:
     form = FrameForm(height=40, width=50)
     source, styled = (tuple(p // 3 + 80 for p in picture(form, seed)) for seed in (0, 1))  # nothing to clip
-    found = ops.keep_color(source, styled, form)[0]
+    found = resample.keep_color(source, styled, form)[0]
     ycc, luma, chroma = (cv2.cvtColor(p, cv2.COLOR_RGB2YCrCb).astype(int) for p in (found, styled[0], source[0]))
     assert np.abs(ycc[..., 0] - luma[..., 0]).max() <= 2
     assert np.abs(ycc[..., 1:] - chroma[..., 1:]).max() <= 2
-    assert (ops.keep_color(source, source, form)[0] == source[0]).all()
+    assert (resample.keep_color(source, source, form)[0] == source[0]).all()
 
 
 # --- bad arguments ---
@@ -331,13 +334,13 @@ FORM = FrameForm(height=8, width=12, pixels="i420")
 def test_planes_of_another_form_are_refused(planes: Any) -> None:
     good, small = picture(FORM), FORM.resized((4, 6))
     for call in (
-        lambda: ops.shrink(planes, FORM, (4, 6)),
-        lambda: ops.resize(planes, FORM, (4, 6)),
-        lambda: ops.keep_color(good, planes, FORM),
-        lambda: ops.keep_color(planes, good, FORM),
-        lambda: ops.enlarge(picture(small), picture(small), planes, small, FORM),
-        lambda: ops.enlarge(planes, good, picture(FORM.resized((9, 13))), FORM, FORM.resized((9, 13))),
-        lambda: ops.enlarge(good, planes, picture(FORM.resized((9, 13))), FORM, FORM.resized((9, 13))),
+        lambda: resample.shrink(planes, FORM, (4, 6)),
+        lambda: resample.resize(planes, FORM, (4, 6)),
+        lambda: resample.keep_color(good, planes, FORM),
+        lambda: resample.keep_color(planes, good, FORM),
+        lambda: resample.enlarge(picture(small), picture(small), planes, small, FORM),
+        lambda: resample.enlarge(planes, good, picture(FORM.resized((9, 13))), FORM, FORM.resized((9, 13))),
+        lambda: resample.enlarge(good, planes, picture(FORM.resized((9, 13))), FORM, FORM.resized((9, 13))),
     ):
         with pytest.raises(BadOption, match="planes are"):
             call()
@@ -346,15 +349,15 @@ def test_planes_of_another_form_are_refused(planes: Any) -> None:
 def test_enlarge_refuses_forms_that_differ_in_more_than_size() -> None:
     other = FrameForm(height=16, width=24, pixels="nv12")
     with pytest.raises(BadOption, match="size only"):
-        ops.enlarge(picture(FORM), picture(FORM), picture(other), FORM, other)
+        resample.enlarge(picture(FORM), picture(FORM), picture(other), FORM, other)
 
 
 def test_sizes_out_of_bounds_are_refused() -> None:
     for size in ((0, 4), (4, -1), (1 << 20, 4)):
         with pytest.raises(BadOption):
-            ops.resize(picture(FORM), FORM, size)
+            resample.resize(picture(FORM), FORM, size)
         with pytest.raises(BadOption):
-            ops.shrink(picture(FORM), FORM, size)
+            resample.shrink(picture(FORM), FORM, size)
 
 
 def bad_calls() -> Iterator[tuple[str, list[Any]]]:
@@ -418,7 +421,7 @@ def bad_calls() -> Iterator[tuple[str, list[Any]]]:
 @pytest.mark.parametrize("arguments", [pytest.param(a, id=name) for name, a in bad_calls()])
 def test_kernel_refuses(arguments: list[Any]) -> None:
     with pytest.raises((TypeError, ValueError, BufferError)):
-        ops._kernels.enlarge(*arguments)
+        resample._kernels.enlarge(*arguments)
 
 
 @needs_kernels
@@ -457,7 +460,7 @@ def test_no_argument_crashes_the_kernel() -> None:
         else:
             styled, out = ((array(2),) * chance.randrange(3) for _ in range(2))
         try:
-            ops._kernels.enlarge(styled, small, guide, out, kind, chance.choice([40.0, 1e-6, 1e6]), -1.0, 1.5)
+            resample._kernels.enlarge(styled, small, guide, out, kind, chance.choice([40.0, 1e-6, 1e6]), -1.0, 1.5)
             accepted += 1
         except (TypeError, ValueError, BufferError):
             pass

@@ -46,8 +46,8 @@ from vidstyle import (
     stylize_stream,
 )
 from vidstyle.gallery import load_style, style_names
+from vidstyle.models.style import blend
 from vidstyle.options import MAX_SIDE, BackendName, Pixels
-from vidstyle.style import blend
 
 FIRST, SECOND, THIRD = style_names()[:3]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

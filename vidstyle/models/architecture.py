@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadModel
+from vidstyle.models.checkpoint import read_tensors, write_tensors
 from vidstyle.options import NetworkName
-from vidstyle.tensorfile import read_tensors, write_tensors
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -36,7 +36,7 @@ MULTIPLE_OF = 4
 """Frames are padded (edge pixels repeated, at the bottom and on the right) to a multiple of this."""
 SMALLEST_SIDE = 8
 """... and to at least this, so that a quarter-size reflection by one pixel exists."""
-SHIPPED = Path(__file__).parent / "gallery"
+SHIPPED = Path(__file__).parents[1] / "gallery"
 """Where the networks and styles are that come with vidstyle."""
 NETWORK_FILE = "network.safetensors"
 FILE_FORMAT = "vidstyle-network"

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from vidstyle import __version__
 from vidstyle.files import cache_folder
-from vidstyle.machine import Cpu, Graphics, Memory, find_cpu, find_graphics, find_memory, system_name
+from vidstyle.system import Cpu, Graphics, Memory, find_cpu, find_graphics, find_memory, system_name
 
 # Nothing above may fail: a broken package is what the doctor is asked about. Everything else is
 # imported where it is examined.
@@ -205,9 +205,9 @@ def _auto(backends: list[BackendFact], problems: list[str]) -> AutoFact:
     from vidstyle.backends import open_backend
     from vidstyle.frame import FrameForm
     from vidstyle.gallery import DEFAULT_NETWORK, shared_network
+    from vidstyle.models.style import Style
     from vidstyle.options import BackendOptions
-    from vidstyle.style import Style
-    from vidstyle.stylize import network_program
+    from vidstyle.stylizer import network_program
 
     style = Style.of("start", shared_network(DEFAULT_NETWORK))
     program, frame = (
@@ -263,7 +263,7 @@ def _tensorrt(graphics: Graphics | None) -> list[str]:
 
 
 def _kernels() -> str | None:
-    from vidstyle.ops import kernels_in_use
+    from vidstyle.imaging.resample import kernels_in_use
 
     return kernels_in_use()
 
@@ -343,7 +343,7 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _networks() -> dict[str, str]:
-    from vidstyle.networks import ARCHITECTURES, NETWORK_FILE, SHIPPED, shared_network
+    from vidstyle.models.architecture import ARCHITECTURES, NETWORK_FILE, SHIPPED, shared_network
 
     return {
         name: shared_network(name).digest[:12] for name in ARCHITECTURES if (SHIPPED / name / NETWORK_FILE).exists()

@@ -26,16 +26,16 @@ from vidstyle.color import yuv_from_rgb
 from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.frame import FrameForm, Planes
 from vidstyle.graph import onnx_from_network, style_tensors
-from vidstyle.networks import MULTIPLE_OF, SMALLEST_SIDE, Architecture
-from vidstyle.still import read_still
-from vidstyle.style import Style
+from vidstyle.imaging.image_io import read_still
+from vidstyle.models.architecture import MULTIPLE_OF, SMALLEST_SIDE, Architecture
+from vidstyle.models.style import Style
 
 LEAST_PSNR = 40.0
 """In dB, of the worst plane. The shipped styles have 48 and more: a flat frame that comes out one level
 off everywhere has 48.1."""
 LARGEST_HALF = 65504.0
 """FP16 knows no larger number."""
-PHOTOS = Path(__file__).with_name("training") / "photos"
+PHOTOS = Path(__file__).parents[1] / "training" / "photos"
 """The photos that ship with vidstyle."""
 FLOPS = 1e9
 """Of one run of the network: what the size of the frames is chosen by."""

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vidstyle import ops
 from vidstyle.errors import BadOption, VideoError, VidstyleError
 from vidstyle.files import as_path, check_output
 from vidstyle.frame import Frame, FrameForm, Pixels, Planes, as_rgb
 from vidstyle.gallery import default_style_name, load_blend
-from vidstyle.networks import Architecture, Network
+from vidstyle.imaging import resample
+from vidstyle.models.architecture import Architecture, Network
+from vidstyle.models.style import Style
+from vidstyle.models.timeline import Timeline, clock
 from vidstyle.options import (
     MAX_SIDE,
     BackendOptions,
@@ -37,13 +39,11 @@ from vidstyle.options import (
     check_whole,
 )
 from vidstyle.pipeline import Pipeline, StageSeconds
-from vidstyle.style import Style
-from vidstyle.timeline import Timeline, clock
 
 if TYPE_CHECKING:
     from vidstyle.backends.base import Backend, Program
-    from vidstyle.enginefile import EngineFile
-    from vidstyle.temporal import Motion, Smoother
+    from vidstyle.imaging.smoothing import Motion, Smoother
+    from vidstyle.models.engine_file import EngineFile
     from vidstyle.video.source import VideoSource
 
 _FORMS_KEPT = 4
@@ -179,7 +179,7 @@ class Stylizer:
         if self._engine is None:
             return open_backend(program, self._options)
         if self._options.rebuild:
-            from vidstyle.build import fitting_engine
+            from vidstyle.engine.build import fitting_engine
 
             self._engine = fitting_engine(self._engine, form, self._options)
         return open_engine(self._engine, program, self._options)
@@ -191,7 +191,7 @@ class Stylizer:
         size = self._work_size(form, look.work_size)
         work = frame
         if size != form.size:
-            work = frame.with_planes(ops.shrink(frame.planes, form, size), form.resized(size))
+            work = frame.with_planes(resample.shrink(frame.planes, form, size), form.resized(size))
         return Job(frame, work, self._style, look)
 
     def foresee(self, job: Job) -> Job:
@@ -216,13 +216,13 @@ class Stylizer:
         elif self._smooth is not None:
             styled = self._smoother_of(job.work.form, self._smooth).step(job.work.planes, styled, job.style.parts)
         if job.work is not job.frame:
-            styled = ops.enlarge(styled, job.work.planes, frame.planes, job.work.form, form)
+            styled = resample.enlarge(styled, job.work.planes, frame.planes, job.work.form, form)
         if look.preserve_color:
-            styled = ops.keep_color(frame.planes, styled, form)
-        return frame.with_planes(ops.mix(frame.planes, styled, look.strength))
+            styled = resample.keep_color(frame.planes, styled, form)
+        return frame.with_planes(resample.mix(frame.planes, styled, look.strength))
 
     def _smoother_of(self, form: FrameForm, smooth: SmoothOptions) -> Smoother:
-        from vidstyle.temporal import Smoother
+        from vidstyle.imaging.smoothing import Smoother
 
         if self._smoother is None or self._smoother.form != form:
             self._smoother = Smoother(form, smooth)
@@ -500,7 +500,7 @@ def render(
                 shown = frame.pts * frame.time_base - zero
                 stylizer.style = timeline.at(shown)
                 if form != video.form:
-                    frame = frame.with_planes(ops.resize(frame.planes, frame.form, form.size), form)
+                    frame = frame.with_planes(resample.resize(frame.planes, frame.form, form.size), form)
                 yield frame
 
         def write(frame: Frame) -> None:

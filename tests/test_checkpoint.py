@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidstyle import tensorfile
 from vidstyle.errors import BadModel
-from vidstyle.tensorfile import TensorFile, read_tensors, write_tensors
+from vidstyle.models import checkpoint
+from vidstyle.models.checkpoint import TensorFile, read_tensors, write_tensors
 
 OURS = {"format": "f", "version": "1"}
 
@@ -120,7 +120,7 @@ def test_a_hostile_or_damaged_file_is_a_sentence(tmp_path: Path, data: bytes, se
 def test_a_file_is_bounded_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     with path.open("wb") as file:
-        file.truncate(tensorfile.MAX_FILE_BYTES + (1 << 20))  # sparse: takes no space
+        file.truncate(checkpoint.MAX_FILE_BYTES + (1 << 20))  # sparse: takes no space
     with pytest.raises(BadModel, match="65 MiB; a f file has at most 64"):
         read(path)
 

@@ -1,0 +1,1 @@
+"""Compiling a network ahead of time, and checking what came out."""

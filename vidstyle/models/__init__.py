@@ -1,0 +1,1 @@
+"""Networks and styles: their weights, their files."""

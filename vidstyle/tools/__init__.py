@@ -1,0 +1,1 @@
+"""What looks at an installation and its pictures."""
