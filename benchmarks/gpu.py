@@ -46,16 +46,15 @@ from vidstyle.backends.base import Backend, Pending, Program
 from vidstyle.backends.torch.cells import CellNet
 from vidstyle.backends.torch.norm import Kind, NormShape, plain_norm
 from vidstyle.backends.torch.reference import TorchBackend
-from vidstyle.color import yuv_from_rgb
-from vidstyle.frame import FrameForm, Pixels, Planes
+from vidstyle.frame import FrameFormat, Pixels, Planes, yuv_from_rgb
 from vidstyle.gallery import load_style
-from vidstyle.gpu import nvidia_driver
 from vidstyle.graph import onnx_from_network
 from vidstyle.models.architecture import FAST, Network
 from vidstyle.models.style import Style
 from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import BackendOptions
 from vidstyle.stylizer import network_program
+from vidstyle.system import nvidia_driver
 
 PHOTOS = Path(__file__).resolve().parent.parent / "vidstyle" / "training" / "photos"
 STYLES = {"fast": "starry_night", "paper": "paper/starry_night"}
@@ -286,7 +285,7 @@ def measure_case(
 ) -> dict[str, Any]:
     """One network at one size, in every way."""
     scale = DRY_SCALE if dry else 1
-    form = FrameForm(height=case.height // scale, width=case.width // scale, pixels=case.pixels)
+    form = FrameFormat(height=case.height // scale, width=case.width // scale, pixels=case.pixels)
     style = load_style(STYLES[case.network])
     network = style.network
     program = network_program(style.architecture, form)
@@ -389,7 +388,7 @@ def frame_seconds(backend: Backend, frames: list[Planes], style: Style, runs: in
 
 
 def measure_eager(
-    network: Network, form: FrameForm, style: NDArray[np.float32], device: torch.device, dry: bool, tf32: bool
+    network: Network, form: FrameFormat, style: NDArray[np.float32], device: torch.device, dry: bool, tf32: bool
 ) -> dict[str, Any]:
     """The network as one would write it down: float32, operation by operation, from RGB to RGB."""
     net = TransformNet.from_network(network).to(device).requires_grad_(False)
@@ -401,7 +400,7 @@ def measure_eager(
 
 
 def measure_compiled(
-    network: Network, form: FrameForm, style: NDArray[np.float32], device: torch.device, dry: bool
+    network: Network, form: FrameFormat, style: NDArray[np.float32], device: torch.device, dry: bool
 ) -> dict[str, Any]:
     """The same network compiled by torch, in half where autocast says so."""
     net = TransformNet.from_network(network).to(device).requires_grad_(False)
@@ -418,7 +417,7 @@ def measure_compiled(
         return facts
 
 
-def activation_bytes(network: Network, form: FrameForm) -> int:
+def activation_bytes(network: Network, form: FrameFormat) -> int:
     """What the torch backend's float16 activations are read and written, if no cache held any of them.
 
     A norm's input is written by the convolution and read twice, its result is written and read by the next one.
@@ -504,7 +503,7 @@ def tensorrt_rtx_facts(gpu: int) -> dict[str, Any]:
         "version": tensorrt_rtx.__version__,
         "compute_capabilities": sorted(tensorrt_rtx.ComputeCapability.__members__),
     }
-    graph = onnx_from_network(FAST, FrameForm(height=360, width=640), precision="fp16").SerializeToString()
+    graph = onnx_from_network(FAST, FrameFormat(height=360, width=640), precision="fp16").SerializeToString()
     for what, capability in (("portable", None), ("current", "CURRENT")):
         said.clear()
         facts[what] = found = {}
@@ -538,7 +537,7 @@ def tensorrt_rtx_facts(gpu: int) -> dict[str, Any]:
 # Pictures
 
 
-def photo(path: Path, form: FrameForm) -> NDArray[np.uint8]:
+def photo(path: Path, form: FrameFormat) -> NDArray[np.uint8]:
     """RGB at the size of ``form``."""
     picture = cv2.imread(str(path))
     assert picture is not None
@@ -546,7 +545,7 @@ def photo(path: Path, form: FrameForm) -> NDArray[np.uint8]:
     return np.ascontiguousarray(sized[..., ::-1], dtype=np.uint8)
 
 
-def planes_from_rgb(rgb: NDArray[np.uint8], form: FrameForm) -> Planes:
+def planes_from_rgb(rgb: NDArray[np.uint8], form: FrameFormat) -> Planes:
     if form.pixels == "rgb":
         return (rgb,)
     matrix, offset = yuv_from_rgb(form.matrix, form.full_range)

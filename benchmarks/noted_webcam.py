@@ -97,7 +97,7 @@ def time_stages() -> None:
     time_stage(Painter, "job", "prepare")
     time_stage(Painter, "start", "submit")
     time_stage(Painter, "finish", "finish")
-    time_stage(Stylizer, "compose", "compose")
+    time_stage(Stylizer, "finish", "compose")
     time_stage(vidstyle.live.screen, "draw", "draw")
     time_stage(vidstyle.live.canvas, "bgr_from_planes", "bgr")
     time_stage(Overlay, "draw", "overlay")

@@ -35,7 +35,7 @@ from measured import RESULTS, ResultFile, load, run
 from vidstyle import temporal, warp
 from vidstyle.bench_temporal import TemporalOptions, TemporalReport, all_clips, bench_temporal, measure
 from vidstyle.flicker import RGB
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes
 from vidstyle.gallery import load_style
 from vidstyle.imaging.smoothing import Motion, Smoother
 from vidstyle.options import BackendOptions, SmoothOptions
@@ -165,7 +165,7 @@ def measure_variants(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def smoothed(frames: Sequence[RGB], styled: Sequence[RGB], variant: str) -> list[RGB]:
-    form = FrameForm(height=frames[0].shape[0], width=frames[0].shape[1], pixels="rgb")
+    form = FrameFormat(height=frames[0].shape[0], width=frames[0].shape[1], pixels="rgb")
     with ExitStack() as changed:
         for name, value in VARIANTS[variant].items():
             changed.enter_context(mock.patch.object(temporal, name, value))
@@ -195,14 +195,14 @@ def time_steps(path: Path) -> dict[str, float]:
     looks, blends = [], []
     for frame in frames * 4:
         began = time.perf_counter()
-        motion = smoother.look(frame)
+        motion = smoother.estimate_motion(frame)
         between = time.perf_counter()
         smoother.blend(frame, motion)
         if motion is not None:
             looks.append(between - began)
             blends.append(time.perf_counter() - between)
-    smoother.look(frames[0])
-    motion = smoother.look(frames[1])
+    smoother.estimate_motion(frames[0])
+    motion = smoother.estimate_motion(frames[1])
     assert motion is not None
     kernel = median_ms(pass_over(form, frames[1], frames[0], motion, partial(warp.warp_blend, threads=threads)), 60)
     twin = median_ms(pass_over(form, frames[1], frames[0], motion, warp._twin), 10)
@@ -217,7 +217,7 @@ def time_steps(path: Path) -> dict[str, float]:
 
 
 def pass_over(
-    form: FrameForm, new: Planes, old: Planes, motion: Motion, warp_blend: Callable[..., None]
+    form: FrameFormat, new: Planes, old: Planes, motion: Motion, warp_blend: Callable[..., None]
 ) -> Callable[[], None]:
     """Every plane of one frame through the kernel or its twin; memory and results are allocated before."""
     memories = [warp.remembered(plane) for plane in old]

@@ -29,7 +29,8 @@ from vidstyle import stylizer as stylize
 from vidstyle.frame import Frame, Planes
 from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions
 from vidstyle.pipeline import Pipeline, StageSeconds
-from vidstyle.stylizer import Job, Stylizer, render
+from vidstyle.rendering import render
+from vidstyle.stylizer import FrameTask, Stylizer
 from vidstyle.tools.bench import Spread
 from vidstyle.video.codecs import Encoder
 
@@ -68,17 +69,17 @@ def stream_finishing_late(stylizer: Stylizer, frames: Iterable[Frame], write: Ca
     first = next(frames)
     backend = stylizer.open(first.form)
 
-    def prepared() -> Generator[Job, None, None]:
+    def prepared() -> Generator[FrameTask, None, None]:
         yield stylizer.prepare(first)
         for frame in frames:
             yield stylizer.prepare(frame)
 
-    def submit(job: Job) -> Callable[[], tuple[Job, Planes]]:
+    def submit(job: FrameTask) -> Callable[[], tuple[FrameTask, Planes]]:
         pending = stylizer.submit(job)
         return lambda: (job, pending())
 
-    pipeline: Pipeline[Job, tuple[Job, Planes]] = Pipeline(in_flight=backend.in_flight)
-    pipeline.run(prepared(), submit, lambda result: write(stylizer.compose(*result)))
+    pipeline: Pipeline[FrameTask, tuple[FrameTask, Planes]] = Pipeline(in_flight=backend.in_flight)
+    pipeline.run(prepared(), submit, lambda result: write(stylizer.finish(*result)))
     return pipeline.seconds
 
 

@@ -22,7 +22,7 @@ from measured import RESULTS, ResultFile, load, machine
 
 from vidstyle.backends import open_backend
 from vidstyle.backends.base import Backend, Pending, StyleTensors
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes
 from vidstyle.models.architecture import ARCHITECTURES, Network, shared_network
 from vidstyle.models.style import Style, blend
 from vidstyle.options import BackendOptions
@@ -68,7 +68,7 @@ def fading(first: Style, second: Style) -> Iterator[Style]:
         yield blend([(first, share), (second, 1 - share)])
 
 
-def measure_backend(name: str, backend: str, precision: str, form: FrameForm, rounds: int, frames: int) -> Any:
+def measure_backend(name: str, backend: str, precision: str, form: FrameFormat, rounds: int, frames: int) -> Any:
     first, second = whole_style(name, 1), whole_style(name, 2)
     shape, options = first.architecture, BackendOptions(backend=backend, precision=precision)  # type: ignore[arg-type]
     inputs = replace(network_program(shape, form), single=None)
@@ -105,7 +105,7 @@ def measure_backend(name: str, backend: str, precision: str, form: FrameForm, ro
     return facts
 
 
-def measure_weights(name: str, form: FrameForm, rounds: int) -> Any:
+def measure_weights(name: str, form: FrameFormat, rounds: int) -> Any:
     """Milliseconds that the tensors of a style take when it is first played, and those of a blend."""
     program = network_program(ARCHITECTURES[name], form)
     tensors = StyleTensors(program.shape, program.style_tensors)
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=40, help="of each run; a tenth of that for paper (%(default)s)")
     words = parser.parse_args()
     width, height = map(int, words.size.split("x"))
-    form = FrameForm(height=height, width=width, pixels="i420")
+    form = FrameFormat(height=height, width=width, pixels="i420")
     folder = RESULTS / words.name
     folder.mkdir(parents=True, exist_ok=True)
     results = ResultFile("weight_inputs", folder)

@@ -5,9 +5,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from vidstyle import Frame, FrameForm, Stylizer, stylize_stream
+from vidstyle import Frame, FrameFormat, Stylizer, stylize_stream
 
-FORM = FrameForm(height=240, width=320, pixels="rgb")
+FORM = FrameFormat(height=240, width=320, pixels="rgb")
 
 
 def drifting_dots(frames: int = 30) -> Iterator[Frame]:

@@ -13,11 +13,11 @@ import av
 import av.error
 import numpy as np
 
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.video.broadcast import Broadcast
 from vidstyle.video.sound import Sound, SoundForm
 
-FORM = FrameForm(height=90, width=160, pixels="i420", matrix="bt601")
+FORM = FrameFormat(height=90, width=160, pixels="i420", matrix="bt601")
 STEREO = SoundForm(48000, 2)
 CLOCK = 5_000_000_000
 """Where the capture clock of made-up times begins, in microseconds."""
@@ -30,7 +30,7 @@ def now() -> int:
     return time.monotonic_ns() // 1000
 
 
-def frame(pts: int, *, seconds: float | None = None, form: FrameForm = FORM) -> Frame:
+def frame(pts: int, *, seconds: float | None = None, form: FrameFormat = FORM) -> Frame:
     """A frame of time ``pts`` that is bright at the beginning of each second of ``seconds``."""
     luma = BRIGHT if seconds is not None and seconds % 1 < FLASH else DARK
     planes = [np.full(shape, 128, np.uint8) for shape in form.plane_shapes]

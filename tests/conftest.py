@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import vidstyle.video  # noqa: F401  before any test imports PyAV and OpenCV: see vidstyle/video/xcb.py
-from vidstyle.gpu import nvidia_driver
+from vidstyle.system import nvidia_driver
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,8 +9,7 @@ import numpy as np
 from conftest import repository
 from numpy.typing import NDArray
 
-from vidstyle.color import yuv_from_rgb
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes, yuv_from_rgb
 from vidstyle.gallery import default_style_name, load_style, shared_network
 from vidstyle.models.architecture import FAST, Architecture, Conv, Network
 from vidstyle.models.style import Style
@@ -106,7 +105,7 @@ def faint(size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.round(ramp + np.random.default_rng(4).normal(0, 0.6, (*size, 3))).astype(np.uint8)
 
 
-def planes_from_rgb(rgb: NDArray[np.uint8], form: FrameForm) -> Planes:
+def planes_from_rgb(rgb: NDArray[np.uint8], form: FrameFormat) -> Planes:
     """The picture in the layout of ``form``; chroma is the mean of 2x2 pixels."""
     if form.pixels == "rgb":
         return (rgb,)
@@ -121,7 +120,7 @@ def planes_from_rgb(rgb: NDArray[np.uint8], form: FrameForm) -> Planes:
     return y, np.ascontiguousarray(uv[..., 0]), np.ascontiguousarray(uv[..., 1])
 
 
-def rgb_from_planes(planes: Planes, form: FrameForm) -> NDArray[np.uint8]:
+def rgb_from_planes(planes: Planes, form: FrameFormat) -> NDArray[np.uint8]:
     """The RGB picture of 4:2:0 planes; each chroma sample covers its 2x2 pixels."""
     u, v = planes[1:] if form.pixels == "i420" else (planes[1][..., 0], planes[1][..., 1])
     chroma = [plane.repeat(2, 0).repeat(2, 1)[: form.height, : form.width] for plane in (u, v)]

@@ -19,7 +19,7 @@ from vidstyle import (
     ClipOptions,
     EncodeOptions,
     Frame,
-    FrameForm,
+    FrameFormat,
     LookOptions,
     RenderReport,
     Stylizer,
@@ -32,14 +32,14 @@ from vidstyle import (
 from vidstyle.gallery import load_blend, load_style, shared_network, style_names
 from vidstyle.imaging.image_io import Still, decode_still, encode_still, read_still, write_still
 from vidstyle.models.style import Style, blend
-from vidstyle.stylize_still import stylize_file, stylize_folder, stylize_still
+from vidstyle.rendering import stylize_file, stylize_folder, stylize_still
 from vidstyle.tools.contact_sheet import contact_sheet, picture_grid
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.optimize import optimize
 from vidstyle.training.pictures import Photos
 
 RGB = picture((24, 32), 0)
-FORM = FrameForm(height=24, width=32)
+FORM = FrameFormat(height=24, width=32)
 FRAME = Frame((RGB,), FORM, 0, Fraction(1, 25))
 FIRST, SECOND = style_names()[:2]
 
@@ -49,14 +49,14 @@ def nothing(*_: object) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[Any], object], str]] = {
-    "a frame without a form": (lambda s: Frame((RGB,), None, 0, Fraction(1, 25)), "FrameForm"),  # type: ignore[arg-type]
+    "a frame without a form": (lambda s: Frame((RGB,), None, 0, Fraction(1, 25)), "FrameFormat"),  # type: ignore[arg-type]
     "arrays for frames": (lambda s: stylize_stream(s, [RGB], nothing), "Frame"),  # type: ignore[list-item]
     "a frame for frames": (lambda s: stylize_stream(s, FRAME, nothing), "something that yields Frame"),  # type: ignore[arg-type]
     "no frames": (lambda s: stylize_stream(s, None, nothing), "NoneType"),  # type: ignore[arg-type]
     "no writer": (lambda s: stylize_stream(s, [FRAME], None), "function"),  # type: ignore[arg-type]
     "a style for a stylizer": (lambda s: stylize_stream(FIRST, [FRAME], nothing), "Stylizer"),  # type: ignore[arg-type]
     "no depth": (lambda s: stylize_stream(s, [FRAME], nothing, depth=0), "depth is 0"),
-    "an array to open": (lambda s: s.open(RGB), "FrameForm"),
+    "an array to open": (lambda s: s.open(RGB), "FrameFormat"),
     "an array to prepare": (lambda s: s.prepare(RGB), "Frame"),
     "a number for a style": (lambda s: setattr(s, "style", 5), "style is 5"),
     "a number for a look": (lambda s: setattr(s, "look", 5), "LookOptions"),

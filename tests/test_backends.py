@@ -35,14 +35,14 @@ from vidstyle.backends import backend_report, base, open_backend
 from vidstyle.backends import cache as model_cache
 from vidstyle.backends.base import Backend, Program, StyleTensors
 from vidstyle.errors import BadModel, BadOption, MissingDependency, VidstyleError
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes
 from vidstyle.graph import style_tensors
 from vidstyle.models.architecture import FAST, PAPER, Architecture, shared_network
 from vidstyle.models.style import blend
 from vidstyle.options import BackendName, BackendOptions, Precision
 from vidstyle.stylizer import network_program
 
-SMALL = FrameForm(height=48, width=64, pixels="i420")
+SMALL = FrameFormat(height=48, width=64, pixels="i420")
 ALL: tuple[BackendName, ...] = ("openvino", "onnxruntime", "torch")
 EACH = pytest.mark.parametrize("name", ALL)
 # The precision that `auto` takes here, and the exact one.
@@ -53,19 +53,19 @@ GRAPH_BACKENDS: tuple[tuple[BackendName, Precision], ...] = (
 )
 EACH_GRAPH_BACKEND = pytest.mark.parametrize(("name", "precision"), GRAPH_BACKENDS)
 FORMS = [
-    FrameForm(height=1, width=1),
-    FrameForm(height=7, width=13),
-    FrameForm(height=97, width=131),
-    FrameForm(height=1, width=1, pixels="i420", matrix="bt601"),
-    FrameForm(height=7, width=13, pixels="i420", full_range=True),
-    FrameForm(height=97, width=131, pixels="i420", matrix="bt601", full_range=True),
-    FrameForm(height=90, width=120, pixels="i420"),
-    FrameForm(height=13, width=7, pixels="nv12", matrix="bt601"),
-    FrameForm(height=97, width=131, pixels="nv12"),
+    FrameFormat(height=1, width=1),
+    FrameFormat(height=7, width=13),
+    FrameFormat(height=97, width=131),
+    FrameFormat(height=1, width=1, pixels="i420", matrix="bt601"),
+    FrameFormat(height=7, width=13, pixels="i420", full_range=True),
+    FrameFormat(height=97, width=131, pixels="i420", matrix="bt601", full_range=True),
+    FrameFormat(height=90, width=120, pixels="i420"),
+    FrameFormat(height=13, width=7, pixels="nv12", matrix="bt601"),
+    FrameFormat(height=97, width=131, pixels="nv12"),
 ]
 
 
-def program(form: FrameForm, shape: Architecture = FAST) -> Program:
+def program(form: FrameFormat, shape: Architecture = FAST) -> Program:
     return network_program(shape, form)
 
 
@@ -73,20 +73,20 @@ def options(name: BackendName, precision: Precision = "auto") -> BackendOptions:
     return BackendOptions(backend=name, precision=precision, threads=2)
 
 
-def opened(name: BackendName, form: FrameForm = SMALL, precision: Precision = "auto") -> Backend:
+def opened(name: BackendName, form: FrameFormat = SMALL, precision: Precision = "auto") -> Backend:
     return open_backend(program(form), options(name, precision))
 
 
-def picture_planes(name: str, form: FrameForm) -> Planes:
+def picture_planes(name: str, form: FrameFormat) -> Planes:
     return planes_from_rgb(photo(name, form.size), form)
 
 
 @cache
-def reference(form: FrameForm, shape: Architecture = FAST) -> Backend:
+def reference(form: FrameFormat, shape: Architecture = FAST) -> Backend:
     return open_backend(program(form, shape), BackendOptions(backend="torch", precision="fp32"))
 
 
-def described(form: FrameForm) -> str:
+def described(form: FrameFormat) -> str:
     return f"{form.width}x{form.height}-{form.pixels}-{form.matrix}-{'full' if form.full_range else 'limited'}"
 
 
@@ -95,7 +95,7 @@ def described(form: FrameForm) -> str:
 
 @EACH_GRAPH_BACKEND
 @pytest.mark.parametrize("form", FORMS, ids=described)
-def test_a_backend_paints_what_torch_paints(name: BackendName, precision: Precision, form: FrameForm) -> None:
+def test_a_backend_paints_what_torch_paints(name: BackendName, precision: Precision, form: FrameFormat) -> None:
     with open_backend(program(form), options(name, precision)) as backend:
         for picture in ("astronaut", "china"):
             planes = picture_planes(picture, form)
@@ -105,7 +105,7 @@ def test_a_backend_paints_what_torch_paints(name: BackendName, precision: Precis
 
 @EACH_GRAPH_BACKEND
 def test_a_backend_paints_hard_frames_as_torch_does(name: BackendName, precision: Precision) -> None:
-    form = FrameForm(height=180, width=320, pixels="i420")
+    form = FrameFormat(height=180, width=320, pixels="i420")
     size = form.size
     frames = {
         "black": flat((0, 0, 0), size),
@@ -129,7 +129,9 @@ def test_a_backend_paints_hard_frames_as_torch_does(name: BackendName, precision
 
 @EACH_GRAPH_BACKEND
 @pytest.mark.parametrize("form", [FORMS[2], FORMS[5], FORMS[7]], ids=described)
-def test_a_backend_paints_with_the_paper_network_too(name: BackendName, precision: Precision, form: FrameForm) -> None:
+def test_a_backend_paints_with_the_paper_network_too(
+    name: BackendName, precision: Precision, form: FrameFormat
+) -> None:
     style = styled(shared_network("paper"))
     with open_backend(program(form, PAPER), options(name, precision)) as backend:
         planes = picture_planes("chelsea", form)

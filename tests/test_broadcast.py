@@ -27,7 +27,7 @@ from conftest import repository
 from live_media import PATIENCE, free_port, join, wait_for
 
 from vidstyle.errors import BadOption, VideoError
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.options import EncodeOptions
 from vidstyle.video import relay
 from vidstyle.video.broadcast import Broadcast
@@ -76,7 +76,7 @@ def test_what_is_written_in_real_time_plays_with_its_sound(tmp_path: Path, suffi
 
 @pytest.mark.alone
 def test_writing_never_waits_and_every_frame_is_accounted_for(tmp_path: Path) -> None:
-    form = FrameForm(height=540, width=960, pixels="i420")
+    form = FrameFormat(height=540, width=960, pixels="i420")
     frames = [frame(CLOCK + index * 33_333, form=form) for index in range(4)]
     path = tmp_path / "out.mp4"
     took = []
@@ -561,7 +561,7 @@ def test_a_server_that_stops_reading_stops_neither_the_picture_nor_the_end() -> 
     behind.listen()
     stalling = Stalling(behind._url)
     stalling.start()
-    form = FrameForm(height=360, width=640, pixels="i420")
+    form = FrameFormat(height=360, width=640, pixels="i420")
     noise = np.random.default_rng(0).integers(0, 255, (8, *form.size), dtype=np.uint8)
     made = Broadcast(stalling.url, form=form, fps=1000, sound=None)  # for the bit rate that goes with it
     try:

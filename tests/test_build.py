@@ -20,7 +20,7 @@ from vidstyle.engine import build
 from vidstyle.engine.build import build_engine, fitting_engine
 from vidstyle.engine.fp16_check import Fidelity
 from vidstyle.errors import BadModel, BadOption, EngineMismatch, MissingDependency
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.gallery import load_style, shared_network
 from vidstyle.models.architecture import ARCHITECTURES
 from vidstyle.models.engine_file import EngineFile, card_path_of, styles_path_of, write_engine
@@ -225,8 +225,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     return use
 
 
-def form(width: int = 96, height: int = 64, **changes: Any) -> FrameForm:
-    return FrameForm(height=height, width=width, **{"pixels": "rgb", **changes})
+def form(width: int = 96, height: int = 64, **changes: Any) -> FrameFormat:
+    return FrameFormat(height=height, width=width, **{"pixels": "rgb", **changes})
 
 
 REBUILD = BackendOptions(rebuild=True)
@@ -255,7 +255,7 @@ def test_without_a_gpu_nothing_is_built_again(engine: EngineFile) -> None:
     ],
 )
 def test_an_engine_that_does_not_fit_is_built_in_its_place(
-    engine: EngineFile, gpu: Any, facts: GpuFacts, frames: FrameForm, changed: dict[str, Any]
+    engine: EngineFile, gpu: Any, facts: GpuFacts, frames: FrameFormat, changed: dict[str, Any]
 ) -> None:
     gpu(facts)
     before = [style.network.digest for style in styles_of_engine(engine)]

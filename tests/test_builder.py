@@ -17,7 +17,7 @@ from vidstyle.backends.tensorrt.builder import BuildProgress, Plan, build_plan
 from vidstyle.backends.tensorrt.library import Library, find_library
 from vidstyle.backends.tensorrt.targets import PORTABLE, GpuFacts
 from vidstyle.errors import BadModel, BadOption, MissingDependency
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.graph import onnx_from_network
 from vidstyle.models.architecture import ARCHITECTURES
 from vidstyle.options import BuildOptions, EnginePrecision, Pixels
@@ -35,7 +35,7 @@ def rtx() -> Library:
 
 def graph(network: str, options: BuildOptions) -> bytes:
     height, width = options.size
-    form = FrameForm(height=height, width=width, pixels=options.pixels)
+    form = FrameFormat(height=height, width=width, pixels=options.pixels)
     model = onnx_from_network(ARCHITECTURES[network], form, precision=options.precision, dynamic=options.dynamic)
     return bytes(model.SerializeToString())
 

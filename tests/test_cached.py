@@ -19,14 +19,14 @@ from vidstyle.backends.tensorrt.cached import Recipe, engine_for, path_of
 from vidstyle.backends.tensorrt.library import Library, find_library
 from vidstyle.backends.tensorrt.lock import file_lock
 from vidstyle.backends.tensorrt.targets import GpuFacts
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.models.architecture import FAST, PAPER, Architecture
 from vidstyle.models.engine_file import EngineFile, card_path_of
 from vidstyle.options import EnginePrecision
 from vidstyle.stylizer import network_program
 
 pytest.importorskip("tensorrt_rtx")
-FORM = FrameForm(height=24, width=32, pixels="i420")
+FORM = FrameFormat(height=24, width=32, pixels="i420")
 RTX_4090 = GpuFacts("NVIDIA GeForce RTX 4090", "8.9")
 
 
@@ -37,7 +37,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def recipe(
-    form: FrameForm = FORM,
+    form: FrameFormat = FORM,
     shape: Architecture = FAST,
     precision: EnginePrecision = "fp16",
     gpu: GpuFacts = RTX_4090,
@@ -188,7 +188,7 @@ sys.modules.update(onnxruntime=None, torch=None, openvino=None)
 from vidstyle.backends.tensorrt.cached import Recipe, engine_for
 from vidstyle.backends.tensorrt.library import find_library
 from vidstyle.backends.tensorrt.targets import GpuFacts
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.models.architecture import FAST
 from vidstyle.stylizer import network_program
 engine_for(Recipe.of(network_program(FAST, {FORM!r}), "fp16", find_library("tensorrt-rtx"), {RTX_4090!r}))

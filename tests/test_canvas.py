@@ -11,14 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from pictures import photo
 
-from vidstyle.color import yuv_from_rgb
-from vidstyle.frame import Frame, FrameForm, Matrix, Pixels
+from vidstyle.frame import Frame, FrameFormat, Matrix, Pixels, yuv_from_rgb
 from vidstyle.live.canvas import bgr_from_planes, draw
 
 MICROSECOND = Fraction(1, 1_000_000)
 
 
-def solid(rgb: tuple[int, int, int], form: FrameForm) -> Frame:
+def solid(rgb: tuple[int, int, int], form: FrameFormat) -> Frame:
     """A frame of one color."""
     if form.pixels == "rgb":
         return Frame((np.full((*form.size, 3), rgb, np.uint8),), form, 0, MICROSECOND)
@@ -32,8 +31,8 @@ def solid(rgb: tuple[int, int, int], form: FrameForm) -> Frame:
     return Frame(planes, form, 0, MICROSECOND)
 
 
-def form(height: int = 32, width: int = 48) -> FrameForm:
-    return FrameForm(height=height, width=width, pixels="i420")
+def form(height: int = 32, width: int = 48) -> FrameFormat:
+    return FrameFormat(height=height, width=width, pixels="i420")
 
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
@@ -45,7 +44,7 @@ def test_colors_are_right_in_every_form(
 ) -> None:
     for rgb in ((255, 255, 255), (0, 0, 0), (200, 30, 60), (20, 180, 90), (40, 60, 220)):
         frame = solid(
-            rgb, FrameForm(height=size[0], width=size[1], pixels=pixels, matrix=matrix, full_range=full_range)
+            rgb, FrameFormat(height=size[0], width=size[1], pixels=pixels, matrix=matrix, full_range=full_range)
         )
         bgr = bgr_from_planes(frame.planes, frame.form)
         assert bgr.shape == (*size, 3)
@@ -93,7 +92,7 @@ def test_views(view: Literal["painted", "original"], channel: int) -> None:
 
 
 def test_mirror_turns_left_and_right() -> None:
-    picture = Frame((photo(1, (32, 48)),), FrameForm(height=32, width=48), 0, MICROSECOND)
+    picture = Frame((photo(1, (32, 48)),), FrameFormat(height=32, width=48), 0, MICROSECOND)
     plain, mirrored = (draw(picture, picture, (32, 48), mirror=mirror) for mirror in (False, True))
     assert np.array_equal(plain[:, ::-1], mirrored)
     assert np.array_equal(cv2.cvtColor(plain, cv2.COLOR_BGR2RGB), picture.planes[0])

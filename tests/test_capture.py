@@ -35,9 +35,8 @@ from live_media import (
 )
 from media import Audio, make_video, picture, psnr
 
-from vidstyle.color import rgb_from_yuv
 from vidstyle.errors import BadOption, VideoError
-from vidstyle.frame import Frame
+from vidstyle.frame import Frame, rgb_from_yuv
 from vidstyle.video.capture import Capture
 from vidstyle.video.decoder import PictureDecoder
 from vidstyle.video.sound import Sound

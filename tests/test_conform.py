@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from networks import flat, planes_from_rgb
 
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import Pixels
 from vidstyle.video.conform import Conformer, cut_out, place_in, put_in, size_of
 
@@ -43,8 +43,8 @@ def test_a_picture_lies_whole_in_the_middle(
 def test_what_is_around_is_black_and_what_is_inside_is_not_stretched(
     pixels: Pixels, full_range: bool, bounds: tuple[int, int]
 ) -> None:
-    tall = FrameForm(height=96, width=48, pixels="i420", full_range=full_range)
-    wide = FrameForm(height=bounds[0], width=bounds[1], pixels=pixels, full_range=full_range)
+    tall = FrameFormat(height=96, width=48, pixels="i420", full_range=full_range)
+    wide = FrameFormat(height=bounds[0], width=bounds[1], pixels=pixels, full_range=full_range)
     rgb = flat((200, 60, 60), (96, 48))
     rgb[40:56, 16:32] = 255  # a square
     placed = Conformer(wide).conform(Frame(planes_from_rgb(rgb, tall), tall, 5, Fraction(1, 25)))
@@ -64,7 +64,7 @@ def test_what_is_around_is_black_and_what_is_inside_is_not_stretched(
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
 def test_the_mirror_image_around_keeps_the_mean(pixels: Pixels) -> None:
-    form = FrameForm(height=20, width=200, pixels=pixels)
+    form = FrameFormat(height=20, width=200, pixels=pixels)
     place = place_in((20, 10), form.size)
     assert place is not None
     random = np.random.default_rng(0)

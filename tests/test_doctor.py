@@ -18,9 +18,8 @@ import vidstyle
 from vidstyle.backends import backend_report
 from vidstyle.backends.tensorrt.library import installed_versions
 from vidstyle.gallery import style_names
-from vidstyle.gpu import Gpu, GpuDriver
 from vidstyle.options import Codec
-from vidstyle.system import Graphics
+from vidstyle.system import Gpu, GpuDriver, Graphics
 from vidstyle.tools.doctor import Report, _tensorrt, examine
 from vidstyle.video.codecs import ENCODERS
 

@@ -32,7 +32,7 @@ from vidstyle.backends import tensorrt
 from vidstyle.cli import vidstyle
 from vidstyle.engine.build import build_engine
 from vidstyle.errors import BadModel, EngineMismatch
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.gallery import load_style
 from vidstyle.graph import onnx_from_network
 from vidstyle.models.architecture import ARCHITECTURES
@@ -212,7 +212,7 @@ def test_frames_of_another_form_are_refused_where_they_come_from_a_caller(tmp_pa
     with Stylizer(engine_of(tmp_path)) as stylizer:
         with pytest.raises(EngineMismatch, match="takes i420 frames, and these are rgb; .*--pixels rgb"):
             stylizer(picture(SIZE, 0))
-        form = FrameForm(height=48, width=64, pixels="i420", matrix="bt709")
+        form = FrameFormat(height=48, width=64, pixels="i420", matrix="bt709")
         with pytest.raises(EngineMismatch, match="takes colors as bt601 of limited range, and these are bt709"):
             stylizer.open(form)
     assert not machine.loaded

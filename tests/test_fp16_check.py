@@ -21,7 +21,7 @@ from vidstyle.backends.onnxruntime import open_on_cpu
 from vidstyle.engine import fp16_check
 from vidstyle.engine.fp16_check import LARGEST_HALF, check_fidelity
 from vidstyle.errors import BadModel, BadOption, MissingDependency
-from vidstyle.frame import FrameForm, Pixels, Planes
+from vidstyle.frame import FrameFormat, Pixels, Planes
 from vidstyle.gallery import load_style, shared_network, style_names
 from vidstyle.graph import onnx_from_network
 from vidstyle.graph.rehearsal import rehearsal, rounded_nodes
@@ -29,8 +29,8 @@ from vidstyle.models.architecture import ARCHITECTURES, FAST, PAPER, Architectur
 from vidstyle.models.style import Style
 
 BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))
-HD = FrameForm(height=720, width=1280, pixels="i420")
-SMALL = FrameForm(height=36, width=64, pixels="i420", matrix="bt601")
+HD = FrameFormat(height=720, width=1280, pixels="i420")
+SMALL = FrameFormat(height=36, width=64, pixels="i420", matrix="bt601")
 
 
 @cache
@@ -119,7 +119,7 @@ def test_nothing_that_computes_in_half_precision_goes_unrounded(
     shape: Architecture, pixels: Pixels, tmp_path: Path
 ) -> None:
     network = shared_network(shape.name)
-    form = FrameForm(height=23, width=37, pixels=pixels)
+    form = FrameFormat(height=23, width=37, pixels=pixels)
     half = onnx_from_network(network, form, precision="fp16")
     rehearsed = rehearsal(half)
     onnx.checker.check_model(rehearsed, full_check=True)
@@ -141,7 +141,7 @@ def test_nothing_that_computes_in_half_precision_goes_unrounded(
 
 
 def test_half_precision_paints_the_same_picture() -> None:
-    form = FrameForm(height=60, width=88, pixels="i420")
+    form = FrameFormat(height=60, width=88, pixels="i420")
     exact, half = Pair(first_style("fast"), form).paint(planes_from_rgb(photo("coffee", form.size), form))
     assert worst_psnr(exact, half) >= 50
 
@@ -149,7 +149,7 @@ def test_half_precision_paints_the_same_picture() -> None:
 class Pair:
     """A style in FP32 and its rehearsal in FP16."""
 
-    def __init__(self, style: Style, form: FrameForm) -> None:
+    def __init__(self, style: Style, form: FrameFormat) -> None:
         network = style.network
         self.form, self._vector = form, style.vector
         self.largest = 0.0
@@ -202,7 +202,7 @@ def hard_frames(size: tuple[int, int]) -> Iterator[tuple[str, NDArray[np.uint8]]
     yield "ramp", gray(columns * 255 // (size[1] - 1))
 
 
-def check_gallery(form: FrameForm, styles: list[str], frames: list[str] | None = None) -> None:
+def check_gallery(form: FrameFormat, styles: list[str], frames: list[str] | None = None) -> None:
     pairs = {style: Pair(load_style(style), form) for style in styles}
     for frame, rgb in hard_frames(form.size):
         if frames is not None and frame not in frames:
@@ -231,7 +231,7 @@ def test_a_shipped_style_keeps_its_picture_in_half_precision(shape: Architecture
 @pytest.mark.parametrize("pixels", ["rgb", "i420"])
 def test_every_shipped_style_keeps_every_picture_in_half_precision(shape: Architecture, pixels: Pixels) -> None:
     side = 4 if shape == FAST else 2
-    form = FrameForm(height=18 * side, width=30 * side, pixels=pixels)
+    form = FrameFormat(height=18 * side, width=30 * side, pixels=pixels)
     # Behind its first convolution a network is the same for both.
     check_gallery(form, list(shipped(shape.name))[:: 1 if pixels == "i420" else 4])
 
@@ -240,7 +240,7 @@ def test_the_larger_numbers_of_a_speck_grow_with_the_root_of_the_pixels() -> Non
     # This is why the gate may look at small frames.
     largest = {}
     for side in (1, 2, 4):
-        form = FrameForm(height=48 * side, width=80 * side, pixels="rgb")
+        form = FrameFormat(height=48 * side, width=80 * side, pixels="rgb")
         for name, rgb in hard_frames(form.size):
             if name in ("black dot", "china"):
                 pair = Pair(first_style("fast"), form)
@@ -271,7 +271,7 @@ def test_a_shipped_style_passes_the_gate(shape: Architecture) -> None:
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
 def test_frames_have_the_layout_of_the_engine_and_are_not_made_larger(pixels: Pixels) -> None:
-    form = FrameForm(height=21, width=50, pixels=pixels, matrix="bt601", full_range=True)
+    form = FrameFormat(height=21, width=50, pixels=pixels, matrix="bt601", full_range=True)
     result = check_fidelity([first_style("fast")], form)
     assert result.size == form.size
     assert result.worst >= 48

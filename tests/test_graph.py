@@ -24,12 +24,12 @@ from networks import (
 from onnx import TensorProto
 from torch.nn import functional
 
-from vidstyle.frame import FrameForm, Matrix, Pixels, Planes
+from vidstyle.frame import FrameFormat, Matrix, Pixels, Planes
 from vidstyle.graph import Body, GraphPrecision, onnx_from_network, style_tensors
 from vidstyle.graph.fold import into_phases, upsampled_transposed
 from vidstyle.models.architecture import FAST, PAPER, Architecture, Network, mixed
 
-ODD = FrameForm(height=23, width=37, pixels="i420", matrix="bt601")
+ODD = FrameFormat(height=23, width=37, pixels="i420", matrix="bt601")
 BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))
 PRECISIONS: tuple[GraphPrecision, ...] = ("fp32", "fp16")
 BODIES: tuple[Body, ...] = ("network", "identity")
@@ -50,7 +50,7 @@ def load(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), settings, ["CPUExecutionProvider"])
 
 
-def run(network: Network, form: FrameForm, planes: Planes, body: Body, precision: GraphPrecision = "fp32") -> Planes:
+def run(network: Network, form: FrameFormat, planes: Planes, body: Body, precision: GraphPrecision = "fp32") -> Planes:
     session = load(onnx_from_network(network, form, body=body, precision=precision))
     arrays = [network.start, *planes]
     feed = {port.name: array.reshape(port.shape) for port, array in zip(session.get_inputs(), arrays, strict=True)}
@@ -71,7 +71,7 @@ def bare(model: onnx.ModelProto) -> bytes:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_graph_is_valid_and_says_what_it_is(shape: Architecture, pixels: Pixels, precision: GraphPrecision) -> None:
     network = seeded_network(shape)
-    form = FrameForm(height=23, width=37, pixels=pixels, matrix="bt601", full_range=True)
+    form = FrameFormat(height=23, width=37, pixels=pixels, matrix="bt601", full_range=True)
     model = onnx_from_network(network, form, precision=precision)
     onnx.checker.check_model(model, full_check=True)
     facts = {entry.key: entry.value for entry in model.metadata_props}
@@ -91,7 +91,7 @@ def test_the_graph_is_valid_and_says_what_it_is(shape: Architecture, pixels: Pix
     ],
 )
 def test_pixels_go_in_and_out_as_bytes_in_the_same_layout(pixels: Pixels, ports: dict[str, tuple[int, ...]]) -> None:
-    graph = onnx_from_network(fast_network(), FrameForm(height=23, width=37, pixels=pixels)).graph
+    graph = onnx_from_network(fast_network(), FrameFormat(height=23, width=37, pixels=pixels)).graph
 
     def described(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[int, tuple[int, ...]]]:
         types = {value.name: value.type.tensor_type for value in values}
@@ -108,7 +108,7 @@ def test_pixels_go_in_and_out_as_bytes_in_the_same_layout(pixels: Pixels, ports:
 def test_weights_as_inputs_paint_what_constants_paint(
     shape: Architecture, pixels: Pixels, precision: GraphPrecision
 ) -> None:
-    network, form = seeded_network(shape), FrameForm(height=23, width=37, pixels=pixels, matrix="bt601")
+    network, form = seeded_network(shape), FrameFormat(height=23, width=37, pixels=pixels, matrix="bt601")
     planes = planes_from_rgb(photo("china", form.size), form)
     session = load(onnx_from_network(shape, form, precision=precision))
     names = [port.name for port in session.get_inputs()]
@@ -138,7 +138,7 @@ def test_graphs_of_one_size_stay_what_they_were(shape: Architecture, pixels: Pix
     for precision in PRECISIONS:
         for size in ((23, 37), (24, 40)):
             for body in BODIES:
-                form = FrameForm(height=size[0], width=size[1], pixels=pixels, matrix="bt601")
+                form = FrameFormat(height=size[0], width=size[1], pixels=pixels, matrix="bt601")
                 for what in (shape, seeded_network(shape)):
                     digest.update(bare(onnx_from_network(what, form, precision=precision, body=body)))
     assert digest.hexdigest()[:16] == DIGESTS[shape.name, pixels]
@@ -167,7 +167,7 @@ def test_half_precision_keeps_the_statistics_of_the_norms_exact() -> None:
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420"])
 def test_the_exported_fast_network_costs_at_most_35_kflop_a_pixel(pixels: Pixels) -> None:
-    form = FrameForm(height=64, width=96, pixels=pixels)
+    form = FrameFormat(height=64, width=96, pixels=pixels)
     model = onnx.shape_inference.infer_shapes(onnx_from_network(fast_network(), form))
     graph = model.graph
     weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
@@ -198,7 +198,7 @@ def test_a_dynamic_graph_paints_what_a_graph_of_that_size_paints(
     shape: Architecture, pixels: Pixels, precision: GraphPrecision
 ) -> None:
     network = seeded_network(shape)
-    any_size = FrameForm(height=720, width=1280, pixels=pixels, matrix="bt601")
+    any_size = FrameFormat(height=720, width=1280, pixels=pixels, matrix="bt601")
     model = onnx_from_network(network, any_size, precision=precision, dynamic=True)
     onnx.checker.check_model(model, full_check=True)
     dynamic = load(model)
@@ -228,7 +228,7 @@ def test_a_dynamic_graph_paints_what_a_graph_of_that_size_paints(
     ],
 )
 def test_a_dynamic_graph_names_its_sides(pixels: Pixels, ports: dict[str, tuple[int | str, ...]]) -> None:
-    graph = onnx_from_network(fast_network(), FrameForm(height=8, width=8, pixels=pixels), dynamic=True).graph
+    graph = onnx_from_network(fast_network(), FrameFormat(height=8, width=8, pixels=pixels), dynamic=True).graph
     found = {
         value.name: tuple(side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim)
         for value in (*graph.input, *graph.output)
@@ -249,7 +249,7 @@ def test_a_dynamic_graph_is_one_for_all_sizes() -> None:
 def test_tensorrt_builds_a_dynamic_graph(shape: Architecture, pixels: Pixels) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
     model = onnx_from_network(
-        seeded_network(shape), FrameForm(height=8, width=8, pixels=pixels), precision="fp16", dynamic=True
+        seeded_network(shape), FrameFormat(height=8, width=8, pixels=pixels), precision="fp16", dynamic=True
     )
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
@@ -305,7 +305,7 @@ def test_a_convolution_into_phases_makes_the_pixels_of_each_cell(kernel: int, up
 def test_colors_survive_the_way_through_rgb(
     shape: Architecture, pixels: Pixels, full_range: bool, matrix: Matrix
 ) -> None:
-    form = FrameForm(height=71, width=93, pixels=pixels, matrix=matrix, full_range=full_range)
+    form = FrameFormat(height=71, width=93, pixels=pixels, matrix=matrix, full_range=full_range)
     network = seeded_network(shape)
     for picture in (photo("astronaut", form.size), noise(form.size)):
         planes = planes_from_rgb(picture, form)
@@ -316,7 +316,7 @@ def test_colors_survive_the_way_through_rgb(
 
 @BOTH
 def test_rgb_pixels_survive_unchanged(shape: Architecture) -> None:
-    form = FrameForm(height=19, width=22)
+    form = FrameFormat(height=19, width=22)
     (result,) = run(seeded_network(shape), form, (noise(form.size),), "identity")
     np.testing.assert_array_equal(result, noise(form.size))
 
@@ -324,8 +324,8 @@ def test_rgb_pixels_survive_unchanged(shape: Architecture) -> None:
 @pytest.mark.parametrize("name", ["astronaut", "china", "flower"])
 @pytest.mark.parametrize("pixels", ["i420", "nv12"])
 def test_the_yuv_path_and_the_rgb_path_paint_the_same_picture(name: str, pixels: Pixels) -> None:
-    form = FrameForm(height=180, width=270, pixels=pixels)
+    form = FrameFormat(height=180, width=270, pixels=pixels)
     planes = planes_from_rgb(photo(name, form.size), form)
-    rgb_form = FrameForm(height=180, width=270)
+    rgb_form = FrameFormat(height=180, width=270)
     (rgb,) = run(fast_network(), rgb_form, (rgb_from_planes(planes, form),), "network")
     assert worst_psnr(run(fast_network(), form, planes, "network"), planes_from_rgb(rgb, form)) >= 38

@@ -12,14 +12,13 @@ PACKAGE = Path(__file__).parent.parent / "vidstyle"
 
 # The longest matching prefix decides. Modules inside one line of the table may import each other.
 LEVELS = {
+    "vidstyle._renamed": 0,
     "vidstyle.errors": 0,
     "vidstyle.options": 0,
     "vidstyle.files": 0,
-    "vidstyle.gpu": 0,
     "vidstyle.system": 0,
     "vidstyle.pipeline": 0,
     "vidstyle._kernels": 1,
-    "vidstyle.color": 1,
     "vidstyle.frame": 1,
     "vidstyle.models": 1,
     "vidstyle.models.torch_net": 1,
@@ -32,7 +31,7 @@ LEVELS = {
     "vidstyle.backends": 2,
     "vidstyle.engine": 3,
     "vidstyle.stylizer": 3,
-    "vidstyle.stylize_still": 3,
+    "vidstyle.rendering": 3,
     "vidstyle.live": 3,
     "vidstyle.serve": 3,
     "vidstyle.tools": 3,

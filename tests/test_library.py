@@ -17,7 +17,7 @@ from vidstyle.backends.tensorrt.fit import GpuFacts, command, mismatch
 from vidstyle.backends.tensorrt.library import Library, Messages, as_pair, find_library, installed_versions
 from vidstyle.backends.tensorrt.targets import AMPERE_AND_LATER, PORTABLE, chosen_targets, compute_capabilities, covers
 from vidstyle.errors import BadOption, MissingDependency
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.models.engine_file import EngineCard, EngineFile
 
 ADA = GpuFacts("NVIDIA GeForce RTX 4090", "8.9")
@@ -176,8 +176,8 @@ def engine(library: Library, **changes: Any) -> EngineFile:
     return EngineFile(Path("starry.engine"), EngineCard(**{**facts, **changes}))
 
 
-def form(width: int = 1280, height: int = 720, **changes: Any) -> FrameForm:
-    return FrameForm(height=height, width=width, **{"pixels": "i420", "matrix": "bt709", **changes})
+def form(width: int = 1280, height: int = 720, **changes: Any) -> FrameFormat:
+    return FrameFormat(height=height, width=width, **{"pixels": "i420", "matrix": "bt709", **changes})
 
 
 def test_an_engine_for_this_gpu_version_and_frames_fits(rtx: Library) -> None:
@@ -244,7 +244,7 @@ def test_no_gpu_names_the_cpu_as_the_way_out(rtx: Library) -> None:
         (form(640, 360, pixels="rgb"), ["takes i420 frames, and these are rgb", "--size 640x360 --pixels rgb"]),
     ],
 )
-def test_other_frames_say_what_was_built_and_the_command(rtx: Library, frames: FrameForm, parts: list[str]) -> None:
+def test_other_frames_say_what_was_built_and_the_command(rtx: Library, frames: FrameFormat, parts: list[str]) -> None:
     found = mismatch(engine(rtx), frames, ADA, rtx)
     says(found, *parts, AGAIN, " -o starry.engine --overwrite`")
     assert ("--work-size" in (found or "")) == any("--work-size" in part for part in parts)

@@ -18,7 +18,7 @@ from live_media import join, wait_for
 from networks import photo, planes_from_rgb
 
 from vidstyle.errors import BadOption, VideoError, VidstyleError
-from vidstyle.frame import Frame, FrameForm, Planes
+from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.gallery import load_style
 from vidstyle.live.live import Live
 from vidstyle.live.options import LiveOptions
@@ -26,7 +26,7 @@ from vidstyle.live.outputs import free_name
 from vidstyle.live.report import LiveReport
 from vidstyle.live.source import OnSound
 from vidstyle.options import LookOptions
-from vidstyle.stylizer import Job, Stylizer
+from vidstyle.stylizer import FrameTask, Stylizer
 from vidstyle.video.sound import Sound, SoundForm
 
 MICROSECOND = Fraction(1, 1_000_000)
@@ -50,7 +50,7 @@ class Moving:
         on_sound: OnSound | None = None,
         error: Exception | None = None,
     ) -> None:
-        self.form = FrameForm(height=size[0], width=size[1], pixels="i420")
+        self.form = FrameFormat(height=size[0], width=size[1], pixels="i420")
         self.description = "moving photo"
         self.fps: float | None = fps
         self.reconnects = 0
@@ -137,7 +137,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
     spans: list[tuple[float, float]] = []
     compile_for = Stylizer._compiled
 
-    def timed(self: Stylizer, form: FrameForm) -> Any:
+    def timed(self: Stylizer, form: FrameFormat) -> Any:
         began = time.monotonic()
         try:
             return compile_for(self, form)
@@ -255,7 +255,7 @@ def test_keys_are_looked_at_while_a_slow_network_paints(fps: float, monkeypatch:
     """Or of two that are pressed meanwhile one would be lost, and the other one late."""
     submit, screen = Stylizer.submit, Looks()
 
-    def slow(self: Stylizer, job: Job) -> Callable[[], Planes]:
+    def slow(self: Stylizer, job: FrameTask) -> Callable[[], Planes]:
         ready_at, result = time.monotonic() + 0.5, submit(self, job)
 
         def wait() -> Planes:
@@ -357,7 +357,7 @@ def test_a_source_that_turns_is_painted_as_it_is_between_black_bars(tmp_path: Pa
     for frame in camera.frames[8:]:
         light = frame.planes[0]
         assert (light[:, :52] == 16).all() and (light[:, 106:] == 16).all() and (frame.planes[1][:, :26] == 128).all()
-    shown = planes_from_rgb(photo("chelsea", (96, 54)), FrameForm(height=96, width=54, pixels="i420"))
+    shown = planes_from_rgb(photo("chelsea", (96, 54)), FrameFormat(height=96, width=54, pixels="i420"))
     np.testing.assert_array_equal(upright[0][:, 52:106], shown[0])
     painted = camera.frames[10].planes[0][:, 52:106].astype(int)
     assert 5 < np.abs(painted - shown[0]).mean() < 90
@@ -484,7 +484,7 @@ def test_virtual_camera_that_breaks_is_told_and_the_rest_goes_on(tmp_path: Path)
 def test_nothing_is_left_where_opening_fails(tmp_path: Path) -> None:
     source = Moving()
 
-    def no_camera(form: FrameForm, fps: float | None) -> Camera:
+    def no_camera(form: FrameFormat, fps: float | None) -> Camera:
         raise VideoError("there is no virtual camera")
 
     live = Live(
@@ -537,7 +537,7 @@ def test_work_size_steps_down_and_the_picture_never_stops(
 ) -> None:
     compile_for = Stylizer._compiled
 
-    def slowly(self: Stylizer, form: FrameForm) -> Any:
+    def slowly(self: Stylizer, form: FrameFormat) -> Any:
         if compiled:  # but the first
             time.sleep(1.5)
         return compile_for(self, form)

@@ -14,7 +14,7 @@ import pytest
 from broadcasting import CLOCK, DARK, FORM, STEREO, Received, beep, frame, play
 
 from vidstyle.errors import BadOption
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.options import EncodeOptions
 from vidstyle.video.live_writer import LiveWriter
 from vidstyle.video.sound import SoundForm
@@ -24,12 +24,12 @@ SUFFIXES = [".mp4", ".m4v", ".mov", ".mkv", ".m3u8"]
 
 
 def writer(
-    path: Path, *, form: FrameForm = FORM, sound: SoundForm | None = None, encode: EncodeOptions | None = None
+    path: Path, *, form: FrameFormat = FORM, sound: SoundForm | None = None, encode: EncodeOptions | None = None
 ) -> LiveWriter:
     return LiveWriter(target_for(path), form=form, fps=30, sound=sound, encode=encode or EncodeOptions())
 
 
-def record(path: Path, times: Iterable[int], *, sound: SoundForm | None = None, form: FrameForm = FORM) -> Received:
+def record(path: Path, times: Iterable[int], *, sound: SoundForm | None = None, form: FrameFormat = FORM) -> Received:
     """Frames at ``times`` (microseconds after the clock's begin), and sound for as long, a little ahead."""
     made = writer(path, form=form, sound=sound)
     samples = 0

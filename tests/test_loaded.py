@@ -25,7 +25,7 @@ from vidstyle.backends.tensorrt.library import Library, find_library
 from vidstyle.backends.tensorrt.loaded import LoadedEngine, fault_words
 from vidstyle.backends.tensorrt.targets import GpuFacts
 from vidstyle.errors import BadModel, BadOption, EngineMismatch, MissingDependency
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes
 from vidstyle.graph import onnx_from_network
 from vidstyle.models.architecture import FAST
 from vidstyle.models.engine_file import EngineCard, EngineFile, write_engine
@@ -35,7 +35,7 @@ from vidstyle.stylizer import network_program
 rtx = pytest.importorskip("tensorrt_rtx")
 pytest.importorskip("cuda.bindings")
 SOURCE = Path(loaded.__file__).read_text()
-FORM = FrameForm(height=48, width=64, pixels="i420")
+FORM = FrameFormat(height=48, width=64, pixels="i420")
 RTX_4090 = GpuFacts("NVIDIA GeForce RTX 4090", "8.9")
 GPU = pytest.mark.needs_cuda
 NO_GPU = pytest.mark.skipif(has_gpu(), reason="there is a GPU")
@@ -66,11 +66,11 @@ def plan() -> bytes:
     return build_plan(graph, BuildOptions(size=FORM.size, targets=("ada",)), library()).plan
 
 
-def program(form: FrameForm = FORM) -> Program:
+def program(form: FrameFormat = FORM) -> Program:
     return network_program(FAST, form)
 
 
-def layout_of(form: FrameForm) -> Layout:
+def layout_of(form: FrameFormat) -> Layout:
     return Layout.of(form, StyleTensors(FAST, program(form).style_tensors), padded=False)
 
 
@@ -242,12 +242,12 @@ def a_4090(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"targets": ("12.0",)}, FORM, "was built for GPUs of compute capability 12.0, and this one is NVIDIA GeFo"),
         ({"gpu": "NVIDIA H200"}, FORM, "was built on and for NVIDIA H200, and this GPU is NVIDIA GeForce RTX 4090"),
         ({}, FORM.resized((48, 60)), "takes frames of 64x48, and these are 60x48"),
-        ({}, FrameForm(height=48, width=64), "takes i420 frames, and these are rgb"),
+        ({}, FrameFormat(height=48, width=64), "takes i420 frames, and these are rgb"),
         ({}, replace(FORM, matrix="bt601"), "takes colors as bt709 of limited range, and these are bt601 of limited"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_loaded(
-    tmp_path: Path, a_4090: None, change: dict[str, Any], form: FrameForm, words: str
+    tmp_path: Path, a_4090: None, change: dict[str, Any], form: FrameFormat, words: str
 ) -> None:
     engine = write_engine(tmp_path / "wave.engine", b"never read", replace(card(), **change), b"styles")
     engine.path.unlink()
@@ -280,11 +280,11 @@ def test_a_gpu_that_is_not_there_is_refused(engine: EngineFile, a_4090: None) ->
 # On a GPU
 
 
-def opened(options: BackendOptions | None = None, form: FrameForm = FORM) -> Any:
+def opened(options: BackendOptions | None = None, form: FrameFormat = FORM) -> Any:
     return open_backend(program(form), options or BackendOptions(backend="tensorrt"))
 
 
-def planes_of(name: str, form: FrameForm = FORM) -> Planes:
+def planes_of(name: str, form: FrameFormat = FORM) -> Planes:
     return planes_from_rgb(photo(name, form.size), form)
 
 
@@ -292,7 +292,7 @@ def planes_of(name: str, form: FrameForm = FORM) -> Planes:
 @pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
 @pytest.mark.parametrize("size", [(360, 640), (181, 323)], ids=str)
 def test_the_gpu_paints_what_the_cpu_paints(pixels: Any, size: tuple[int, int]) -> None:
-    form = FrameForm(height=size[0], width=size[1], pixels=pixels)
+    form = FrameFormat(height=size[0], width=size[1], pixels=pixels)
     with opened(form=form) as gpu, opened(BackendOptions(backend="torch", precision="fp32"), form) as cpu:
         frames = [
             photo("china", size),
@@ -385,7 +385,7 @@ def test_compiled_kernels_are_kept_and_damaged_ones_made_again(tmp_path: Path, m
 class Tensors:
     """Names, types and shapes, as an engine tells them."""
 
-    def __init__(self, form: FrameForm, **changes: tuple[int, ...]) -> None:
+    def __init__(self, form: FrameFormat, **changes: tuple[int, ...]) -> None:
         layout = layout_of(form)
         self.shapes = {name: port.shape for name, port in layout.ports.items()} | changes
 
@@ -406,7 +406,7 @@ class Tensors:
         return rtx.TensorIOMode.OUTPUT if name.endswith("_out") else rtx.TensorIOMode.INPUT
 
 
-def checked(tensors: Tensors, form: FrameForm = FORM) -> None:
+def checked(tensors: Tensors, form: FrameFormat = FORM) -> None:
     bare = object.__new__(LoadedEngine)
     bare._path, bare._library, bare._engine = Path("wave.engine"), library(), tensors
     bare.check(layout_of(form))
@@ -418,7 +418,7 @@ def test_the_tensors_of_an_engine_are_compared_with_those_it_gets() -> None:
     with pytest.raises(BadModel, match=r"wave.engine takes y as \(1, 1, 48, 60\), not \(1, 1, 48, 64\); it is not the"):
         checked(Tensors(FORM, y=(1, 1, 48, 60)))
     with pytest.raises(BadModel, match="wave.engine has the tensors .*, not frame, frame_out, out.bias, "):
-        checked(Tensors(FORM), FrameForm(height=48, width=64))
+        checked(Tensors(FORM), FrameFormat(height=48, width=64))
     with pytest.raises(BadModel, match="has another kind of tensor"):
         wrong = Tensors(FORM)
         wrong.get_tensor_dtype = lambda name: rtx.DataType.HALF  # type: ignore[method-assign]
@@ -427,7 +427,7 @@ def test_the_tensors_of_an_engine_are_compared_with_those_it_gets() -> None:
 
 def test_real_plans_have_the_tensors_that_the_runner_binds() -> None:
     for pixels in ("rgb", "i420", "nv12"):
-        form = FrameForm(height=30, width=46, pixels=pixels)  # type: ignore[arg-type]
+        form = FrameFormat(height=30, width=46, pixels=pixels)  # type: ignore[arg-type]
         graph = onnx_from_network(FAST, form, precision="fp16").SerializeToString()
         builder = rtx.Builder(library().logger)
         network = builder.create_network(0)

@@ -15,7 +15,7 @@ from conftest import has_gpu
 from media import make_video, psnr, read_contents, read_rgb
 
 from vidstyle.errors import BadOption, VideoError
-from vidstyle.frame import Frame, FrameForm, Planes
+from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.options import ClipOptions, Codec, EncodeOptions
 from vidstyle.video.codecs import ENCODERS, NVENC_ENCODERS
 from vidstyle.video.container import packets
@@ -154,7 +154,7 @@ def test_the_decoder_made_for_the_gpu_gives_what_the_streams_own_gives(
 @pytest.mark.parametrize("pixels", ["i420", "nv12"])
 def test_downloaded_nv12_is_read_without_loss(clip: Path, pixels: Any) -> None:
     with VideoSource(clip) as video:
-        form = FrameForm(height=180, width=320, pixels=pixels, matrix=video.form.matrix)
+        form = FrameFormat(height=180, width=320, pixels=pixels, matrix=video.form.matrix)
         reader = PlaneReader(video.info, form)
         frame = next(video.frames())
         nv12 = VideoFrame(320, 180, "nv12")
@@ -208,7 +208,7 @@ def test_planes_that_are_no_arrays_are_encoded_as_arrays_are(clip: Path, tmp_pat
 
 @pytest.mark.parametrize(("pixels", "height"), [("i420", 48), ("rgb", 48), ("nv12", 49)])
 def test_planes_on_the_gpu_must_be_nv12_of_even_size(pixels: Any, height: int) -> None:
-    form = FrameForm(height=height, width=64, pixels=pixels)
+    form = FrameFormat(height=height, width=64, pixels=pixels)
     planes = tuple(GpuPlane(VideoFrame(64, 48, "nv12").planes[0], shape) for shape in form.plane_shapes)
     writer = PlaneWriter(form, "yuv420p", form.size, form.size)
     with pytest.raises(BadOption, match=f"frames on the GPU are {pixels} of 64x{height}; those to be encoded must be"):

@@ -14,19 +14,19 @@ from vidstyle.backends import open_backend
 from vidstyle.backends.base import Program
 from vidstyle.backends.onnxruntime import BoundSession, OnnxRuntimeBackend, OnnxRuntimeCudaBackend
 from vidstyle.errors import BadOption, MissingDependency, VidstyleError
-from vidstyle.frame import FrameForm
-from vidstyle.gpu import Gpu, GpuDriver
+from vidstyle.frame import FrameFormat
 from vidstyle.graph import style_tensors
 from vidstyle.models.architecture import FAST
 from vidstyle.options import BackendOptions
 from vidstyle.stylizer import network_program
+from vidstyle.system import Gpu, GpuDriver
 
-FORM = FrameForm(height=48, width=64, pixels="i420")
+FORM = FrameFormat(height=48, width=64, pixels="i420")
 BUILT_FOR_CUDA = "CUDAExecutionProvider" in ort.get_available_providers()
 NVIDIA = GpuDriver("580.0", "13.0", (Gpu("NVIDIA Some", 1 << 33, "9.0"),))
 
 
-def program(form: FrameForm = FORM) -> Program:
+def program(form: FrameFormat = FORM) -> Program:
     return network_program(FAST, form)
 
 

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption
-from vidstyle.frame import FrameForm, Pixels, Planes
+from vidstyle.frame import FrameFormat, Pixels, Planes
 from vidstyle.imaging import resample
 
 U8 = NDArray[np.uint8]
@@ -37,7 +37,7 @@ SIZES = pytest.mark.parametrize(
 )
 
 
-def picture(form: FrameForm, seed: int = 0) -> Planes:
+def picture(form: FrameFormat, seed: int = 0) -> Planes:
     """Noise over blobs over ramps: flat places, edges and extremes."""
     chance = np.random.default_rng(seed)
     planes = []
@@ -89,7 +89,7 @@ def furthest(found: Planes, expected: Planes) -> int:
 def test_kernel_equals_its_twin(
     monkeypatch: pytest.MonkeyPatch, pixels: Pixels, small: tuple[int, int], full: tuple[int, int], level: str
 ) -> None:
-    form = FrameForm(height=full[0], width=full[1], pixels=pixels)
+    form = FrameFormat(height=full[0], width=full[1], pixels=pixels)
     work = form.resized(small)
     source = picture(form)
     shrunk, styled = resample.shrink(source, form, small), picture(work, seed=1)
@@ -107,7 +107,7 @@ def test_kernel_equals_its_twin(
 @ALL_PIXELS
 @pytest.mark.parametrize("strided", [in_padded_rows, upside_down, every_other_column, column_major])
 def test_strides_make_no_difference(pixels: Pixels, strided: Callable[[U8], U8]) -> None:
-    form = FrameForm(height=31, width=45, pixels=pixels)
+    form = FrameFormat(height=31, width=45, pixels=pixels)
     work = form.resized((12, 20))
     source, styled = picture(form), picture(work, seed=1)
     shrunk = resample.shrink(source, form, work.size)
@@ -134,7 +134,7 @@ def test_strides_make_no_difference(pixels: Pixels, strided: Callable[[U8], U8])
 
 @ALL_PIXELS
 def test_enlarging_to_the_same_size_gives_the_planes_back(pixels: Pixels) -> None:
-    form = FrameForm(height=9, width=14, pixels=pixels)
+    form = FrameFormat(height=9, width=14, pixels=pixels)
     styled = picture(form, 1)
     assert resample.enlarge(styled, picture(form), picture(form), form, form) is styled
 
@@ -142,7 +142,7 @@ def test_enlarging_to_the_same_size_gives_the_planes_back(pixels: Pixels) -> Non
 @ALL_PIXELS
 def test_strokes_stay_where_luma_says_nothing(pixels: Pixels) -> None:
     """Where the source is made of flat blocks of 3x3, the middle of each block is the styled pixel."""
-    work = FrameForm(height=20, width=28, pixels=pixels)
+    work = FrameFormat(height=20, width=28, pixels=pixels)
     form = work.resized((60, 84))
     shrunk, styled = picture(work), picture(work, 1)
     source = tuple(np.repeat(np.repeat(p, 3, axis=0), 3, axis=1) for p in shrunk)
@@ -155,7 +155,7 @@ def test_edges_come_from_the_full_size_source(monkeypatch: pytest.MonkeyPatch) -
     """A style that scales luma is followed over an edge that no low-size pixel border meets."""
     full = np.full((96, 120), 40, np.uint8)
     cv2.line(full, (10, 0), (101, 95), 220, 7)
-    form = FrameForm(height=96, width=120, pixels="i420")
+    form = FrameFormat(height=96, width=120, pixels="i420")
     work = form.resized((32, 40))
     gray = np.full((48, 60), 128, np.uint8)
     source = (full, gray, gray)
@@ -176,7 +176,7 @@ def test_edges_come_from_the_full_size_source(monkeypatch: pytest.MonkeyPatch) -
 
 def test_light_turned_to_dark_does_not_ring() -> None:
     """Where the slope would be negative, luma is enlarged as it is: nothing of the source shows."""
-    form = FrameForm(height=90, width=90, pixels="rgb")
+    form = FrameFormat(height=90, width=90, pixels="rgb")
     work = form.resized((30, 30))
     source = (np.repeat(picture(form)[0][..., :1], 3, axis=2),)
     shrunk = resample.shrink(source, form, work.size)
@@ -188,7 +188,7 @@ def test_light_turned_to_dark_does_not_ring() -> None:
 @ALL_PIXELS
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_flat_stays_flat(pixels: Pixels, value: int) -> None:
-    form = FrameForm(height=37, width=51, pixels=pixels)
+    form = FrameFormat(height=37, width=51, pixels=pixels)
     work = form.resized((16, 24))
     flat = tuple(np.full(shape, value, np.uint8) for shape in form.plane_shapes)
     small = resample.shrink(flat, form, work.size)
@@ -205,7 +205,7 @@ def test_flat_stays_flat(pixels: Pixels, value: int) -> None:
 def test_without_kernels_the_twin_serves_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    form = FrameForm(height=30, width=44, pixels="i420")
+    form = FrameFormat(height=30, width=44, pixels="i420")
     work = form.resized((12, 16))
     source, styled = picture(form), picture(work, 1)
     shrunk = resample.shrink(source, form, work.size)
@@ -223,7 +223,7 @@ def test_without_kernels_the_twin_serves_and_says_so_once(
 
 
 def test_threads_do_not_meet() -> None:
-    form = FrameForm(height=270, width=480, pixels="i420")
+    form = FrameFormat(height=270, width=480, pixels="i420")
     work = form.resized((90, 160))
     jobs = [(picture(form, seed), picture(work, seed + 50)) for seed in range(8)]
 
@@ -240,7 +240,7 @@ def test_threads_do_not_meet() -> None:
 
 
 def test_a_shrunk_pixel_is_the_mean_of_its_area() -> None:
-    form = FrameForm(height=30, width=48, pixels="rgb")
+    form = FrameFormat(height=30, width=48, pixels="rgb")
     source = picture(form)
     means = source[0].reshape(10, 3, 16, 3, 3).mean(axis=(1, 3))
     assert np.abs(resample.shrink(source, form, (10, 16))[0] - means).max() <= 0.51
@@ -249,7 +249,7 @@ def test_a_shrunk_pixel_is_the_mean_of_its_area() -> None:
 @ALL_PIXELS
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (15, 44), (31, 90), (62, 20), (200, 300)])
 def test_resize_gives_every_plane_its_size(pixels: Pixels, size: tuple[int, int]) -> None:
-    form = FrameForm(height=31, width=45, pixels=pixels)
+    form = FrameFormat(height=31, width=45, pixels=pixels)
     for resized in (resample.resize, resample.shrink):
         found = resized(picture(form), form, size)
         assert tuple(p.shape for p in found) == form.resized(size).plane_shapes
@@ -258,14 +258,14 @@ def test_resize_gives_every_plane_its_size(pixels: Pixels, size: tuple[int, int]
 
 @ALL_PIXELS
 def test_the_same_size_costs_nothing(pixels: Pixels) -> None:
-    form = FrameForm(height=31, width=45, pixels=pixels)
+    form = FrameFormat(height=31, width=45, pixels=pixels)
     planes = picture(form)
     assert resample.shrink(planes, form, form.size) is planes
     assert resample.resize(planes, form, form.size) is planes
 
 
 def test_resize_there_and_back_keeps_the_picture() -> None:
-    form = FrameForm(height=60, width=80, pixels="i420")
+    form = FrameFormat(height=60, width=80, pixels="i420")
     planes = tuple(cv2.GaussianBlur(p, (0, 0), 1.5) for p in picture(form))
     back = resample.resize(resample.resize(planes, form, (120, 160)), form.resized((120, 160)), form.size)
     assert furthest(back, planes) <= 4
@@ -276,7 +276,7 @@ def test_resize_there_and_back_keeps_the_picture() -> None:
 
 @ALL_PIXELS
 def test_mix_is_exact_at_its_ends_and_linear_between(pixels: Pixels) -> None:
-    form = FrameForm(height=21, width=33, pixels=pixels)
+    form = FrameFormat(height=21, width=33, pixels=pixels)
     source, styled = picture(form), picture(form, 1)
     assert resample.mix(source, styled, 0) is source
     assert resample.mix(source, styled, 1.0) is styled
@@ -286,19 +286,19 @@ def test_mix_is_exact_at_its_ends_and_linear_between(pixels: Pixels) -> None:
 
 @pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan"), float("inf")])
 def test_mix_refuses_what_is_no_proportion(strength: float) -> None:
-    planes = picture(FrameForm(height=4, width=4))
+    planes = picture(FrameFormat(height=4, width=4))
     with pytest.raises(BadOption, match="strength"):
         resample.mix(planes, planes, strength)
 
 
 def test_mix_refuses_different_pictures() -> None:
     with pytest.raises(BadOption, match="same form"):
-        resample.mix(picture(FrameForm(height=4, width=4)), picture(FrameForm(height=4, width=5)), 0.5)
+        resample.mix(picture(FrameFormat(height=4, width=4)), picture(FrameFormat(height=4, width=5)), 0.5)
 
 
 @pytest.mark.parametrize("pixels", ["i420", "nv12"])
 def test_keep_color_takes_luma_alone(pixels: Pixels) -> None:
-    form = FrameForm(height=11, width=14, pixels=pixels)
+    form = FrameFormat(height=11, width=14, pixels=pixels)
     source, styled = picture(form), picture(form, 1)
     found = resample.keep_color(source, styled, form)
     assert found[0] is styled[0]
@@ -306,7 +306,7 @@ def test_keep_color_takes_luma_alone(pixels: Pixels) -> None:
 
 
 def test_keep_color_of_rgb_has_the_styled_luma_and_the_source_chroma() -> None:
-    form = FrameForm(height=40, width=50)
+    form = FrameFormat(height=40, width=50)
     source, styled = (tuple(p // 3 + 80 for p in picture(form, seed)) for seed in (0, 1))  # nothing to clip
     found = resample.keep_color(source, styled, form)[0]
     ycc, luma, chroma = (cv2.cvtColor(p, cv2.COLOR_RGB2YCrCb).astype(int) for p in (found, styled[0], source[0]))
@@ -317,7 +317,7 @@ def test_keep_color_of_rgb_has_the_styled_luma_and_the_source_chroma() -> None:
 
 # --- bad arguments ---
 
-FORM = FrameForm(height=8, width=12, pixels="i420")
+FORM = FrameFormat(height=8, width=12, pixels="i420")
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ FORM = FrameForm(height=8, width=12, pixels="i420")
         (),
         picture(FORM)[:2],
         picture(FORM.resized((8, 10))),
-        picture(FrameForm(height=8, width=12, pixels="nv12")),
+        picture(FrameFormat(height=8, width=12, pixels="nv12")),
         tuple(p.astype(np.float32) for p in picture(FORM)),
         tuple(p.astype(np.int8) for p in picture(FORM)),
     ],
@@ -347,7 +347,7 @@ def test_planes_of_another_form_are_refused(planes: Any) -> None:
 
 
 def test_enlarge_refuses_forms_that_differ_in_more_than_size() -> None:
-    other = FrameForm(height=16, width=24, pixels="nv12")
+    other = FrameFormat(height=16, width=24, pixels="nv12")
     with pytest.raises(BadOption, match="size only"):
         resample.enlarge(picture(FORM), picture(FORM), picture(other), FORM, other)
 

@@ -18,7 +18,7 @@ import pytest
 from media import Audio, make_video, psnr, read_contents, read_rgb
 
 from vidstyle.errors import BadOption, VideoError
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import ClipOptions, EncodeOptions
 from vidstyle.video.sink import VideoSink
 from vidstyle.video.source import VideoSource
@@ -235,7 +235,7 @@ def test_rgb_frames_are_written_in_the_sources_colors(tmp_path: Path) -> None:
 def test_frames_of_nv12_are_written(tmp_path: Path, clip: Path) -> None:
     with VideoSource(clip) as video:
         frames = list(video.frames())
-        form = FrameForm(height=48, width=64, pixels="nv12", matrix="bt601")
+        form = FrameFormat(height=48, width=64, pixels="nv12", matrix="bt601")
         with VideoSink(tmp_path / "out.mp4", source=video.info, source_path=None, form=form) as sink:
             for frame in frames:
                 y, u, v = frame.planes

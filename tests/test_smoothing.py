@@ -17,14 +17,13 @@ from media import make_video
 from networks import whole_style
 from numpy.typing import NDArray
 
-from vidstyle import ClipOptions, EncodeOptions, Frame, FrameForm, LookOptions, Stylizer, render
+from vidstyle import ClipOptions, EncodeOptions, Frame, FrameFormat, LookOptions, Stylizer, render
 from vidstyle.bench_temporal import Clip, TemporalOptions, ghost_of, made_clip, noisy_still
 from vidstyle.cli import vidstyle
 from vidstyle.cli.params import SmoothCommand, smooth_from, smooth_options
-from vidstyle.color import yuv_from_rgb
 from vidstyle.errors import BadOption
 from vidstyle.flicker import RGB, gradient_energy, mean_warping_error, restlessness
-from vidstyle.frame import Pixels, Planes
+from vidstyle.frame import Pixels, Planes, yuv_from_rgb
 from vidstyle.gallery import load_style, style_names
 from vidstyle.imaging import resample
 from vidstyle.imaging.smoothing import LEAST_GAIN, MOST_GAIN, SMALLEST, Smoother, fitting_gain
@@ -71,8 +70,8 @@ def planes_of(rgb: RGB, pixels: Pixels) -> Planes:
     return np.ascontiguousarray(y), np.stack([u, v], axis=-1)
 
 
-def form_of(rgb: RGB, pixels: Pixels = "rgb") -> FrameForm:
-    return FrameForm(height=rgb.shape[0], width=rgb.shape[1], pixels=pixels)
+def form_of(rgb: RGB, pixels: Pixels = "rgb") -> FrameFormat:
+    return FrameFormat(height=rgb.shape[0], width=rgb.shape[1], pixels=pixels)
 
 
 def smoothed(sources: list[RGB], styled: list[RGB], strength: float = 0.7) -> list[RGB]:
@@ -123,7 +122,7 @@ def test_a_slow_pan_is_motion_not_rest() -> None:
         np.asarray(cv2.warpAffine(photo, move, photo.shape[1::-1], flags=flags), np.uint8)[:, :-10] for move in moves
     ]
     smoother = Smoother(form_of(sources[0]))
-    motions = [smoother.look((source,)) for source in sources]
+    motions = [smoother.estimate_motion((source,)) for source in sources]
     assert motions[-1] is not None
     flow, weight = motions[-1].flow, motions[-1].weight
     assert np.average(flow[..., 0], weights=weight) == pytest.approx(0.3, abs=0.06)
@@ -136,7 +135,7 @@ def test_light_that_moves_over_a_wall_does_not_take_the_strokes_along() -> None:
     sources = [np.asarray(np.rint(np.repeat(wall * shade, 3, axis=2)), np.uint8) for shade in shades]
     smoother = Smoother(form_of(sources[0]))
     for source in sources:
-        motion = smoother.look((source,))
+        motion = smoother.estimate_motion((source,))
     assert motion is not None
     assert np.abs(motion.flow).mean() < 0.05  # the flow itself has 0.17: it follows the shade
 
@@ -159,14 +158,14 @@ def test_the_first_frame_and_that_after_a_cut_are_as_painted(pixels: Pixels) -> 
 def test_a_cut_is_seen_in_dark_scenes_too(light: float, strength: float) -> None:
     frames = [np.rint(frame * light).astype(np.uint8) for frame in clip("cut", 12).frames]
     smoother = Smoother(form_of(frames[0]), SmoothOptions(strength=strength))
-    begun = [index for index, frame in enumerate(frames) if smoother.look((frame,)) is None]
+    begun = [index for index, frame in enumerate(frames) if smoother.estimate_motion((frame,)) is None]
     assert begun == [0, 6]
 
 
 @pytest.mark.parametrize("name", ["pan", "zoom", "sprite"])
 def test_motion_is_no_cut(name: str) -> None:
     smoother = Smoother(form_of(clip(name).frames[0]))
-    assert [smoother.look((frame,)) is None for frame in clip(name).frames].count(True) == 1
+    assert [smoother.estimate_motion((frame,)) is None for frame in clip(name).frames].count(True) == 1
 
 
 def test_a_thing_that_moves_leaves_no_ghost() -> None:
@@ -242,7 +241,7 @@ def test_styles_that_change_a_little_do_not_mix_for_long() -> None:
 def test_every_size_goes(pixels: Pixels, size: tuple[int, int]) -> None:
     photo = clip("still", rows=360).frames[0]
     sources = [np.asarray(cv2.resize(photo[i : i + 300], size[::-1], interpolation=cv2.INTER_AREA)) for i in range(5)]
-    smoother = Smoother(FrameForm(height=size[0], width=size[1], pixels=pixels))
+    smoother = Smoother(FrameFormat(height=size[0], width=size[1], pixels=pixels))
     for index, rgb in enumerate(sources):
         source, styled = (planes_of(picture, pixels) for picture in (rgb, painted(rgb, index)))
         shown = smoother.step(source, styled)
@@ -310,7 +309,7 @@ def test_the_halves_are_the_whole() -> None:
     frames = clip("cut", 12).frames
     plain = paintings(frames)
     smoother = Smoother(form_of(frames[0]))
-    motions = [smoother.look((frame,)) for frame in frames]  # far ahead, as another thread may be
+    motions = [smoother.estimate_motion((frame,)) for frame in frames]  # far ahead, as another thread may be
     halves = [smoother.blend((b,), motion)[0] for b, motion in zip(plain, motions, strict=True)]
     assert all(np.array_equal(a, b) for a, b in zip(halves, smoothed(frames, plain), strict=True))
 
@@ -387,8 +386,8 @@ def test_looking_ahead_on_another_thread_changes_nothing() -> None:
         with Stylizer(smooth=SmoothOptions(), backend=BackendOptions(threads=1)) as stylizer:
             jobs = [stylizer.prepare(Frame((f,), form_of(f), i, Fraction(1, 25))) for i, f in enumerate(frames)]
             with ThreadPoolExecutor(1) as pool:
-                jobs = list(pool.map(stylizer.foresee, jobs)) if ahead else jobs
-            shown[ahead] = [stylizer.compose(job, stylizer.submit(job)()).planes[0] for job in jobs]
+                jobs = list(pool.map(stylizer.estimate_motion, jobs)) if ahead else jobs
+            shown[ahead] = [stylizer.finish(job, stylizer.submit(job)()).planes[0] for job in jobs]
     assert all(np.array_equal(a, b) for a, b in zip(shown[False], shown[True], strict=True))
 
 
@@ -492,5 +491,5 @@ def test_a_frame_of_a_stylizer_keeps_its_time() -> None:
     frame = Frame((photo,), form_of(photo), 1234, Fraction(1, 600), 7)
     with Stylizer(smooth=SmoothOptions()) as stylizer:
         job = stylizer.prepare(frame)
-        shown = stylizer.compose(job, stylizer.submit(job)())
+        shown = stylizer.finish(job, stylizer.submit(job)())
     assert (shown.pts, shown.time_base, shown.duration) == (1234, Fraction(1, 600), 7)

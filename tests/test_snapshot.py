@@ -11,10 +11,10 @@ import pytest
 from pictures import photo
 
 from vidstyle.errors import ImageError
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.live.snapshot import save_snapshot
 
-FRAME = Frame((photo(1, (32, 48)),), FrameForm(height=32, width=48), 0, Fraction(1, 1_000_000))
+FRAME = Frame((photo(1, (32, 48)),), FrameFormat(height=32, width=48), 0, Fraction(1, 1_000_000))
 
 
 def test_picture_is_exact_and_nothing_is_replaced(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from vidstyle.imaging.image_io import Still, read_still, write_still
 from vidstyle.models.architecture import Network
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, LookOptions
-from vidstyle.stylize_still import FileResult, stylize_file, stylize_folder, stylize_still
+from vidstyle.rendering import FileResult, stylize_file, stylize_folder, stylize_still
 from vidstyle.stylizer import Stylizer
 
 

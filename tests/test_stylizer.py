@@ -33,7 +33,7 @@ from vidstyle import (
     ClipOptions,
     EncodeOptions,
     Frame,
-    FrameForm,
+    FrameFormat,
     LookOptions,
     Progress,
     RenderReport,
@@ -54,8 +54,8 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this
 LOSSLESS = EncodeOptions(codec="ffv1")
 
 
-def frames(count: int, form: FrameForm | None = None) -> Iterator[Frame]:
-    form = form or FrameForm(height=48, width=64, pixels="rgb")
+def frames(count: int, form: FrameFormat | None = None) -> Iterator[Frame]:
+    form = form or FrameFormat(height=48, width=64, pixels="rgb")
     for index in range(count):
         yield Frame((picture(form.size, index),), form, index * 3, Fraction(1, 90))
 
@@ -104,18 +104,18 @@ def test_strength_mixes_with_the_source() -> None:
 
 
 def test_preserve_color_keeps_the_chroma() -> None:
-    form = FrameForm(height=48, width=64, pixels="i420")
+    form = FrameFormat(height=48, width=64, pixels="i420")
     planes = tuple(np.random.default_rng(1).integers(60, 190, shape, dtype=np.uint8) for shape in form.plane_shapes)
     with Stylizer(FIRST, look=LookOptions(preserve_color=True)) as stylizer:
         job = stylizer.prepare(Frame(planes, form, 0, Fraction(1, 25)))
-        result = stylizer.compose(job, stylizer.submit(job)())
+        result = stylizer.finish(job, stylizer.submit(job)())
     assert difference(result.planes[0], planes[0]) > 5
     np.testing.assert_array_equal(result.planes[1], planes[1])
     np.testing.assert_array_equal(result.planes[2], planes[2])
 
 
 def test_work_size_is_what_the_network_sees() -> None:
-    form = FrameForm(height=180, width=320, pixels="rgb")
+    form = FrameFormat(height=180, width=320, pixels="rgb")
     with Stylizer(FIRST, look=LookOptions(work_size=90)) as stylizer:
         assert stylizer.open(form).form.size == (88, 156)
         assert stylizer(picture((180, 320), 0)).shape == (180, 320, 3)
@@ -193,7 +193,7 @@ def test_the_result_is_an_array_of_its_own_even_where_nothing_is_painted() -> No
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
 def test_frames_over_memory_of_others_are_painted_alike(pixels: Pixels) -> None:
-    form = FrameForm(height=25, width=38, pixels=pixels)
+    form = FrameFormat(height=25, width=38, pixels=pixels)
     planes = tuple(
         picture((*shape[:2], 3)[:2], 0)[..., : int(np.prod(shape[2:]))].reshape(shape) for shape in form.plane_shapes
     )
@@ -217,7 +217,7 @@ def arrays_of_plane(plane: np.ndarray) -> np.ndarray:
 )
 def test_planes_that_do_not_fit_the_form_are_refused_in_a_sentence(planes: Any) -> None:
     with pytest.raises(BadOption, match=r"planes of the frame are .* shapes \(4, 4, 3\)"):
-        Frame(planes, FrameForm(height=4, width=4), 0, Fraction(1, 25))
+        Frame(planes, FrameFormat(height=4, width=4), 0, Fraction(1, 25))
 
 
 @pytest.mark.parametrize(
@@ -230,8 +230,8 @@ def test_planes_that_do_not_fit_the_form_are_refused_in_a_sentence(planes: Any) 
         (lambda: LookOptions(strength="1"), "strength is '1'"),  # type: ignore[arg-type]
         (lambda: LookOptions(work_size=99.5), "whole number"),  # type: ignore[arg-type]
         (lambda: BackendOptions(threads="2"), "threads"),  # type: ignore[arg-type]
-        (lambda: FrameForm(height=4.0, width=4), "height is 4.0"),  # type: ignore[arg-type]
-        (lambda: FrameForm(height=4, width=4, pixels="bgr"), "bgr"),  # type: ignore[arg-type]
+        (lambda: FrameFormat(height=4.0, width=4), "height is 4.0"),  # type: ignore[arg-type]
+        (lambda: FrameFormat(height=4, width=4, pixels="bgr"), "bgr"),  # type: ignore[arg-type]
         (lambda: render("a.mp4", "b.mp4", FIRST, encode="h264"), "EncodeOptions"),  # type: ignore[arg-type]
     ],
 )
@@ -256,7 +256,7 @@ def test_a_program_is_not_copied_and_says_so(capfd: pytest.CaptureFixture[str]) 
     with Stylizer(FIRST) as stylizer:
         for copied in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(VidstyleError, match="OpenVinoBackend cannot be copied"):
-                copied(stylizer.open(FrameForm(height=8, width=8)))
+                copied(stylizer.open(FrameFormat(height=8, width=8)))
     assert capfd.readouterr() == ("", "")
 
 
@@ -267,7 +267,7 @@ def test_a_forked_process_paints_with_what_its_parent_made(backend: BackendName)
     options = BackendOptions(backend=backend, threads=2)
     with Stylizer(FIRST, backend=options) as stylizer:
         painted = stylizer(rgb)
-        program, style = stylizer.open(FrameForm(height=90, width=160)), stylizer.style
+        program, style = stylizer.open(FrameFormat(height=90, width=160)), stylizer.style
         waiting = program.submit((rgb,), style)
 
         def paint() -> None:
@@ -353,7 +353,7 @@ def test_stream_of_nothing_is_nothing() -> None:
 
 def test_a_style_set_by_the_source_belongs_to_that_very_frame() -> None:
     a, b = load_style(FIRST), load_style(SECOND)
-    form = FrameForm(height=48, width=64, pixels="rgb")
+    form = FrameFormat(height=48, width=64, pixels="rgb")
     still = picture(form.size, 0)
     written: list[np.ndarray] = []
     with Stylizer(a) as stylizer:
@@ -612,7 +612,7 @@ def test_one_program_plays_every_style(compilations: list[str], tmp_path: Path) 
 
 @pytest.mark.alone
 def test_switching_the_style_takes_under_a_millisecond(compilations: list[str]) -> None:
-    form = FrameForm(height=720, width=1280, pixels="i420")
+    form = FrameFormat(height=720, width=1280, pixels="i420")
     frame = Frame(tuple(np.zeros(shape, np.uint8) for shape in form.plane_shapes), form, 0, Fraction(1, 25))
     a, b = load_style(FIRST), load_style(SECOND)
     with Stylizer(a, backend=BackendOptions(backend="openvino")) as stylizer:

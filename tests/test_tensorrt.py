@@ -24,7 +24,7 @@ from vidstyle.backends import open_backend
 from vidstyle.backends.tensorrt.deviceplane import DevicePlane
 from vidstyle.backends.tensorrt.runner import SLOTS, TensorRtBackend
 from vidstyle.errors import BadOption, VidstyleError
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes
 from vidstyle.graph import onnx_from_network
 from vidstyle.models.architecture import FAST, PAPER, shared_network
 from vidstyle.models.style import blend
@@ -32,18 +32,18 @@ from vidstyle.options import BackendOptions
 from vidstyle.pipeline import Pipeline
 from vidstyle.stylizer import network_program
 
-SMALL = FrameForm(height=48, width=64, pixels="i420")
+SMALL = FrameFormat(height=48, width=64, pixels="i420")
 FORMS = [
-    FrameForm(height=31, width=45),
-    FrameForm(height=31, width=45, pixels="i420", matrix="bt601"),
-    FrameForm(height=30, width=46, pixels="nv12", full_range=True),
+    FrameFormat(height=31, width=45),
+    FrameFormat(height=31, width=45, pixels="i420", matrix="bt601"),
+    FrameFormat(height=30, width=46, pixels="nv12", full_range=True),
 ]
 EACH_FORM = pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.pixels}")
 NAMES = ("astronaut", "china", "coffee", "flower", "rocket", "chelsea")
 
 
 @cache
-def graph_of(form: FrameForm, dynamic: bool = False) -> bytes:
+def graph_of(form: FrameFormat, dynamic: bool = False) -> bytes:
     return onnx_from_network(FAST, form, dynamic=dynamic).SerializeToString()
 
 
@@ -61,7 +61,7 @@ class Opened:
 
 @contextlib.contextmanager
 def opened(
-    form: FrameForm = SMALL, *, dynamic: bool = False, recordable: bool = True, slots: int = SLOTS
+    form: FrameFormat = SMALL, *, dynamic: bool = False, recordable: bool = True, slots: int = SLOTS
 ) -> Iterator[Opened]:
     device, engines = HostDevice(), []
 
@@ -76,12 +76,12 @@ def opened(
     assert device.closed  # which checks that nothing else was left open
 
 
-def planes_of(name: str, form: FrameForm) -> Planes:
+def planes_of(name: str, form: FrameFormat) -> Planes:
     return planes_from_rgb(photo(name, form.size), form)
 
 
 @cache
-def expected(name: str, form: FrameForm) -> Planes:
+def expected(name: str, form: FrameFormat) -> Planes:
     options = BackendOptions(backend="onnxruntime", precision="fp32", threads=1)
     with open_backend(network_program(FAST, form), options) as backend:
         return backend.run(planes_of(name, form), fast_style())
@@ -105,7 +105,7 @@ def on_host(planes: Planes) -> Planes:
 
 @EACH_FORM
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-def test_a_frame_goes_through_the_buffers_and_comes_back(form: FrameForm, dynamic: bool) -> None:
+def test_a_frame_goes_through_the_buffers_and_comes_back(form: FrameFormat, dynamic: bool) -> None:
     with opened(form, dynamic=dynamic) as runner:
         for name in NAMES[:3]:
             result = runner.run(name)
@@ -116,7 +116,7 @@ def test_a_frame_goes_through_the_buffers_and_comes_back(form: FrameForm, dynami
 @pytest.mark.parametrize("size", [(8, 8), (29, 33), (30, 34), (31, 35), (32, 36)], ids=str)
 @pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
 def test_a_dynamic_engine_takes_every_size(size: tuple[int, int], pixels: Any) -> None:
-    form = FrameForm(height=size[0], width=size[1], pixels=pixels)
+    form = FrameFormat(height=size[0], width=size[1], pixels=pixels)
     with opened(form, dynamic=True, slots=1) as runner:
         assert worst_psnr(runner.run("china"), expected("china", form)) >= 50
 
@@ -340,7 +340,7 @@ def test_compiled_kernels_are_kept_at_once_and_not_only_at_the_end() -> None:
 
 @EACH_FORM
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-def test_planes_on_the_device_are_read_where_they_are(form: FrameForm, dynamic: bool) -> None:
+def test_planes_on_the_device_are_read_where_they_are(form: FrameFormat, dynamic: bool) -> None:
     with opened(form, dynamic=dynamic) as runner:
         uploaded = runner.device.copies_in
         for name in NAMES[:4]:
@@ -354,7 +354,7 @@ def test_planes_on_the_device_are_read_where_they_are(form: FrameForm, dynamic: 
 @EACH_FORM
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 @pytest.mark.parametrize("inside", [False, True], ids=["from-host", "from-device"])
-def test_results_stay_on_the_device_if_asked_to(form: FrameForm, dynamic: bool, inside: bool) -> None:
+def test_results_stay_on_the_device_if_asked_to(form: FrameFormat, dynamic: bool, inside: bool) -> None:
     with opened(form, dynamic=dynamic) as runner:
         runner.backend.device_output = True
         pending = []
@@ -399,7 +399,7 @@ def test_memory_of_results_is_used_again() -> None:
 
 
 def test_pyav_takes_results_and_gives_their_memory_back() -> None:
-    form = FrameForm(height=30, width=46, pixels="nv12", full_range=True)
+    form = FrameFormat(height=30, width=46, pixels="nv12", full_range=True)
     with opened(form, dynamic=True) as runner:
         runner.backend.device_output = True
         frame = av.VideoFrame.from_dlpack(cast(Any, runner.run("china")), format="nv12")
@@ -416,7 +416,7 @@ def test_pyav_takes_results_and_gives_their_memory_back() -> None:
 
 
 def test_frames_of_pyav_are_read_through_dlpack() -> None:
-    form = FrameForm(height=32, width=48, pixels="nv12")
+    form = FrameFormat(height=32, width=48, pixels="nv12")
     y, uv = planes_of("china", form)
     frame = av.VideoFrame.from_ndarray(np.concatenate([y, uv.reshape(16, 48)]), format="nv12")
     planes = cast(Planes, tuple(DevicePlane.of(plane) for plane in frame.planes))
@@ -482,7 +482,7 @@ def test_arrays_of_other_libraries_are_taken_as_they_say_they_are() -> None:
 
 
 def test_paper_runs_too() -> None:
-    form, style = FrameForm(height=32, width=48, pixels="i420"), styled(shared_network("paper"))
+    form, style = FrameFormat(height=32, width=48, pixels="i420"), styled(shared_network("paper"))
     device, program = HostDevice(), network_program(PAPER, form)
     with TensorRtBackend(lambda: HostEngine(device, program.graph("fp32")), device, program, slots=1) as backend:
         planes = planes_of("china", form)

@@ -33,7 +33,7 @@ from vidstyle.backends.torch.gpu import CudaBackend, choose_net
 from vidstyle.backends.torch.norm import Kind, NormShape, cells_from_pixels, pixels_from_cells, plain_norm
 from vidstyle.backends.torch.reference import TorchBackend
 from vidstyle.errors import BadOption, MissingDependency, VidstyleError
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes
 from vidstyle.gallery import load_style
 from vidstyle.models.architecture import FAST, NORM_EPSILON, PAPER, Architecture, shared_network
 from vidstyle.models.style import Style
@@ -42,26 +42,26 @@ from vidstyle.stylizer import network_program
 
 BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))
 FORMS = [
-    FrameForm(height=1, width=1),
-    FrameForm(height=7, width=13, pixels="i420", full_range=True),
-    FrameForm(height=45, width=70),
-    FrameForm(height=45, width=71, pixels="nv12"),
-    FrameForm(height=48, width=64, pixels="i420", matrix="bt601"),
+    FrameFormat(height=1, width=1),
+    FrameFormat(height=7, width=13, pixels="i420", full_range=True),
+    FrameFormat(height=45, width=70),
+    FrameFormat(height=45, width=71, pixels="nv12"),
+    FrameFormat(height=48, width=64, pixels="i420", matrix="bt601"),
 ]
 STYLES = ["starry_night", "great_wave", "the_scream", "paper/starry_night", "paper/grande_jatte", "paper/wheat_field"]
 SIZE = (92, 124)
 
 
-def described(form: FrameForm) -> str:
+def described(form: FrameFormat) -> str:
     return f"{form.width}x{form.height}-{form.pixels}"
 
 
-def program(form: FrameForm, shape: Architecture = FAST) -> Program:
+def program(form: FrameFormat, shape: Architecture = FAST) -> Program:
     return replace(network_program(shape, form), graph=lambda kind: pytest.fail("torch needs no graph"))
 
 
 @cache
-def reference(form: FrameForm, shape: Architecture = FAST) -> TorchBackend:
+def reference(form: FrameFormat, shape: Architecture = FAST) -> TorchBackend:
     return TorchBackend(program(form, shape), BackendOptions(backend="torch", precision="fp32"))
 
 
@@ -96,7 +96,7 @@ def hard_frames(size: tuple[int, int]) -> dict[str, NDArray[np.uint8]]:
 
 @BOTH
 @pytest.mark.parametrize("form", FORMS, ids=described)
-def test_in_cells_a_network_paints_the_same(shape: Architecture, form: FrameForm) -> None:
+def test_in_cells_a_network_paints_the_same(shape: Architecture, form: FrameFormat) -> None:
     style = styled(shared_network(shape.name))
     planes = planes_from_rgb(photo("china", form.size), form)
     found = painted(CellNet(shape, form, torch.float32, "cpu"), planes, style)
@@ -114,7 +114,7 @@ def test_in_cells_an_untrained_network_paints_the_same(shape: Architecture) -> N
 @pytest.mark.parametrize("name", STYLES)
 def test_in_half_every_frame_is_painted_as_in_float32(name: str) -> None:
     style = load_style(name)
-    form, shape = FrameForm(height=SIZE[0], width=SIZE[1], pixels="i420"), style.architecture
+    form, shape = FrameFormat(height=SIZE[0], width=SIZE[1], pixels="i420"), style.architecture
     net = CellNet(shape, form, torch.float16, "cpu")
     for what, rgb in hard_frames(SIZE).items():
         planes = planes_from_rgb(rgb, form)
@@ -126,7 +126,7 @@ def test_in_half_every_frame_is_painted_as_in_float32(name: str) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_a_flat_frame_is_painted_flat_in_16_bits(shape: Architecture, precision: Precision) -> None:
     style = styled(shared_network(shape.name))
-    form = FrameForm(height=64, width=80)
+    form = FrameFormat(height=64, width=80)
     net = CellNet(shape, form, torch.float16 if precision == "fp16" else torch.bfloat16, "cpu")
     for level in (0, 3, 128, 255):
         (result,) = painted(net, (flat((level, level, level), form.size),), style)
@@ -276,7 +276,7 @@ def test_without_a_gpu_it_is_the_reference_on_the_cpu() -> None:
 # On a GPU
 
 
-def on_gpu(form: FrameForm, shape: Architecture = FAST, precision: Precision = "auto") -> CudaBackend:
+def on_gpu(form: FrameFormat, shape: Architecture = FAST, precision: Precision = "auto") -> CudaBackend:
     backend = open_backend(program(form, shape), BackendOptions(backend="torch", gpu=0, precision=precision))
     assert isinstance(backend, CudaBackend)
     return backend
@@ -286,7 +286,7 @@ def on_gpu(form: FrameForm, shape: Architecture = FAST, precision: Precision = "
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 @pytest.mark.parametrize("form", FORMS, ids=described)
 @BOTH
-def test_a_gpu_paints_what_the_cpu_paints(shape: Architecture, form: FrameForm, precision: Precision) -> None:
+def test_a_gpu_paints_what_the_cpu_paints(shape: Architecture, form: FrameFormat, precision: Precision) -> None:
     style = styled(shared_network(shape.name))
     with on_gpu(form, shape, precision) as backend:
         for name in ("china", "coffee", "flower", "astronaut"):
@@ -299,7 +299,7 @@ def test_a_gpu_paints_what_the_cpu_paints(shape: Architecture, form: FrameForm, 
 @pytest.mark.parametrize("name", STYLES)
 def test_a_gpu_paints_hard_frames_in_half(name: str) -> None:
     style = load_style(name)
-    form, shape = FrameForm(height=360, width=640, pixels="i420"), style.architecture
+    form, shape = FrameFormat(height=360, width=640, pixels="i420"), style.architecture
     with on_gpu(form, shape) as backend:
         assert "fp16" in backend.description and "Triton" in backend.description
         for what, rgb in hard_frames(form.size).items():
@@ -310,7 +310,7 @@ def test_a_gpu_paints_hard_frames_in_half(name: str) -> None:
 
 @pytest.mark.needs_cuda
 def test_frames_on_a_gpu_come_back_as_themselves_in_any_order() -> None:
-    form, style = FrameForm(height=97, width=131), fast_style()
+    form, style = FrameFormat(height=97, width=131), fast_style()
     names = ("astronaut", "china", "coffee", "flower", "rocket", "chelsea")
     frames = [planes_from_rgb(photo(name, form.size), form) for name in names]
     with on_gpu(form) as backend:

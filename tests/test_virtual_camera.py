@@ -19,7 +19,7 @@ from broadcasting import CLOCK, DARK, FORM, frame
 from numpy.typing import NDArray
 
 from vidstyle.errors import MissingDependency, VideoError
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.video.virtual_camera import Sink, VirtualCamera
 
 pyvirtualcam: Any = pytest.importorskip("pyvirtualcam")
@@ -88,7 +88,7 @@ def test_padded_rows_are_left_out(recorder: type[Recorder]) -> None:
 
 
 @pytest.mark.parametrize("form", [FORM.resized((91, 161)), replace(FORM, pixels="rgb"), FORM.resized((91, 160))])
-def test_rgb_is_sent_where_there_is_no_420(recorder: type[Recorder], form: FrameForm) -> None:
+def test_rgb_is_sent_where_there_is_no_420(recorder: type[Recorder], form: FrameFormat) -> None:
     with VirtualCamera(form, None) as camera:
         camera.write(frame(CLOCK, form=form))
     device = recorder.made[0]

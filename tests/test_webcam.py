@@ -56,7 +56,7 @@ def rgb_of(frame: Frame) -> NDArray[np.uint8]:
 def painted(frame: Frame, style: str) -> NDArray[np.uint8]:
     with Stylizer(style) as stylizer:
         job = stylizer.prepare(frame)
-        return rgb_of(stylizer.compose(job, stylizer.submit(job)()))
+        return rgb_of(stylizer.finish(job, stylizer.submit(job)()))
 
 
 def close_to(shot: NDArray[np.uint8], expected: NDArray[np.uint8]) -> bool:

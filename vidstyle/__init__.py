@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vidstyle import _renamed
 from vidstyle.errors import (
     BadModel,
     BadOption,
@@ -22,9 +23,10 @@ from vidstyle.options import BackendOptions, BuildOptions, ClipOptions, EncodeOp
 
 if TYPE_CHECKING:
     from vidstyle.engine.build import build_engine
-    from vidstyle.frame import Frame, FrameForm
+    from vidstyle.frame import Frame, FrameFormat
     from vidstyle.models.timeline import Timeline
-    from vidstyle.stylizer import Progress, RenderReport, Stylizer, render, stylize_stream
+    from vidstyle.rendering import Progress, RenderReport, render, stylize_stream
+    from vidstyle.stylizer import Stylizer
 
 __version__ = "0.1.0"
 
@@ -37,7 +39,7 @@ __all__ = [
     "EncodeOptions",
     "EngineMismatch",
     "Frame",
-    "FrameForm",
+    "FrameFormat",
     "ImageError",
     "LookOptions",
     "MissingDependency",
@@ -56,20 +58,22 @@ __all__ = [
 # These bring NumPy and OpenCV along, which `vidstyle --help` has no use for.
 _LAZY = {
     "Frame": "vidstyle.frame",
-    "FrameForm": "vidstyle.frame",
-    "Progress": "vidstyle.stylizer",
-    "RenderReport": "vidstyle.stylizer",
+    "FrameFormat": "vidstyle.frame",
+    "Progress": "vidstyle.rendering",
+    "RenderReport": "vidstyle.rendering",
     "Stylizer": "vidstyle.stylizer",
     "Timeline": "vidstyle.models.timeline",
     "build_engine": "vidstyle.engine.build",
-    "render": "vidstyle.stylizer",
-    "stylize_stream": "vidstyle.stylizer",
+    "render": "vidstyle.rendering",
+    "stylize_stream": "vidstyle.rendering",
 }
+
+_renamed.install()
 
 
 def __getattr__(name: str) -> object:
     if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _renamed.renamed_attribute(__name__, name)
     from importlib import import_module
 
     value: object = getattr(import_module(_LAZY[name]), name)

@@ -28,7 +28,7 @@ from vidstyle.flicker import (
     structural_similarity,
     visible_pixels,
 )
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.imaging.image_io import read_still
 from vidstyle.imaging.smoothing import Smoother
 from vidstyle.models.style import Style
@@ -370,7 +370,7 @@ def _painted(
     report: TemporalReport, frames: Sequence[RGB], style: Style, options: TemporalOptions
 ) -> dict[str, list[RGB]]:
     """``frames`` by way of smoothing, ``none`` first."""
-    form = FrameForm(height=frames[0].shape[0], width=frames[0].shape[1], pixels="rgb")
+    form = FrameFormat(height=frames[0].shape[0], width=frames[0].shape[1], pixels="rgb")
     with Stylizer(style, backend=options.backend) as stylizer:
         report.backend = stylizer.open(form).description
         painted = [stylizer(frame) for frame in frames]

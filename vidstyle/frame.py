@@ -5,15 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from os import PathLike
-from typing import TypeAlias, get_args
+from typing import TYPE_CHECKING, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidstyle._renamed import renamed_attribute
 from vidstyle.errors import BadOption
 from vidstyle.options import MAX_SIDE, Matrix, Pixels, check_choice, check_kind, check_whole
 
-__all__ = ["Frame", "FrameForm", "Matrix", "Pixels", "Planes", "as_rgb"]
+__all__ = [
+    "Frame",
+    "FrameFormat",
+    "Matrix",
+    "Pixels",
+    "Planes",
+    "as_rgb",
+    "rgb_from_yuv",
+    "untagged_matrix",
+    "yuv_from_rgb",
+]
 
 Planes: TypeAlias = tuple[NDArray[np.uint8], ...]
 _U8 = np.dtype(np.uint8)
@@ -62,7 +73,7 @@ _WANTED = "it must be a uint8 RGB array of shape (height, width, 3)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameForm:
+class FrameFormat:
     """Size and meaning of a frame's planes. Hashable: one compiled graph serves one form."""
 
     height: int
@@ -105,7 +116,7 @@ class FrameForm:
             return (self.size, self.chroma_size, self.chroma_size)
         return (self.size, (*self.chroma_size, 2))
 
-    def resized(self, size: tuple[int, int]) -> FrameForm:
+    def resized(self, size: tuple[int, int]) -> FrameFormat:
         """The same form at another ``(height, width)``."""
         return replace(self, height=size[0], width=size[1])
 
@@ -116,7 +127,7 @@ class Frame:
 
     planes: Planes
     """uint8 arrays of the shapes that ``form.plane_shapes`` says. Rows may be padded (strided)."""
-    form: FrameForm
+    form: FrameFormat
     """What the planes mean."""
     pts: int
     """Presentation time in units of ``time_base``; never recomputed from a frame rate."""
@@ -128,7 +139,7 @@ class Frame:
     """What the source has beside the pixels (closed captions), for the sink alone."""
 
     def __post_init__(self) -> None:
-        check_kind("form", self.form, FrameForm, needed=True)
+        check_kind("form", self.form, FrameFormat, needed=True)
         if isinstance(self.planes, list):
             object.__setattr__(self, "planes", tuple(self.planes))
         try:
@@ -151,6 +162,43 @@ class Frame:
         """Presentation time in seconds."""
         return float(self.pts * self.time_base)
 
-    def with_planes(self, planes: Planes, form: FrameForm | None = None) -> Frame:
+    def with_planes(self, planes: Planes, form: FrameFormat | None = None) -> Frame:
         """The same moment with other pixels (and another form, if one is given)."""
         return replace(self, planes=planes, form=form or self.form)
+
+
+# YCbCr and RGB as 3x3 matrices (ITU-R BT.601-7 and BT.709-6, 8 bit) on the 0-255 scale, so that they can be folded
+# into the first and the last convolution of a graph that takes and returns 8-bit pixels.
+_LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
+
+
+def yuv_from_rgb(matrix: Matrix, full_range: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``(m, offset)`` such that ``yuv = m @ rgb + offset``; m is 3x3, everything on the 0-255 scale."""
+    kr, kb = _LUMA_WEIGHTS[matrix]
+    kg = 1.0 - kr - kb
+    luma = np.array([kr, kg, kb])
+    cb = (np.array([0.0, 0.0, 1.0]) - luma) / (2.0 * (1.0 - kb))
+    cr = (np.array([1.0, 0.0, 0.0]) - luma) / (2.0 * (1.0 - kr))
+    m = np.stack([luma, cb, cr])
+    if full_range:
+        return m, np.array([0.0, 128.0, 128.0])
+    scale = np.array([219.0, 224.0, 224.0]) / 255.0
+    return m * scale[:, None], np.array([16.0, 128.0, 128.0])
+
+
+def rgb_from_yuv(matrix: Matrix, full_range: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``(m, offset)`` such that ``rgb = m @ yuv + offset``: the inverse of `yuv_from_rgb`."""
+    forward, offset = yuv_from_rgb(matrix, full_range)
+    inverse = np.linalg.inv(forward).astype(np.float64)
+    return inverse, -inverse @ offset
+
+
+def untagged_matrix(height: int) -> Matrix:
+    """The YCbCr matrix that players take for a picture of ``height`` rows that names none."""
+    return "bt709" if height >= 720 else "bt601"
+
+
+if not TYPE_CHECKING:  # which would take every name for one of this module
+
+    def __getattr__(name: str) -> object:
+        return renamed_attribute(__name__, name)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from vidstyle.backends.base import Backend, Program
 from vidstyle.errors import BadOption, MissingDependency, VidstyleError
-from vidstyle.gpu import nvidia_driver
 from vidstyle.models.engine_file import EngineFile
 from vidstyle.options import BackendOptions
+from vidstyle.system import nvidia_driver
 
 _PACKAGES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "openvino": ("openvino", ("openvino",), "pip install openvino"),

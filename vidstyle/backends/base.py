@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption, NotCopyable, VidstyleError
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes
 from vidstyle.models.architecture import Architecture, Network
 from vidstyle.models.style import Parts, Style
 from vidstyle.system import find_cpu
@@ -39,7 +39,7 @@ class Program:
 
     shape: Architecture
     """The network without its weights, which come with each frame."""
-    form: FrameForm
+    form: FrameFormat
     """Form of the frames in and out."""
     graph: Callable[[Literal["fp32", "fp16"]], bytes]
     """Writes the ONNX graph; called by the backends that read ONNX."""

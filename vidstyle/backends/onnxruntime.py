@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from vidstyle.backends.base import Backend, Pending, Program, StyleTensors, Tensors, usable_cores
 from vidstyle.errors import BadModel, BadOption, MissingDependency, VidstyleError
 from vidstyle.frame import Planes
-from vidstyle.gpu import nvidia_driver
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
+from vidstyle.system import nvidia_driver
 
 
 class OnnxRuntimeBackend(Backend):

@@ -97,7 +97,7 @@ def image(
         return
     wishes.refuse_without_optimize()
     from vidstyle.imaging.image_io import FORMATS
-    from vidstyle.stylize_still import stylize_still
+    from vidstyle.rendering import stylize_still
     from vidstyle.stylizer import Stylizer
 
     if style and Path(style).suffix.lower() in FORMATS and Path(style).is_file():
@@ -147,7 +147,7 @@ def _one(paint: Callable[[Still], Still], source: Path, output: Path, suffix: st
 
 
 def _folder(stylizer: Stylizer, source: Path, output: Path, overwrite: bool) -> int:
-    from vidstyle.stylize_still import FileResult, stylize_folder
+    from vidstyle.rendering import FileResult, stylize_folder
 
     def tell(result: FileResult, total: int) -> None:
         echo(result.error or f"{result.source} -> {result.output}", err=result.error is not None)

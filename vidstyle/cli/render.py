@@ -37,7 +37,7 @@ from vidstyle.options import (
 )
 
 if TYPE_CHECKING:
-    from vidstyle.stylizer import Progress, RenderReport
+    from vidstyle.rendering import Progress, RenderReport
 
 
 @click.command(cls=SmoothCommand)
@@ -110,7 +110,7 @@ def render(
     as_json: bool,
 ) -> None:
     """Stylize the video IN into OUT; sound, subtitles, timestamps and metadata are kept."""
-    from vidstyle.stylizer import render as render_video
+    from vidstyle.rendering import render as render_video
 
     with ExitStack() as stack:
         display = _Display(stack)

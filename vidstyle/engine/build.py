@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidstyle import __version__, files
-from vidstyle.color import untagged_matrix
 from vidstyle.engine.fp16_check import Fidelity, check_fidelity
 from vidstyle.errors import BadModel, BadOption, EngineMismatch, MissingDependency
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat, untagged_matrix
 from vidstyle.models.architecture import MULTIPLE_OF, SMALLEST_SIDE, Architecture
 from vidstyle.models.engine_file import SUFFIX, EngineCard, EngineFile, card_path_of, styles_path_of, write_engine
 from vidstyle.models.style import Style, blend, collection_bytes, styles_of_engine
@@ -86,7 +85,7 @@ def build_engine(
         raise MissingDependency(f"{error}; or build for other GPUs than this with --target portable") from error
     check_build(options, library, facts)  # before the work, so that a wrong wish costs nothing
     height, width = options.size
-    form = FrameForm(
+    form = FrameFormat(
         height=height,
         width=width,
         pixels=options.pixels,
@@ -121,7 +120,7 @@ def build_engine(
     return BuildReport(engine, fidelity, dataclasses.replace(plan, plan=b""), seconds, list(plan.notes))
 
 
-def fitting_engine(engine: EngineFile, form: FrameForm, options: BackendOptions) -> EngineFile:
+def fitting_engine(engine: EngineFile, form: FrameFormat, options: BackendOptions) -> EngineFile:
     """``engine`` if it can be used here for frames of ``form``; else what is built in its place, with its styles.
 
     Built again, it is for the GPU to run on, for the frames at hand, and otherwise what it was: a dynamic

@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.backends.base import StyleTensors
-from vidstyle.color import yuv_from_rgb
 from vidstyle.errors import BadModel, BadOption, MissingDependency
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes, yuv_from_rgb
 from vidstyle.graph import onnx_from_network, style_tensors
 from vidstyle.imaging.image_io import read_still
 from vidstyle.models.architecture import MULTIPLE_OF, SMALLEST_SIDE, Architecture
@@ -73,7 +72,7 @@ class Fidelity:
         return sum(len(styles) for styles in self.psnr.values())
 
 
-def check_fidelity(styles: Sequence[Style], form: FrameForm, *, largest: Size | None = None) -> Fidelity:
+def check_fidelity(styles: Sequence[Style], form: FrameFormat, *, largest: Size | None = None) -> Fidelity:
     """Compare the network of ``styles`` in FP16 with itself in FP32 on frames like ``form``, in every one of them.
 
     Every style is tried on two frames at least, and few ones on ten. ``largest`` is the ``(height, width)`` of the
@@ -153,7 +152,7 @@ def _small(size: Size, shape: Architecture) -> Size:
     return height, width
 
 
-def _open(shape: Architecture, form: FrameForm) -> tuple[Run, Run, list[str]]:
+def _open(shape: Architecture, form: FrameFormat) -> tuple[Run, Run, list[str]]:
     """The graph in FP32, the one that rounds as FP16 does, and the names of its rounded nodes."""
     from vidstyle.graph.rehearsal import rehearsal, rounded_nodes
 
@@ -200,7 +199,7 @@ def _pictures(size: Size) -> dict[str, U8]:
     return pictures
 
 
-def _planes(rgb: U8, form: FrameForm) -> Planes:
+def _planes(rgb: U8, form: FrameFormat) -> Planes:
     """``rgb`` as planes of ``form``."""
     if form.pixels == "rgb":
         return (rgb,)

@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.graph.fold import cell_of, folded_weights
 from vidstyle.graph.layers import rgb_from_phases
 from vidstyle.graph.pixels import centered, identity, phases_from_planes, planes_from_rgb
@@ -35,7 +35,7 @@ __all__ = ["Body", "GraphPrecision", "onnx_from_network", "style_tensors"]
 
 def onnx_from_network(
     network: Network | Architecture,
-    form: FrameForm,
+    form: FrameFormat,
     *,
     precision: GraphPrecision = "fp32",
     body: Body = "network",
@@ -81,7 +81,7 @@ def onnx_from_network(
     return writer.model(f"vidstyle-{shape.name}", facts)
 
 
-def style_tensors(network: Network, form: FrameForm) -> dict[str, NDArray[np.float32]]:
+def style_tensors(network: Network, form: FrameFormat) -> dict[str, NDArray[np.float32]]:
     """What the graph of an `Architecture` takes to paint as ``network`` does, by the names of its inputs.
 
     Linear in the network: the inputs of a blend are the blend of the inputs.
@@ -90,7 +90,7 @@ def style_tensors(network: Network, form: FrameForm) -> dict[str, NDArray[np.flo
     return {"style": network.start[None], **folded}
 
 
-def _weights(w: GraphWriter, network: Network | Architecture, form: FrameForm) -> dict[str, str]:
+def _weights(w: GraphWriter, network: Network | Architecture, form: FrameFormat) -> dict[str, str]:
     """Names of the tensors that the convolutions take, by the names of `folded_weights`."""
     if isinstance(network, Network):
         return {name: w.floats(values) for name, values in folded_weights(network, form).items()}

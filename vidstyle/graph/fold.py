@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vidstyle.color import rgb_from_yuv, yuv_from_rgb
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat, rgb_from_yuv, yuv_from_rgb
 from vidstyle.graph.writer import Floats
 from vidstyle.models.architecture import Architecture, Network
 
@@ -21,7 +20,7 @@ def cell_of(shape: Architecture) -> int:
     return 4 if shape.unshuffle == 4 else 2
 
 
-def folded_weights(network: Network, form: FrameForm) -> dict[str, Floats]:
+def folded_weights(network: Network, form: FrameFormat) -> dict[str, Floats]:
     """What the convolutions of the graph for ``form`` take, in the order in which they run.
 
     Under the network's own names: ``NAME.weight`` of each, and the bias of the last one; the others' biases the
@@ -43,13 +42,13 @@ def folded_weights(network: Network, form: FrameForm) -> dict[str, Floats]:
     return folded
 
 
-def phase_counts(form: FrameForm, cell: int) -> tuple[int, ...]:
+def phase_counts(form: FrameFormat, cell: int) -> tuple[int, ...]:
     """How many phases each color of ``form`` has."""
     luma, chroma = cell**2, (cell // 2) ** 2
     return (luma, luma, luma) if form.pixels == "rgb" else (luma, chroma, chroma)
 
 
-def mean_of_each_color(form: FrameForm, cell: int) -> Floats:
+def mean_of_each_color(form: FrameFormat, cell: int) -> Floats:
     """Matrix from phases to phases that puts the mean of its color in place of each."""
     counts = phase_counts(form, cell)
     matrix = np.zeros((sum(counts),) * 2)
@@ -58,7 +57,7 @@ def mean_of_each_color(form: FrameForm, cell: int) -> Floats:
     return matrix
 
 
-def rgb_matrix(form: FrameForm, cell: int) -> tuple[Floats, Floats]:
+def rgb_matrix(form: FrameFormat, cell: int) -> tuple[Floats, Floats]:
     """``(m, offset)`` from the phases of ``form``, 0-255, to RGB phases in [0, 1]."""
     count = cell**2
     if form.pixels == "rgb":
@@ -69,7 +68,7 @@ def rgb_matrix(form: FrameForm, cell: int) -> tuple[Floats, Floats]:
     return matrix / 255.0, np.repeat(offset, count) / 255.0
 
 
-def yuv_matrix(form: FrameForm, cell: int) -> tuple[Floats, Floats]:
+def yuv_matrix(form: FrameFormat, cell: int) -> tuple[Floats, Floats]:
     """``(m, offset)`` from RGB phases in [0, 1] to the phases of a 4:2:0 ``form``, 0-255."""
     m, offset = yuv_from_rgb(form.matrix, form.full_range)
     mean = _chroma_over_luma(cell).T / 4.0

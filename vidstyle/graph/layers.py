@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.graph.fold import rgb_matrix
 from vidstyle.graph.writer import GraphWriter
 from vidstyle.models.architecture import NORM_EPSILON, Architecture, Conv
@@ -37,7 +37,7 @@ def rgb_from_phases(
     phases: str,
     style: str,
     weights: Mapping[str, str],
-    form: FrameForm,
+    form: FrameFormat,
     cell: int,
 ) -> str:
     """RGB phases in [0, 1] of the stylized picture, from centered phases of ``form``.
@@ -64,7 +64,7 @@ def rgb_from_phases(
     return w.node("Sigmoid", x)
 
 
-def _first_input(w: GraphWriter, shape: Architecture, phases: str, form: FrameForm, cell: int) -> str:
+def _first_input(w: GraphWriter, shape: Architecture, phases: str, form: FrameFormat, cell: int) -> str:
     """What the first convolution reads, padded: the phases themselves, if it works on cells, else RGB pixels."""
     x = phases
     if shape.unshuffle != cell:

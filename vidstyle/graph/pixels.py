@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.graph.fold import mean_of_each_color, phase_counts, rgb_matrix, yuv_matrix
 from vidstyle.graph.writer import GraphWriter
 
@@ -15,7 +15,7 @@ CHROMA_SIDES = ("chroma_height", "chroma_width")
 """Those of its chroma planes."""
 
 
-def phases_from_planes(w: GraphWriter, form: FrameForm, size: Size | None, cell: int) -> str:
+def phases_from_planes(w: GraphWriter, form: FrameFormat, size: Size | None, cell: int) -> str:
     """Levels of 0-255 as exact floats (1, phases, H/cell, W/cell).
 
     ``size`` is the padded (H, W); None where the size is known when the graph runs, and needs no padding.
@@ -37,7 +37,7 @@ def phases_from_planes(w: GraphWriter, form: FrameForm, size: Size | None, cell:
     return w.node("Concat", *parts, axis=1)
 
 
-def centered(w: GraphWriter, phases: str, form: FrameForm, cell: int) -> str:
+def centered(w: GraphWriter, phases: str, form: FrameFormat, cell: int) -> str:
     """The phases less the mean of their color, rounded: whole numbers of -255 to 255.
 
     Every 16-bit float format holds them exactly, and those of a flat frame are 0.
@@ -47,13 +47,13 @@ def centered(w: GraphWriter, phases: str, form: FrameForm, cell: int) -> str:
     return w.rounded(w.node("Sub", phases, w.node("Round", mean)))
 
 
-def identity(w: GraphWriter, phases: str, form: FrameForm, cell: int) -> str:
+def identity(w: GraphWriter, phases: str, form: FrameFormat, cell: int) -> str:
     """RGB phases in [0, 1] of the picture itself."""
     matrix, offset = rgb_matrix(form, cell)
     return w.convolution(w.rounded(phases), w.floats(matrix[:, :, None, None]), w.floats(offset))
 
 
-def planes_from_rgb(w: GraphWriter, rgb: str, form: FrameForm, size: Size | None, cell: int) -> None:
+def planes_from_rgb(w: GraphWriter, rgb: str, form: FrameFormat, size: Size | None, cell: int) -> None:
     """Declare the output planes, made from RGB phases in [0, 1] of a picture of the padded ``size``."""
     full, chroma = _sides(form, size)
     if form.pixels == "rgb":
@@ -74,7 +74,7 @@ def planes_from_rgb(w: GraphWriter, rgb: str, form: FrameForm, size: Size | None
     _plane_from_phases(w, v, "v_out", cell // 2, chroma)
 
 
-def _sides(form: FrameForm, size: Size | None) -> tuple[Sides, Sides]:
+def _sides(form: FrameFormat, size: Size | None) -> tuple[Sides, Sides]:
     """Sides of the frame and of its chroma planes, as the graph declares them."""
     return (SIDES, CHROMA_SIDES) if size is None else (form.size, form.chroma_size)
 

@@ -1,6 +1,6 @@
 """What happens to the pixels around the network: shrink, guided enlarge, mix, keep color, resize.
 
-Every function takes and gives planes as `vidstyle.frame.FrameForm.plane_shapes` says: uint8, any
+Every function takes and gives planes as `vidstyle.frame.FrameFormat.plane_shapes` says: uint8, any
 strides. All are safe to call from several threads at once.
 """
 
@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidstyle.color import yuv_from_rgb
 from vidstyle.errors import BadOption
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes, yuv_from_rgb
 from vidstyle.options import check_between
 
 try:
@@ -42,7 +41,7 @@ CHROMA_SLOPES: Slopes = (-1.0, 1.0)
 _log = logging.getLogger(__name__)
 
 
-def shrink(planes: Planes, form: FrameForm, size: tuple[int, int]) -> Planes:
+def shrink(planes: Planes, form: FrameFormat, size: tuple[int, int]) -> Planes:
     """The picture at ``size`` (height, width), each pixel the mean of the area it covers.
 
     ``planes`` are of ``form``; the result is of ``form.resized(size)``: new arrays, or the given
@@ -57,7 +56,7 @@ def shrink(planes: Planes, form: FrameForm, size: tuple[int, int]) -> Planes:
     )
 
 
-def resize(planes: Planes, form: FrameForm, size: tuple[int, int]) -> Planes:
+def resize(planes: Planes, form: FrameFormat, size: tuple[int, int]) -> Planes:
     """The picture at ``size`` (height, width): area means where it shrinks, bicubic where it grows.
 
     ``planes`` are of ``form``; the result is of ``form.resized(size)``: new arrays, or the given
@@ -73,7 +72,7 @@ def resize(planes: Planes, form: FrameForm, size: tuple[int, int]) -> Planes:
     return tuple(result)
 
 
-def enlarge(styled: Planes, small_source: Planes, source: Planes, small_form: FrameForm, form: FrameForm) -> Planes:
+def enlarge(styled: Planes, small_source: Planes, source: Planes, small_form: FrameFormat, form: FrameFormat) -> Planes:
     """A picture stylized at a small size, at full size, with the edges of the full-size source.
 
     ``styled`` and ``small_source`` are of ``small_form``: what the network made, and what it was
@@ -120,7 +119,7 @@ def mix(source: Planes, styled: Planes, strength: float) -> Planes:
     )
 
 
-def keep_color(source: Planes, styled: Planes, form: FrameForm) -> Planes:
+def keep_color(source: Planes, styled: Planes, form: FrameFormat) -> Planes:
     """The luma of ``styled`` with the chroma of ``source``, both of ``form``.
 
     For YCbCr forms the result's planes are those given. For rgb it is a new array: what has no place
@@ -136,7 +135,7 @@ def keep_color(source: Planes, styled: Planes, form: FrameForm) -> Planes:
     return (np.asarray(cv2.add(source[0], luma, dtype=cv2.CV_8U), np.uint8),)
 
 
-def _check(what: str, planes: Planes, form: FrameForm) -> None:
+def _check(what: str, planes: Planes, form: FrameFormat) -> None:
     if not all(isinstance(plane, np.ndarray) for plane in planes):
         raise BadOption(f"{what} are {', '.join(type(p).__name__ for p in planes)}; they must be NumPy arrays of uint8")
     found = tuple(plane.shape for plane in planes)

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes
 from vidstyle.imaging.warp import F32, SCALE, U8, U16, remembered, warp_blend
 from vidstyle.models.architecture import Network
 from vidstyle.models.style import Parts
@@ -90,7 +90,7 @@ class Smoother:
     every frame, in order, on one thread at a time.
     """
 
-    def __init__(self, form: FrameForm, options: SmoothOptions | None = None, *, threads: int = 1) -> None:
+    def __init__(self, form: FrameFormat, options: SmoothOptions | None = None, *, threads: int = 1) -> None:
         """``form`` is that of every frame, source and styled alike. ``threads`` blend at once."""
         self.options = options or SmoothOptions()
         self.form = form
@@ -130,9 +130,9 @@ class Smoother:
         ``source`` is what ``styled`` was made from, and ``style`` what the style is a blend of, if it may change:
         an old style does not linger. Neither picture is kept.
         """
-        return self.blend(styled, self.look(source, style))
+        return self.blend(styled, self.estimate_motion(source, style))
 
-    def look(self, source: Planes, style: Parts | None = None) -> Motion | None:
+    def estimate_motion(self, source: Planes, style: Parts | None = None) -> Motion | None:
         """How this source goes on from the one before; None where it does not: at the first frame and at a cut."""
         if min(self._size) < SMALLEST:
             return None

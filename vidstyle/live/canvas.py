@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidstyle.color import rgb_from_yuv
-from vidstyle.frame import Frame, FrameForm, Matrix, Planes
+from vidstyle.frame import Frame, FrameFormat, Matrix, Planes, rgb_from_yuv
 from vidstyle.imaging import resample
 from vidstyle.live.controls import View
 
@@ -44,7 +43,7 @@ def draw(painted: Frame, source: Frame, size: tuple[int, int], *, view: View = "
     return canvas
 
 
-def bgr_from_planes(planes: Planes, form: FrameForm) -> U8:
+def bgr_from_planes(planes: Planes, form: FrameFormat) -> U8:
     """The picture as a new uint8 array (height, width, 3) in the order blue, green, red.
 
     ``planes`` are of ``form``; its matrix and range are honored. Chroma is that of the nearest pixel.
@@ -65,7 +64,7 @@ def _bgr_matrix(matrix: Matrix, full_range: bool) -> NDArray[np.float64]:
     return np.concatenate([m, offset[:, None]], axis=1)[::-1].copy()
 
 
-def _split(left: Planes, right: Planes, form: FrameForm, *, source_first: bool) -> Planes:
+def _split(left: Planes, right: Planes, form: FrameFormat, *, source_first: bool) -> Planes:
     if not source_first:
         left, right = right, left
     half = form.width // 4 * 2

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from time import monotonic
 
 from vidstyle.errors import BadOption, NotCopyable
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.live.controls import Controls
 from vidstyle.live.latest import Latest
 from vidstyle.live.loop import Loop, OnShown
@@ -49,7 +49,7 @@ class Live(NotCopyable):
         encode: EncodeOptions | None = None,
         options: LiveOptions | None = None,
         open_microphone: Callable[[OnSound], Microphone] | None = None,
-        open_camera: Callable[[FrameForm, float | None], Sink] = VirtualCamera,
+        open_camera: Callable[[FrameFormat, float | None], Sink] = VirtualCamera,
         on_start: Callable[[LiveReport], None] | None = None,
         on_shown: OnShown | None = None,
     ) -> None:

@@ -22,7 +22,7 @@ from vidstyle.live.report import LiveReport
 from vidstyle.live.screen import Screen
 from vidstyle.live.snapshot import save_snapshot, snapshot_path
 from vidstyle.live.source import Source
-from vidstyle.stylizer import Job
+from vidstyle.stylizer import FrameTask
 
 OnShown = Callable[[int, float], None]
 
@@ -304,6 +304,6 @@ class Loop:
             self._screen.say(message, now)
 
 
-def _is_same(job: Job, other: Job) -> bool:
+def _is_same(job: FrameTask, other: FrameTask) -> bool:
     """Whether two jobs on one frame give one picture."""
     return job.look == other.look and job.style.parts == other.style.parts

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidstyle.errors import VidstyleError
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import EncodeOptions
 from vidstyle.video.broadcast import Broadcast
 from vidstyle.video.sound import Sound, SoundForm
@@ -37,7 +37,7 @@ class Outputs:
 
     def __init__(
         self,
-        form: FrameForm,
+        form: FrameFormat,
         fps: float | None,
         sound: SoundForm | None,
         *,
@@ -61,7 +61,7 @@ class Outputs:
         self._streams = (*self._streams, stream)
         return stream.description
 
-    def add_camera(self, open_camera: Callable[[FrameForm, float | None], Sink] = VirtualCamera) -> str:
+    def add_camera(self, open_camera: Callable[[FrameFormat, float | None], Sink] = VirtualCamera) -> str:
         """Be a virtual camera; returns its name. Raises as `VirtualCamera` does."""
         camera = self._camera = open_camera(self._form, self._fps)
         return str(getattr(camera, "description", "virtual camera"))

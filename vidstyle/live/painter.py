@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from vidstyle.errors import BadOption, VidstyleError
-from vidstyle.frame import Frame, FrameForm, Planes
+from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.live.pace import Pace
 from vidstyle.models.style import Style
-from vidstyle.stylizer import Job, Stylizer
+from vidstyle.stylizer import FrameTask, Stylizer
 from vidstyle.video.conform import Conformer, Place, cut_out, place_in, put_in
 
 _MOST_UNDER_WAY = 2
@@ -33,7 +33,7 @@ class Task:
     """In the form of the painter, on black where its shape is another."""
     place: Place | None
     """Where the picture lies in it then."""
-    job: Job
+    job: FrameTask
     """What the stylizer does. Around a picture of another shape it sees the picture's mirror image: black would
     change the colors of the painting."""
 
@@ -59,7 +59,7 @@ class Painter:
     """Runs a `Stylizer` on live frames and keeps the work size to its pace. Use it from one thread."""
 
     def __init__(
-        self, stylizer: Stylizer, form: FrameForm, *, target_fps: float | None = None, workers: Executor
+        self, stylizer: Stylizer, form: FrameFormat, *, target_fps: float | None = None, workers: Executor
     ) -> None:
         """Compile for frames of ``form``; ``workers`` compile what is needed later.
 
@@ -137,7 +137,7 @@ class Painter:
         planes = oldest.result()
         self._times.append(monotonic() - oldest.began)
         task = oldest.task
-        painted = self._stylizer.compose(task.job, planes)
+        painted = self._stylizer.finish(task.job, planes)
         if task.place is not None:
             painted = painted.with_planes(put_in(cut_out(painted.planes, task.place), task.place, self.form))
         return Painting(task.source, painted, task)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Literal, Protocol
 
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.live.latest import Latest
 from vidstyle.video.sound import Sound, SoundForm
 
@@ -16,7 +16,7 @@ OnSound = Callable[[Sound], None]
 class Source(Protocol):
     """What frames come from; `vidstyle.video.capture.Capture` is one."""
 
-    form: FrameForm
+    form: FrameFormat
     """Of the frames; one whose picture has another shape may have another size."""
     description: str
     """What was negotiated, for people."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeGuard, get_args
 
 from vidstyle.errors import BadModel
 from vidstyle.files import write_failure, write_whole
-from vidstyle.frame import FrameForm, Matrix, Pixels
+from vidstyle.frame import FrameFormat, Matrix, Pixels
 from vidstyle.models.architecture import ARCHITECTURES
 from vidstyle.options import MAX_SIDE, EnginePrecision
 
@@ -76,10 +76,12 @@ class EngineCard:
         """Whether it takes more than one size."""
         return self.smallest != self.largest
 
-    def form(self, size: Size | None = None) -> FrameForm:
+    def form(self, size: Size | None = None) -> FrameFormat:
         """Frames as it takes them; of its best size where none is given."""
         height, width = size or self.best
-        return FrameForm(height=height, width=width, pixels=self.pixels, matrix=self.matrix, full_range=self.full_range)
+        return FrameFormat(
+            height=height, width=width, pixels=self.pixels, matrix=self.matrix, full_range=self.full_range
+        )
 
     def takes(self, size: Size) -> bool:
         """Whether frames of ``(height, width)`` can be run. A dynamic engine pads them to multiples of 4."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from av.video.frame import VideoFrame
 
 from vidstyle.errors import VidstyleError
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.live.controls import FADE_SECONDS, Fade
 from vidstyle.live.latest import Latest
 from vidstyle.models.style import Style
@@ -63,8 +63,8 @@ class Canvas:
         self._look = look
         self._fade = Fade(look.style)
         self._pictures: Latest[Waiting] = Latest()
-        self._form: FrameForm | None = None
-        self._other: tuple[FrameForm, float] | None = None
+        self._form: FrameFormat | None = None
+        self._other: tuple[FrameFormat, float] | None = None
         self._changes: deque[float] = deque(maxlen=16)
         self.painting_with: Style | None = None
         """The style whose network paints at this moment; the studio's to set."""
@@ -95,7 +95,7 @@ class Canvas:
         return self._pictures.dropped
 
     @property
-    def form(self) -> FrameForm | None:
+    def form(self) -> FrameFormat | None:
         """Of what is painted; None before the first picture."""
         return self._form
 
@@ -113,7 +113,7 @@ class Canvas:
         with self._lock:
             return self._look, self._fade.at(monotonic())
 
-    def form_of(self, waiting: Waiting) -> FrameForm:
+    def form_of(self, waiting: Waiting) -> FrameFormat:
         """The form to paint a picture in, at best the one of the last picture.
 
         Browsers send smaller pictures for a while when they begin, or where the way is narrow; each size

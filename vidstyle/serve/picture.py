@@ -8,7 +8,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from vidstyle.frame import Frame, FrameForm, Planes
+from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.imaging import resample
 from vidstyle.video.conform import Conformer
 from vidstyle.video.info import MATRIX_BT470BG, MATRIX_SMPTE170M, RANGE_FULL, UNSPECIFIED
@@ -29,7 +29,7 @@ def size_of(picture: Picture) -> tuple[int, int]:
     return picture.form.size if isinstance(picture, Frame) else (picture.height, picture.width)
 
 
-def form_for(size: tuple[int, int], most: tuple[int, int]) -> FrameForm:
+def form_for(size: tuple[int, int], most: tuple[int, int]) -> FrameFormat:
     """The form in which a picture of ``size`` is painted: I420 in BT.601, as browsers have it.
 
     Its size fits into ``most``, both ``(height, width)``; upright it fits into ``most`` turned upright.
@@ -41,7 +41,7 @@ def form_for(size: tuple[int, int], most: tuple[int, int]) -> FrameForm:
         max(4 * _STEP, min(round(side * scale / _STEP), bound // _STEP) * _STEP)
         for side, bound in zip(size, most, strict=True)
     )
-    return FrameForm(height=height, width=width, pixels="i420", matrix="bt601")
+    return FrameFormat(height=height, width=width, pixels="i420", matrix="bt601")
 
 
 class Intake:
@@ -51,7 +51,7 @@ class Intake:
         self._reformatter = VideoReformatter()
         self._conformer: Conformer | None = None
 
-    def frame(self, picture: Picture, form: FrameForm, came: int) -> Frame:
+    def frame(self, picture: Picture, form: FrameFormat, came: int) -> Frame:
         """``picture`` in ``form``; ``came``, in microseconds of `time.monotonic`, is its time.
 
         Where it needs no change its planes are those of the decoder: not to be written to.
@@ -81,7 +81,7 @@ class Intake:
         return Frame(resample.resize(planes, given, form.size), form, came, MICROSECOND)
 
 
-def finished(painted: Planes, source: Planes, form: FrameForm, *, split: bool, mirror: bool) -> VideoFrame:
+def finished(painted: Planes, source: Planes, form: FrameFormat, *, split: bool, mirror: bool) -> VideoFrame:
     """A frame for the encoder with the picture that the visitor sees: one copy of each plane.
 
     ``painted`` and ``source`` are of ``form``, which is I420. Split, the source is on the left of the

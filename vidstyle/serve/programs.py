@@ -7,17 +7,17 @@ from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeAlias
 
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
 from vidstyle.stylizer import Stylizer
 
-Key: TypeAlias = tuple[str, FrameForm]
+Key: TypeAlias = tuple[str, FrameFormat]
 _SPARE = 2
 """Programs that stay though nobody is painted with them: the next visitor often has the same camera."""
 
 
-def key_of(style: Style, form: FrameForm) -> Key:
+def key_of(style: Style, form: FrameFormat) -> Key:
     """What tells the program for ``style`` and ``form`` from others."""
     return style.network_name, form
 
@@ -31,7 +31,7 @@ class Programs:
         self._coming: dict[Key, Future[Stylizer]] = {}
         self._workers = ThreadPoolExecutor(1, "vidstyle-compile")
 
-    def get(self, style: Style, form: FrameForm) -> Stylizer | None:
+    def get(self, style: Style, form: FrameFormat) -> Stylizer | None:
         """The program for ``style`` and ``form``; None while it is compiled, which this begins.
 
         Raises what `Stylizer.open` raises.
@@ -51,7 +51,7 @@ class Programs:
         ready = self._ready[key] = coming.result()
         return ready
 
-    def compile(self, style: Style, form: FrameForm) -> str:
+    def compile(self, style: Style, form: FrameFormat) -> str:
         """Have the program for ``style`` and ``form`` now; returns what runs it, for people."""
         stylizer = self._ready[key_of(style, form)] = self._compiled(style, form)
         return stylizer.open(form).description
@@ -75,7 +75,7 @@ class Programs:
         while self._ready:
             self._ready.popitem()[1].close()
 
-    def _compiled(self, style: Style, form: FrameForm) -> Stylizer:
+    def _compiled(self, style: Style, form: FrameFormat) -> Stylizer:
         stylizer = Stylizer(style, backend=self._backend)
         stylizer.open(form)
         return stylizer

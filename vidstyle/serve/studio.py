@@ -14,14 +14,14 @@ from av.video.frame import VideoFrame
 
 from vidstyle.backends.base import usable_cores
 from vidstyle.errors import VidstyleError
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
 from vidstyle.serve.canvas import Canvas, Waiting
 from vidstyle.serve.look import Look
 from vidstyle.serve.picture import Intake, finished, form_for
 from vidstyle.serve.programs import Programs, key_of
-from vidstyle.stylizer import Job, Stylizer
+from vidstyle.stylizer import FrameTask, Stylizer
 
 _log = logging.getLogger(__name__)
 _TIMES_KEPT = 15
@@ -34,7 +34,7 @@ class _UnderWay:
     canvas: Canvas
     look: Look
     came: float
-    job: Job
+    job: FrameTask
     stylizer: Stylizer
     result: Callable[[], Planes]
     began: float
@@ -55,7 +55,7 @@ class Studio:
         self._under_way: deque[_UnderWay] = deque()
         self._times: deque[float] = deque(maxlen=_TIMES_KEPT)
         self._intake = Intake()
-        self._painting: dict[Canvas, tuple[Style, FrameForm]] = {}
+        self._painting: dict[Canvas, tuple[Style, FrameFormat]] = {}
         self._thread: threading.Thread | None = None
         self._finished = threading.Event()
         self.description = ""
@@ -203,7 +203,7 @@ class Studio:
         try:
             planes = one.result()
             self._times.append(monotonic() - one.began)
-            painted = one.stylizer.compose(one.job, planes)
+            painted = one.stylizer.finish(one.job, planes)
             form = one.job.frame.form
             made = finished(painted.planes, one.job.frame.planes, form, split=one.look.split, mirror=one.look.mirror)
             self.painted += 1

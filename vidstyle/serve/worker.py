@@ -110,7 +110,7 @@ def _be_modest() -> None:
         return
     import resource
 
-    from vidstyle.gpu import nvidia_driver
+    from vidstyle.system import nvidia_driver
 
     os.nice(19)
     limits = [(resource.RLIMIT_FSIZE, _FILE_BYTES), (resource.RLIMIT_CORE, 0)]
@@ -156,7 +156,7 @@ def render_video(folder: Path, wishes: Wishes, say: Say) -> None:
     """`INPUT` to `VIDEO` in the style `LOOK`, with a `PREVIEW` of its first frame."""
     from vidstyle.models.style import Style
     from vidstyle.options import BackendOptions, LookOptions
-    from vidstyle.stylizer import Progress, render
+    from vidstyle.rendering import Progress, render
 
     info = _permitted(folder / INPUT, wishes)
     style = Style.load(folder / LOOK)

@@ -27,7 +27,8 @@ from vidstyle.gallery import default_style_name, load_blend
 from vidstyle.imaging.resample import kernels_in_use
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, check_between
-from vidstyle.stylizer import Job, Stylizer, render
+from vidstyle.rendering import render
+from vidstyle.stylizer import FrameTask, Stylizer
 from vidstyle.system import Cpu, Memory, find_cpu, find_memory, system_name
 from vidstyle.video.codecs import ENCODERS, codec_for
 from vidstyle.video.generated import generate_clip
@@ -315,7 +316,7 @@ class _Case:
             took = _timed(lambda: self._paint(few)).clock / len(few)
             del self._jobs[max(_LEAST_FRAMES, round(options.round_seconds / took)) :]
             self._painted = self._paint(self._jobs)
-            self._finished = [self._stylizer.compose(*pair) for pair in zip(self._jobs, self._painted, strict=True)]
+            self._finished = [self._stylizer.finish(*pair) for pair in zip(self._jobs, self._painted, strict=True)]
             step = 1 / (self._info.rate or Fraction(25))
             self._seconds = float(frames[len(self._jobs) - 1].seconds + step / 2 - self._info.start)
             self._video = stack.enter_context(VideoSource(clip, clip=ClipOptions(end=self._seconds)))
@@ -366,7 +367,7 @@ class _Case:
             overhead=Spread.of([run.cpu / parts for run, parts in zip(whole, alone, strict=True)]),
         )
 
-    def _paint(self, jobs: list[Job]) -> list[Planes]:
+    def _paint(self, jobs: list[FrameTask]) -> list[Planes]:
         """What the network makes of ``jobs``, with as many under way as a render has."""
         under_way: deque[Pending] = deque()
         results = []
@@ -378,7 +379,7 @@ class _Case:
 
     def _scale(self) -> None:
         for job, planes in zip(self._jobs, self._painted, strict=True):
-            self._stylizer.compose(self._stylizer.prepare(job.frame), planes)
+            self._stylizer.finish(self._stylizer.prepare(job.frame), planes)
 
     def _encode(self) -> None:
         with VideoSink(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption
-from vidstyle.frame import FrameForm, as_rgb
+from vidstyle.frame import FrameFormat, as_rgb
 from vidstyle.gallery import load_blend, style_names
 from vidstyle.imaging import resample
 from vidstyle.models.style import Style
@@ -132,7 +132,7 @@ def _for_painting(photo: RGB) -> RGB:
     height = photo.shape[0]
     scale = min(1.0, _PAINT_SIDE / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    form = FrameForm(height=height, width=width)
+    form = FrameFormat(height=height, width=width)
     return resample.resize((np.ascontiguousarray(photo),), form, size)[0]
 
 
@@ -213,7 +213,7 @@ def _blank(inner_height: int, columns: int, width: int) -> RGB:
 
 def _place(sheet: RGB, picture: RGB, top: int, left: int, height: int, width: int) -> None:
     """Put ``picture`` into a cell: whole, in the middle, where its shape is another."""
-    form = FrameForm(height=picture.shape[0], width=picture.shape[1])
+    form = FrameFormat(height=picture.shape[0], width=picture.shape[1])
     scale = min(height / form.height, width / form.width)
     # A rounded pixel is no other shape.
     inner = _rounded(form.height * scale, height), _rounded(form.width * scale, width)

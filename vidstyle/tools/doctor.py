@@ -203,7 +203,7 @@ def _auto(backends: list[BackendFact], problems: list[str]) -> AutoFact:
     import numpy as np
 
     from vidstyle.backends import open_backend
-    from vidstyle.frame import FrameForm
+    from vidstyle.frame import FrameFormat
     from vidstyle.gallery import DEFAULT_NETWORK, shared_network
     from vidstyle.models.style import Style
     from vidstyle.options import BackendOptions
@@ -211,7 +211,7 @@ def _auto(backends: list[BackendFact], problems: list[str]) -> AutoFact:
 
     style = Style.of("start", shared_network(DEFAULT_NETWORK))
     program, frame = (
-        network_program(style.architecture, FrameForm(height=16, width=16)),
+        network_program(style.architecture, FrameFormat(height=16, width=16)),
         np.zeros((16, 16, 3), np.uint8),
     )
     broken = []

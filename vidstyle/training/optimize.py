@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from vidstyle.errors import BadOption
 from vidstyle.files import as_path
-from vidstyle.frame import FrameForm, as_rgb
+from vidstyle.frame import FrameFormat, as_rgb
 from vidstyle.gallery import shared_network
 from vidstyle.imaging import resample
 from vidstyle.models.architecture import Network
@@ -135,7 +135,7 @@ def optimize(
     check_kind("options", options, OptimizeOptions)
     options = options or OptimizeOptions()
     photo = as_rgb(photo, "photo")
-    form = FrameForm(height=photo.shape[0], width=photo.shape[1], pixels="rgb")
+    form = FrameFormat(height=photo.shape[0], width=photo.shape[1], pixels="rgb")
     small_form = form.resized(work_size(form.size, options.look.work_size))
     (small,) = resample.resize((photo,), form, small_form.size)
     painting = as_path(painting, "painting")

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from vidstyle.errors import VideoError
 from vidstyle.files import check_output
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import EncodeOptions
 from vidstyle.video.live_writer import LiveWriter, kept_size, track_form, video_settings
 from vidstyle.video.sound import Sound, SoundForm
@@ -51,7 +51,7 @@ class Broadcast:
         self,
         target: str | Path,
         *,
-        form: FrameForm,
+        form: FrameFormat,
         fps: float | None,
         sound: SoundForm | None,
         encode: EncodeOptions | None = None,
@@ -246,7 +246,7 @@ class Broadcast:
 _KINDS = {"mp4": "MP4 in fragments", "mov": "QuickTime in fragments", "matroska": "Matroska", "hls": "HLS"}
 
 
-def _described(target: Target, form: FrameForm, sound: SoundForm | None, encode: EncodeOptions) -> str:
+def _described(target: Target, form: FrameFormat, sound: SoundForm | None, encode: EncodeOptions) -> str:
     height, width = kept_size(form, encode)
     parts = [f"H.264 {width}x{height}"]
     if sound is not None:

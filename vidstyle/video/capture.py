@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Literal
 
 from vidstyle.errors import VideoError
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import MAX_SIDE, check_between
 from vidstyle.video.liveclock import MICROSECOND, ArrivalClock, PlayClock, now
 from vidstyle.video.livereader import Dropped, LiveReader, Piece
@@ -75,7 +75,7 @@ class Capture:
         self._again_seconds = min(max(_AGAIN_SECONDS, 2 * (time.monotonic() - began)), _FIRST_SECONDS)
         self.live = reader.live
         """Whether it goes on for ever; False for a recording, which ends."""
-        self.form: FrameForm = reader.natural_form()
+        self.form: FrameFormat = reader.natural_form()
         """Form of the frames. What comes in another one later is converted and scaled to it. A picture of another shape
         is as large as fits inside, and its frame has that size."""
         if size is not None and origin.kind not in ("camera", "pattern"):
@@ -218,7 +218,7 @@ def _fitted(size: tuple[int, int], bounds: tuple[int, int]) -> tuple[int, int]:
     return max(2, round(size[0] * scale / 2) * 2), max(2, round(size[1] * scale / 2) * 2)
 
 
-def _described(origin: Origin, reader: LiveReader, form: FrameForm) -> str:
+def _described(origin: Origin, reader: LiveReader, form: FrameFormat) -> str:
     height, width = reader.info.size
     text = f"{origin.label}, {width}x{height}"
     if reader.fps:

@@ -9,7 +9,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from vidstyle.frame import Frame, FrameForm, Planes
+from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.video.pixels import plane_view
 
 _FORMATS = {"rgb": "rgb24", "i420": "yuv420p", "nv12": "nv12"}
@@ -50,7 +50,7 @@ def cut_out(planes: Planes, place: Place) -> Planes:
     return tuple(plane[part] for plane, part in zip(planes, parts, strict=True))
 
 
-def put_in(planes: Planes, place: Place, form: FrameForm, around: Literal["black", "mirrored"] = "black") -> Planes:
+def put_in(planes: Planes, place: Place, form: FrameFormat, around: Literal["black", "mirrored"] = "black") -> Planes:
     """A picture of ``form`` with ``planes`` at ``place``, in black or in the mirror image of itself."""
     dark = 0 if form.pixels == "rgb" or form.full_range else 16
     result = []
@@ -76,7 +76,7 @@ def _halved(part: slice) -> slice:
 class Conformer:
     """Converts size, layout, matrix and range. One conformer serves one thread."""
 
-    def __init__(self, form: FrameForm) -> None:
+    def __init__(self, form: FrameFormat) -> None:
         """``form`` is what every frame becomes."""
         self.form = form
         """Of the frames that come out."""
@@ -91,7 +91,7 @@ class Conformer:
             return frame if planes is frame.planes else frame.with_planes(planes, wanted)
         return frame.with_planes(put_in(self._converted(frame, wanted.resized(size_of(place))), place, wanted), wanted)
 
-    def _converted(self, frame: Frame, wanted: FrameForm) -> Planes:
+    def _converted(self, frame: Frame, wanted: FrameFormat) -> Planes:
         given = frame.form
         if given == wanted or (given.pixels == wanted.pixels == "rgb" and given.size == wanted.size):
             return frame.planes
@@ -113,11 +113,11 @@ class Conformer:
         return tuple(plane_view(plane, shape) for plane, shape in zip(made.planes, wanted.plane_shapes, strict=True))
 
 
-def _matrix(form: FrameForm) -> Colorspace | None:
+def _matrix(form: FrameFormat) -> Colorspace | None:
     if form.pixels == "rgb":
         return None
     return Colorspace.ITU709 if form.matrix == "bt709" else Colorspace.ITU601
 
 
-def _range(form: FrameForm) -> ColorRange:
+def _range(form: FrameFormat) -> ColorRange:
     return ColorRange.JPEG if form.pixels == "rgb" or form.full_range else ColorRange.MPEG

@@ -10,8 +10,7 @@ from av.stream import Disposition, Stream
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
-from vidstyle.color import untagged_matrix
-from vidstyle.frame import Matrix
+from vidstyle.frame import Matrix, untagged_matrix
 from vidstyle.video.clock import FileClock
 from vidstyle.video.container import known
 from vidstyle.video.tags import readable_tags

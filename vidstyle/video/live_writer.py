@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption, VideoError
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import EncodeOptions
 from vidstyle.video.codecs import ENCODERS
 from vidstyle.video.conform import Conformer
@@ -65,7 +65,7 @@ class LiveWriter:
         self,
         target: Target,
         *,
-        form: FrameForm,
+        form: FrameFormat,
         fps: float | None,
         sound: SoundForm | None,
         encode: EncodeOptions,
@@ -226,7 +226,7 @@ class LiveWriter:
         return stream
 
 
-def video_settings(target: Target, form: FrameForm, fps: float | None, encode: EncodeOptions) -> dict[str, str]:
+def video_settings(target: Target, form: FrameFormat, fps: float | None, encode: EncodeOptions) -> dict[str, str]:
     """FFmpeg's options for the encoder. Raises `BadOption` for what a live output cannot be."""
     if encode.codec not in (None, "h264"):
         raise BadOption(f"codec is {encode.codec}; live output is always H.264: leave the codec out")
@@ -242,7 +242,7 @@ def video_settings(target: Target, form: FrameForm, fps: float | None, encode: E
     return settings
 
 
-def kept_size(form: FrameForm, encode: EncodeOptions) -> tuple[int, int]:
+def kept_size(form: FrameFormat, encode: EncodeOptions) -> tuple[int, int]:
     """``(height, width)`` of ``form`` as H.264 has it: 4:2:0 loses an odd last row and column."""
     if encode.pixel_format == "yuv444p":
         return form.size

@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vidstyle.errors import VideoError
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes
 from vidstyle.video.clock import DISCONTINUOUS
 from vidstyle.video.conform import place_in, size_of
 from vidstyle.video.container import packets
@@ -119,7 +119,7 @@ class LiveReader:
         """Frames a second that it says it delivers, None where it says nothing credible."""
         self._step = 1 / (self.fps or 25.0)
         self._form = self.natural_form()
-        self._reader: tuple[FrameForm, PlaneReader] | None = None
+        self._reader: tuple[FrameFormat, PlaneReader] | None = None
         self._sound: SoundReader | None = None
 
     @property
@@ -141,16 +141,16 @@ class LiveReader:
                 return float(rate)
         return None
 
-    def natural_form(self) -> FrameForm:
+    def natural_form(self) -> FrameFormat:
         """Form of its pictures as they are shown, upright and with square pixels, as i420."""
         crop, stored = self.info.crop, self.info.coded_size
         height, width = self._shown(stored if crop is None else crop.shown(stored))
         stored_height = width if self.info.rotation in (90, 270) else height
         matrix = guessed_matrix(self.info.color.matrix, stored_height)
         full = self.info.color.range == RANGE_FULL
-        return FrameForm(height=height, width=width, pixels="i420", matrix=matrix, full_range=full)
+        return FrameFormat(height=height, width=width, pixels="i420", matrix=matrix, full_range=full)
 
-    def become(self, form: FrameForm, sound: SoundReader | None) -> None:
+    def become(self, form: FrameFormat, sound: SoundReader | None) -> None:
         """From now on pictures are brought to ``form``, as large as fits, and sound to the form of ``sound``."""
         self._form, self._reader = form, (form, PlaneReader(self.info, form))
         self._sound = sound
@@ -187,7 +187,7 @@ class LiveReader:
                     seconds += length
                 yield Picture(frame, seconds, length)
 
-    def planes(self, frame: VideoFrame) -> tuple[Planes, FrameForm]:
+    def planes(self, frame: VideoFrame) -> tuple[Planes, FrameFormat]:
         """The planes of ``frame``, and their form: the one agreed, or the part of it that another shape fills.
 
         They may be views into the decoder's memory.

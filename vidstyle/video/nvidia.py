@@ -24,9 +24,9 @@ from av.video.plane import VideoPlane
 from av.video.stream import VideoStream
 
 from vidstyle.errors import BadOption, VideoError
-from vidstyle.frame import Frame, FrameForm, Planes
-from vidstyle.gpu import nvidia_driver
+from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.options import Codec, EncodeOptions
+from vidstyle.system import nvidia_driver
 from vidstyle.video.codecs import NVENC_ENCODERS
 from vidstyle.video.container import MAX_PIXELS, open_input, packets
 from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix
@@ -65,7 +65,7 @@ class VideoGpu:
         self._held = opened if shared else None
 
 
-def nvdec_obstacle(info: VideoInfo, form: FrameForm, *, on_device: bool) -> str | None:
+def nvdec_obstacle(info: VideoInfo, form: FrameFormat, *, on_device: bool) -> str | None:
     """Why NVDEC does not serve for this video, on whatever GPU; None where it does.
 
     With ``on_device`` nothing can be converted: the stored pictures must be what ``form`` says.
@@ -164,7 +164,7 @@ class GpuPlane:
         return self._plane.__dlpack__()
 
 
-def gpu_planes(frame: VideoFrame, form: FrameForm) -> Planes | None:
+def gpu_planes(frame: VideoFrame, form: FrameFormat) -> Planes | None:
     """The planes of a decoded picture where it lies; None if it is not an NV12 picture of ``form`` on the GPU."""
     stored = frame.sw_format
     if stored is None or stored.name != form.pixels or (frame.height, frame.width) != form.size:

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from vidstyle.frame import Frame, FrameForm, Matrix, Planes
+from vidstyle.frame import Frame, FrameFormat, Matrix, Planes
 from vidstyle.video.alpha import AlphaReader, on_white
 from vidstyle.video.beside import BesideWriter
 from vidstyle.video.conform import Place, place_in, put_in, size_of
@@ -47,7 +47,7 @@ class PlaneReader:
     One reader serves one thread.
     """
 
-    def __init__(self, info: VideoInfo, form: FrameForm) -> None:
+    def __init__(self, info: VideoInfo, form: FrameFormat) -> None:
         self._info = info
         self._form = form
         turned = info.rotation in (90, 270)
@@ -163,7 +163,7 @@ class PlaneWriter:
 
     def __init__(
         self,
-        form: FrameForm,
+        form: FrameFormat,
         pixel_format: Literal["yuv420p", "yuv444p", "nv12"],
         size: tuple[int, int],
         scaled: tuple[int, int],

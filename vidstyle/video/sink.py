@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from vidstyle.errors import BadOption, VideoError, VidstyleError, reason
 from vidstyle.files import check_output, part_path, publish, publish_beside, write_failure
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import ClipOptions, Codec, EncodeOptions
 from vidstyle.video.beside import has_captions
 from vidstyle.video.codecs import ENCODERS, NVENC_ENCODERS, Encoder, codec_for, container_for
@@ -55,7 +55,7 @@ class VideoSink:
         *,
         source: VideoInfo,
         source_path: Path | None,
-        form: FrameForm,
+        form: FrameFormat,
         encode: EncodeOptions | None = None,
         clip: ClipOptions | None = None,
         overwrite: bool = False,
@@ -369,7 +369,7 @@ def _muxer_options(muxer: str, source: VideoInfo, tags: dict[str, str]) -> dict[
     }
 
 
-def _written_tags(color: ColorTags, form: FrameForm, height: int) -> ColorTags:
+def _written_tags(color: ColorTags, form: FrameFormat, height: int) -> ColorTags:
     """What the output says: as the source, but explicit where players would guess the frames wrong."""
     matrix, color_range = color.matrix, color.range
     if guessed_matrix(matrix, height) != form.matrix:

@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vidstyle.errors import BadOption, VideoError
-from vidstyle.frame import Frame, FrameForm, Matrix, Pixels
+from vidstyle.frame import Frame, FrameFormat, Matrix, Pixels
 from vidstyle.options import ClipOptions
 from vidstyle.video.beside import BesideReader
 from vidstyle.video.changes import Changes
@@ -73,7 +73,7 @@ class VideoSource:
         height, width = self.info.size
         stored_height = width if self.info.rotation in (90, 270) else height
         color = self.info.color
-        self.form = FrameForm(
+        self.form = FrameFormat(
             height=height,
             width=width,
             pixels=pixels,

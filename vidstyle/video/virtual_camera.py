@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.errors import MissingDependency, VideoError
-from vidstyle.frame import Frame, FrameForm
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.video.conform import Conformer
 
 _USUAL_RATE = 30
@@ -40,7 +40,7 @@ class VirtualCamera:
     expect of a camera, BT.601 in the limited range; all others are converted once.
     """
 
-    def __init__(self, form: FrameForm, fps: float | None, *, device: str | None = None) -> None:
+    def __init__(self, form: FrameFormat, fps: float | None, *, device: str | None = None) -> None:
         """Open ``device``, such as /dev/video10, or the first there is, for frames of the size of ``form``.
 
         Raises `MissingDependency` without pyvirtualcam, `VideoError` where there is no such device.

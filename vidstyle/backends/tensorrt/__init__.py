@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from vidstyle.backends.base import Backend, Program
 from vidstyle.errors import BadOption, EngineMismatch, MissingDependency
-from vidstyle.gpu import nvidia_driver
 from vidstyle.models.engine_file import EngineFile
 from vidstyle.options import BackendOptions, EnginePrecision
+from vidstyle.system import nvidia_driver
 
 if TYPE_CHECKING:
     from vidstyle.backends.tensorrt.cuda import CudaGpu

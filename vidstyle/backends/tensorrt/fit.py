@@ -7,8 +7,7 @@ from typing import Any
 
 from vidstyle.backends.tensorrt.library import Library
 from vidstyle.backends.tensorrt.targets import GpuFacts, covers
-from vidstyle.color import untagged_matrix
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat, untagged_matrix
 from vidstyle.gallery import style_names
 from vidstyle.models.engine_file import EngineCard, EngineFile
 from vidstyle.options import BuildOptions
@@ -16,7 +15,7 @@ from vidstyle.options import BuildOptions
 __all__ = ["GpuFacts", "again", "command", "mismatch", "no_gpu"]
 
 
-def mismatch(engine: EngineFile, form: FrameForm | None, gpu: GpuFacts | None, library: Library) -> str | None:
+def mismatch(engine: EngineFile, form: FrameFormat | None, gpu: GpuFacts | None, library: Library) -> str | None:
     """Why ``engine`` cannot be used here, and the command that mends it; None if it can.
 
     ``form`` is that of the frames, None where there are none yet; ``gpu`` the one to run on, None where
@@ -109,7 +108,7 @@ def _of_gpu(engine: EngineFile, gpu: GpuFacts, library: Library) -> str | None:
     return None
 
 
-def _of_frames(engine: EngineFile, form: FrameForm) -> str | None:
+def _of_frames(engine: EngineFile, form: FrameFormat) -> str | None:
     card = engine.card
     wish: dict[str, Any] = {"pixels": form.pixels, "matrix": form.matrix, "full_range": form.full_range}
     if not card.takes(form.size):
@@ -128,7 +127,7 @@ def _of_frames(engine: EngineFile, form: FrameForm) -> str | None:
     return None
 
 
-def _work_size(card: EngineCard, form: FrameForm) -> str:
+def _work_size(card: EngineCard, form: FrameFormat) -> str:
     """A way to paint larger frames without a new engine, if there is one."""
     rows = card.largest[0]
     if form.height <= rows:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.backends.base import ALIGNMENT, StyleTensors
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes
 
 MULTIPLE_OF = 4
 """A dynamic engine takes sizes that are multiples of this; the edge pixels are repeated up to there."""
@@ -61,7 +61,7 @@ class Layout:
     style: tuple[Port, ...]
     """Vector and weights: a block of `StyleTensors`."""
     inputs: tuple[PlanePort, ...]
-    """The planes of the input block, in the order of `FrameForm.plane_shapes`."""
+    """The planes of the input block, in the order of `FrameFormat.plane_shapes`."""
     outputs: tuple[PlanePort, ...]
     """The planes of the output block."""
     style_bytes: int
@@ -72,7 +72,7 @@ class Layout:
     """Size of the output block."""
 
     @classmethod
-    def of(cls, form: FrameForm, styles: StyleTensors, *, padded: bool) -> Layout:
+    def of(cls, form: FrameFormat, styles: StyleTensors, *, padded: bool) -> Layout:
         """The layout for frames of ``form``; ``padded`` to multiples of 4 for a dynamic engine."""
         whole = form.resized(_padded(form.size)) if padded else form
         style = tuple(
@@ -114,7 +114,7 @@ def edge_copies(port: PlanePort) -> list[tuple[int, int, int, int]]:
     return right + below
 
 
-def _plane_ports(form: FrameForm, whole: FrameForm, suffix: str) -> tuple[tuple[PlanePort, ...], int]:
+def _plane_ports(form: FrameFormat, whole: FrameFormat, suffix: str) -> tuple[tuple[PlanePort, ...], int]:
     ports, offset = [], 0
     for name, plane, padded in zip(_PLANES[form.pixels], form.plane_shapes, whole.plane_shapes, strict=True):
         size = int(np.prod(padded))

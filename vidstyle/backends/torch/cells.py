@@ -18,8 +18,7 @@ from torch.nn import functional
 
 from vidstyle.backends.base import StyleTensors
 from vidstyle.backends.torch.norm import Kind, Norm, NormShape, cells_from_pixels, pixels_from_cells, plain_norm
-from vidstyle.color import rgb_from_yuv, yuv_from_rgb
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat, rgb_from_yuv, yuv_from_rgb
 from vidstyle.models.architecture import Architecture, Conv, Network
 
 Floats = NDArray[np.float64]
@@ -40,7 +39,7 @@ class CellNet:
     def __init__(
         self,
         shape: Architecture,
-        form: FrameForm,
+        form: FrameFormat,
         dtype: torch.dtype,
         device: torch.device | str,
         norm: Norm = plain_norm,
@@ -194,7 +193,7 @@ def in_cells(weight: Floats, upsample: int, cell: int) -> Floats:
     return np.asarray(folded).reshape(cell**2 * outputs, cell_in**2 * inputs, side, side)
 
 
-def _stem(weight: Floats, form: FrameForm, unshuffle: int) -> Floats:
+def _stem(weight: Floats, form: FrameFormat, unshuffle: int) -> Floats:
     """The first convolution, from cells of levels in the colors of ``form``."""
     outputs, _, kernel, _ = weight.shape
     if unshuffle == 1:
@@ -209,7 +208,7 @@ def _stem(weight: Floats, form: FrameForm, unshuffle: int) -> Floats:
     return np.asarray(cells / 255 / INPUT_STEP)
 
 
-def _planes_matrix(form: FrameForm) -> tuple[Floats, Floats]:
+def _planes_matrix(form: FrameFormat) -> tuple[Floats, Floats]:
     """``(m, offset)`` from cells of RGB, 0-255, to cells of luma and half-size cells of chroma, one after the other."""
     matrix, offset = yuv_from_rgb(form.matrix, form.full_range)
     half = CELL // 2
@@ -224,12 +223,12 @@ def _planes_matrix(form: FrameForm) -> tuple[Floats, Floats]:
     return m, np.concatenate([np.full(CELL**2, offset[0]), offsets.ravel()])
 
 
-def _chroma_channels(form: FrameForm) -> list[int]:
+def _chroma_channels(form: FrameFormat) -> list[int]:
     count = (CELL // 2) ** 2
     return [2 * count] if form.pixels == "nv12" else [count, count]
 
 
-def _sources(size: tuple[int, int], form: FrameForm, *, by_cells: bool, device: torch.device) -> list[Tensor]:
+def _sources(size: tuple[int, int], form: FrameFormat, *, by_cells: bool, device: torch.device) -> list[Tensor]:
     """For each plane the index of the sample that each pixel of the padded frame shows, cell by cell.
 
     The frame is padded to ``size`` by repeating its edges, and then by a cell on each side by reflection, of

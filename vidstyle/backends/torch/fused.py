@@ -14,8 +14,7 @@ from torch import Tensor
 
 from vidstyle.backends.torch.cells import CELL, INPUT_STEP, CellNet
 from vidstyle.backends.torch.norm import Kind, NormShape
-from vidstyle.color import yuv_from_rgb
-from vidstyle.frame import FrameForm
+from vidstyle.frame import FrameFormat, yuv_from_rgb
 from vidstyle.models.architecture import NORM_EPSILON, Architecture
 
 VERSION = str(triton.__version__)
@@ -35,7 +34,7 @@ _KINDS = {"centered": 0, "plain": 1, "add": 2}
 class FusedNet(CellNet):
     """`CellNet` with everything between the convolutions in kernels of its own."""
 
-    def __init__(self, shape: Architecture, form: FrameForm, dtype: torch.dtype, device: torch.device | str) -> None:
+    def __init__(self, shape: Architecture, form: FrameFormat, dtype: torch.dtype, device: torch.device | str) -> None:
         super().__init__(shape, form, dtype, device, fused_norm)
         matrix, offset = yuv_from_rgb(form.matrix, form.full_range)
         self._constants = tuple(float(value) for value in (*matrix.ravel(), *offset))

@@ -19,7 +19,7 @@ from torch import Tensor
 from vidstyle.backends.base import Backend, Pending, Program
 from vidstyle.backends.torch.cells import CellNet
 from vidstyle.errors import VidstyleError
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes
 from vidstyle.models.architecture import Architecture, Network
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
@@ -126,7 +126,7 @@ class CudaBackend(Backend):
 class Slot:
     """The memory, the stream and the recorded graph of one frame in flight."""
 
-    def __init__(self, net: CellNet, form: FrameForm, device: torch.device) -> None:
+    def __init__(self, net: CellNet, form: FrameFormat, device: torch.device) -> None:
         with torch.cuda.device(device):
             self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             """On which it copies and computes."""
@@ -189,7 +189,7 @@ class Slot:
 
 
 def choose_net(
-    shape: Architecture, form: FrameForm, dtype: torch.dtype, device: torch.device
+    shape: Architecture, form: FrameFormat, dtype: torch.dtype, device: torch.device
 ) -> tuple[type[CellNet], str]:
     """`FusedNet` if it works here, else `CellNet`; and its name, for people.
 

@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vidstyle.backends.base import Backend, Pending, Program, own_memory
-from vidstyle.color import rgb_from_yuv, yuv_from_rgb
 from vidstyle.errors import VidstyleError
-from vidstyle.frame import FrameForm, Planes
+from vidstyle.frame import FrameFormat, Planes, rgb_from_yuv, yuv_from_rgb
 from vidstyle.models.style import Parts, Style
 from vidstyle.models.torch_net import TransformNet, threads_for
 from vidstyle.options import BackendOptions
@@ -68,7 +67,7 @@ class TorchBackend(Backend):
         pass
 
 
-def _rgb_from_planes(planes: list[Tensor], form: FrameForm) -> Tensor:
+def _rgb_from_planes(planes: list[Tensor], form: FrameFormat) -> Tensor:
     """(1, 3, H, W) in [0, 1], not clipped, from planes of 0-255; each chroma sample covers 2x2 pixels."""
     if form.pixels == "rgb":
         return planes[0].permute(2, 0, 1)[None] / 255
@@ -79,7 +78,7 @@ def _rgb_from_planes(planes: list[Tensor], form: FrameForm) -> Tensor:
     return _transform(yuv, matrix, offset)[None] / 255
 
 
-def _planes_from_rgb(rgb: Tensor, form: FrameForm) -> list[Tensor]:
+def _planes_from_rgb(rgb: Tensor, form: FrameFormat) -> list[Tensor]:
     """The planes, as floats, of a padded (1, 3, H', W') picture of 0-255; chroma is the mean of 2x2 pixels."""
     if form.pixels == "rgb":
         return [rgb[0, :, : form.height, : form.width].permute(1, 2, 0)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vidstyle.gpu import Gpu, GpuDriver, nvidia_driver
+from vidstyle.system import Gpu, GpuDriver, nvidia_driver
 
 # The functions of nvml.h that are called, with its types.
 DRIVER = r"""

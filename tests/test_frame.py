@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidstyle.color import rgb_from_yuv, yuv_from_rgb
-from vidstyle.frame import Matrix
+from vidstyle.frame import Matrix, rgb_from_yuv, yuv_from_rgb
 
 
 @pytest.mark.parametrize("full_range", [False, True])

@@ -1,0 +1,393 @@
+"""Whole videos, streams of frames, pictures and folders of pictures through a `Stylizer`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidstyle.errors import BadOption, ImageError, VideoError, VidstyleError, reason
+from vidstyle.files import as_path, check_folder, check_output
+from vidstyle.frame import Frame, FrameFormat, Pixels
+from vidstyle.imaging import image_io, resample
+from vidstyle.imaging.image_io import FORMATS, Still, read_still, write_still
+from vidstyle.models.style import Style
+from vidstyle.models.timeline import Timeline, clock
+from vidstyle.options import (
+    MAX_SIDE,
+    BackendOptions,
+    ClipOptions,
+    EncodeOptions,
+    LookOptions,
+    SmoothOptions,
+    check_callable,
+    check_kind,
+    check_whole,
+)
+from vidstyle.pipeline import Pipeline, StageSeconds
+from vidstyle.stylizer import FrameTask, Stylizer, as_style
+
+if TYPE_CHECKING:
+    from vidstyle.video.source import VideoSource
+
+
+def stylize_stream(
+    stylizer: Stylizer,
+    frames: Iterable[Frame],
+    write: Callable[[Frame], None],
+    *,
+    depth: int = 4,
+) -> StageSeconds:
+    """Stylize every frame of ``frames`` into ``write``, in order, on three threads.
+
+    ``frames`` runs on one thread, ``write`` on another, the network on the caller's. At most about
+    ``2 * depth`` frames are in memory beside those that the network has under way. A generator is
+    closed at the end. ``stylizer.style`` may be set while ``frames`` runs: a frame gets the style that
+    was set when it was yielded. All frames have one form.
+    """
+    check_kind("stylizer", stylizer, Stylizer, needed=True)
+    check_callable("write", write, needed=True)
+    check_whole("depth", depth, 1, 1024)
+    if not isinstance(frames, Iterable):
+        raise BadOption(
+            f"frames are a {type(frames).__name__}; give something that yields Frame(...), one after another"
+        )
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        return StageSeconds()
+    check_kind("the first of the frames", first, Frame, needed=True)
+    backend = stylizer.open(first.form)
+
+    def prepared() -> Generator[FrameTask, None, None]:
+        try:
+            yield stylizer.estimate_motion(stylizer.prepare(first))
+            for frame in frames:
+                yield stylizer.estimate_motion(stylizer.prepare(frame))
+        finally:
+            if isinstance(frames, Generator):
+                frames.close()
+
+    def submit(job: FrameTask) -> Callable[[], Frame]:
+        # The frame is finished here, on the caller's thread, which has nothing else to do than to wait
+        # for the network: at large sizes the encoder's thread is the one that all wait for.
+        pending = stylizer.submit(job)
+        return lambda: stylizer.finish(job, pending())
+
+    pipeline: Pipeline[FrameTask, Frame] = Pipeline(depth=depth, in_flight=backend.in_flight)
+    pipeline.run(prepared(), submit, write)
+    return pipeline.seconds
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a render has come; given to ``on_progress`` after every frame."""
+
+    frames: int
+    """Frames written."""
+    total: int | None
+    """Frames expected, where the container says enough to tell."""
+    seconds_of_video: float
+    """How much video they show."""
+    seconds: float
+    """Time since the first frame went in (opening and compiling are not counted)."""
+
+
+@dataclass
+class RenderReport:
+    """What `render` did."""
+
+    output: str
+    """The file written."""
+    style: str
+    """Name of the style or blend, or ``great_wave, from 0:05 the_scream`` where it changes."""
+    backend: str
+    """Library, version, precision and threads."""
+    width: int
+    """Of the output, in pixels."""
+    height: int
+    """Of the output, in pixels."""
+    frames: int = 0
+    """Frames written."""
+    lost: int = 0
+    """Frames of the input that could not be decoded."""
+    errors: list[str] = field(default_factory=list)
+    """What was wrong with the first few of them; one sentence each."""
+    seconds_of_video: float = 0.0
+    """Duration of what was written."""
+    startup_seconds: float = 0.0
+    """Opening files and compiling the network."""
+    seconds: float = 0.0
+    """From the first frame going in to the finished file."""
+    stages: StageSeconds = field(default_factory=StageSeconds)
+    """Seconds each stage was at work; they overlap."""
+    notes: list[str] = field(default_factory=list)
+    """What the output does not keep of the input, or what was done to keep it; one sentence each."""
+    styles: list[tuple[float, str]] = field(default_factory=list)
+    """Each style's name behind the second of the output at which it is fully there."""
+    fade: float = 0.0
+    """Seconds for which one style fades into the next, where there is more than one."""
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, end to end, start-up excluded."""
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+
+def render(
+    source: str | Path,
+    output: str | Path,
+    style: str | Path | Style | Timeline | None = None,
+    *,
+    size: tuple[int, int | None] | None = None,
+    look: LookOptions | None = None,
+    smooth: SmoothOptions | None = None,
+    backend: BackendOptions | None = None,
+    encode: EncodeOptions | None = None,
+    clip: ClipOptions | None = None,
+    overwrite: bool = False,
+    on_start: Callable[[RenderReport], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> RenderReport:
+    """Stylize the video ``source`` into the file ``output``, with its sound, and say what was done.
+
+    ``style`` is as for `Stylizer`, or a `Timeline` of styles; None takes the default one. The
+    timeline's clock is that of the output as a player shows it: with a clip, 0 is the clip's start.
+    Each frame is painted in the style of its own time, whatever the frame rate. ``size`` is the output's
+    ``(height, width)``; with a width of None the shape is kept. ``output`` appears, whole, when all is
+    written: an error or Ctrl-C leaves nothing under that name. The callbacks are called on other
+    threads. Raises `VideoError`, `BadModel`, `BadOption` or `MissingDependency`.
+    """
+    from vidstyle.video.sink import VideoSink
+    from vidstyle.video.source import VideoSource
+    from vidstyle.video.span import Span
+
+    began = time.perf_counter()
+    check_kind("encode", encode, EncodeOptions)
+    check_kind("clip", clip, ClipOptions)
+    check_callable("on_start", on_start)
+    check_callable("on_progress", on_progress)
+    encode, clip = encode or EncodeOptions(), clip or ClipOptions()
+    source, output = as_path(source, "input"), as_path(output, "output")
+    check_output(output, overwrite=overwrite, source=source)  # before a long file is looked through
+    timeline = style if isinstance(style, Timeline) else Timeline([(0, as_style(style))])
+    with ExitStack() as stack:
+        fixed = len(timeline.keys) == 1
+        stylizer = stack.enter_context(
+            Stylizer(timeline.keys[0].style, look=look, smooth=smooth, backend=backend, fixed=fixed)
+        )
+        pixels: Pixels = "rgb" if encode.pixel_format == "yuv444p" else "i420"
+        matrix = full_range = None
+        if stylizer.engine is not None:  # its colors are those that it was built for
+            card = stylizer.engine.card
+            pixels, matrix, full_range = card.pixels, card.matrix, card.full_range
+        # Frames that nothing but the network and the encoder touches need not leave the GPU.
+        untouched = pixels == "nv12" and size is None and smooth is None and stylizer.look == LookOptions()
+        gpu = None if backend is None else backend.gpu
+        video = stack.enter_context(
+            VideoSource(
+                source,
+                pixels=pixels,
+                matrix=matrix,
+                full_range=full_range,
+                clip=clip,
+                gpu=gpu,
+                on_device=untouched and clip.decoder != "software",
+            )
+        )
+        _check_end(timeline, video.info.duration, clip)
+        form = video.form.resized(_output_size(video.form, size))
+        sink = stack.enter_context(
+            VideoSink(
+                output,
+                source=video.info,
+                source_path=source,
+                form=form,
+                encode=encode,
+                clip=clip,
+                overwrite=overwrite,
+                gpu=gpu,
+                on_device=video.on_device,
+            )
+        )
+        frames = video.frames()
+        first = next(frames, None)
+        if first is None:
+            raise _no_picture(video, clip)
+        program = stylizer.open(form)
+        program.device_output = video.on_device and sink.encoder.endswith("_nvenc")
+        report = RenderReport(
+            str(output),
+            timeline.name,
+            program.description,
+            form.width,
+            form.height,
+            styles=[(float(key.seconds), key.style.name) for key in timeline.keys],
+            fade=float(timeline.fade),
+        )
+        report.startup_seconds = time.perf_counter() - began
+        if on_start is not None:
+            on_start(report)
+        began = time.perf_counter()
+
+        zero = Span.of(video.info, clip).shift
+        shown = Fraction(0)
+
+        def resized() -> Generator[Frame, None, None]:
+            nonlocal shown
+            for frame in chain((first,), frames):
+                shown = frame.pts * frame.time_base - zero
+                stylizer.style = timeline.at(shown)
+                if form != video.form:
+                    frame = frame.with_planes(resample.resize(frame.planes, frame.form, form.size), form)
+                yield frame
+
+        def write(frame: Frame) -> None:
+            sink.write(frame)
+            report.frames += 1
+            end = (frame.pts + frame.duration) * frame.time_base - zero
+            report.seconds_of_video = max(report.seconds_of_video, float(end))
+            if on_progress is not None:
+                elapsed = time.perf_counter() - began
+                on_progress(Progress(report.frames, video.frames_expected, report.seconds_of_video, elapsed))
+
+        report.stages = stylize_stream(stylizer, resized(), write)
+        sink.finish()
+        report.seconds = time.perf_counter() - began
+        report.lost, report.errors = video.lost, list(video.errors)
+        report.notes = [*video.notes, *sink.notes]
+        unseen = timeline.unseen(shown)
+        if unseen is not None:
+            report.notes.append(unseen)
+    return report
+
+
+def _check_end(timeline: Timeline, duration: float | None, clip: ClipOptions) -> None:
+    ends = [end for end in (duration, clip.end) if end is not None]
+    unseen = timeline.unseen(min(ends) - clip.start) if ends else None
+    if unseen is not None:
+        raise BadOption(f"{unseen}; give an earlier time, or leave it out")
+
+
+def _no_picture(video: VideoSource, clip: ClipOptions) -> VidstyleError:
+    if video.lost:
+        return VideoError(f"no picture of {video.path} can be decoded: {'; '.join(video.errors)}")
+    info = video.info
+    if info.end is not None and clip.start >= info.end - info.start:
+        lasts = clock(info.end - info.start)
+        return BadOption(f"start is {clock(clip.start)}; {video.path.name} lasts {lasts}: start earlier")
+    end = "its end" if clip.end is None else clock(clip.end)
+    return BadOption(f"{video.path.name} shows no picture from {clock(clip.start)} to {end}; name another clip")
+
+
+def _output_size(form: FrameFormat, size: tuple[int, int | None] | None) -> tuple[int, int]:
+    if size is None:
+        return form.size
+    if not (isinstance(size, tuple | list) and len(size) == 2):
+        raise BadOption(f"size is {size!r}; it must be (height, width), or (height, None) to keep the shape")
+    height, width = size
+    check_whole("output height", height, 2, MAX_SIDE)
+    if width is None:
+        width = max(2, round(height * form.width / form.height / 2) * 2)
+    check_whole("output width", width, 2, MAX_SIDE)
+    return height, width
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What became of one picture."""
+
+    source: str
+    """The file read."""
+    output: str
+    """The file written, or that would have been."""
+    error: str | None = None
+    """Why nothing was written, as one sentence; None when all went well."""
+    notes: tuple[str, ...] = ()
+    """What the output does not keep of the source; one sentence each."""
+
+
+@dataclass
+class FolderReport:
+    """What `stylize_folder` did."""
+
+    files: list[FileResult] = field(default_factory=list)
+    """One for each picture file, sorted by name."""
+
+    @property
+    def failed(self) -> list[FileResult]:
+        """Those that could not be read or written."""
+        return [file for file in self.files if file.error is not None]
+
+
+def stylize_still(stylizer: Stylizer, still: Still) -> Still:
+    """``still`` painted, with its own alpha and color profile."""
+    check_kind("still", still, Still, needed=True)
+    return replace(still, rgb=stylizer(still.rgb))
+
+
+def stylize_file(stylizer: Stylizer, source: Path | str, output: Path | str, *, overwrite: bool = False) -> FileResult:
+    """Paint the picture file ``source`` into ``output``; raises `ImageError` or `BadOption`.
+
+    What the output could not be is said before the source is read.
+    """
+    source, output = as_path(source, "picture"), as_path(output, "output")
+    image_io.check_output(output, source=source, overwrite=overwrite)
+    notes = write_still(output, stylize_still(stylizer, read_still(source)), overwrite=overwrite)
+    return FileResult(str(source), str(output), notes=notes)
+
+
+def stylize_folder(
+    stylizer: Stylizer,
+    source: Path | str,
+    output: Path | str,
+    *,
+    overwrite: bool = False,
+    on_file: Callable[[FileResult, int], None] | None = None,
+) -> FolderReport:
+    """Paint every picture of the folder ``source`` into a file of the same name in ``output``.
+
+    Pictures are told by the endings of their names (`vidstyle.imaging.image_io.FORMATS`), hidden files are left
+    out, and subfolders are not entered. ``output`` is made where it is missing. A picture that cannot be read or
+    written is in the report, and the others go on. ``on_file(result, total)`` is called after each.
+    """
+    source, output = as_path(source, "folder"), as_path(output, "folder")
+    pictures = _pictures(source)
+    check_folder(output)
+    try:
+        output.mkdir(exist_ok=True)
+        same = output.samefile(source)
+    except OSError as error:
+        raise BadOption(f"cannot write to {output}: {reason(error)}; name another folder") from error
+    if same:
+        raise BadOption(f"{output} is both the folder read and the folder written; write to another one")
+    report = FolderReport()
+    for picture in pictures:
+        target = output / picture.name
+        try:
+            result = stylize_file(stylizer, picture, target, overwrite=overwrite)
+        except (BadOption, ImageError) as error:
+            result = FileResult(str(picture), str(target), error=str(error))
+        report.files.append(result)
+        if on_file is not None:
+            on_file(result, len(pictures))
+    return report
+
+
+def _pictures(folder: Path) -> list[Path]:
+    try:
+        found = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file()
+        )
+    except OSError as error:
+        raise ImageError(f"cannot read the folder {folder}: {error.strerror or error}") from error
+    if not found:
+        raise ImageError(f"{folder} holds no pictures; their names end in {', '.join(FORMATS)}")
+    return found
