@@ -46,6 +46,7 @@ from vidstyle.backends.base import Backend, Pending, Program
 from vidstyle.backends.torch.cells import CellNet
 from vidstyle.backends.torch.norm import Kind, NormShape, plain_norm
 from vidstyle.backends.torch.reference import TorchBackend
+from vidstyle.data import PHOTO_PATHS
 from vidstyle.frame import FrameFormat, Pixels, Planes, yuv_from_rgb
 from vidstyle.gallery import load_style
 from vidstyle.graph import onnx_from_network
@@ -56,7 +57,6 @@ from vidstyle.options import BackendOptions
 from vidstyle.stylizer import network_program
 from vidstyle.system import nvidia_driver
 
-PHOTOS = Path(__file__).resolve().parent.parent / "vidstyle" / "training" / "photos"
 STYLES = {"fast": "starry_night", "paper": "paper/starry_night"}
 LEAST_DB = 40.0
 """What a picture may differ from the CPU's float32."""
@@ -289,7 +289,7 @@ def measure_case(
     style = load_style(STYLES[case.network])
     network = style.network
     program = network_program(style.architecture, form)
-    frames = [planes_from_rgb(photo(path, form), form) for path in sorted(PHOTOS.glob("*.jpg"))[:4]]
+    frames = [planes_from_rgb(photo(path, form), form) for path in PHOTO_PATHS[:4]]
     print(f"{case.name}: the CPU paints what to compare with", flush=True)
     with TorchBackend(program, BackendOptions(precision="fp32")) as reference:
         expected = reference.run(frames[0], style)

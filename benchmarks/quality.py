@@ -33,12 +33,13 @@ from table import quality_painting_table, quality_score_table, quality_table
 from torch import Tensor
 
 from vidstyle.bench_temporal import MADE, Clip, TemporalOptions, made_clip, read_clip
+from vidstyle.data import PHOTOS
 from vidstyle.errors import VidstyleError
 from vidstyle.flicker import mean_warping_error
 from vidstyle.tools.contact_sheet import Label, picture_grid
 from vidstyle.training.compute import Compute
 from vidstyle.training.perceptual import Perceptual
-from vidstyle.training.pictures import PHOTOS, painting_tensor, picture_paths, read_picture
+from vidstyle.training.pictures import painting_tensor, picture_paths, read_picture
 from vidstyle.training.stable import disturb, instability
 
 CLIPS = ("pan", str(Path(__file__).parent.parent / "examples" / "bunny.mp4"))

@@ -6,15 +6,15 @@ Give a number to take that many gradient steps instead of 150.
 import sys
 from pathlib import Path
 
-import vidstyle.training
 from vidstyle import Stylizer
+from vidstyle.data import PHOTO_PATHS
 from vidstyle.gallery import shared_network, style_names, thumbnail
 from vidstyle.imaging.image_io import Still, read_still, write_still
 from vidstyle.training.adapt import AdaptOptions, adapt
 
 # Any photo of a painting will do. Here: a picture that ships with vidstyle.
 painting = thumbnail(style_names()[0])
-photo = next(Path(vidstyle.training.__file__).with_name("photos").glob("*.jpg"))
+photo = PHOTO_PATHS[0]
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 150
 
 style = adapt(

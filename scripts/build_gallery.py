@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import torch
 
+from vidstyle.data import PHOTOS
 from vidstyle.gallery import load_style, style_names
 from vidstyle.models.architecture import ARCHITECTURES, NETWORK_FILE, SHIPPED, Network
 from vidstyle.models.style import Style
@@ -29,7 +30,7 @@ from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.compute import Compute
 from vidstyle.training.descent import Checkpoint
 from vidstyle.training.perceptual import LossWeights
-from vidstyle.training.pictures import PHOTOS, Photos, painting_tensor, read_picture
+from vidstyle.training.pictures import Photos, painting_tensor, read_picture
 
 THUMBNAIL_PHOTO = PHOTOS / "china.jpg"
 THUMBNAIL_SIZE = (192, 256)  # height, width

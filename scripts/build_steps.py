@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 from build_gallery import GALLERY
 
+from vidstyle.data import PHOTOS
 from vidstyle.gallery import shared_network
 from vidstyle.imaging.image_io import read_still
 from vidstyle.models.style import Style
@@ -22,7 +23,6 @@ from vidstyle.stylizer import Stylizer
 from vidstyle.tools.contact_sheet import picture_grid
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.compute import Compute
-from vidstyle.training.pictures import PHOTOS
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "steps.jpg"
 ROWS = {"great_wave": "china.jpg", "the_scream": "chelsea.jpg", "composition_vii": "coffee.jpg"}

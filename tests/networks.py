@@ -6,15 +6,13 @@ from functools import cache
 
 import cv2
 import numpy as np
-from conftest import repository
 from numpy.typing import NDArray
 
+from vidstyle.data import PHOTOS
 from vidstyle.frame import FrameFormat, Planes, yuv_from_rgb
 from vidstyle.gallery import default_style_name, load_style, shared_network
 from vidstyle.models.architecture import FAST, Architecture, Conv, Network
 from vidstyle.models.style import Style
-
-PHOTOS = repository() / "vidstyle" / "training" / "photos"
 
 
 @cache

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from vidstyle.data import PHOTO_PATHS, PHOTOS
 from vidstyle.errors import BadModel, BadOption, ImageError
 from vidstyle.gallery import shared_network
 from vidstyle.models.architecture import FAST, Network
@@ -22,7 +23,7 @@ from vidstyle.training import adapt as module
 from vidstyle.training.adapt import RATES, AdaptOptions, Interrupted, Measurement, adapt
 from vidstyle.training.compute import Compute
 from vidstyle.training.descent import FILE_FORMAT, FILE_VERSION, Checkpoint, Progress, Schedule
-from vidstyle.training.pictures import PHOTOS, Photos, read_picture
+from vidstyle.training.pictures import Photos, read_picture
 
 MODES = ("vector", "full", "scratch")
 
@@ -514,7 +515,7 @@ def test_a_preview_of_no_photo_is_refused_before_anything_is_learned(painting: P
 
 def test_the_shipped_photos_are_few_small_and_credited() -> None:
     credits = (PHOTOS / "CREDITS.md").read_text()
-    pictures = sorted(PHOTOS.glob("*.jpg"))
+    pictures = PHOTO_PATHS
     assert len(pictures) >= 6
     for path in pictures:
         assert f"| {path.name} |" in credits

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from conftest import repository
 
 from vidstyle.cli import vidstyle
+from vidstyle.data import PHOTOS
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.options import BackendOptions, EncodeOptions
 from vidstyle.tools.bench import BenchOptions, BenchReport, Spread, bench
@@ -208,9 +209,6 @@ def test_tables_are_written_between_their_markers_only() -> None:
     assert "| 640x360 | 10 s | 250 | 205 MiB |" in new and "old" not in new
     assert updated(new, tables, [{"memory": {"360p": case}}]) == new
     assert "|" not in updated(new, tables, [])
-
-
-PHOTOS = repository() / "vidstyle" / "training" / "photos"
 
 
 def test_adaptations_are_measured_beside_training_from_scratch(tmp_path: Path) -> None:

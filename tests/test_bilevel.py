@@ -12,6 +12,7 @@ from pictures import painting_folder, photo_folder
 from torch import Tensor
 from torch.func import functional_call
 
+from vidstyle.data import PHOTOS
 from vidstyle.errors import BadOption
 from vidstyle.gallery import shared_network
 from vidstyle.models.architecture import Architecture, Conv
@@ -22,7 +23,7 @@ from vidstyle.training.multistyle import MultiStyle
 from vidstyle.training.objective import Batch, Objective, Outcome
 from vidstyle.training.paintings import Paintings
 from vidstyle.training.perceptual import LossWeights, Perceptual
-from vidstyle.training.pictures import PHOTOS, Photos
+from vidstyle.training.pictures import Photos
 from vidstyle.training.team import Team
 
 COMPUTE = Compute(device="cpu", arithmetic="fp32", threads=1)

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "vidstyle"
 # The longest matching prefix decides. Modules inside one line of the table may import each other.
 LEVELS = {
     "vidstyle._renamed": 0,
+    "vidstyle.data": 0,
     "vidstyle.errors": 0,
     "vidstyle.options": 0,
     "vidstyle.files": 0,

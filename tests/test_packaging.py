@@ -71,7 +71,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path, checkout: Path) 
     missing = files - names_in(wheel)
     assert not missing
     assert {"vidstyle/py.typed", "vidstyle/_kernels.pyi", "vidstyle/gallery/fast/network.safetensors"} <= files
-    assert "vidstyle/training/vgg16_features_fp16.safetensors" in files
+    assert "vidstyle/data/vgg16_features_fp16.safetensors" in files
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")

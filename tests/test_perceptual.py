@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from vidstyle.data import VGG_FILE
 from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.training import perceptual as module
 from vidstyle.training.perceptual import (
     BLOCKS,
     MEAN_RGB,
-    VGG_FILE,
     LossWeights,
     Perceptual,
     from_torchvision,

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vidstyle.data import PHOTOS
 from vidstyle.errors import BadOption
 from vidstyle.flicker import (
     RGB,
@@ -40,7 +41,7 @@ MADE = ("pan", "zoom", "sprite", "still", "cut")
 """Clips that are made from the shipped photos."""
 MOVING = MADE[:3]
 """Those of which E_warp says something."""
-PHOTOS = Path(__file__).parent / "training" / "photos"
+
 SENSOR_NOISE = 3.0
 """Levels, standard deviation, of the noise in the still and half-still probes."""
 WARM_UP = 5

@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.backends.base import StyleTensors
+from vidstyle.data import PHOTO_PATHS
 from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.frame import FrameFormat, Planes, yuv_from_rgb
 from vidstyle.graph import onnx_from_network, style_tensors
@@ -34,7 +34,6 @@ LEAST_PSNR = 40.0
 off everywhere has 48.1."""
 LARGEST_HALF = 65504.0
 """FP16 knows no larger number."""
-PHOTOS = Path(__file__).parents[1] / "training" / "photos"
 """The photos that ship with vidstyle."""
 FLOPS = 1e9
 """Of one run of the network: what the size of the frames is chosen by."""
@@ -193,7 +192,7 @@ def _pictures(size: Size) -> dict[str, U8]:
         "white": np.full(size, 255),
     }
     pictures = {name: np.repeat(picture.astype(np.uint8)[..., None], 3, axis=2) for name, picture in gray.items()}
-    for path in sorted(PHOTOS.glob("*.jpg")):
+    for path in PHOTO_PATHS:
         pixels = read_still(path).rgb
         pictures[path.name] = np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
     return pictures

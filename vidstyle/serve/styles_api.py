@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-import vidstyle
+from vidstyle.data import PHOTOS
 from vidstyle.gallery import load_style, style_names, thumbnail
 from vidstyle.serve.answers import Handler, answering, file_answer, json_object
 from vidstyle.serve.job import PREVIEW, STYLE, owner_of
@@ -17,7 +16,7 @@ from vidstyle.serve.own_styles import OwnStyle
 from vidstyle.serve.refused import Refused
 from vidstyle.serve.session import session_of
 
-_UNPAINTED = Path(vidstyle.__file__).parent / "training" / "photos" / "china.jpg"
+_UNPAINTED = PHOTOS / "china.jpg"
 """What the thumbnails show, before anything is painted."""
 _NAME = "{name:[^/]+(?:/[^/]+)?}"
 

@@ -233,13 +233,13 @@ class _Preview:
 
 def adapt_style(folder: Path, wishes: Wishes, say: Say) -> None:
     """`INPUT` to `STYLE`, published again and again on the way, each time with its `PREVIEW`."""
+    from vidstyle.data import PHOTOS
     from vidstyle.gallery import DEFAULT_NETWORK, shared_network
     from vidstyle.imaging.image_io import read_still
     from vidstyle.options import BackendOptions
     from vidstyle.training.adapt import AdaptOptions, Measurement, adapt
     from vidstyle.training.compute import Compute
     from vidstyle.training.descent import Progress
-    from vidstyle.training.pictures import PHOTOS
 
     effort = wishes.effort
     options = AdaptOptions(

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -26,10 +25,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from vidstyle.data import VGG_FILE
 from vidstyle.errors import BadModel, MissingDependency
 from vidstyle.options import check_between
-
-VGG_FILE = Path(__file__).with_name("vgg16_features_fp16.safetensors")
 
 BLOCKS = (
     ("conv1_1", "conv1_2"),

@@ -14,14 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidstyle.data import PHOTOS
 from vidstyle.errors import BadOption, ImageError
 from vidstyle.files import as_path
 from vidstyle.frame import as_rgb
-from vidstyle.imaging.image_io import Still, read_opaque
+from vidstyle.imaging.image_io import FORMATS, Still, read_opaque
 
-PHOTOS = Path(__file__).with_name("photos")
-"""The photos that ship; CREDITS.md beside them says whose they are."""
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 MAX_PICTURE_BYTES = 256 << 20
 SMALLEST_PICTURE = 16
 """Pixels a side below which a picture has neither strokes nor content."""
@@ -205,7 +203,7 @@ def picture_paths(folder: Path) -> list[Path]:
     """The picture files in ``folder`` and below, sorted; `ImageError` when there are none."""
     if not folder.is_dir():
         raise ImageError(f"cannot read the folder {folder}: it is not there, or not a folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and path.is_file())
     if not paths:
         raise ImageError(f"{folder} holds no pictures; put JPEG, PNG, WebP, BMP or TIFF files there")
     return paths
