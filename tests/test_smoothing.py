@@ -13,16 +13,16 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from flicker import RGB, gradient_energy, mean_warping_error, restlessness
+from flicker_bench import Clip, FlickerOptions, ghost_of, made_clip, noisy_still
 from media import make_video
 from networks import whole_style
 from numpy.typing import NDArray
 
 from vidstyle import ClipOptions, EncodeOptions, Frame, FrameFormat, LookOptions, Stylizer, render
-from vidstyle.bench_temporal import Clip, TemporalOptions, ghost_of, made_clip, noisy_still
 from vidstyle.cli import vidstyle
 from vidstyle.cli.params import SmoothCommand, smooth_from, smooth_options
 from vidstyle.errors import BadOption
-from vidstyle.flicker import RGB, gradient_energy, mean_warping_error, restlessness
 from vidstyle.frame import Pixels, Planes, yuv_from_rgb
 from vidstyle.gallery import load_style, style_names
 from vidstyle.imaging import resample
@@ -39,7 +39,7 @@ WARM = 6
 
 @cache
 def clip(name: str, frames: int = 20, rows: int = 128) -> Clip:
-    return made_clip(name, TemporalOptions(frames=frames, rows=rows))
+    return made_clip(name, FlickerOptions(frames=frames, rows=rows))
 
 
 def grain(seed: int, size: tuple[int, int], levels: float = 12.0) -> NDArray[np.float32]:
@@ -106,7 +106,7 @@ def test_more_strength_is_less_flicker() -> None:
 
 
 def test_a_still_scene_comes_to_rest() -> None:
-    sources = noisy_still(TemporalOptions(frames=30, rows=128))
+    sources = noisy_still(FlickerOptions(frames=30, rows=128))
     plain = paintings(sources)
     calm = smoothed(sources, plain)
     assert restlessness(calm[15:]) < 0.3 * restlessness(plain[15:])

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from vidstyle.cli.bench_temporal import bench_temporal
 from vidstyle.cli.params import Size, chosen_style, style_option
 from vidstyle.cli.terminal import echo, echo_json
 from vidstyle.options import BackendName, BackendOptions, Codec, EncodeOptions, Precision
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from vidstyle.tools.bench import CaseResult, StageTime
 
 
-@click.group(invoke_without_command=True)
+@click.command()
 @style_option
 @click.option("--size", "sizes", type=Size(), multiple=True, help="Size of a generated clip; repeatable.")
 @click.option("--clip", type=click.Path(path_type=Path), help="Measure with this video instead of generated ones.")
@@ -44,9 +43,7 @@ if TYPE_CHECKING:
 @click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Median of this many.")
 @click.option("--seconds", type=float, default=2.0, show_default=True, help="Length of a round of a slow network.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on stdout.")
-@click.pass_context
 def bench(
-    ctx: click.Context,
     style: str | None,
     sizes: tuple[tuple[int, int | None], ...],
     clip: Path | None,
@@ -61,16 +58,7 @@ def bench(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Time decoding, network and encoding alone and together, by size and backend.
-
-    `vidstyle bench temporal` measures flicker instead.
-    """
-    if ctx.invoked_subcommand is not None:
-        given = [p for p in ctx.params if ctx.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
-        if given:
-            name = ctx.invoked_subcommand
-            raise click.UsageError(f"write the options of `vidstyle bench {name}` behind {name!r}, not before it")
-        return
+    """Time decoding, network and encoding alone and together, by size and backend."""
     from vidstyle.backends import backend_report
     from vidstyle.tools.bench import SIZES, BenchOptions
     from vidstyle.tools.bench import bench as run_bench
@@ -130,6 +118,3 @@ def _lines(case: CaseResult) -> list[str]:
 def _stage(time: StageTime) -> str:
     ms = time.ms
     return f"{ms.median:9.2f} ms ({ms.low:.2f}-{ms.high:.2f}){time.cpu_ms.median:9.2f} ms of processor time"
-
-
-bench.add_command(bench_temporal)

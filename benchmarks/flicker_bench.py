@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-
-from vidstyle.data import PHOTOS
-from vidstyle.errors import BadOption
-from vidstyle.flicker import (
+from flicker import (
     RGB,
     Mask,
     Motion,
@@ -29,11 +27,13 @@ from vidstyle.flicker import (
     structural_similarity,
     visible_pixels,
 )
+
+from vidstyle.data import PHOTOS
 from vidstyle.frame import FrameFormat
 from vidstyle.imaging.image_io import read_still
 from vidstyle.imaging.smoothing import Smoother
 from vidstyle.models.style import Style
-from vidstyle.options import BackendOptions, SmoothOptions, check_between
+from vidstyle.options import BackendOptions, SmoothOptions
 from vidstyle.stylizer import Stylizer
 from vidstyle.video.source import VideoSource
 
@@ -51,23 +51,17 @@ GHOST_FRAMES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemporalOptions:
+class FlickerOptions:
     """What to measure."""
 
     clips: tuple[Path, ...] = ()
     """Videos, of which the first frames are taken; the made clips of `MOVING` are measured in any case."""
     frames: int = 40
-    """Of each clip."""
     rows: int = 360
     """Length of the shorter side at which everything is measured; a smaller video keeps its size."""
     smooth: tuple[SmoothOptions, ...] = (SmoothOptions(),)
     """Ways of smoothing to compare with none."""
-    backend: BackendOptions = field(default_factory=BackendOptions)
-    """What paints."""
-
-    def __post_init__(self) -> None:
-        check_between("frames", self.frames, WARM_UP + 3, 10000)
-        check_between("rows", self.rows, 64, 4320)
+    backend: BackendOptions = BackendOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +69,9 @@ class ClipResult:
     """One clip in one style, smoothed in one way or not at all."""
 
     clip: str
-    """Name of the clip."""
     style: str
-    """Name of the style."""
     smooth: str
-    """How it was smoothed; ``none`` is as painted, ``source`` the clip itself."""
+    """The strength; ``none`` is as painted, ``source`` the clip itself."""
     warping_error: float
     """E_warp, mean over the frames, levels of 0-1 squared."""
     sharpness: float
@@ -93,7 +85,6 @@ class ProbeResult:
     """What only made pictures tell, in one style, smoothed in one way or not at all."""
 
     style: str
-    """Name of the style."""
     smooth: str
     """See `ClipResult.smooth`."""
     gain: float
@@ -101,21 +92,20 @@ class ProbeResult:
     half_still: float
     """Unrest, in levels, of the still half of a picture whose other half moves; without noise."""
     ghost: float
-    """`vidstyle.flicker.ghost` of a thing that moves over a still picture, in levels, where it has just been."""
+    """`flicker.ghost` of a thing that moves over a still picture, in levels, where it has just been."""
     cut: float
     """Mean difference, in levels, of the first frame after a cut from that frame unsmoothed."""
 
 
 @dataclass
-class TemporalReport:
-    """Everything that `bench_temporal` measured."""
+class FlickerReport:
+    """Everything that was measured."""
 
     clips: list[ClipResult] = field(default_factory=list)
-    """One for each clip, style and way."""
+    """One for each clip, style and way of smoothing."""
     probes: list[ProbeResult] = field(default_factory=list)
     """One for each style and way."""
     backend: str = ""
-    """What painted."""
 
     def ways(self) -> list[str]:
         """The ways of smoothing, ``none`` first."""
@@ -145,50 +135,37 @@ class TemporalReport:
         }
 
 
-def bench_temporal(
-    styles: Sequence[Style], options: TemporalOptions | None = None, *, on_step: Callable[[str], None] | None = None
-) -> TemporalReport:
-    """Measure every clip in every style, as painted and in each way of smoothing; ``on_step`` is told what is next."""
-    options = options or TemporalOptions()
-    if not styles:
-        raise BadOption("there is no style to measure; give at least one")
-    report = TemporalReport()
+def measure_styles(styles: Sequence[Style], options: FlickerOptions) -> FlickerReport:
+    """Measure every clip in every style, as painted and in each way of smoothing."""
+    report = FlickerReport()
     clips = all_clips(options)
     for style in styles:
-
-        def paint(frames: Sequence[RGB], style: Style = style) -> dict[str, list[RGB]]:
-            return _painted(report, frames, style, options)
-
-        measure(report, clips, style.name, paint, options, on_step=on_step)
+        measure(report, clips, style.name, partial(_painted, report, style, options), options)
     return report
 
 
-def all_clips(options: TemporalOptions) -> list[Clip]:
+def all_clips(options: FlickerOptions) -> list[Clip]:
     """The videos asked for, and the made clips that move."""
     return [read_clip(path, options) for path in options.clips] + [made_clip(name, options) for name in MOVING]
 
 
 def measure(
-    report: TemporalReport,
+    report: FlickerReport,
     clips: Sequence[Clip],
     style: str,
     paint: Callable[[Sequence[RGB]], dict[str, list[RGB]]],
-    options: TemporalOptions,
-    *,
-    on_step: Callable[[str], None] | None = None,
+    options: FlickerOptions,
 ) -> None:
     """Add to ``report`` what ``paint`` makes of every clip and probe in one style.
 
     ``paint`` gives frames by way of smoothing; there must be ``none``.
     """
     for clip in clips:
-        if on_step:
-            on_step(f"{clip.name} in {style}")
+        print(f"{clip.name} in {style}", flush=True)
         painted = paint(clip.frames)
         for way, frames in {"source": clip.frames, **painted}.items():
             report.clips.append(clip_result(clip, style, way, frames, painted["none"]))
-    if on_step:
-        on_step(f"noise, rest, ghosts and cuts in {style}")
+    print(f"noise, rest, ghosts and cuts in {style}", flush=True)
     _probe(report, style, paint, options)
 
 
@@ -206,7 +183,7 @@ class Clip:
     """Of the sprite: for each frame where it was a moment before and is no more."""
 
 
-def made_clip(name: str, options: TemporalOptions) -> Clip:
+def made_clip(name: str, options: FlickerOptions) -> Clip:
     """A photo that moves by a law: ``pan``, ``zoom``, ``sprite`` (a picture over a still one), or a ``still``;
     or a ``cut`` in the middle, from one still to another."""
     rows, columns = options.rows, round(options.rows * 16 / 9 / 4) * 4
@@ -219,8 +196,6 @@ def made_clip(name: str, options: TemporalOptions) -> Clip:
         "still": lambda i: np.array([[1, 0, 0.3 * columns], [0, 1, 0.3 * rows]]),
         "cut": lambda i: np.array([[1, 0, 0.3 * columns], [0, 1, 0.3 * rows]]),
     }
-    if name not in laws:
-        raise BadOption(f"clip is {name!r}; there are {', '.join(MADE)}")
     matrices = [np.asarray(laws[name](i), np.float64) for i in range(options.frames)]
     places = [(0.1 * columns + 4.3 * i, 0.3 * rows + 1.1 * i) for i in range(options.frames)]
     frames: list[RGB] = []
@@ -269,12 +244,7 @@ def _law_flow(first: np.ndarray, second: np.ndarray, size: tuple[int, int]) -> n
 
 def _zoom(scale: float, photo: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
     height, width = photo[:2]
-    return np.array(
-        [
-            [scale, 0, width / 2 - scale * size[1] / 2],
-            [0, scale, height / 2 - scale * size[0] / 2],
-        ]
-    )
+    return np.array([[scale, 0, (width - scale * size[1]) / 2], [0, scale, (height - scale * size[0]) / 2]])
 
 
 def _photo(name: str, rows: int) -> RGB:
@@ -285,7 +255,7 @@ def _photo(name: str, rows: int) -> RGB:
     return np.asarray(cv2.resize(rgb, (max(columns, 2 * rows), rows), interpolation=way))
 
 
-def read_clip(path: Path, options: TemporalOptions) -> Clip:
+def read_clip(path: Path, options: FlickerOptions) -> Clip:
     """The first frames of a video, and how they move as far as Farneback's method can tell."""
     frames: list[RGB] = []
     with VideoSource(path, pixels="rgb") as source:
@@ -296,7 +266,7 @@ def read_clip(path: Path, options: TemporalOptions) -> Clip:
             if len(frames) == options.frames:
                 break
     if len(frames) < WARM_UP + 3:
-        raise BadOption(f"{path} has {len(frames)} frames; at least {WARM_UP + 3} are needed")
+        raise SystemExit(f"{path} has {len(frames)} frames; at least {WARM_UP + 3} are needed")
     motions = [None if is_cut(a, b) else judged_motion(a, b) for a, b in zip(frames, frames[1:], strict=False)]
     return Clip(path.stem, frames, motions)
 
@@ -321,7 +291,7 @@ def ghost_of(clip: Clip, frames: Sequence[RGB], plain: Sequence[RGB]) -> float:
     return _mean(found[WARM_UP:])
 
 
-def noisy_still(options: TemporalOptions) -> list[RGB]:
+def noisy_still(options: FlickerOptions) -> list[RGB]:
     """A still as a sensor sees it: the same noise at each call."""
     still = made_clip("still", replace(options, frames=WARM_UP + 3)).frames[0]
     random = np.random.default_rng(0)
@@ -329,7 +299,7 @@ def noisy_still(options: TemporalOptions) -> list[RGB]:
     return [np.clip(np.rint(frame), 0, 255).astype(np.uint8) for frame in noisy]
 
 
-def _half_still(options: TemporalOptions) -> list[RGB]:
+def _half_still(options: FlickerOptions) -> list[RGB]:
     """The right half pans, the left one rests."""
     still = made_clip("still", replace(options, frames=WARM_UP + 3)).frames[0]
     middle = still.shape[1] // 2
@@ -342,10 +312,10 @@ def _half_still(options: TemporalOptions) -> list[RGB]:
 
 
 def _probe(
-    report: TemporalReport,
+    report: FlickerReport,
     style: str,
     paint: Callable[[Sequence[RGB]], dict[str, list[RGB]]],
-    options: TemporalOptions,
+    options: FlickerOptions,
 ) -> None:
     noise, half = noisy_still(options), _half_still(options)
     sprite = made_clip("sprite", replace(options, frames=24))
@@ -368,24 +338,19 @@ def _probe(
 
 
 def _painted(
-    report: TemporalReport, frames: Sequence[RGB], style: Style, options: TemporalOptions
+    report: FlickerReport, style: Style, options: FlickerOptions, frames: Sequence[RGB]
 ) -> dict[str, list[RGB]]:
     """``frames`` by way of smoothing, ``none`` first."""
     form = FrameFormat(height=frames[0].shape[0], width=frames[0].shape[1], pixels="rgb")
     with Stylizer(style, backend=options.backend) as stylizer:
         report.backend = stylizer.open(form).description
         painted = [stylizer(frame) for frame in frames]
-    result = {way_name(None): painted}
+    result = {"none": painted}
     for smooth in options.smooth:
         smoother = Smoother(form, smooth)
         pairs = zip(frames, painted, strict=True)
-        result[way_name(smooth)] = [smoother.step((source,), (styled,))[0] for source, styled in pairs]
+        result[f"{smooth.strength:g}"] = [smoother.step((source,), (styled,))[0] for source, styled in pairs]
     return result
-
-
-def way_name(smooth: SmoothOptions | None) -> str:
-    """``none``, ``0.7``: what ``--smooth`` says."""
-    return "none" if smooth is None else f"{smooth.strength:g}"
 
 
 def _mean(values: Sequence[float]) -> float:
