@@ -94,9 +94,9 @@ def time_stages() -> None:
     from vidstyle.video.capture import LiveReader
 
     time_stage(LiveReader, "planes", "planes")
-    time_stage(Painter, "job", "prepare")
-    time_stage(Painter, "start", "submit")
-    time_stage(Painter, "finish", "finish")
+    time_stage(Painter, "request", "prepare")
+    time_stage(Painter, "paint", "submit")
+    time_stage(Painter, "painting", "finish")
     time_stage(Stylizer, "finish", "compose")
     time_stage(vidstyle.live.screen, "draw", "draw")
     time_stage(vidstyle.live.canvas, "bgr_from_planes", "bgr")

@@ -32,6 +32,8 @@ LEVELS = {
     "vidstyle.engine": 3,
     "vidstyle.stylizer": 3,
     "vidstyle.rendering": 3,
+    "vidstyle.metrics": 0,
+    "vidstyle.scheduler": 3,
     "vidstyle.live": 3,
     "vidstyle.serve": 3,
     "vidstyle.tools": 3,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from vidstyle.imaging.smoothing import Motion, Smoother
     from vidstyle.models.engine_file import EngineFile
 
-_FORMS_KEPT = 4
-"""Compiled programs a `Stylizer` keeps; a folder of stills of many sizes must not fill the memory."""
 _NO_TIME = Fraction(1, 1000)
 
 
@@ -71,6 +69,9 @@ class Stylizer:
     `open` and `prepare` alone may run on any, and so may `finish`, one frame at a time and in order.
     Copied, pickled or used in a forked process it compiles its graphs anew.
     """
+
+    max_programs = 4
+    """Compiled programs that are kept: a folder of stills of many sizes must not fill the memory."""
 
     def __init__(
         self,
@@ -157,11 +158,25 @@ class Stylizer:
         compiled = self._compiled(work_form)  # without the lock: frames of other forms go on meanwhile
         with self._lock:
             backend = self._open.setdefault(work_form, compiled)
-            oldest = self._open.popitem(last=False)[1] if len(self._open) > _FORMS_KEPT else None
+            oldest = self._open.popitem(last=False)[1] if len(self._open) > self.max_programs else None
         for unneeded in (oldest, compiled if backend is not compiled else None):
             if unneeded is not None:
                 unneeded.close()
         return backend
+
+    def is_open(self, form: FrameFormat, work_size: int | None = None) -> bool:
+        """Whether `open` has the program for frames of ``form`` at once. Safe on any thread."""
+        self._forget_inherited()
+        with self._lock:
+            return form.resized(self._work_size(form, work_size or self.look.work_size)) in self._open
+
+    def free_unused(self, in_use: Collection[FrameFormat], *, spare: int) -> None:
+        """Free all programs but those for forms ``in_use`` and the ``spare`` ones that were used last."""
+        with self._lock:
+            unused = [form for form in self._open if form not in in_use]
+            oldest = [self._open.pop(form) for form in unused[: max(0, len(unused) - spare)]]
+        for backend in oldest:
+            backend.close()
 
     def _compiled(self, form: FrameFormat) -> Backend:
         from vidstyle.backends import open_backend, open_engine

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from time import monotonic
 
 from vidstyle.errors import BadOption, NotCopyable
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.live.controls import Controls
-from vidstyle.live.latest import Latest
 from vidstyle.live.loop import Loop, OnShown
 from vidstyle.live.options import LiveOptions
 from vidstyle.live.outputs import Outputs
@@ -23,7 +21,7 @@ from vidstyle.live.source import CaptureThread, Microphone, OnSound, Source
 from vidstyle.live.window import check_display
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, EncodeOptions, LookOptions, SmoothOptions
-from vidstyle.stylizer import Stylizer
+from vidstyle.scheduler import LatestSlot
 from vidstyle.video.sound import Sound
 from vidstyle.video.virtual_camera import Sink, VirtualCamera
 
@@ -100,23 +98,24 @@ class Live(NotCopyable):
         with ExitStack() as stack:
             if options.window:
                 check_display()  # before anything else takes its time
-            stylizer = stack.enter_context(
-                Stylizer(self.controls.current, look=self._look, smooth=self._smooth, backend=self._backend)
-            )
-            workers = stack.enter_context(ThreadPoolExecutor(1, "vidstyle-live"))
+            style = self.controls.current
             wants_sound = self._open_microphone is None
             source = stack.enter_context(contextlib.closing(self._open_source(self._hear if wants_sound else None)))
-            painter = Painter(stylizer, source.form, target_fps=options.target_fps, workers=workers)
+            painter = Painter(style, source.form, look=self._look, smooth=self._smooth, backend=self._backend)
+            stack.enter_context(contextlib.closing(painter))
+            if options.target_fps is not None:
+                painter.hold(options.target_fps, style, source.form.height)
+            report.backend = painter.open(style, painter.form)
             sound = source.sound_form if wants_sound else None
             if self._open_microphone is not None:
                 sound = stack.enter_context(contextlib.closing(self._open_microphone(self._hear))).form
-            outputs = Outputs(painter.form, source.fps, sound, encode=self._encode, workers=workers)
+            outputs = Outputs(painter.form, source.fps, sound, encode=self._encode, workers=painter.workers)
             stack.enter_context(contextlib.closing(outputs))
             self._open_outputs(outputs)
             screen = None
             if options.window:
                 screen = stack.enter_context(Screen(TITLE, source.form.size, full_screen=options.full_screen))
-            latest: Latest[Frame] = Latest()
+            latest: LatestSlot[Frame] = LatestSlot()
             capture = CaptureThread(source, latest)
             loop = Loop(
                 source,

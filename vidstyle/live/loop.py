@@ -12,8 +12,6 @@ from time import monotonic, sleep
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import Frame
 from vidstyle.live.controls import Controls
-from vidstyle.live.latest import Latest
-from vidstyle.live.meter import Meter
 from vidstyle.live.options import LiveOptions
 from vidstyle.live.outputs import Outputs, free_name
 from vidstyle.live.overlay import Status
@@ -22,6 +20,8 @@ from vidstyle.live.report import LiveReport
 from vidstyle.live.screen import Screen
 from vidstyle.live.snapshot import save_snapshot, snapshot_path
 from vidstyle.live.source import Source
+from vidstyle.metrics import FrameStats
+from vidstyle.scheduler import LatestSlot
 from vidstyle.stylizer import FrameTask
 
 OnShown = Callable[[int, float], None]
@@ -46,7 +46,7 @@ class Loop:
     def __init__(
         self,
         source: Source,
-        latest: Latest[Frame],
+        latest: LatestSlot[Frame],
         painter: Painter,
         outputs: Outputs,
         screen: Screen | None,
@@ -60,7 +60,7 @@ class Loop:
         self._source, self._latest, self._painter = source, latest, painter
         self._outputs, self._screen, self._controls, self._options = outputs, screen, controls, options
         self._report, self._stop, self._on_shown = report, stop, on_shown
-        self._meter = Meter()
+        self._meter = FrameStats()
         self._last: Painting | None = None
         self._shape = source.form.size
         self._came_at = monotonic()
@@ -71,7 +71,7 @@ class Loop:
         self._problem: str | None = None
         # Since the pace was last told: when that was, frames that had come by then, seconds without work.
         self._turn, self._arrived, self._idle = monotonic(), 0, 0.0
-        report.source, report.backend, report.style = source.description, painter.description, controls.title
+        report.source, report.style = source.description, controls.title
         report.height, report.width = source.form.size
 
     def run(self) -> None:
@@ -84,18 +84,18 @@ class Loop:
                 frame = self._taken()
                 if frame is not None and not self._controls.paused:
                     self._note_shape(frame)
-                    painter.start(painter.task(frame, self._controls.style(monotonic()), self._controls.strength))
+                    painter.paint(painter.request(frame, self._controls.style(monotonic()), self._controls.strength))
                     if not painter.is_full:
                         continue
-                elif painter.under_way == 0:
-                    if self._latest.over:
+                elif not len(painter):
+                    if self._latest.is_over:
                         return
                     self._hold(frame)
-            if painter.under_way:
-                while painter.patience() > 2 * _WAIT_SECONDS:
+            if len(painter):
+                while painter.seconds_until_ready() > 2 * _WAIT_SECONDS:
                     sleep(_WAIT_SECONDS)
                     self._look_at_keys()
-                self._show(painter.finish())
+                self._show(painter.painting())
                 shown = 1
             self._keep_pace(shown)
 
@@ -125,15 +125,15 @@ class Loop:
     def _taken(self) -> Frame | None:
         """The newest frame. With one under way it is waited for only until that should be ready."""
         painter, latest = self._painter, self._latest
-        alone = painter.under_way == 0
+        alone = not len(painter)
         asked = monotonic()
         if alone:
             frame = latest.take(_WAIT_SECONDS)
         else:
-            frame = latest.take(min(painter.patience(), 2 * _WAIT_SECONDS))
-            while frame is None and painter.patience() > 0 and not latest.over:
+            frame = latest.take(min(painter.seconds_until_ready(), 2 * _WAIT_SECONDS))
+            while frame is None and painter.seconds_until_ready() > 0 and not latest.is_over:
                 self._look_at_keys()
-                frame = latest.take(min(painter.patience(), _WAIT_SECONDS))
+                frame = latest.take(min(painter.seconds_until_ready(), _WAIT_SECONDS))
         now = monotonic()
         if alone:
             self._idle += now - asked
@@ -169,11 +169,11 @@ class Loop:
         if self._controls.paused:
             self._meter.rest()
         if last is not None and (frame is not None or now - self._came_at > _STALLED_SECONDS):
-            task = self._painter.task(last.task.taken, self._controls.style(now), self._controls.strength)
-            changed = not _is_same(task.job, last.task.job)
+            request = self._painter.request(last.request.taken, self._controls.style(now), self._controls.strength)
+            changed = not _is_same(request.task, last.request.task)
             if changed:
-                self._painter.start(task)
-                last = self._last = self._painter.finish()
+                self._painter.paint(request)
+                last = self._last = self._painter.painting()
             # Who watches from afar sees a still picture, with sound, and not a broken line.
             if frame is not None:
                 self._outputs.write(replace(last.painted, pts=frame.pts, time_base=frame.time_base))
@@ -287,8 +287,13 @@ class Loop:
     def _keep_pace(self, shown: int) -> None:
         now, arrived = monotonic(), self._latest.arrived
         if not self._controls.paused:
-            problem = self._painter.keep_pace(
-                now, shown=shown, arrived=arrived - self._arrived, busy=now - self._turn - self._idle
+            problem = self._painter.adapt(
+                self._controls.current,
+                self._painter.form,
+                now,
+                shown=shown,
+                arrived=arrived - self._arrived,
+                busy=now - self._turn - self._idle,
             )
             if problem is not None:
                 self._note(problem)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Literal, Protocol
 
 from vidstyle.frame import Frame, FrameFormat
-from vidstyle.live.latest import Latest
+from vidstyle.scheduler import LatestSlot
 from vidstyle.video.sound import Sound, SoundForm
 
 OnSound = Callable[[Sound], None]
@@ -49,7 +49,7 @@ class Microphone(Protocol):
 class CaptureThread(threading.Thread):
     """Reads a source as fast as it comes; all but the newest frame is dropped."""
 
-    def __init__(self, source: Source, latest: Latest[Frame]) -> None:
+    def __init__(self, source: Source, latest: LatestSlot[Frame]) -> None:
         super().__init__(name="vidstyle-capture")
         self._source, self._latest = source, latest
         self._finished = threading.Event()

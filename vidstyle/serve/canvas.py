@@ -13,8 +13,8 @@ from av.video.frame import VideoFrame
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import FrameFormat
 from vidstyle.live.controls import FADE_SECONDS, Fade
-from vidstyle.live.latest import Latest
 from vidstyle.models.style import Style
+from vidstyle.scheduler import LatestSlot
 from vidstyle.serve.look import Look
 from vidstyle.serve.picture import Picture, form_for, size_of
 
@@ -62,7 +62,7 @@ class Canvas:
         self._lock = threading.Lock()
         self._look = look
         self._fade = Fade(look.style)
-        self._pictures: Latest[Waiting] = Latest()
+        self._pictures: LatestSlot[Waiting] = LatestSlot()
         self._form: FrameFormat | None = None
         self._other: tuple[FrameFormat, float] | None = None
         self._changes: deque[float] = deque(maxlen=16)

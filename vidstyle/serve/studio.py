@@ -1,43 +1,36 @@
-"""Where all visitors are painted: one thread, in turns, the newest picture of each."""
+"""Paints the pictures of all visitors: on one thread, in turns, the newest picture of each."""
 
 from __future__ import annotations
 
 import logging
-import statistics
 import threading
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 
 from av.video.frame import VideoFrame
 
 from vidstyle.backends.base import usable_cores
 from vidstyle.errors import VidstyleError
-from vidstyle.frame import FrameFormat, Planes
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
+from vidstyle.scheduler import MAX_IN_FLIGHT, FrameScheduler
 from vidstyle.serve.canvas import Canvas, Waiting
 from vidstyle.serve.look import Look
 from vidstyle.serve.picture import Intake, finished, form_for
-from vidstyle.serve.programs import Programs, key_of
-from vidstyle.stylizer import FrameTask, Stylizer
 
 _log = logging.getLogger(__name__)
-_TIMES_KEPT = 15
-_EARLY = 0.9
-"""A frame under way is asked for a little before it should be ready: late is what it must not be."""
+_MAX_PROGRAMS = 1000
+"""Never reached: programs that nobody uses are freed when somebody leaves or changes the form."""
 
 
 @dataclass(frozen=True)
-class _UnderWay:
+class _Request:
     canvas: Canvas
     look: Look
     came: float
-    job: FrameTask
-    stylizer: Stylizer
-    result: Callable[[], Planes]
-    began: float
+    source: Frame
 
 
 class Studio:
@@ -46,14 +39,13 @@ class Studio:
     def __init__(self, *, size: tuple[int, int] = (360, 640), backend: BackendOptions | None = None) -> None:
         """``size``, ``(height, width)``, is the largest that is painted."""
         self.size = size
-        self._programs = Programs(backend or BackendOptions())
-        self._most = 1 if usable_cores() < 2 else 2
+        self._scheduler: FrameScheduler[_Request] = FrameScheduler(
+            backend=backend, max_in_flight=1 if usable_cores() < 2 else MAX_IN_FLIGHT, max_programs=_MAX_PROGRAMS
+        )
         self._canvases: list[Canvas] = []  # the one whose turn it is first
         self._lock = threading.Lock()
         self._came = threading.Event()
         self._stopping = False
-        self._under_way: deque[_UnderWay] = deque()
-        self._times: deque[float] = deque(maxlen=_TIMES_KEPT)
         self._intake = Intake()
         self._painting: dict[Canvas, tuple[Style, FrameFormat]] = {}
         self._thread: threading.Thread | None = None
@@ -65,7 +57,7 @@ class Studio:
 
     def start(self, style: Style) -> None:
         """Compile for ``style`` and pictures of the largest size, and begin. Raises what compiling raises."""
-        self.description = self._programs.compile(style, form_for(self.size, self.size))
+        self.description = self._scheduler.open(style, form_for(self.size, self.size))
         self._thread = threading.Thread(target=self._run, name="vidstyle-studio")
         self._thread.start()
 
@@ -78,7 +70,7 @@ class Studio:
             self._finished.wait()
             self._thread.join()
             self._thread = None
-        self._programs.close()
+        self._scheduler.close()
 
     def add(
         self,
@@ -100,14 +92,15 @@ class Studio:
         self._came.set()
 
     def _run(self) -> None:
+        scheduler = self._scheduler
         try:
             while not self._stopping:
-                if len(self._under_way) < self._most and self._begin() and len(self._under_way) < self._most:
+                if not scheduler.is_full and self._begin() and not scheduler.is_full:
                     continue
-                if self._under_way:
+                if len(scheduler):
                     self._finish()
-            while self._under_way:
-                self._under_way.popleft().result()
+            while len(scheduler):
+                scheduler.finish()
         except Exception:
             _log.exception("the studio has broken down")
             for canvas in self._canvases:
@@ -126,8 +119,8 @@ class Studio:
         return turn is not None
 
     def _next(self) -> tuple[Canvas, Waiting] | None:
-        """The picture whose turn it is. With one under way it is waited for only until that should be ready."""
-        until = monotonic() + self._patience() if self._under_way else None
+        """The picture whose turn it is. With one in flight it is waited for only until that should be ready."""
+        until = monotonic() + self._scheduler.seconds_until_ready() if len(self._scheduler) else None
         while not self._stopping:
             self._came.clear()
             turn = self._waiting()
@@ -143,7 +136,9 @@ class Studio:
         with self._lock:
             canvases = list(self._canvases)
         if len(self._painting) > len(canvases):
-            self._forget(canvases)
+            for gone in self._painting.keys() - set(canvases):
+                del self._painting[gone]
+            self._free_unused()
         for canvas in canvases:
             waiting = canvas.take()
             if waiting is not None:
@@ -154,44 +149,26 @@ class Studio:
                 return canvas, waiting
         return None
 
-    def _patience(self) -> float:
-        if not self._times:
-            return 0.0
-        return max(0.0, self._under_way[0].began + _EARLY * statistics.median(self._times) - monotonic())
-
-    def _forget(self, canvases: list[Canvas]) -> None:
-        for canvas in [canvas for canvas in self._painting if canvas not in canvases]:
-            del self._painting[canvas]
-        self._trim()
-
-    def _trim(self) -> None:
-        in_use = {key_of(style, form) for style, form in self._painting.values()}
-        in_use |= {key_of(one.look.style, one.job.frame.form) for one in self._under_way}
-        self._programs.trim(in_use)
+    def _free_unused(self) -> None:
+        self._scheduler.free_unused({(style.network_name, form) for style, form in self._painting.values()})
 
     def _start(self, canvas: Canvas, waiting: Waiting) -> None:
+        scheduler = self._scheduler
         try:
             look, style = canvas.now()
             form = canvas.form_of(waiting)
-            stylizer = self._programs.get(style, form)
             before = self._painting.get(canvas)
-            if stylizer is not None:
-                if before is None or key_of(*before) != key_of(style, form):
-                    self._painting[canvas] = style, form
-                    self._trim()
+            if scheduler.is_ready(style, form):
                 self._painting[canvas] = style, form
-            elif before is not None:  # until the other program is there
-                style, form = before
-                stylizer = self._programs.get(style, form)
-            if stylizer is None:
+                if before is None or (before[0].network_name, before[1]) != (style.network_name, form):
+                    self._free_unused()
+            elif before is None:
                 return
-            stylizer.style = style
-            stylizer.look = replace(stylizer.look, strength=look.strength)
-            frame = self._intake.frame(waiting.picture, form, round(waiting.came * 1e6))
-            job = stylizer.prepare(frame)
-            began = monotonic()
-            result = stylizer.submit(job)
-            self._under_way.append(_UnderWay(canvas, look, waiting.came, job, stylizer, result, began))
+            else:  # until the other program is there
+                style, form = before
+            source = self._intake.frame(waiting.picture, form, round(waiting.came * 1e6))
+            task = scheduler.prepare(source, style, look.strength)
+            scheduler.start(task, _Request(canvas, look, waiting.came, source))
         except VidstyleError as error:
             self._fail(canvas, error)
         except Exception:
@@ -199,13 +176,11 @@ class Studio:
             self._fail(canvas, VidstyleError("the server cannot paint this picture; its log says why"))
 
     def _finish(self) -> None:
-        one = self._under_way.popleft()
+        one = self._scheduler.oldest
         try:
-            planes = one.result()
-            self._times.append(monotonic() - one.began)
-            painted = one.stylizer.finish(one.job, planes)
-            form = one.job.frame.form
-            made = finished(painted.planes, one.job.frame.planes, form, split=one.look.split, mirror=one.look.mirror)
+            _, painted = self._scheduler.finish()
+            form = one.source.form
+            made = finished(painted.planes, one.source.planes, form, split=one.look.split, mirror=one.look.mirror)
             self.painted += 1
             one.canvas.on_painted(made, one.came)
         except VidstyleError as error:

@@ -23,7 +23,7 @@ from aiortc.mediastreams import VIDEO_CLOCK_RATE, VIDEO_TIME_BASE, MediaStreamEr
 from av.video.frame import VideoFrame
 
 from vidstyle.errors import VidstyleError
-from vidstyle.live.meter import Meter
+from vidstyle.metrics import FrameStats
 from vidstyle.serve.bounded import Bounded
 from vidstyle.serve.canvas import Canvas
 from vidstyle.serve.decoder import Decoder
@@ -105,7 +105,7 @@ class Visitor:
         self._studio = studio
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
-        self._meter = Meter()
+        self._meter = FrameStats()
         self._track = PaintedTrack(lambda came, now: self._meter.add(now - came, now))
         self._addresses, self._public_address = addresses, public_address
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))

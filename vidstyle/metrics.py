@@ -1,4 +1,4 @@
-"""How the live picture does: frames a second, latency, and how they were over the whole run."""
+"""How a live picture does: frames a second and latency, of late and over the whole run."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import deque
 
 import numpy as np
 
-_WINDOW_SECONDS = 5.0
-"""What the latency on the overlay is taken over."""
-_RATE_SECONDS = 2.0
-"""What the frames a second on the overlay are counted over."""
+_LATENCY_WINDOW = 5.0
+"""Seconds that the current latency is taken over."""
+_RATE_WINDOW = 2.0
+"""Seconds that the current frames a second are counted over."""
 _BIN_SECONDS = 0.0005
 _BINS = 20_000
-"""Ten seconds; what is later is counted in the last one."""
+"""Ten seconds; longer latencies are counted in the last bin."""
 
 
-class Meter:
+class FrameStats:
     """Counts frames shown and their latency; the memory it takes does not grow. Times are in seconds."""
 
     def __init__(self) -> None:
@@ -24,9 +24,9 @@ class Meter:
         self.shown = 0
         """Frames shown in all."""
         self.first: float | None = None
-        """When the first one was shown."""
+        """When the first frame was shown."""
         self.last = 0.0
-        """When the last one was shown."""
+        """When the last frame was shown."""
         self.longest = 0.0
         """The longest latency of all."""
         self._since = 0.0
@@ -34,7 +34,7 @@ class Meter:
         self._is_resting = False
 
     def add(self, latency: float, now: float) -> None:
-        """A frame taken ``latency`` ago is on the screen ``now``."""
+        """Count a frame that was taken ``latency`` ago and is on the screen ``now``."""
         if self.first is None:
             self.first = self._since = now
         elif self._is_resting:
@@ -50,14 +50,14 @@ class Meter:
         self._forget(now)
 
     def rest(self) -> None:
-        """Nothing is to be shown until the next frame: that time counts for no rate."""
+        """Count no time until the next frame."""
         self._is_resting = True
 
     def fps(self, now: float) -> float:
         """Frames a second, of late."""
         self._forget(now)
         # After a start the window is as long as there was time; a lone frame is no rate.
-        span = min(_RATE_SECONDS, max(now - self._since, 0.0))
+        span = min(_RATE_WINDOW, max(now - self._since, 0.0))
         count = sum(at > now - span for at, _ in self._recent)
         return count / span if span > 0.1 else 0.0
 
@@ -78,10 +78,10 @@ class Meter:
 
     @property
     def average_fps(self) -> float:
-        """Frames a second from the first to the last one."""
+        """Frames a second from the first to the last frame."""
         seconds = 0.0 if self.first is None else self.last - self.first - self._rested
         return (self.shown - 1) / seconds if seconds > 0 else 0.0
 
     def _forget(self, now: float) -> None:
-        while self._recent and self._recent[0][0] <= now - _WINDOW_SECONDS:
+        while self._recent and self._recent[0][0] <= now - _LATENCY_WINDOW:
             self._recent.popleft()

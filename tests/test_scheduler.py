@@ -1,0 +1,251 @@
+"""The live scheduler: the newest frame wins, nothing is lost silently, and the work size follows the machine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from fractions import Fraction
+
+import pytest
+from live_media import wait_for
+from networks import photo, planes_from_rgb
+
+from vidstyle.errors import BadOption
+from vidstyle.frame import Frame, FrameFormat
+from vidstyle.gallery import load_style
+from vidstyle.scheduler import AdaptiveResolution, FrameScheduler, LatestSlot
+from vidstyle.stylizer import Stylizer
+
+STYLE, OTHER = load_style("starry_night"), load_style("the_scream")
+FORM = FrameFormat(height=48, width=64, pixels="i420")
+
+
+def frame(form: FrameFormat = FORM, pts: int = 0) -> Frame:
+    return Frame(planes_from_rgb(photo("chelsea", form.size), form), form, pts, Fraction(1, 1_000_000))
+
+
+def test_newest_item_wins_and_drops_are_counted() -> None:
+    slot: LatestSlot[int] = LatestSlot()
+    for number in range(5):
+        slot.put(number)
+    assert (slot.take(0), slot.take(0)) == (4, None)
+    assert (slot.arrived, slot.dropped) == (5, 4)
+
+
+@pytest.mark.parametrize("act", ["put", "close"])
+def test_take_is_woken(act: str) -> None:
+    slot: LatestSlot[int] = LatestSlot()
+    timer = threading.Timer(0.05, lambda: slot.put(7) if act == "put" else slot.close())
+    timer.start()
+    began = time.monotonic()
+    assert slot.take(60) == (7 if act == "put" else None)
+    assert time.monotonic() - began < 30
+    timer.join()
+
+
+def test_last_item_comes_before_the_end_and_its_error() -> None:
+    slot: LatestSlot[int] = LatestSlot()
+    slot.put(1)
+    slot.close(OSError("gone"))
+    assert not slot.is_over
+    assert slot.take(0) == 1
+    assert slot.is_over
+    with pytest.raises(OSError, match="gone"):
+        slot.take(0)
+
+
+def test_frames_come_back_in_order_with_what_came_with_them() -> None:
+    scheduler: FrameScheduler[str] = FrameScheduler()
+    assert "fp32" in scheduler.open(STYLE, FORM) or "bf16" in scheduler.open(STYLE, FORM)
+    assert scheduler.seconds_until_ready() == 0
+    for number, style in enumerate((STYLE, OTHER)):
+        assert not scheduler.is_full
+        scheduler.start(scheduler.prepare(frame(pts=number), style), style.name)
+    assert (scheduler.is_full, len(scheduler), scheduler.oldest) == (True, 2, STYLE.name)
+    results = [scheduler.finish() for _ in range(2)]
+    assert [(name, painted.pts) for name, painted in results] == [(STYLE.name, 0), (OTHER.name, 1)]
+    scheduler.start(scheduler.prepare(frame(), STYLE, strength=0.0), "bare")
+    assert 0 <= scheduler.seconds_until_ready() < 30
+    assert (scheduler.finish()[1].planes[0] == frame().planes[0]).all()
+    scheduler.close()
+    scheduler.close()
+
+
+def test_programs_are_compiled_in_the_background_and_freed_when_unused() -> None:
+    scheduler: FrameScheduler[None] = FrameScheduler(max_programs=100)
+    forms = [FORM.resized((height, 64)) for height in (16, 20, 24, 28)]
+    for form in forms:
+        assert not scheduler.is_ready(STYLE, form)
+        assert wait_for(lambda form=form: scheduler.is_ready(STYLE, form))  # type: ignore[misc]
+        assert scheduler.is_ready(OTHER, form), "programs play every style of a network"
+    scheduler.free_unused([(STYLE.network_name, forms[0])])
+    assert [scheduler.is_ready(STYLE, form) for form in forms] == [True, False, True, True]
+    scheduler.close()
+
+
+def test_program_that_does_not_compile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Stylizer, form: FrameFormat, work_size: int | None = None) -> None:
+        raise BadOption("no memory")
+
+    monkeypatch.setattr(Stylizer, "open", broken)
+    scheduler: FrameScheduler[None] = FrameScheduler()
+    with pytest.raises(BadOption, match="no memory"):
+        wait_for(lambda: scheduler.is_ready(STYLE, FORM))
+    scheduler.hold(30, STYLE, 720)
+    form, problem, now = FORM.resized((720, 1280)), None, 0.0
+    while problem is None and now < 100:
+        now += 0.1
+        problem = scheduler.adapt(STYLE, form, now, shown=1, arrived=3, busy=0.1)
+        time.sleep(0.001)
+    assert problem is not None and "no memory" in problem
+    assert scheduler.look.work_size is None
+    scheduler.close()
+
+
+class Machine:
+    """Paints ``rows`` in ``cost * rows²`` seconds of a source with ``fps``, and obeys the resolution at once."""
+
+    def __init__(self, resolution: AdaptiveResolution, cost: float, fps: float = 30.0) -> None:
+        self.resolution, self.cost, self.fps = resolution, cost, fps
+        self.now = 0.0
+        self.heights: list[tuple[float, int]] = []
+        self.shown = 0
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            each = self.cost * self.resolution.height**2
+            period = max(each, 1 / self.fps)
+            self.now += period
+            self.shown += 1
+            wanted = self.resolution.update(self.now, shown=1, arrived=max(1, round(period * self.fps)), busy=each)
+            if wanted is not None:
+                self.resolution.applied(self.now)
+                self.heights.append((self.now, wanted))
+
+
+def cost_for(fps: float, rows: int) -> float:
+    """The cost at which a machine paints ``rows`` at just ``fps``."""
+    return 1 / fps / rows**2
+
+
+def test_ladder_has_small_steps_and_a_floor_of_half() -> None:
+    for start in (360, 480, 720, 1080, 64, 34):
+        heights = AdaptiveResolution(30, start).heights
+        assert heights[0] == start
+        assert heights[-1] == pytest.approx(start / 2, abs=4)
+        assert heights[-1] >= start / 2
+        assert all(height % 4 == 0 for height in heights[1:])
+        assert list(heights) == sorted(set(heights), reverse=True)
+        if start >= 360:
+            assert all(0.8 < low / high < 0.97 for high, low in zip(heights, heights[1:], strict=False))
+
+
+def test_fast_machine_is_left_alone() -> None:
+    machine = Machine(AdaptiveResolution(30, 720), cost_for(60, 720))
+    machine.run(60)
+    assert machine.heights == []
+
+
+def test_slow_machine_steps_down_until_it_holds() -> None:
+    machine = Machine(AdaptiveResolution(30, 720), cost_for(20, 720))
+    machine.run(1.5)
+    assert machine.heights, "it waits longer than a second and a half"
+    machine.run(10)
+    rows = machine.resolution.height
+    assert 1 / (machine.cost * rows**2) >= 29
+    assert rows >= 540  # and no further than need be
+
+
+def test_floor_is_held_though_it_is_too_slow() -> None:
+    machine = Machine(AdaptiveResolution(30, 720), cost_for(2, 720))
+    machine.run(60)
+    assert machine.resolution.height == 360
+
+
+def test_goes_up_again_after_quiet_seconds() -> None:
+    machine = Machine(AdaptiveResolution(30, 720), cost_for(15, 720))
+    machine.run(20)
+    assert machine.resolution.height < 600
+    machine.cost = cost_for(80, 720)
+    began, low = machine.now, machine.resolution.height
+    machine.run(3)
+    assert machine.resolution.height == low, "up within three seconds is no quiet"
+    machine.run(57)
+    assert machine.resolution.height == 720
+    first_up = next(at for at, rows in machine.heights if rows > low and at > began)
+    assert first_up - began >= 4
+
+
+@pytest.mark.parametrize("fps", [22, 24, 25, 26, 28, 29, 31, 33])
+def test_does_not_swing(fps: float) -> None:
+    machine = Machine(AdaptiveResolution(30, 720), cost_for(fps, 720))
+    machine.run(20)
+    settled = len(machine.heights)
+    machine.run(300)
+    assert len(machine.heights) - settled <= 1
+
+
+def test_swinging_machine_makes_it_wait_longer_each_time() -> None:
+    resolution = AdaptiveResolution(30, 720)
+    machine = Machine(resolution, cost_for(15, 720))
+    machine.run(20)
+    for _ in range(20):  # fast for as long as it takes to go up, then slow: the worst that can be
+        low = resolution.height
+        machine.cost = cost_for(90, 720)
+        began = machine.now
+        while resolution.height == low and machine.now - began < 200:
+            machine.run(0.5)
+        machine.cost = cost_for(15, 720)
+        machine.run(8)
+    changes = [at for at, _ in machine.heights]
+    late = [at for at in changes if at > changes[-1] - 300]
+    assert len(late) <= 16
+
+
+def test_slow_source_is_no_reason_to_paint_less() -> None:
+    machine = Machine(AdaptiveResolution(30, 720), cost_for(26, 720), fps=24)
+    machine.run(60)
+    assert machine.heights == []
+
+
+def test_source_that_is_away_teaches_nothing() -> None:
+    resolution = AdaptiveResolution(30, 720)
+    for tick in range(1000):
+        assert resolution.update(tick / 50, shown=0, arrived=0, busy=0.001) is None
+    assert resolution.height == 720
+
+
+def test_waits_for_the_switch() -> None:
+    resolution = AdaptiveResolution(30, 720)
+    wanted = None
+    now = 0.0
+    while wanted is None:
+        now += 0.1
+        wanted = resolution.update(now, shown=1, arrived=3, busy=0.1)
+    for _ in range(50):
+        now += 0.1
+        assert resolution.update(now, shown=1, arrived=3, busy=0.1) is None
+    assert resolution.height == 720
+    resolution.applied(now)
+    assert resolution.height == wanted
+
+
+def test_refused_height_is_not_asked_for_again() -> None:
+    resolution, now = AdaptiveResolution(30, 720), 0.0
+    for _ in range(200):
+        now += 0.1
+        if resolution.update(now, shown=1, arrived=3, busy=0.1) is not None:
+            resolution.rejected()
+    assert resolution.height == 720
+    assert len(resolution.heights) == 1 or 720 in resolution.heights
+
+
+def test_engine_has_a_least_height() -> None:
+    assert AdaptiveResolution(30, 720, least=500).heights[-1] == 500
+
+
+@pytest.mark.parametrize(("fps", "start"), [(0, 720), (500, 720), (30, 4), (float("nan"), 720)])
+def test_nonsense_is_refused(fps: float, start: int) -> None:
+    with pytest.raises(BadOption):
+        AdaptiveResolution(fps, start)
