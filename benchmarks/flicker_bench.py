@@ -35,7 +35,7 @@ from vidstyle.imaging.smoothing import Smoother
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, SmoothOptions
 from vidstyle.stylizer import Stylizer
-from vidstyle.video.source import VideoSource
+from vidstyle.video.reader import VideoReader
 
 MADE = ("pan", "zoom", "sprite", "still", "cut")
 """Clips that are made from the shipped photos."""
@@ -258,7 +258,7 @@ def _photo(name: str, rows: int) -> RGB:
 def read_clip(path: Path, options: FlickerOptions) -> Clip:
     """The first frames of a video, and how they move as far as Farneback's method can tell."""
     frames: list[RGB] = []
-    with VideoSource(path, pixels="rgb") as source:
+    with VideoReader(path, pixels="rgb") as source:
         scale = min(1.0, options.rows / min(source.form.size))
         height, width = (max(4, round(side * scale / 4) * 4) for side in source.form.size)
         for frame in source.frames():

@@ -91,7 +91,7 @@ def time_stages() -> None:
     from vidstyle.live.painter import Painter
     from vidstyle.live.window import Window
     from vidstyle.stylizer import Stylizer
-    from vidstyle.video.capture import LiveReader
+    from vidstyle.video.capture.capture import LiveReader
 
     time_stage(LiveReader, "planes", "planes")
     time_stage(Painter, "request", "prepare")

@@ -41,7 +41,7 @@ from vidstyle.imaging.smoothing import Motion, Smoother
 from vidstyle.options import BackendOptions, SmoothOptions
 from vidstyle.stylizer import Stylizer
 from vidstyle.system import find_cpu
-from vidstyle.video.source import VideoSource
+from vidstyle.video.reader import VideoReader
 
 STYLES = ("starry_night", "the_scream", "great_wave")
 PEER_STYLES = ("0", "7", "13")
@@ -187,7 +187,7 @@ def measure_cost(options: argparse.Namespace) -> dict[str, Any]:
 
 def time_steps(path: Path) -> dict[str, float]:
     """Median milliseconds a frame, on a real film; the source stands for the painting."""
-    with VideoSource(path, pixels="i420") as source:
+    with VideoReader(path, pixels="i420") as source:
         form = source.form
         frames = [tuple(plane.copy() for plane in frame.planes) for frame in source.frames()]
     threads = cv2.getNumThreads()

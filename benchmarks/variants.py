@@ -32,7 +32,7 @@ from vidstyle.pipeline import Pipeline, StageSeconds
 from vidstyle.rendering import render
 from vidstyle.stylizer import FrameTask, Stylizer
 from vidstyle.tools.bench import Spread
-from vidstyle.video.codecs import Encoder
+from vidstyle.video.formats import Encoder
 
 Change = Callable[[], AbstractContextManager[Any]]
 

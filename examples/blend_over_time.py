@@ -6,16 +6,16 @@ from pathlib import Path
 from vidstyle import EncodeOptions, Frame, LookOptions, Stylizer, stylize_stream
 from vidstyle.gallery import load_style
 from vidstyle.models.style import blend
-from vidstyle.video.sink import VideoSink
-from vidstyle.video.source import VideoSource
+from vidstyle.video.reader import VideoReader
+from vidstyle.video.writer import VideoWriter
 
 clip = Path(__file__).with_name("bunny.mp4")
 first, second = load_style("great_wave"), load_style("the_scream")
 
 with (
     Stylizer(first, look=LookOptions(work_size=240)) as stylizer,
-    VideoSource(clip) as source,
-    VideoSink(
+    VideoReader(clip) as source,
+    VideoWriter(
         Path("crossfade.mp4"),
         source=source.info,
         source_path=clip,

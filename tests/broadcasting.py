@@ -14,11 +14,11 @@ import av.error
 import numpy as np
 
 from vidstyle.frame import Frame, FrameFormat
-from vidstyle.video.broadcast import Broadcast
-from vidstyle.video.sound import Sound, SoundForm
+from vidstyle.video.audio import AudioChunk, AudioFormat
+from vidstyle.video.output.recorder import Recorder
 
 FORM = FrameFormat(height=90, width=160, pixels="i420", matrix="bt601")
-STEREO = SoundForm(48000, 2)
+STEREO = AudioFormat(48000, 2)
 CLOCK = 5_000_000_000
 """Where the capture clock of made-up times begins, in microseconds."""
 FLASH = 0.2
@@ -40,20 +40,20 @@ def frame(pts: int, *, seconds: float | None = None, form: FrameFormat = FORM) -
     return Frame(tuple(planes), form, pts, Fraction(1, 1_000_000))
 
 
-def beep(pts: int, start: int, count: int, form: SoundForm = STEREO) -> Sound:
+def beep(pts: int, start: int, count: int, form: AudioFormat = STEREO) -> AudioChunk:
     """Samples ``start`` to ``start + count`` of a tone that is heard at the beginning of each second."""
     places = np.arange(start, start + count)
     heard = places / form.rate % 1 < FLASH
     wave = (0.5 * np.sin(places * 2 * np.pi * 1000 / form.rate) * heard).astype(np.float32)
-    return Sound(np.repeat(wave[None], form.channels, axis=0), form, pts)
+    return AudioChunk(np.repeat(wave[None], form.channels, axis=0), form, pts)
 
 
 def feed(
-    broadcast: Broadcast,
+    broadcast: Recorder,
     seconds: float,
     *,
     fps: float = 30,
-    sound: SoundForm | None = STEREO,
+    sound: AudioFormat | None = STEREO,
     late: float = 0.1,
     until: Callable[[], object] = lambda: False,
 ) -> int:

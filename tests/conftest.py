@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import vidstyle.video  # noqa: F401  before any test imports PyAV and OpenCV: see vidstyle/video/xcb.py
+import vidstyle.video  # noqa: F401  before any test imports PyAV and OpenCV: see `share_libxcb`
 from vidstyle.system import nvidia_driver
 
 

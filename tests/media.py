@@ -16,7 +16,7 @@ from av.stream import Disposition
 from av.subtitles.subtitle import SubtitleSet
 from numpy.typing import NDArray
 
-from vidstyle.video.scheduling import usual_scheduling
+from vidstyle.video.writer import keep_scheduling
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def make_video(
     times = list(pts) if pts is not None else [round(i / rate / base) for i in range(frames)]
     height, width = size
     extra = {**(container_options or {}), **({"live": "1"} if live else {})}
-    with usual_scheduling(), av.open(str(path), "w", format=container, container_options=extra) as output:
+    with keep_scheduling(), av.open(str(path), "w", format=container, container_options=extra) as output:
         output.metadata.update(metadata or {})
         settings = {"preset": "ultrafast", "crf": "18"} if codec == "libx264" else {}
         stream: Any = output.add_stream(codec, rate=rate, options={**settings, **(options or {})})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from test_sink import copy
 
 from vidstyle.options import ClipOptions
-from vidstyle.video.aac import AacConfig, config_in
+from vidstyle.video.audio import AacConfig, config_in
 
 PARTS = {
     "stereo, then 5.1": (("stereo", 48000), ("5.1", 48000)),

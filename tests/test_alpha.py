@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from test_sink import copy
 
 from vidstyle.video.capture import Capture
-from vidstyle.video.source import VideoSource
+from vidstyle.video.reader import VideoReader
 
 HIDDEN, SHOWN, HALF = (10, 200, 90), (200, 40, 60), (0, 0, 255)
 
@@ -64,7 +64,7 @@ def test_what_is_hidden_stays_hidden(
     tmp_path: Path, name: str, codec: str, pixel_format: str, options: dict[str, str]
 ) -> None:
     path = transparent(tmp_path / name, codec, pixel_format, **options)
-    with VideoSource(path, pixels="rgb") as source:
+    with VideoReader(path, pixels="rgb") as source:
         first, _ = [frame.planes[0].astype(int) for frame in source.frames()]
         assert [note for note in source.notes if "laid on white" in note] == source.notes[-1:]
     assert np.abs(first[:, 12] - 255).max() <= 2
@@ -78,7 +78,7 @@ def test_an_opaque_video_with_alpha_is_an_ordinary_one(
     tmp_path: Path, name: str, codec: str, pixel_format: str, options: dict[str, str]
 ) -> None:
     path = transparent(tmp_path / name, codec, pixel_format, opaque=True, **options)
-    with VideoSource(path, pixels="rgb") as source:
+    with VideoReader(path, pixels="rgb") as source:
         first = next(source.frames()).planes[0].astype(int)
         assert source.notes == []
     assert np.abs(first[24, 30] - SHOWN).max() <= 4
@@ -86,7 +86,7 @@ def test_an_opaque_video_with_alpha_is_an_ordinary_one(
 
 
 def test_the_fourth_byte_of_raw_avi_is_no_transparency(tmp_path: Path) -> None:
-    with VideoSource(transparent(tmp_path / "a.avi", "rawvideo", "bgra"), pixels="rgb") as source:
+    with VideoReader(transparent(tmp_path / "a.avi", "rawvideo", "bgra"), pixels="rgb") as source:
         assert tuple(next(source.frames()).planes[0][4, 60]) == HIDDEN
         assert source.notes == []
 
@@ -109,7 +109,7 @@ def test_a_gif_with_a_transparent_color_is_told(tmp_path: Path) -> None:
     half = np.zeros((48, 64, 3), np.uint8)
     half[:, 32:] = (200, 40, 60)
     path = make_video(tmp_path / "a.gif", codec="gif", pixel_format="rgb8", pictures=[half], frames=1)
-    with VideoSource(path, pixels="rgb") as source:
+    with VideoReader(path, pixels="rgb") as source:
         assert next(source.frames()).planes[0][4, 4].tolist() == [0, 0, 0]
         assert source.notes == []
     data = bytearray(path.read_bytes())
@@ -117,6 +117,6 @@ def test_a_gif_with_a_transparent_color_is_told(tmp_path: Path) -> None:
     data[control + 3] |= 1
     data[control + 6] = 0  # the color of that number, black, is transparent
     path.write_bytes(data)
-    with VideoSource(path, pixels="rgb") as source:
+    with VideoReader(path, pixels="rgb") as source:
         assert next(source.frames()).planes[0][4, 4].tolist() == [255, 255, 255]
         assert any("laid on white" in note for note in source.notes)

@@ -22,8 +22,8 @@ from vidstyle.data import PHOTOS
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.options import BackendOptions, EncodeOptions
 from vidstyle.tools.bench import BenchOptions, BenchReport, Spread, bench
-from vidstyle.video.generated import generate_clip
-from vidstyle.video.source import VideoSource
+from vidstyle.video.reader import VideoReader
+from vidstyle.video.synthetic import generate_clip
 
 OPENVINO = (BackendOptions(backend="openvino"),)
 
@@ -43,7 +43,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_generated_clip_has_the_parameters_that_it_says(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     assert "96x64, 25 fps, seed 3" in generate_clip(path, (64, 96), 10, seed=3)
-    with VideoSource(path) as video:
+    with VideoReader(path) as video:
         frames = list(video.frames())
     assert [frame.form.size for frame in frames] == [(64, 96)] * 10
     assert [frame.seconds for frame in frames] == [index / 25 for index in range(10)]
@@ -266,7 +266,7 @@ def test_clips_are_the_film_looped_and_scaled(tmp_path: Path) -> None:
     done = script("clips.py", tmp_path, "--sizes", "96x54", "--seconds", "7")
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.iterdir()
-    with VideoSource(path) as video:
+    with VideoReader(path) as video:
         frames = list(video.frames())
     assert frames[0].form.size == (54, 96)
     assert [frame.seconds for frame in frames] == [index / 25 for index in range(175)]

@@ -15,8 +15,8 @@ from media import add_box, make_video, picture, png_cover
 from test_sink import copy
 
 from vidstyle.options import ClipOptions, EncodeOptions, LookOptions
-from vidstyle.rendering import render
-from vidstyle.video.source import VideoSource
+from vidstyle.stylizer import render
+from vidstyle.video.reader import VideoReader
 
 FRAMES = 8
 
@@ -167,6 +167,6 @@ def test_a_color_profile_is_told(tmp_path: Path) -> None:
         packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 25)
         packet.is_keyframe = True
         output.mux(packet)
-    with VideoSource(tmp_path / "in.mov") as source:
+    with VideoReader(tmp_path / "in.mov") as source:
         assert len(list(source.frames())) == 1
         assert [note for note in source.notes if "color profile" in note]

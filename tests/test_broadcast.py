@@ -29,9 +29,9 @@ from live_media import PATIENCE, free_port, join, wait_for
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import FrameFormat
 from vidstyle.options import EncodeOptions
-from vidstyle.video import relay
-from vidstyle.video.broadcast import Broadcast
-from vidstyle.video.sound import SoundForm
+from vidstyle.video.audio import AudioFormat
+from vidstyle.video.output import push_process
+from vidstyle.video.output.recorder import Recorder
 
 SOON = 8.0
 """Seconds in which all must end that does not wait for a server: relays have a patience of ten."""
@@ -53,8 +53,8 @@ def children() -> set[int]:
     return found
 
 
-def broadcast(target: str | Path, *, sound: SoundForm | None = None, overwrite: bool = False) -> Broadcast:
-    return Broadcast(target, form=FORM, fps=30, sound=sound, overwrite=overwrite)
+def broadcast(target: str | Path, *, sound: AudioFormat | None = None, overwrite: bool = False) -> Recorder:
+    return Recorder(target, form=FORM, fps=30, sound=sound, overwrite=overwrite)
 
 
 # Files
@@ -80,7 +80,7 @@ def test_writing_never_waits_and_every_frame_is_accounted_for(tmp_path: Path) ->
     frames = [frame(CLOCK + index * 33_333, form=form) for index in range(4)]
     path = tmp_path / "out.mp4"
     took = []
-    with Broadcast(path, form=form, fps=30, sound=None, encode=EncodeOptions(preset="slower")) as made:
+    with Recorder(path, form=form, fps=30, sound=None, encode=EncodeOptions(preset="slower")) as made:
         for index in range(60):
             began = time.perf_counter()
             made.write(frames[index % 4].with_planes(frames[index % 4].planes))
@@ -185,7 +185,7 @@ def test_a_disk_that_takes_nothing_is_told_at_once_and_nothing_is_left(tmp_path:
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.m3u8"])
 def test_of_two_recordings_with_one_name_one_wins(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidstyle.video.broadcast.check_output", lambda *paths, **_: None)  # both asked before
+    monkeypatch.setattr("vidstyle.video.output.recorder.check_output", lambda *paths, **_: None)  # both asked before
     with broadcast(tmp_path / name), pytest.raises(BadOption, match=rf"{name} exists; .*--overwrite"):
         broadcast(tmp_path / name)
 
@@ -245,8 +245,8 @@ RECORDER = """
 import sys
 sys.path.insert(0, {tests!r})
 from broadcasting import FORM, STEREO, feed
-from vidstyle.video.broadcast import Broadcast
-with Broadcast(sys.argv[1], form=FORM, fps=30, sound=STEREO) as broadcast:
+from vidstyle.video.output.recorder import Recorder
+with Recorder(sys.argv[1], form=FORM, fps=30, sound=STEREO) as broadcast:
     write = broadcast.write
     def noted(frame):
         write(frame)
@@ -385,7 +385,7 @@ def server_url(scheme: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "sound"), [("rtmp", STEREO), ("rtsp", STEREO), ("udp", None)])
-def test_a_server_gets_picture_and_sound_in_step(scheme: str, sound: SoundForm | None) -> None:
+def test_a_server_gets_picture_and_sound_in_step(scheme: str, sound: AudioFormat | None) -> None:
     url = server_url(scheme)
     server = Server(url, frames=72)
     server.listen()
@@ -412,7 +412,7 @@ def test_a_server_gets_picture_and_sound_in_step(scheme: str, sound: SoundForm |
 def test_a_server_that_goes_away_is_found_again_each_time(
     scheme: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidstyle.video.broadcast._LONGEST_BACK_OFF_SECONDS", 0.25)  # or it takes 20 s
+    monkeypatch.setattr("vidstyle.video.output.recorder._LONGEST_BACK_OFF_SECONDS", 0.25)  # or it takes 20 s
     url = server_url(scheme)
     server = Server(url, frames=4, times=times + 1)
     server.listen()
@@ -476,7 +476,7 @@ def test_keys_are_shown_nowhere() -> None:
         made.write(frame(now()))
         assert wait_for(failed)
         shown = " ".join([made.description, made.failed or "", *lines])
-    assert any("relay_child" in line for line in lines)
+    assert any("push_child" in line for line in lines)
     assert not re.search("secretkey|password|abc", shown)
 
 
@@ -505,7 +505,7 @@ def test_a_server_that_does_not_answer_stops_neither_the_picture_nor_the_end(sch
 
 
 def test_a_server_that_does_not_answer_is_given_up_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(push_process, "PATIENCE_SECONDS", 0.5)
     with mute_server() as address, broadcast(f"rtmp://{address}/live/key") as made:
         feed(made, PATIENCE, sound=None, until=lambda: made.failed)
         assert made.failed is not None
@@ -514,7 +514,7 @@ def test_a_server_that_does_not_answer_is_given_up_after_a_while(monkeypatch: py
 
 @pytest.mark.parametrize("wait", [0.0, 0.7])
 def test_closing_while_it_waits_to_connect_again_takes_no_time(wait: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidstyle.video.broadcast._BACK_OFF_SECONDS", 60.0)
+    monkeypatch.setattr("vidstyle.video.output.recorder._BACK_OFF_SECONDS", 60.0)
     made = broadcast(server_url("rtmp"))
     made.write(frame(now()))
     time.sleep(wait)
@@ -563,7 +563,7 @@ def test_a_server_that_stops_reading_stops_neither_the_picture_nor_the_end() -> 
     stalling.start()
     form = FrameFormat(height=360, width=640, pixels="i420")
     noise = np.random.default_rng(0).integers(0, 255, (8, *form.size), dtype=np.uint8)
-    made = Broadcast(stalling.url, form=form, fps=1000, sound=None)  # for the bit rate that goes with it
+    made = Recorder(stalling.url, form=form, fps=1000, sound=None)  # for the bit rate that goes with it
     try:
         took, index = [], 0
         end = time.monotonic() + PATIENCE

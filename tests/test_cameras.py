@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from vidstyle.errors import VideoError
-from vidstyle.video.cameras import camera_named, cameras
-from vidstyle.video.origin import origin_of
-from vidstyle.video.targets import target_for
+from vidstyle.video.capture.devices import camera_named, cameras, input_spec
+from vidstyle.video.output.muxer import output_spec
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def test_machine_without_cameras_says_so(tmp_path: Path) -> None:
 
 
 def test_camera_is_asked_for_mjpeg_first_and_then_for_less(root: Path) -> None:
-    origin = origin_of("0", size=(720, 1280), fps=30, system="linux", cameras_at=root)
+    origin = input_spec("0", size=(720, 1280), fps=30, system="linux", cameras_at=root)
     assert (origin.kind, origin.format, origin.label) == ("camera", "v4l2", "HD Pro Webcam C920")
     first, *rest = origin.attempts
     assert (first["input_format"], first["video_size"], first["framerate"]) == ("mjpeg", "1280x720", "30")
@@ -77,7 +76,7 @@ def test_camera_is_asked_for_mjpeg_first_and_then_for_less(root: Path) -> None:
 
 
 def test_camera_without_wishes_is_asked_for_mjpeg_only(root: Path) -> None:
-    origin = origin_of("0", system="linux", cameras_at=root)
+    origin = input_spec("0", system="linux", cameras_at=root)
     assert [a.get("input_format") for a in origin.attempts] == ["mjpeg", None]
 
 
@@ -86,7 +85,7 @@ def test_camera_without_wishes_is_asked_for_mjpeg_only(root: Path) -> None:
     [("rtsp://h/a", "tcp"), ("rtsp://h/a?udp", None), ("rtsp://h/a?x=1&tcp", None), ("http://h/a", None)],
 )
 def test_rtsp_comes_over_tcp_unless_the_url_says_otherwise(url: str, transport: str | None) -> None:
-    assert origin_of(url).attempts[0].get("rtsp_transport") == transport
+    assert input_spec(url).attempts[0].get("rtsp_transport") == transport
 
 
 @pytest.mark.parametrize(
@@ -98,27 +97,27 @@ def test_rtsp_comes_over_tcp_unless_the_url_says_otherwise(url: str, transport: 
      ("udp://@239.1.1.1:5000", "udp://239.1.1.1"), ("http://ho\x1b[31mst/", "http://ho")],
 )  # fmt: skip
 def test_of_a_url_only_scheme_and_host_are_shown(url: str, label: str) -> None:
-    origin = origin_of(url)
+    origin = input_spec(url)
     assert origin.label == label and origin.address == url
     failed = origin._sentence(OSError(f"cannot read '{url}': gone"), None)
     assert "secret" not in failed and "p@ss" not in failed and "token" not in failed
 
 
 def test_stream_may_not_name_local_files() -> None:
-    assert "file" not in origin_of("http://h/list.m3u8").attempts[0]["protocol_whitelist"].split(",")
+    assert "file" not in input_spec("http://h/list.m3u8").attempts[0]["protocol_whitelist"].split(",")
 
 
 def test_a_scheme_in_capitals_is_the_same_one() -> None:
-    assert origin_of("RTSP://Host/Path").address == "rtsp://Host/Path"
-    assert target_for("UDP://127.0.0.1:5000").where.startswith("udp://127.0.0.1:5000")
+    assert input_spec("RTSP://Host/Path").address == "rtsp://Host/Path"
+    assert output_spec("UDP://127.0.0.1:5000").where.startswith("udp://127.0.0.1:5000")
 
 
 def test_unknown_protocol_is_refused_with_the_known_ones() -> None:
     with pytest.raises(VideoError, match=r"begins with gopher://.*rtsp.*srt"):
-        origin_of("gopher://host/a")
+        input_spec("gopher://host/a")
 
 
 def test_screen_without_a_display_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     with pytest.raises(VideoError, match="DISPLAY is not set"):
-        origin_of("screen", system="linux")
+        input_spec("screen", system="linux")

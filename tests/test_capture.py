@@ -34,12 +34,13 @@ from live_media import (
     x_fill,
 )
 from media import Audio, make_video, picture, psnr
+from vidstyle.color import rgb_from_yuv
 
 from vidstyle.errors import BadOption, VideoError
-from vidstyle.frame import Frame, rgb_from_yuv
+from vidstyle.frame import Frame
+from vidstyle.video.audio import AudioChunk
 from vidstyle.video.capture import Capture
-from vidstyle.video.decoder import PictureDecoder
-from vidstyle.video.sound import Sound
+from vidstyle.video.demux import PictureDecoder
 
 
 def now() -> int:
@@ -49,7 +50,7 @@ def now() -> int:
 @pytest.fixture(autouse=True)
 def nothing_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine puts recordings off, as it should: see test_liveclock.py. Here that would be noise."""
-    monkeypatch.setattr("vidstyle.video.liveclock._LATE", 60_000_000)
+    monkeypatch.setattr("vidstyle.video.capture.clock._LATE", 60_000_000)
 
 
 def take(capture: Capture, count: int) -> list[Frame]:
@@ -193,7 +194,7 @@ def test_larger_file_is_scaled_to_fit(tmp_path: Path) -> None:
 
 def test_sound_of_a_file_is_in_step_with_its_picture(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", rate=25, frames=20, audio=[Audio(rate=44100)])
-    pieces: list[Sound] = []
+    pieces: list[AudioChunk] = []
     with Capture(str(path), on_sound=pieces.append) as capture:
         assert capture.has_sound
         frames = list(capture.frames())
@@ -330,7 +331,7 @@ def test_transport_stream_over_http_is_live(tmp_path: Path) -> None:
 def test_sound_of_a_stream_is_on_the_clock_of_its_picture(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.ts", rate=25, frames=75, audio=[Audio()])
     server = http_server(path, "video/mp2t", sized=False, rate=path.stat().st_size // 3)
-    pieces: list[Sound] = []
+    pieces: list[AudioChunk] = []
     with server, reading(f"http://127.0.0.1:{server.port}/live", on_sound=pieces.append) as reader:
         assert wait_for(lambda: reader.count > 20 and len(pieces) > 60)
         heard, frame = pieces[:], reader.last
@@ -429,7 +430,7 @@ def mjpeg_server_at(port: int) -> Server:
 @pytest.mark.slow
 def test_source_killed_twenty_times_comes_back_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """An RTSP camera; test_webcam.py does it to the whole command with an HTTP one."""
-    monkeypatch.setattr("vidstyle.video.capture._BACK_OFF", 0.05)
+    monkeypatch.setattr("vidstyle.video.capture.capture._BACK_OFF", 0.05)
     with rtsp_server() as server, reading(f"rtsp://127.0.0.1:{server.port}/cam") as reader:
         states = []
         for kills in range(21):
@@ -450,7 +451,7 @@ def test_source_killed_twenty_times_comes_back_each_time(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp", "rtmp"])
 def test_server_that_says_nothing_is_an_error_that_says_so(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidstyle.video.capture._FIRST_SECONDS", 0.4)
+    monkeypatch.setattr("vidstyle.video.capture.capture._FIRST_SECONDS", 0.4)
     with silent_server() as server, pytest.raises(VideoError, match=r"did not answer within 0\.4 s"):
         Capture(f"{scheme}://127.0.0.1:{server.port}/cam")
 
@@ -463,7 +464,7 @@ def test_close_while_the_server_has_gone_silent() -> None:
 
 
 def test_close_while_it_waits_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidstyle.video.capture._BACK_OFF", 60.0)
+    monkeypatch.setattr("vidstyle.video.capture.capture._BACK_OFF", 60.0)
     with mjpeg_server() as server, reading(f"http://127.0.0.1:{server.port}/cam") as reader:
         assert wait_for(lambda: reader.count > 2)
         server.stop()
@@ -526,8 +527,8 @@ def test_impossible_wishes_are_refused() -> None:
 
 
 def test_missing_device_is_refused_by_the_driver_for_real() -> None:
-    from vidstyle.video.origin import Origin
+    from vidstyle.video.capture.devices import InputSpec
 
-    origin = Origin("camera", "/dev/video97", "camera 97", "v4l2", ({"input_format": "mjpeg"}, {}))
+    origin = InputSpec("camera", "/dev/video97", "camera 97", "v4l2", ({"input_format": "mjpeg"}, {}))
     with pytest.raises(VideoError, match="there is no camera at /dev/video97"):
         origin.open(1.0)

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from media import join, make_video, picture, psnr
 
+from vidstyle.video.audio import AudioFormat, AudioReader
 from vidstyle.video.capture import Capture
-from vidstyle.video.sound import SoundForm
-from vidstyle.video.soundreader import SoundReader
-from vidstyle.video.source import VideoSource
+from vidstyle.video.reader import VideoReader
 
 INTERLACED = {"codec": "mpeg2video", "interlaced": True, "options": {"flags": "+ildct+ilme", "qmin": "1", "b": "4M"}}
 MPEG2 = {"codec": "mpeg2video", "options": {"qmin": "1", "b": "4M"}}
@@ -57,7 +56,7 @@ def joined(folder: Path, *parts: dict[str, Any]) -> Path:
 def test_every_part_looks_right_in_the_first_ones_form(
     tmp_path: Path, first: dict[str, Any], then: dict[str, Any], told: str | None
 ) -> None:
-    with VideoSource(joined(tmp_path, first, then, first), pixels="i420") as source:
+    with VideoReader(joined(tmp_path, first, then, first), pixels="i420") as source:
         height, width = source.form.size
         frames = [frame.planes for frame in source.frames()]
         others = ("deinterlaced (bwdif), at", "clock starts anew")
@@ -65,7 +64,7 @@ def test_every_part_looks_right_in_the_first_ones_form(
         assert (len(frames), source.lost, source.info.size) == (18, 0, (48, 64))
         assert told is None or (any(told in note for note in notes) and len(set(notes)) == len(notes))
         assert told is not None or notes == []
-    with VideoSource(tmp_path / "0.ts") as alone:
+    with VideoReader(tmp_path / "0.ts") as alone:
         expected = [frame.planes for frame in alone.frames()]
     for index, planes in enumerate(frames):
         assert psnr(planes[0], expected[index % 6][0]) > 28, index
@@ -75,10 +74,10 @@ def test_every_part_looks_right_in_the_first_ones_form(
 def test_hdr_in_parts_is_converted_like_hdr_alone(tmp_path: Path) -> None:
     hdr = {"codec": "libx264", "pixel_format": "yuv420p10le", "color": HDR, "options": {"crf": "4"}}
     path = joined(tmp_path, H264 | {"color": {"colorspace": 1, "color_range": 1}}, hdr)
-    with VideoSource(path, pixels="rgb") as source:
+    with VideoReader(path, pixels="rgb") as source:
         shown = [frame.planes[0] for frame in source.frames()]
         assert any("HDR or in BT.2020 colors in parts" in note for note in source.notes)
-    with VideoSource(tmp_path / "1.ts", pixels="rgb") as alone:
+    with VideoReader(tmp_path / "1.ts", pixels="rgb") as alone:
         assert psnr(shown[8], [frame.planes[0] for frame in alone.frames()][2]) > 45
 
 
@@ -95,7 +94,7 @@ def test_pixels_that_change_their_shape_look_the_same(
     tmp_path: Path, codec: dict[str, Any], aspect: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]
 ) -> None:
     path = joined(tmp_path, *(codec | {"sample_aspect_ratio": Fraction(*ratio)} for ratio in ((1, 1), aspect, (1, 1))))
-    with VideoSource(path, pixels="rgb") as source:
+    with VideoReader(path, pixels="rgb") as source:
         frames = [frame.planes[0] for frame in source.frames()]
         assert [note for note in source.notes if f"from 1:1 to {aspect[0]}:{aspect[1]}" in note]
         assert (len(frames), source.info.sample_aspect_ratio) == (18, 1)
@@ -113,14 +112,14 @@ def test_a_size_and_pixels_that_change_together_can_look_the_same(tmp_path: Path
         MPEG2 | {"sample_aspect_ratio": Fraction(4, 3)},
         MPEG2 | {"size": (48, 80), "sample_aspect_ratio": Fraction(16, 15)},
     ]
-    with VideoSource(joined(tmp_path, *parts)) as source:
+    with VideoReader(joined(tmp_path, *parts)) as source:
         assert all(frame.planes[0][:, :2].mean() > 30 and frame.planes[0][:2].mean() > 30 for frame in source.frames())
 
 
 def test_a_live_source_keeps_its_first_form(tmp_path: Path) -> None:
     first = INTERLACED | {"rate": 50}
     path = joined(tmp_path, first, first | {"size": (96, 128), "pixel_format": "yuv422p"})
-    with VideoSource(tmp_path / "0.ts") as alone, Capture(str(path)) as capture:
+    with VideoReader(tmp_path / "0.ts") as alone, Capture(str(path)) as capture:
         expected = [frame.planes for frame in alone.frames()]
         shown = [tuple(plane.copy() for plane in frame.planes) for frame in capture.frames()]
     assert len(shown) == 12
@@ -129,7 +128,7 @@ def test_a_live_source_keeps_its_first_form(tmp_path: Path) -> None:
 
 def test_live_sound_that_changes_is_converted(tmp_path: Path) -> None:
     """The first form is the wanted one: a resampler has nothing to do until the change."""
-    reader, seconds = SoundReader(SoundForm(48000, 2)), 0.0
+    reader, seconds = AudioReader(AudioFormat(48000, 2)), 0.0
     for layout, rate, channels in (("stereo", 48000, 2), ("mono", 44100, 1), ("5.1", 32000, 6), ("stereo", 48000, 2)):
         frame = av.AudioFrame.from_ndarray(np.full((channels, rate // 10), 0.25, np.float32), "fltp", layout)
         frame.sample_rate, frame.pts, frame.time_base = rate, round(seconds * rate), Fraction(1, rate)

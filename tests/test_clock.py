@@ -11,8 +11,8 @@ from media import Audio, make_video, read_contents
 from test_sink import copy
 
 from vidstyle.options import ClipOptions
-from vidstyle.video.probe import probe
-from vidstyle.video.source import VideoSource
+from vidstyle.video.info import probe
+from vidstyle.video.reader import VideoReader
 
 STEP = Fraction(1, 25)
 WRAP = 2**33 / 90000
@@ -101,11 +101,11 @@ def test_parts_of_other_lengths_and_streams_are_joined(tmp_path: Path) -> None:
     data += part(tmp_path / "1.ts", 1, frames=15, options={"bf": "0"}) + part(tmp_path / "2.ts", 900, frames=5)
     source = tmp_path / "in.ts"
     source.write_bytes(data)
-    with VideoSource(source) as video:
+    with VideoReader(source) as video:
         times = [frame.pts * frame.time_base for frame in video.frames()]
         assert (video.lost, video.errors) == (0, [])
     assert (len(times), steps(times)) == (40, {STEP})
-    with VideoSource(source, clip=ClipOptions(start=1.02, end=1.5)) as video:
+    with VideoReader(source, clip=ClipOptions(start=1.02, end=1.5)) as video:
         assert len(list(video.frames())) == 12
 
 
@@ -161,7 +161,7 @@ def test_a_clock_that_leaps_within_a_recording_costs_no_picture(
     source, output = tmp_path / "in.ts", tmp_path / "out.mp4"
     source.write_bytes(whole.read_bytes())
     moved(source, seconds, since=3)
-    with VideoSource(source) as video:
+    with VideoReader(source) as video:
         assert len(list(video.frames())) == 50
         assert (video.lost, video.errors) == (0, [])
     copy(source, output)
@@ -198,7 +198,7 @@ def test_a_late_clock_is_no_loss_and_starts_at_zero(tmp_path: Path, suffix: str,
     options = {} if codec != "libx264" else {"bf": "0"}
     audio = [Audio(codec={".wmv": "libmp3lame", ".mpg": "mp2"}.get(suffix, "aac"))]
     make_video(source, codec=codec, options=options, audio=audio, container_options={"output_ts_offset": str(at)})
-    with VideoSource(source) as video:
+    with VideoReader(source) as video:
         assert len(list(video.frames())) == 10
         assert (video.lost, video.errors) == (0, [])
         assert video.info.duration == pytest.approx(0.4, abs=0.1)

@@ -15,11 +15,11 @@ from test_sink import copy
 
 from vidstyle.errors import VideoError
 from vidstyle.options import EncodeOptions
-from vidstyle.video.info import ColorTags
-from vidstyle.video.probe import probe
-from vidstyle.video.sink import VideoSink
-from vidstyle.video.source import VideoSource
-from vidstyle.video.tonemap import bt709_signal, light_from_pq, lookup_table, pq_from_light
+from vidstyle.video.filters import bt709_signal, light_from_pq, lookup_table, pq_from_light
+from vidstyle.video.formats import ColorTags
+from vidstyle.video.info import probe
+from vidstyle.video.reader import VideoReader
+from vidstyle.video.writer import VideoWriter
 
 BT601 = {"colorspace": 6, "color_primaries": 6, "color_trc": 6, "color_range": 1}
 BT709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}
@@ -83,16 +83,16 @@ def test_frames_say_their_matrix_and_range_as_players_take_them(
     tmp_path: Path, size: tuple[int, int], color: dict[str, int], matrix: str, full: bool
 ) -> None:
     path = make_video(tmp_path / "a.mp4", size=size, frames=1, color=color)
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         assert (source.form.matrix, source.form.full_range) == (matrix, full)
         assert next(source.frames()).form == source.form
 
 
 def test_a_matrix_that_players_would_guess_wrong_is_written(tmp_path: Path) -> None:
     path = make_video(tmp_path / "in.mp4", size=(48, 64), frames=2)
-    with VideoSource(path) as video:
+    with VideoReader(path) as video:
         form = video.form.resized((720, 960))
-        with VideoSink(tmp_path / "out.mp4", source=video.info, source_path=None, form=form) as sink:
+        with VideoWriter(tmp_path / "out.mp4", source=video.info, source_path=None, form=form) as sink:
             for frame in video.frames():
                 sink.write(frame.with_planes(tuple(p.repeat(15, 0).repeat(15, 1) for p in frame.planes), form))
     assert probe(tmp_path / "out.mp4").color.matrix == 6
@@ -102,7 +102,7 @@ def test_a_matrix_that_players_would_guess_wrong_is_written(tmp_path: Path) -> N
 
 def test_a_turned_video_without_tags_is_read_with_the_matrix_of_its_stored_height(tmp_path: Path) -> None:
     path = make_video(tmp_path / "in.mp4", size=(64, 800), frames=2, rotation=90, options={"crf": "4"})
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         assert source.info.size == (800, 64)
         assert source.form.matrix == "bt601"
     copy(path, tmp_path / "out.mp4", encode=EncodeOptions(crf=4))
@@ -195,7 +195,7 @@ def test_every_pixel_format_is_read_in_its_own_colors(
     expected = picture((48, 64), 0, smooth=True)
     if pixel_format.startswith("gray"):
         expected = (expected @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)[..., None].repeat(3, -1)
-    with VideoSource(path, pixels=pixels) as source:
+    with VideoReader(path, pixels=pixels) as source:
         frames = list(source.frames())
         assert source.lost == 0
     form = frames[0].form
@@ -210,7 +210,7 @@ def test_every_pixel_format_is_read_in_its_own_colors(
 
 def test_gif_is_read(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.gif", codec="gif", pixel_format="rgb8", rate=20, frames=6, smooth=True)
-    with VideoSource(path, pixels="rgb") as source:
+    with VideoReader(path, pixels="rgb") as source:
         frames = list(source.frames())
     assert len(frames) == 6
     assert psnr(picture((48, 64), 2, smooth=True), frames[2].planes[0]) > 18  # 256 colors
@@ -267,7 +267,7 @@ def test_interlaced_video_is_deinterlaced_at_its_own_times_and_said(tmp_path: Pa
     info = probe(source)
     assert info.interlaced
     assert any("interlaced" in note for note in info.notes)
-    with VideoSource(source) as video:
+    with VideoReader(source) as video:
         frames = list(video.frames())
         assert video.lost == 0, video.errors
         assert [f.pts * f.time_base for f in frames] == [Fraction(i, 25) for i in range(10)]
@@ -369,7 +369,7 @@ def test_the_peak_is_taken_from_the_file(tmp_path: Path) -> None:
     for number, light in enumerate(["", ":max-cll=4000,400"]):
         params = {"x265-params": f"log-level=none:crf=1{light}"}
         source = hdr_video(tmp_path / f"{number}.mkv", PQ, signal, **params)
-        with VideoSource(source) as video:
+        with VideoReader(source) as video:
             shown.append(int(next(video.frames()).planes[0][32, 32]))
     assert shown[1] < shown[0] - 4
 
@@ -377,4 +377,4 @@ def test_the_peak_is_taken_from_the_file(tmp_path: Path) -> None:
 def test_colors_that_cannot_be_read_are_refused_with_a_command(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mkv", color={"colorspace": 14})
     with pytest.raises(VideoError, match="matrix 14 of ITU-T H.273.*ffmpeg -i"):
-        VideoSource(source)
+        VideoReader(source)

@@ -10,7 +10,7 @@ from networks import flat, planes_from_rgb
 
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import Pixels
-from vidstyle.video.conform import Conformer, cut_out, place_in, put_in, size_of
+from vidstyle.video.convert import FrameConverter, cut_out, place_in, put_in, size_of
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_what_is_around_is_black_and_what_is_inside_is_not_stretched(
     wide = FrameFormat(height=bounds[0], width=bounds[1], pixels=pixels, full_range=full_range)
     rgb = flat((200, 60, 60), (96, 48))
     rgb[40:56, 16:32] = 255  # a square
-    placed = Conformer(wide).conform(Frame(planes_from_rgb(rgb, tall), tall, 5, Fraction(1, 25)))
+    placed = FrameConverter(wide).conform(Frame(planes_from_rgb(rgb, tall), tall, 5, Fraction(1, 25)))
     place = place_in(tall.size, wide.size)
     assert place is not None and (placed.form, placed.pts) == (wide, 5)
     black = put_in(tuple(np.zeros_like(p) for p in cut_out(placed.planes, place)), place, wide)

@@ -12,7 +12,7 @@ from av.bitstream import BitStreamFilterContext
 from media import add_box, make_video, picture, psnr
 
 from vidstyle.errors import VideoError
-from vidstyle.video.source import VideoSource
+from vidstyle.video.reader import VideoReader
 
 
 def clap(left: int, right: int, top: int, bottom: int, size: tuple[int, int]) -> bytes:
@@ -30,7 +30,7 @@ def test_the_clean_aperture_of_mp4_is_what_is_shown(
     add_box(path, "clap", clap(*edges, (48, 64)))
     left, right, top, bottom = edges
     expected = picture((48, 64), 0, smooth=True)[top : 48 - bottom, left : 64 - right]
-    with VideoSource(path, pixels="rgb") as source, VideoSource(path) as yuv:
+    with VideoReader(path, pixels="rgb") as source, VideoReader(path) as yuv:
         assert source.info.size == expected.shape[:2]
         assert any(f"asks for {expected.shape[1]}x{expected.shape[0]} of its 64x48" in note for note in source.notes)
         assert psnr(next(source.frames()).planes[0], expected) > 32
@@ -41,7 +41,7 @@ def test_the_clean_aperture_of_mp4_is_what_is_shown(
 def test_a_cropped_picture_is_turned_after_that(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", frames=2, rotation=90, options={"crf": "1"}, smooth=True)
     add_box(path, "clap", clap(4, 8, 2, 6, (48, 64)))
-    with VideoSource(path, pixels="rgb") as source:
+    with VideoReader(path, pixels="rgb") as source:
         assert source.info.size == (52, 40)
         expected = np.rot90(picture((48, 64), 0, smooth=True)[2:42, 4:56], -1)
         assert psnr(next(source.frames()).planes[0], expected) > 32
@@ -60,7 +60,7 @@ def test_pixel_crop_of_matroska_is_what_is_shown(tmp_path: Path, edges: tuple[in
     data[place : place + 3 + length] = crops + bytes([0xEC, 0x80 | rest - 2, *bytes(rest - 2)])
     path.write_bytes(data)
     left, right, top, bottom = edges
-    with VideoSource(path, pixels="rgb") as source:
+    with VideoReader(path, pixels="rgb") as source:
         expected = picture((48, 64), 0, smooth=True)[top : 48 - bottom, left : 64 - right]
         assert source.info.size == expected.shape[:2]
         assert psnr(next(source.frames()).planes[0], expected) > 32
@@ -78,7 +78,7 @@ def test_what_the_codec_crops_is_cropped_in_full(tmp_path: Path, codec: str, fil
             for new in marked.filter(packet if packet.size else None):
                 new.stream = copy
                 output.mux(new)
-    with VideoSource(tmp_path / "b.mkv", pixels="rgb") as video:
+    with VideoReader(tmp_path / "b.mkv", pixels="rgb") as video:
         frames = [frame.planes[0] for frame in video.frames()]
         assert video.info.size == (58, 80)
         assert psnr(frames[0], picture((64, 96), 0, smooth=True)[4:62, 10:90]) > 32
@@ -86,7 +86,7 @@ def test_what_the_codec_crops_is_cropped_in_full(tmp_path: Path, codec: str, fil
 
 def test_a_crop_of_everything_is_none(tmp_path: Path) -> None:
     path = add_box(make_video(tmp_path / "a.mp4"), "clap", clap(64, 0, 0, 0, (48, 64)))
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         assert (source.info.size, source.info.crop) == ((48, 64), None)
 
 
@@ -99,8 +99,8 @@ def test_dolby_vision_is_read_or_refused_and_told(tmp_path: Path, profile: int, 
     add_box(path, "dvcC", bytes([1, 0, profile << 1, 3 << 3 | 0b101, compatible << 4, *bytes(19)]), "hev1")
     if not compatible:
         with pytest.raises(VideoError, match=rf"a\.mp4 is Dolby Vision profile {profile}.*convert it first"):
-            VideoSource(path)
+            VideoReader(path)
     else:
-        with VideoSource(path) as source:
+        with VideoReader(path) as source:
             assert len(list(source.frames())) == 2
             assert any("Dolby Vision profile 8" in note for note in source.notes)

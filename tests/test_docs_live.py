@@ -12,7 +12,7 @@ from vidstyle.cli import vidstyle
 from vidstyle.gallery import load_style
 from vidstyle.live.controls import KEYS, Controls
 from vidstyle.models.style import Style
-from vidstyle.video.targets import target_for
+from vidstyle.video.output.muxer import output_spec
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "live.md").read_text()
@@ -77,7 +77,7 @@ def test_every_target_of_the_page_is_one() -> None:
     assert len(targets) > 6
     for target in targets:
         if not target.startswith("srt:"):  # which PyAV's wheels do not speak
-            target_for(target.replace("STREAM-KEY", "x"))
+            output_spec(target.replace("STREAM-KEY", "x"))
 
 
 def test_every_message_of_the_page_is_one_of_ours() -> None:

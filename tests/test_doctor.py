@@ -21,7 +21,7 @@ from vidstyle.gallery import style_names
 from vidstyle.options import Codec
 from vidstyle.system import Gpu, GpuDriver, Graphics
 from vidstyle.tools.doctor import Report, _tensorrt, examine
-from vidstyle.video.codecs import ENCODERS
+from vidstyle.video.formats import ENCODERS
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from media import Audio, make_video, read_contents
 
 from vidstyle.cli import vidstyle
-from vidstyle.video.livereader import LiveReader
-from vidstyle.video.origin import origin_of
+from vidstyle.video.capture.devices import input_spec
+from vidstyle.video.capture.reader import LiveReader
 
 
 def broadcast(path: Path, kinds: str, codec: str = "aac") -> Path:
@@ -50,6 +50,6 @@ def test_a_track_without_a_packet_is_left_out_and_told(kinds: str, codec: str, s
 
 def test_a_live_source_is_heard_where_there_is_sound(tmp_path: Path) -> None:
     source = broadcast(tmp_path / "in.ts", "AVva")
-    reader = LiveReader(origin_of(str(source)), threading.Event(), 3.0, sound=True)
+    reader = LiveReader(input_spec(str(source)), threading.Event(), 3.0, sound=True)
     assert reader.sound is not None and reader.sound.rate == 48000
     reader.close()

@@ -39,7 +39,7 @@ from vidstyle.models.architecture import ARCHITECTURES
 from vidstyle.models.engine_file import EngineFile, card_path_of, write_engine
 from vidstyle.models.style import blend
 from vidstyle.options import BuildOptions, Pixels
-from vidstyle.video.source import VideoSource
+from vidstyle.video.reader import VideoReader
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 cuda = pytest.importorskip("vidstyle.backends.tensorrt.cuda", reason="cuda-python is not installed")
@@ -157,7 +157,7 @@ def test_colors_of_the_video_are_brought_to_those_of_the_engine(tmp_path: Path, 
     found = painted(source, tmp_path / "engine.mkv", engine)
     frames: list[Frame] = []
     with (
-        VideoSource(source, matrix="bt709", full_range=True) as video,
+        VideoReader(source, matrix="bt709", full_range=True) as video,
         Stylizer("great_wave", backend=ON_CPU) as stylizer,
     ):
         stylize_stream(stylizer, video.frames(), frames.append)

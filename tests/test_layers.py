@@ -60,7 +60,7 @@ ALLOWED_IN = {
     "aiohttp": ("vidstyle.serve",),
     "aiortc": ("vidstyle.serve",),
     "cuda": ("vidstyle.backends.tensorrt",),
-    "pyvirtualcam": ("vidstyle.video.virtual_camera",),
+    "pyvirtualcam": ("vidstyle.video.output.virtual_camera",),
 }
 
 

@@ -27,10 +27,10 @@ from vidstyle.live.report import LiveReport
 from vidstyle.live.source import OnSound
 from vidstyle.options import LookOptions
 from vidstyle.stylizer import FrameTask, Stylizer
-from vidstyle.video.sound import Sound, SoundForm
+from vidstyle.video.audio import AudioChunk, AudioFormat
 
 MICROSECOND = Fraction(1, 1_000_000)
-SOUND = SoundForm(48000, 1)
+SOUND = AudioFormat(48000, 1)
 STYLES = [load_style(name) for name in ("starry_night", "the_scream", "great_wave")]
 
 
@@ -55,7 +55,7 @@ class Moving:
         self.fps: float | None = fps
         self.reconnects = 0
         self.state: Literal["open", "lost"] = "open"
-        self.sound_form: SoundForm | None = None if on_sound is None else SOUND
+        self.sound_form: AudioFormat | None = None if on_sound is None else SOUND
         self.closed = threading.Event()
         self.sent: dict[int, Planes] = {}
         self._seconds, self._on_sound, self._error = seconds, on_sound, error
@@ -72,7 +72,7 @@ class Moving:
             self.sent[pts] = self._pictures[number % 8]
             if self._on_sound is not None:
                 samples = np.full((1, round(48000 / self.fps)), 0.1, np.float32)
-                self._on_sound(Sound(samples, SOUND, pts))
+                self._on_sound(AudioChunk(samples, SOUND, pts))
             yield Frame(self.sent[pts], self.form, pts, MICROSECOND)
         if self._error is not None:
             raise self._error
@@ -416,7 +416,7 @@ def test_outputs_get_everything(tmp_path: Path) -> None:
 
 
 def test_microphone_takes_the_place_of_the_sound(tmp_path: Path) -> None:
-    from vidstyle.video.microphone import Microphone
+    from vidstyle.video.capture.microphone import Microphone
 
     asked: list[OnSound | None] = []
 

@@ -16,20 +16,19 @@ from broadcasting import CLOCK, DARK, FORM, STEREO, Received, beep, frame, play
 from vidstyle.errors import BadOption
 from vidstyle.frame import FrameFormat
 from vidstyle.options import EncodeOptions
-from vidstyle.video.live_writer import LiveWriter
-from vidstyle.video.sound import SoundForm
-from vidstyle.video.targets import target_for
+from vidstyle.video.audio import AudioFormat
+from vidstyle.video.output.muxer import StreamEncoder, output_spec
 
 SUFFIXES = [".mp4", ".m4v", ".mov", ".mkv", ".m3u8"]
 
 
 def writer(
-    path: Path, *, form: FrameFormat = FORM, sound: SoundForm | None = None, encode: EncodeOptions | None = None
-) -> LiveWriter:
-    return LiveWriter(target_for(path), form=form, fps=30, sound=sound, encode=encode or EncodeOptions())
+    path: Path, *, form: FrameFormat = FORM, sound: AudioFormat | None = None, encode: EncodeOptions | None = None
+) -> StreamEncoder:
+    return StreamEncoder(output_spec(path), form=form, fps=30, sound=sound, encode=encode or EncodeOptions())
 
 
-def record(path: Path, times: Iterable[int], *, sound: SoundForm | None = None, form: FrameFormat = FORM) -> Received:
+def record(path: Path, times: Iterable[int], *, sound: AudioFormat | None = None, form: FrameFormat = FORM) -> Received:
     """Frames at ``times`` (microseconds after the clock's begin), and sound for as long, a little ahead."""
     made = writer(path, form=form, sound=sound)
     samples = 0
@@ -217,8 +216,10 @@ def test_sound_from_before_the_first_frame_is_left_out(tmp_path: Path) -> None:
     assert play(path).beeps() == pytest.approx([0.5, 1.5], abs=0.005)
 
 
-@pytest.mark.parametrize("form", [SoundForm(16000, 1), SoundForm(44100, 2), SoundForm(50000, 1), SoundForm(48000, 6)])
-def test_sound_of_any_form_is_written(tmp_path: Path, form: SoundForm) -> None:
+@pytest.mark.parametrize(
+    "form", [AudioFormat(16000, 1), AudioFormat(44100, 2), AudioFormat(50000, 1), AudioFormat(48000, 6)]
+)
+def test_sound_of_any_form_is_written(tmp_path: Path, form: AudioFormat) -> None:
     path = tmp_path / "out.mp4"
     made = writer(path, sound=form)
     for index in range(100):

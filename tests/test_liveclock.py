@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from vidstyle.video import liveclock
-from vidstyle.video.liveclock import ArrivalClock, Backlog, PlayClock
+from vidstyle.video.capture import clock
+from vidstyle.video.capture.clock import ArrivalClock, Backlog, PlayClock
 
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets the capture clock, in seconds."""
     time = [1_000_000_000]
-    monkeypatch.setattr(liveclock, "now", lambda: time[0])
+    monkeypatch.setattr(clock, "now", lambda: time[0])
 
     def to(seconds: float) -> None:
         time[0] = 1_000_000_000 + round(seconds * 1e6)

@@ -10,13 +10,13 @@ import pytest
 from live_media import wait_for
 
 from vidstyle.errors import VideoError
-from vidstyle.video.microphone import Microphone
-from vidstyle.video.sound import Sound
+from vidstyle.video.audio import AudioChunk
+from vidstyle.video.capture.microphone import Microphone
 
 
 def test_tone_comes_in_real_time_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidstyle.video.liveclock._LATE", 60_000_000)  # however busy this machine is
-    pieces: list[Sound] = []
+    monkeypatch.setattr("vidstyle.video.capture.clock._LATE", 60_000_000)  # however busy this machine is
+    pieces: list[AudioChunk] = []
     began = time.monotonic_ns() // 1000
     with Microphone("testsrc", on_sound=pieces.append) as microphone:
         assert "vidstyle-microphone" in {t.name for t in threading.enumerate()}
@@ -41,7 +41,7 @@ def test_missing_microphone_is_refused_at_once(capfd: pytest.CaptureFixture[str]
 
 
 def test_listener_that_fails_ends_the_listening_and_is_told() -> None:
-    def fail(_: Sound) -> None:
+    def fail(_: AudioChunk) -> None:
         raise RuntimeError("full")
 
     with Microphone("testsrc", on_sound=fail) as microphone:

@@ -17,13 +17,12 @@ from media import make_video, psnr, read_contents, read_rgb
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.options import ClipOptions, Codec, EncodeOptions
-from vidstyle.video.codecs import ENCODERS, NVENC_ENCODERS
-from vidstyle.video.container import packets
-from vidstyle.video.nvidia import GpuFrames, GpuPlane, VideoGpu, is_in_one_piece, nvdec_decoder, nvenc_obstacle, on_host
-from vidstyle.video.pixels import plane_view
-from vidstyle.video.planes import PlaneReader, PlaneWriter
-from vidstyle.video.sink import VideoSink
-from vidstyle.video.source import VideoSource
+from vidstyle.video.convert import PlaneReader, PlaneWriter, plane_view
+from vidstyle.video.demux import on_host, packets
+from vidstyle.video.formats import ENCODERS, NVENC_ENCODERS
+from vidstyle.video.nvcodec import GpuFrames, GpuPlane, VideoGpu, is_in_one_piece, nvdec_decoder, nvenc_obstacle
+from vidstyle.video.reader import VideoReader
+from vidstyle.video.writer import VideoWriter
 
 without_gpu = pytest.mark.skipif(has_gpu(), reason="this machine has an NVIDIA GPU")
 
@@ -42,15 +41,15 @@ def clip(tmp_path: Path) -> Path:
 
 def frames_of(path: Path, **options: Any) -> list[tuple[int, int, list[bytes]]]:
     """Time, length and bytes of each frame."""
-    with VideoSource(path, **options) as video:
+    with VideoReader(path, **options) as video:
         return [(f.pts, f.duration, [p.tobytes() for p in f.planes]) for f in video.frames()]
 
 
 def copy(source: Path, output: Path, encode: EncodeOptions, **options: Any) -> list[str]:
     """Pass a video through; all notes."""
     with (
-        VideoSource(source, **options) as video,
-        VideoSink(
+        VideoReader(source, **options) as video,
+        VideoWriter(
             output,
             source=video.info,
             source_path=source,
@@ -67,7 +66,7 @@ def copy(source: Path, output: Path, encode: EncodeOptions, **options: Any) -> l
 @without_gpu
 def test_nvdec_by_name_needs_a_gpu(clip: Path) -> None:
     with pytest.raises(VideoError, match=r"^NVDEC cannot decode .*in\.mp4: this machine has no NVIDIA driver; decode"):
-        VideoSource(clip, clip=NVDEC)
+        VideoReader(clip, clip=NVDEC)
 
 
 @without_gpu
@@ -75,7 +74,7 @@ def test_nvdec_by_name_needs_a_gpu(clip: Path) -> None:
 def test_automatic_decoding_falls_back_and_says_why(
     clip: Path, on_device: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with VideoSource(clip, pixels="nv12", clip=AUTO_DECODER, gpu=0, on_device=on_device) as video:
+    with VideoReader(clip, pixels="nv12", clip=AUTO_DECODER, gpu=0, on_device=on_device) as video:
         assert video.notes == ["NVDEC is not used, the processor decodes: this machine has no NVIDIA driver"]
         assert (video.decoder, video.on_device) == ("software", False)
     assert frames_of(clip, clip=AUTO_DECODER) == frames_of(clip)
@@ -95,7 +94,7 @@ def test_automatic_decoding_falls_back_and_says_why(
 )
 def test_a_video_not_made_for_nvdec_is_decoded_in_software(tmp_path: Path, made: dict[str, Any], why: str) -> None:
     path = make_video(tmp_path / "in.mp4", **made)
-    with VideoSource(path, clip=NVDEC) as video:
+    with VideoReader(path, clip=NVDEC) as video:
         assert video.notes[-1] == f"NVDEC is not used, the processor decodes: {why}"
     assert frames_of(path, clip=NVDEC) == frames_of(path)
 
@@ -119,7 +118,7 @@ def test_frames_that_need_work_do_not_stay_on_the_gpu(
     tmp_path: Path, made: dict[str, Any], asked: dict[str, Any], why: str
 ) -> None:
     path = make_video(tmp_path / "in.mp4", **made)
-    with VideoSource(path, pixels="nv12", clip=NVDEC, on_device=True, **asked) as video:
+    with VideoReader(path, pixels="nv12", clip=NVDEC, on_device=True, **asked) as video:
         assert video.notes == [f"NVDEC is not used, the processor decodes: {why}"]
         assert not video.on_device
         assert all(isinstance(plane, np.ndarray) for frame in video.frames() for plane in frame.planes)
@@ -127,7 +126,7 @@ def test_frames_that_need_work_do_not_stay_on_the_gpu(
 
 def test_only_nv12_stays_on_the_gpu(clip: Path) -> None:
     with pytest.raises(BadOption, match="pixels = 'i420' cannot stay on the GPU"):
-        VideoSource(clip, clip=AUTO_DECODER, on_device=True)
+        VideoReader(clip, clip=AUTO_DECODER, on_device=True)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +152,7 @@ def test_the_decoder_made_for_the_gpu_gives_what_the_streams_own_gives(
 
 @pytest.mark.parametrize("pixels", ["i420", "nv12"])
 def test_downloaded_nv12_is_read_without_loss(clip: Path, pixels: Any) -> None:
-    with VideoSource(clip) as video:
+    with VideoReader(clip) as video:
         form = FrameFormat(height=180, width=320, pixels=pixels, matrix=video.form.matrix)
         reader = PlaneReader(video.info, form)
         frame = next(video.frames())
@@ -178,7 +177,7 @@ def in_host_memory(frame: Frame) -> Frame:
 
 
 def test_planes_are_passed_on_by_dlpack(clip: Path) -> None:
-    with VideoSource(clip, pixels="nv12") as video:
+    with VideoReader(clip, pixels="nv12") as video:
         frame = next(video.frames())
     for plane, array in zip(in_host_memory(frame).planes, frame.planes, strict=True):
         assert (plane.shape, plane.dtype) == (array.shape, array.dtype)
@@ -195,8 +194,8 @@ def test_planes_that_are_no_arrays_are_encoded_as_arrays_are(clip: Path, tmp_pat
     written = []
     for name, passed in (("a.mp4", lambda frame: frame), ("b.mp4", in_host_memory)):
         with (
-            VideoSource(clip, pixels="nv12") as video,
-            VideoSink(
+            VideoReader(clip, pixels="nv12") as video,
+            VideoWriter(
                 tmp_path / name, source=video.info, source_path=None, form=video.form, encode=encode, on_device=True
             ) as sink,
         ):
@@ -312,7 +311,7 @@ def test_nvdec_gives_the_frames_that_software_gives(tmp_path: Path, codec: str, 
     path = make_video(
         tmp_path / "in.mkv", codec=codec, size=(180, 320), pts=VFR, time_base=Fraction(1, 1000), options=options
     )
-    with VideoSource(path, pixels=pixels, clip=NVDEC) as gpu, VideoSource(path, pixels=pixels) as cpu:
+    with VideoReader(path, pixels=pixels, clip=NVDEC) as gpu, VideoReader(path, pixels=pixels) as cpu:
         assert (gpu.decoder, gpu.notes) == ("nvdec", [])
         found, expected = list(gpu.frames()), list(cpu.frames())
         assert [(f.pts, f.duration) for f in found] == [(f.pts, f.duration) for f in expected]
@@ -338,7 +337,7 @@ def downloaded(frame: Frame) -> VideoFrame:
 @pytest.mark.parametrize("size", [(180, 320), (256, 256)])
 def test_frames_on_the_gpu_are_those_of_the_file(tmp_path: Path, size: tuple[int, int]) -> None:
     path = make_video(tmp_path / "in.mp4", size=size, pts=VFR, time_base=Fraction(1, 1000), options=REORDERED)
-    with VideoSource(path, pixels="nv12", clip=NVDEC, on_device=True) as gpu, VideoSource(path) as cpu:
+    with VideoReader(path, pixels="nv12", clip=NVDEC, on_device=True) as gpu, VideoReader(path) as cpu:
         assert (gpu.decoder, gpu.on_device, gpu.notes) == ("nvdec", True, [])
         found, expected = list(gpu.frames()), list(cpu.frames())
         assert [f.pts for f in found] == [f.pts for f in expected] == list(VFR)
@@ -351,7 +350,7 @@ def test_frames_on_the_gpu_are_those_of_the_file(tmp_path: Path, size: tuple[int
 
 @pytest.mark.needs_cuda
 def test_frames_on_the_gpu_outlive_their_source(clip: Path) -> None:
-    with VideoSource(clip, pixels="nv12", clip=NVDEC, on_device=True) as video:
+    with VideoReader(clip, pixels="nv12", clip=NVDEC, on_device=True) as video:
         frames = list(video.frames())
     first = downloaded(frames[0]).to_ndarray()
     assert first.std() > 5
@@ -390,7 +389,7 @@ def test_nvenc_writes_every_frame_at_its_time(
     made, source = read_contents(output), read_contents(path)
     assert (made.pts, made.codecs[0]) == (source.pts, codec)
     assert all(psnr(a, b) >= 35 for a, b in zip(read_rgb(output), read_rgb(path), strict=True))
-    with VideoSource(output) as written, VideoSource(path) as read:
+    with VideoReader(output) as written, VideoReader(path) as read:
         assert written.info.color.matrix == read.info.color.matrix == 6
         assert (written.info.color.range, written.info.color.primaries) == (1, 6)
 
@@ -400,7 +399,7 @@ def test_nvenc_reads_a_picture_in_one_piece_where_it_lies(tmp_path: Path) -> Non
     apart = {}
     for size in ((180, 320), (256, 256)):
         path = make_video(tmp_path / f"{size[0]}.mp4", size=size, options=REORDERED)
-        with VideoSource(path, pixels="nv12", clip=NVDEC, on_device=True) as video:
+        with VideoReader(path, pixels="nv12", clip=NVDEC, on_device=True) as video:
             made = GpuFrames().frame(next(video.frames()))
             apart[size] = not is_in_one_piece(made)
             assert not is_in_one_piece(on_host(made))

@@ -13,9 +13,9 @@ from av.video.frame import VideoFrame
 from media import picture, psnr
 from numpy.typing import NDArray
 
-from vidstyle.video.info import is_gray
-from vidstyle.video.pixels import plane_view
-from vidstyle.video.source import VideoSource
+from vidstyle.video.convert import plane_view
+from vidstyle.video.formats import is_gray
+from vidstyle.video.reader import VideoReader
 
 
 def ffv1(path: Path, frame: VideoFrame, color_range: int) -> Path:
@@ -49,7 +49,7 @@ def test_gray_of_any_depth_keeps_its_levels(tmp_path: Path, pixel_format: str, c
     low, high = (16, 235) if color_range == 1 else (0, 255)
     levels = np.repeat(np.linspace(low, high, 64)[None], 48, 0)
     path = ffv1(tmp_path / "a.mkv", gray_frame(levels, pixel_format, color_range), color_range)
-    with VideoSource(path) as source, VideoSource(path, pixels="rgb") as rgb:
+    with VideoReader(path) as source, VideoReader(path, pixels="rgb") as rgb:
         luma, u, v = next(source.frames()).planes
         assert source.form.full_range == (color_range == 2)
         shown = next(rgb.frames()).planes[0].astype(float)
@@ -60,7 +60,7 @@ def test_gray_of_any_depth_keeps_its_levels(tmp_path: Path, pixel_format: str, c
 
 def test_gray_without_a_range_is_full_in_ffv1(tmp_path: Path) -> None:
     levels = np.repeat(np.linspace(0, 255, 64)[None], 48, 0)
-    with VideoSource(ffv1(tmp_path / "a.mkv", gray_frame(levels, "gray16le", 2), 0)) as source:
+    with VideoReader(ffv1(tmp_path / "a.mkv", gray_frame(levels, "gray16le", 2), 0)) as source:
         assert source.form.full_range
         assert np.abs(next(source.frames()).planes[0] - levels).max() < 1.5
 
@@ -81,5 +81,5 @@ def test_every_format_and_range_gives_the_same_picture(tmp_path: Path, pixel_for
             format=pixel_format, dst_colorspace="ITU601", src_color_range=2, dst_color_range=color_range, threads=1
         )
         path = ffv1(tmp_path / f"{color_range}.mkv", made, color_range)
-        with VideoSource(path, pixels="rgb") as source:
+        with VideoReader(path, pixels="rgb") as source:
             assert psnr(next(source.frames()).planes[0], expected) > 36, color_range

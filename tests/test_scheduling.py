@@ -12,8 +12,8 @@ import pytest
 from media import make_video
 
 from vidstyle.options import EncodeOptions
-from vidstyle.rendering import render
-from vidstyle.video.scheduling import usual_scheduling
+from vidstyle.stylizer import render
+from vidstyle.video.writer import keep_scheduling
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="schedules as Linux does")
 
@@ -45,7 +45,7 @@ def waiting_thread() -> Iterator[None]:
 
 def test_thread_and_what_it_began_are_scheduled_as_before() -> None:
     before = policies()
-    with usual_scheduling():
+    with keep_scheduling():
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         waiting = waiting_thread()
         waiting.__enter__()
@@ -58,7 +58,7 @@ def test_thread_and_what_it_began_are_scheduled_as_before() -> None:
 
 def test_scheduling_is_put_back_after_an_error() -> None:
     before = os.sched_getscheduler(0)
-    with pytest.raises(ZeroDivisionError), usual_scheduling():
+    with pytest.raises(ZeroDivisionError), keep_scheduling():
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         raise ZeroDivisionError
     assert os.sched_getscheduler(0) == before

@@ -9,8 +9,8 @@ import pytest
 from media import make_video
 
 from vidstyle.errors import VideoError
-from vidstyle.video.probe import probe
-from vidstyle.video.source import VideoSource
+from vidstyle.video.info import probe
+from vidstyle.video.reader import VideoReader
 
 PQ = {"color_primaries": 9, "color_trc": 16}
 
@@ -28,5 +28,5 @@ def test_a_matrix_that_cannot_be_read_is_refused_whatever_else(
 def test_no_place_for_the_table_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make_video(tmp_path / "in.mp4", frames=1, color={**PQ, "colorspace": 9})
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with VideoSource(source) as video, pytest.raises(VideoError, match=r"temporary file in .*gone"):
+    with VideoReader(source) as video, pytest.raises(VideoError, match=r"temporary file in .*gone"):
         list(video.frames())

@@ -20,9 +20,9 @@ from media import Audio, make_video, psnr, read_contents, read_rgb
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import ClipOptions, EncodeOptions
-from vidstyle.video.sink import VideoSink
-from vidstyle.video.source import VideoSource
-from vidstyle.video.tracks import TrackCopier
+from vidstyle.video.reader import VideoReader
+from vidstyle.video.stream_copy import TrackCopier
+from vidstyle.video.writer import VideoWriter
 
 VFR = (0, 40, 60, 61, 200, 333, 1000)
 
@@ -39,8 +39,8 @@ def copy(
 ) -> list[str]:
     """Pass a video through; the sink's notes."""
     with (
-        VideoSource(source, pixels=pixels, clip=clip) as video,
-        VideoSink(
+        VideoReader(source, pixels=pixels, clip=clip) as video,
+        VideoWriter(
             output,
             source=video.info,
             source_path=source if tracks else None,
@@ -124,10 +124,10 @@ def test_a_late_first_frame_stays_late(tmp_path: Path, first: int) -> None:
 
 
 def test_frames_at_one_time_are_moved_by_a_tick_and_said(tmp_path: Path, clip: Path) -> None:
-    with VideoSource(clip) as video:
+    with VideoReader(clip) as video:
         frames = list(video.frames())
         output = tmp_path / "out.mp4"
-        with VideoSink(output, source=video.info, source_path=None, form=video.form) as sink:
+        with VideoWriter(output, source=video.info, source_path=None, form=video.form) as sink:
             for frame, pts in zip(frames, [0, 512, 512, 300, 2048], strict=False):
                 sink.write(Frame(frame.planes, frame.form, pts, frame.time_base, frame.duration))
         assert len(sink.notes) == 1
@@ -139,10 +139,10 @@ def test_frames_at_one_time_are_moved_by_a_tick_and_said(tmp_path: Path, clip: P
 def test_frames_at_one_time_are_moved_by_what_the_container_can_tell_apart(
     tmp_path: Path, clip: Path, suffix: str
 ) -> None:
-    with VideoSource(clip) as video:
+    with VideoReader(clip) as video:
         frames = list(video.frames())
         output = tmp_path / f"out{suffix}"
-        with VideoSink(output, source=video.info, source_path=None, form=video.form) as sink:
+        with VideoWriter(output, source=video.info, source_path=None, form=video.form) as sink:
             for frame, pts in zip(frames, [0, 512, 512, 512, 2048], strict=False):
                 sink.write(Frame(frame.planes, frame.form, pts, frame.time_base, frame.duration))
     assert [round(1000 * pts) for pts in read_contents(output).pts] == [0, 40, 41, 42, 160]
@@ -233,10 +233,10 @@ def test_rgb_frames_are_written_in_the_sources_colors(tmp_path: Path) -> None:
 
 
 def test_frames_of_nv12_are_written(tmp_path: Path, clip: Path) -> None:
-    with VideoSource(clip) as video:
+    with VideoReader(clip) as video:
         frames = list(video.frames())
         form = FrameFormat(height=48, width=64, pixels="nv12", matrix="bt601")
-        with VideoSink(tmp_path / "out.mp4", source=video.info, source_path=None, form=form) as sink:
+        with VideoWriter(tmp_path / "out.mp4", source=video.info, source_path=None, form=form) as sink:
             for frame in frames:
                 y, u, v = frame.planes
                 sink.write(frame.with_planes((y, np.stack([u, v], axis=-1)), form))
@@ -244,9 +244,9 @@ def test_frames_of_nv12_are_written(tmp_path: Path, clip: Path) -> None:
 
 
 def test_another_size_than_the_sources_is_written(tmp_path: Path, clip: Path) -> None:
-    with VideoSource(clip) as video:
+    with VideoReader(clip) as video:
         form = video.form.resized((24, 32))
-        with VideoSink(tmp_path / "out.mp4", source=video.info, source_path=clip, form=form) as sink:
+        with VideoWriter(tmp_path / "out.mp4", source=video.info, source_path=clip, form=form) as sink:
             for frame in video.frames():
                 sink.write(frame.with_planes(tuple(plane[::2, ::2] for plane in frame.planes), form))
     assert read_rgb(tmp_path / "out.mp4")[0].shape == (24, 32, 3)
@@ -261,7 +261,7 @@ def leftovers(folder: Path) -> list[str]:
 
 def test_nothing_is_under_the_final_name_before_the_end(tmp_path: Path, clip: Path) -> None:
     output = tmp_path / "out.mp4"
-    with VideoSource(clip) as video, VideoSink(output, source=video.info, source_path=clip, form=video.form) as sink:
+    with VideoReader(clip) as video, VideoWriter(output, source=video.info, source_path=clip, form=video.form) as sink:
         for frame in video.frames():
             sink.write(frame)
             assert not output.exists()
@@ -277,8 +277,8 @@ def test_an_error_leaves_no_file(tmp_path: Path, clip: Path) -> None:
     output = tmp_path / "out.mp4"
     with (
         pytest.raises(KeyboardInterrupt),
-        VideoSource(clip) as video,
-        VideoSink(output, source=video.info, source_path=clip, form=video.form) as sink,
+        VideoReader(clip) as video,
+        VideoWriter(output, source=video.info, source_path=clip, form=video.form) as sink,
     ):
         for number, frame in enumerate(video.frames()):
             sink.write(frame)
@@ -290,8 +290,8 @@ def test_an_error_leaves_no_file(tmp_path: Path, clip: Path) -> None:
 def test_aborting_an_overwrite_keeps_the_old_file(tmp_path: Path, clip: Path) -> None:
     output = tmp_path / "out.mp4"
     output.write_bytes(b"precious")
-    with VideoSource(clip) as video:
-        sink = VideoSink(output, source=video.info, source_path=clip, form=video.form, overwrite=True)
+    with VideoReader(clip) as video:
+        sink = VideoWriter(output, source=video.info, source_path=clip, form=video.form, overwrite=True)
         sink.write(next(video.frames()))
         sink.abort()
         sink.abort()
@@ -404,14 +404,14 @@ def test_a_file_that_cannot_grow_is_a_sentence_and_leaves_nothing(tmp_path: Path
         from pathlib import Path
         from vidstyle.errors import VideoError
         from vidstyle.options import EncodeOptions
-        from vidstyle.video.sink import VideoSink
-        from vidstyle.video.source import VideoSource
+        from vidstyle.video.writer import VideoWriter
+        from vidstyle.video.reader import VideoReader
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         source, output = Path({str(source)!r}), Path({str(tmp_path / ("out" + suffix))!r})
-        with VideoSource(source) as video:
+        with VideoReader(source) as video:
             encode = EncodeOptions(crf=0)
-            sink = VideoSink(output, source=video.info, source_path=source, form=video.form, encode=encode)
+            sink = VideoWriter(output, source=video.info, source_path=source, form=video.form, encode=encode)
             resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
             try:
                 with sink:
@@ -468,8 +468,10 @@ def test_encoders_keep_quiet(tmp_path: Path) -> None:
 
 
 def test_what_was_made_while_another_took_the_name_is_kept_beside_it(tmp_path: Path, clip: Path) -> None:
-    with VideoSource(clip) as source:
-        sinks = [VideoSink(tmp_path / "out.mp4", source=source.info, source_path=clip, form=source.form) for _ in "ab"]
+    with VideoReader(clip) as source:
+        sinks = [
+            VideoWriter(tmp_path / "out.mp4", source=source.info, source_path=clip, form=source.form) for _ in "ab"
+        ]
         for frame in source.frames():
             for sink in sinks:
                 sink.write(frame)
@@ -502,6 +504,6 @@ def test_what_the_muxer_refuses_is_told_before_the_work_in_its_words(
         self._output.add_mux_stream("aac")
 
     monkeypatch.setattr(TrackCopier, "add_tracks", add_a_track_without_a_rate)
-    with VideoSource(clip) as source, pytest.raises(VideoError, match=r"out\.mp4: sample rate not set \(Invalid arg"):
-        VideoSink(tmp_path / "out.mp4", source=source.info, source_path=clip, form=source.form)
+    with VideoReader(clip) as source, pytest.raises(VideoError, match=r"out\.mp4: sample rate not set \(Invalid arg"):
+        VideoWriter(tmp_path / "out.mp4", source=source.info, source_path=clip, form=source.form)
     assert leftovers(tmp_path) == []

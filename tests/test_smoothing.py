@@ -30,7 +30,7 @@ from vidstyle.imaging.smoothing import LEAST_GAIN, MOST_GAIN, SMALLEST, Smoother
 from vidstyle.imaging.warp import SCALE, remembered
 from vidstyle.models.style import blend
 from vidstyle.options import BackendOptions, SmoothOptions
-from vidstyle.video.source import VideoSource
+from vidstyle.video.reader import VideoReader
 
 LAYOUTS: tuple[Pixels, ...] = ("rgb", "i420", "nv12")
 WARM = 6
@@ -375,7 +375,7 @@ def test_frames_at_any_times_are_smoothed(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mkv", size=(48, 64), frames=8, pts=[0, 1, 2, 5, 6, 90, 91, 92])
     report = render(source, tmp_path / "out.mkv", smooth=SmoothOptions(), encode=EncodeOptions(codec="ffv1"))
     assert report.frames == 8
-    with VideoSource(source) as a, VideoSource(tmp_path / "out.mkv") as b:
+    with VideoReader(source) as a, VideoReader(tmp_path / "out.mkv") as b:
         assert [f.pts * f.time_base for f in a.frames()] == [f.pts * f.time_base for f in b.frames()]
 
 
@@ -409,7 +409,7 @@ def test_what_is_smoothed_is_then_enlarged_and_mixed() -> None:
 
 
 def frames_in(path: Path) -> list[NDArray[np.uint8]]:
-    with VideoSource(path, pixels="rgb") as video:
+    with VideoReader(path, pixels="rgb") as video:
         return [frame.planes[0].copy() for frame in video.frames()]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vidstyle.video.soundheader import form_in
+from vidstyle.video.audio import form_in
 
 
 @pytest.mark.parametrize(

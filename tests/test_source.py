@@ -18,21 +18,20 @@ from networks import rgb_from_planes
 from vidstyle.errors import VideoError
 from vidstyle.frame import Matrix, Pixels
 from vidstyle.options import ClipOptions
-from vidstyle.video.probe import probe
-from vidstyle.video.source import VideoSource
-from vidstyle.video.span import Span
+from vidstyle.video.info import probe
+from vidstyle.video.reader import TimeRange, VideoReader
 
 VFR = (0, 40, 60, 61, 200, 333, 1000)
 
 
 def rgb_frames(path: Path) -> list[np.ndarray]:
-    with VideoSource(path, pixels="rgb") as source:
+    with VideoReader(path, pixels="rgb") as source:
         return [frame.planes[0].copy() for frame in source.frames()]
 
 
 def test_every_frame_comes_out_in_order_with_its_time(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", frames=12)
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         frames = list(source.frames())
         assert source.info.size == (48, 64) == source.form.size
         assert source.info.rate == 25
@@ -45,19 +44,19 @@ def test_every_frame_comes_out_in_order_with_its_time(tmp_path: Path) -> None:
 
 def test_variable_frame_rate_keeps_every_time(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", pts=VFR, time_base=Fraction(1, 1000), options={"bf": "2"})
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         assert [round(1000 * frame.seconds) for frame in source.frames()] == list(VFR)
 
 
 def test_frames_can_be_read_again_from_the_beginning(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", frames=5)
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         assert [f.pts for f in source.frames()] == [f.pts for f in source.frames()]
 
 
 def test_yuv_planes_are_views_without_a_copy(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", frames=3)
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         kept = list(source.frames())
     assert all(plane.base is not None for frame in kept for plane in frame.planes)
     rgb = np.array([f.planes[0].mean() for f in kept])  # still readable after the file is closed
@@ -79,7 +78,7 @@ def test_frames_come_in_the_matrix_and_range_asked_for(
     tmp_path: Path, pixels: Pixels, matrix: Matrix, full_range: bool, color: dict[str, int]
 ) -> None:
     path = make_video(tmp_path / "a.mp4", frames=2, color=color, smooth=True)
-    with VideoSource(path) as plain, VideoSource(path, pixels=pixels, matrix=matrix, full_range=full_range) as source:
+    with VideoReader(path) as plain, VideoReader(path, pixels=pixels, matrix=matrix, full_range=full_range) as source:
         assert (source.form.matrix, source.form.full_range) == (matrix, full_range)
         assert (plain.form.matrix, plain.form.full_range) != (matrix, full_range)
         for before, after in zip(plain.frames(), source.frames(), strict=True):
@@ -88,7 +87,7 @@ def test_frames_come_in_the_matrix_and_range_asked_for(
 
 
 def test_closing_twice_and_in_the_middle_is_fine(tmp_path: Path) -> None:
-    source = VideoSource(make_video(tmp_path / "a.mp4"))
+    source = VideoReader(make_video(tmp_path / "a.mp4"))
     frames = source.frames()
     next(frames)
     source.close()
@@ -102,7 +101,7 @@ def test_closing_twice_and_in_the_middle_is_fine(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(49, 67), (48, 66), (1, 2), (2, 1)])
 def test_odd_and_tiny_sizes_are_read(tmp_path: Path, size: tuple[int, int], pixels: str) -> None:
     path = make_video(tmp_path / "a.mkv", size=size, codec="ffv1", frames=2)
-    with VideoSource(path, pixels=pixels) as source:  # type: ignore[arg-type]
+    with VideoReader(path, pixels=pixels) as source:  # type: ignore[arg-type]
         frames = list(source.frames())
     assert [f.form.size for f in frames] == [size] * 2
     assert all(tuple(p.shape for p in f.planes) == f.form.plane_shapes for f in frames)
@@ -124,7 +123,7 @@ def test_rotated_video_comes_out_upright(tmp_path: Path, rotation: int, mirrored
         sample_aspect_ratio=Fraction(4, 3),
         options={"crf": "4"},
     )
-    with VideoSource(path, pixels="rgb") as source:
+    with VideoReader(path, pixels="rgb") as source:
         assert source.info.size == (64, 96)
         # Turning and then mirroring is mirroring and then turning the other way.
         expected = -rotation % 360 if mirrored else rotation
@@ -133,7 +132,7 @@ def test_rotated_video_comes_out_upright(tmp_path: Path, rotation: int, mirrored
         assert source.info.sample_aspect_ratio == (Fraction(3, 4) if turned else Fraction(4, 3))
         shown = next(source.frames()).planes[0]
     assert psnr(shown, upright) > 32
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         assert tuple(p.shape for p in next(source.frames()).planes) == ((64, 96), (32, 48), (32, 48))
 
 
@@ -154,7 +153,7 @@ def test_a_clip_is_exact_to_the_frame(
 ) -> None:
     path = make_video(tmp_path / f"a{suffix}", frames=50, options={"g": "12", "bf": "2"})
     whole = read_contents(path).pts
-    with VideoSource(path, clip=ClipOptions(start=start, end=end)) as source:
+    with VideoReader(path, clip=ClipOptions(start=start, end=end)) as source:
         frames = list(source.frames())
         assert source.lost == 0, source.errors
     times = [whole[i] for i in expected]
@@ -164,7 +163,7 @@ def test_a_clip_is_exact_to_the_frame(
 
 def test_a_clip_behind_the_end_has_no_frames(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4")
-    with VideoSource(path, clip=ClipOptions(start=100)) as source:
+    with VideoReader(path, clip=ClipOptions(start=100)) as source:
         assert list(source.frames()) == []
 
 
@@ -172,7 +171,7 @@ def test_threads_do_not_change_the_frames(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", frames=20)
     sums = []
     for threads in (None, 1, 2):
-        with VideoSource(path, threads=threads) as source:
+        with VideoReader(path, threads=threads) as source:
             sums.append([int(f.planes[0].sum()) for f in source.frames()])
     assert sums[0] == sums[1] == sums[2]
 
@@ -181,7 +180,7 @@ def test_cover_art_is_not_taken_for_the_video(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", cover=png_cover())
     with av.open(str(path)) as file:
         assert len(file.streams.video) == 2
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         assert source.info.size == (48, 64)
         assert len(list(source.frames())) == 10
         assert [t.kind for t in source.info.tracks] == ["cover"]
@@ -192,7 +191,7 @@ def test_avi_which_has_no_times_is_read_evenly(tmp_path: Path, codec: str, bfram
     pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     options = {} if codec == "mjpeg" else {"bf": bframes}
     path = make_video(tmp_path / "a.avi", codec=codec, pixel_format=pixel_format, options=options, frames=12)
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         assert [f.pts * f.time_base for f in source.frames()] == [Fraction(i, 25) for i in range(12)]
 
 
@@ -201,7 +200,7 @@ def test_other_containers_and_raw_streams_are_read(tmp_path: Path, name: str) ->
     codec = {"a.hevc": "libx265", "a.mpg": "mpeg2video", "a.mxf": "mpeg2video"}.get(name, "libx264")
     options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
     path = make_video(tmp_path / name, size=(64, 96), codec=codec, frames=12, options=options)
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         times = [f.pts * f.time_base for f in source.frames()]
         assert (source.lost, source.errors) == (0, [])
     assert [t - times[0] for t in times] == [Fraction(i, 25) for i in range(12)]
@@ -213,7 +212,7 @@ def test_other_containers_and_raw_streams_are_read(tmp_path: Path, name: str) ->
 )
 def test_the_frames_to_expect_are_known_beforehand(tmp_path: Path, clip: dict[str, float], expected: int) -> None:
     path = make_video(tmp_path / "a.mp4", frames=50)
-    with VideoSource(path, clip=ClipOptions(**clip)) as source:
+    with VideoReader(path, clip=ClipOptions(**clip)) as source:
         assert source.frames_expected == expected == len(list(source.frames()))
 
 
@@ -221,7 +220,7 @@ def test_a_change_of_size_in_mid_stream_keeps_the_first_size(tmp_path: Path) -> 
     parts = [make_video(tmp_path / f"{n}.ts", size=size, frames=5) for n, size in enumerate([(48, 64), (64, 96)])]
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         assert {frame.form.size for frame in source.frames()} == {(48, 64)}
         assert any("changes its size" in note for note in source.notes)
 
@@ -249,7 +248,7 @@ def test_what_is_no_video_is_a_sentence(tmp_path: Path) -> None:
     }
     for name, sentence in sentences.items():
         with pytest.raises(VideoError, match=sentence):
-            VideoSource(tmp_path / name)
+            VideoReader(tmp_path / name)
 
 
 def test_sound_alone_is_said(tmp_path: Path) -> None:
@@ -262,7 +261,7 @@ def test_sound_alone_is_said(tmp_path: Path) -> None:
     ):
         path = make_sound(tmp_path / name, codec)
         with pytest.raises(VideoError, match="has sound but no picture; name a file with a video track"):
-            VideoSource(path)
+            VideoReader(path)
 
 
 @pytest.mark.parametrize(
@@ -279,13 +278,13 @@ def test_files_that_point_to_other_files_are_refused(tmp_path: Path, name: str, 
     make_video(tmp_path / "secret.mp4")
     (tmp_path / name).write_text(text)
     with pytest.raises(VideoError, match="is not a video that can be read"):
-        VideoSource(tmp_path / name)
+        VideoReader(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["http://127.0.0.1:9/a.mp4", "pipe:0", "concat:a.mp4|b.mp4", "file:///etc/hostname"])
 def test_only_files_are_opened(name: str) -> None:
     with pytest.raises(VideoError, match="there is no file"):
-        VideoSource(Path(name))
+        VideoReader(Path(name))
 
 
 @pytest.mark.parametrize("name", ["a:b.mp4", "a%03d.mp4", "pipe:0", "ö ä'\".mp4", "-i.mp4"])
@@ -294,7 +293,7 @@ def test_odd_file_names_are_names(tmp_path: Path, name: str, monkeypatch: pytest
     made.rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     for path in (Path(name), tmp_path / name):
-        with VideoSource(path) as source:
+        with VideoReader(path) as source:
             assert len(list(source.frames())) == 10
 
 
@@ -303,7 +302,7 @@ def test_a_picture_of_absurd_size_is_refused_before_it_takes_memory(tmp_path: Pa
     path = tmp_path / "a.y4m"
     path.write_bytes(f"YUV4MPEG2 W{width} H{height} F25:1 Ip C420\nFRAME\n".encode() + bytes(1000))
     with pytest.raises(VideoError):
-        VideoSource(path)
+        VideoReader(path)
 
 
 def test_a_moov_less_mp4_says_that_it_is_cut_off(tmp_path: Path) -> None:
@@ -311,7 +310,7 @@ def test_a_moov_less_mp4_says_that_it_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "cut.mp4"
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(VideoError, match="is cut off: the index at its end is missing"):
-        VideoSource(path)
+        VideoReader(path)
 
 
 def faststart(path: Path, **options: Any) -> Path:
@@ -329,7 +328,7 @@ def test_a_cut_mp4_gives_what_is_there_and_counts_the_rest(
     data = whole.read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(data[: len(data) * 2 // 3])
-    with VideoSource(path, threads=threads) as source:
+    with VideoReader(path, threads=threads) as source:
         frames = list(source.frames())
         assert 5 < len(frames) < 60
         assert len(frames) + source.lost == 60
@@ -341,10 +340,10 @@ def test_what_is_cut_off_behind_the_clip_is_no_loss(tmp_path: Path) -> None:
     data = faststart(tmp_path / "whole.mp4", frames=60, options={"g": "10", "bf": "0"}).read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(data[: len(data) * 2 // 3])
-    with VideoSource(path, clip=ClipOptions(end=0.4)) as source:
+    with VideoReader(path, clip=ClipOptions(end=0.4)) as source:
         assert len(list(source.frames())) == 10
         assert (source.lost, source.errors) == (0, [])
-    with VideoSource(path, clip=ClipOptions(start=0.4, end=2.0)) as source:
+    with VideoReader(path, clip=ClipOptions(start=0.4, end=2.0)) as source:
         count = len(list(source.frames()))
         assert 5 < count < 40
         assert count + source.lost == 40
@@ -355,7 +354,7 @@ def test_a_cut_mkv_counts_what_is_missing(tmp_path: Path) -> None:
     data = whole.read_bytes()
     path = tmp_path / "cut.mkv"
     path.write_bytes(data[: len(data) // 2])
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         count = len(list(source.frames()))
         assert 20 < count < 140
         assert count + source.lost == pytest.approx(150, abs=1)
@@ -371,7 +370,7 @@ def test_sound_that_goes_on_is_no_loss(tmp_path: Path) -> None:
             audio=[Audio(codec=codecs[1], seconds=4.0)],
             live=live,
         )
-        with VideoSource(path) as source:
+        with VideoReader(path) as source:
             assert len(list(source.frames())) == 10
             assert (source.lost, source.errors) == (0, []), suffix
 
@@ -397,7 +396,7 @@ def test_damage_in_mid_stream_is_counted_and_is_not_the_end(tmp_path: Path, code
         head = min(12, size // 2)
         data[position + head : position + size] = np.random.default_rng(1).bytes(size - head)
     path.write_bytes(data)
-    with VideoSource(path, threads=threads) as source:
+    with VideoReader(path, threads=threads) as source:
         frames = list(source.frames())
         assert source.lost >= 1
         assert 1 <= len(source.errors) <= 5
@@ -415,7 +414,7 @@ def test_a_video_without_one_good_frame_is_refused(tmp_path: Path) -> None:
         data[position + 12 : position + size] = bytes(size - 12)
     path.write_bytes(data)
     with pytest.raises(VideoError, match="no frame that can be decoded"):
-        VideoSource(path)
+        VideoReader(path)
 
 
 def test_a_video_with_no_frames_is_refused(tmp_path: Path) -> None:
@@ -425,7 +424,7 @@ def test_a_video_with_no_frames_is_refused(tmp_path: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         output.start_encoding()
     with pytest.raises(VideoError, match=r"a\.mkv"):
-        VideoSource(path)
+        VideoReader(path)
 
 
 def test_garbage_never_raises_anything_but_our_error(tmp_path: Path) -> None:
@@ -438,7 +437,7 @@ def test_garbage_never_raises_anything_but_our_error(tmp_path: Path) -> None:
         path = tmp_path / "fuzzed.mp4"
         path.write_bytes(data)
         try:
-            with VideoSource(path) as source:
+            with VideoReader(path) as source:
                 for frame in source.frames():
                     assert frame.form == source.form, trial
         except VideoError as error:
@@ -476,7 +475,7 @@ def test_pictures_that_go_on_are_no_losses(tmp_path: Path) -> None:
     path = make_video(
         tmp_path / "a.avi", codec="mjpeg", pixel_format="yuvj420p", pts=[0, 1, 2, 6, 7, 20], time_base=Fraction(1, 25)
     )
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         assert [frame.pts for frame in source.frames()] == [0, 1, 2, 6, 7, 20]
         assert (source.lost, source.errors) == (0, [])
 
@@ -495,7 +494,7 @@ def test_empty_samples_of_quicktime_let_the_last_picture_stand(tmp_path: Path, e
         place, size = places[index]
         del data[place : place + size]  # the index comes behind
     path.write_bytes(data)
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         frames = list(source.frames())
         assert (source.lost, source.errors) == (0, [])
     assert [round(25 * frame.seconds) for frame in frames] == [i for i in range(10) if i not in empty]
@@ -505,7 +504,7 @@ def test_empty_samples_of_quicktime_let_the_last_picture_stand(tmp_path: Path, e
 def test_a_subtitle_that_outlasts_the_picture_is_no_loss(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mkv", subtitles=[Subtitle(lines=((0.1, 0.2, "a"), (0.3, 8.0, "b")))])
     path.write_bytes(path.read_bytes().replace(b"DURATION", b"DURATIOX"))  # as muxers that tell no track's length
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         assert len(list(source.frames())) == 10
         assert (source.lost, source.errors) == (0, [])
 
@@ -515,7 +514,7 @@ def test_the_end_of_a_whole_mp4_with_b_frames_is_no_loss(tmp_path: Path, start: 
     path = make_video(
         tmp_path / "a.mp4", frames=75, options={"bf": "3", "b-pyramid": "normal", "x264-params": "b-adapt=0"}
     )
-    with VideoSource(path, clip=ClipOptions(start=start)) as source:
+    with VideoReader(path, clip=ClipOptions(start=start)) as source:
         assert len(list(source.frames())) == round(25 * (3 - start))
         assert (source.lost, source.errors) == (0, [])
 
@@ -535,10 +534,10 @@ def test_what_precedes_the_first_key_frame_is_told_and_no_loss(
     tmp_path: Path, name: str, codec: str, options: dict[str, str]
 ) -> None:
     path = make_video(tmp_path / name, size=(96, 128), frames=60, codec=codec, options=options)
-    whole = [frame.planes[0].copy() for frame in VideoSource(path).frames()]
+    whole = [frame.planes[0].copy() for frame in VideoReader(path).frames()]
     data, block = path.read_bytes(), 2048 if name == "a.mpg" else 188
     path.write_bytes(data[len(data) * 2 // 5 // block * block :])
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         frames = list(source.frames())
         assert (source.lost, source.errors) == (0, [])
         assert any("before a key frame" in note for note in source.notes)
@@ -554,10 +553,10 @@ def test_what_precedes_the_first_key_frame_is_told_and_no_loss(
 
 def shown(path: Path, **clip: float) -> list[tuple[float, float]]:
     """Begin and length of each picture of a clip, in seconds from the clip's start."""
-    with VideoSource(path, clip=ClipOptions(**clip)) as source:
+    with VideoReader(path, clip=ClipOptions(**clip)) as source:
         frames = list(source.frames())
         assert (source.lost, source.errors) == (0, [])
-        zero = Span.of(source.info, ClipOptions(**clip)).shift
+        zero = TimeRange.of(source.info, ClipOptions(**clip)).shift
     return [(float(f.pts * f.time_base - zero), float(f.duration * f.time_base)) for f in frames]
 
 

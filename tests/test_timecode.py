@@ -11,7 +11,7 @@ from media import make_video, read_contents
 from test_sink import copy
 
 from vidstyle.options import ClipOptions
-from vidstyle.video.timecode import timecode_behind
+from vidstyle.video.stream_copy import timecode_behind
 
 NTSC = Fraction(30000, 1001)
 

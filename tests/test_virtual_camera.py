@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vidstyle.errors import MissingDependency, VideoError
 from vidstyle.frame import FrameFormat
-from vidstyle.video.virtual_camera import Sink, VirtualCamera
+from vidstyle.video.output.virtual_camera import Sink, VirtualCamera
 
 pyvirtualcam: Any = pytest.importorskip("pyvirtualcam")
 

@@ -19,11 +19,15 @@ MODULES = {
     "vidstyle.stylize": "vidstyle.rendering",
     "vidstyle.stylize_still": "vidstyle.rendering",
     "vidstyle.timeline": "vidstyle.models.timeline",
+    "vidstyle.video.sink": "vidstyle.video.writer",
+    "vidstyle.video.source": "vidstyle.video.reader",
 }
 """Module path: the one that replaces it."""
 ATTRIBUTES = {
     "vidstyle": {"FrameForm": "FrameFormat"},
     "vidstyle.frame": {"FrameForm": "FrameFormat"},
+    "vidstyle.video.reader": {"VideoSource": "VideoReader"},
+    "vidstyle.video.writer": {"VideoSink": "VideoWriter"},
 }
 """Module: its names of old, each with the one that replaces it."""
 

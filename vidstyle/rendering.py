@@ -33,7 +33,7 @@ from vidstyle.pipeline import Pipeline, StageSeconds
 from vidstyle.stylizer import FrameTask, Stylizer, as_style
 
 if TYPE_CHECKING:
-    from vidstyle.video.source import VideoSource
+    from vidstyle.video.reader import VideoReader
 
 
 def stylize_stream(
@@ -163,9 +163,8 @@ def render(
     written: an error or Ctrl-C leaves nothing under that name. The callbacks are called on other
     threads. Raises `VideoError`, `BadModel`, `BadOption` or `MissingDependency`.
     """
-    from vidstyle.video.sink import VideoSink
-    from vidstyle.video.source import VideoSource
-    from vidstyle.video.span import Span
+    from vidstyle.video.reader import TimeRange, VideoReader
+    from vidstyle.video.writer import VideoWriter
 
     began = time.perf_counter()
     check_kind("encode", encode, EncodeOptions)
@@ -190,7 +189,7 @@ def render(
         untouched = pixels == "nv12" and size is None and smooth is None and stylizer.look == LookOptions()
         gpu = None if backend is None else backend.gpu
         video = stack.enter_context(
-            VideoSource(
+            VideoReader(
                 source,
                 pixels=pixels,
                 matrix=matrix,
@@ -203,7 +202,7 @@ def render(
         _check_end(timeline, video.info.duration, clip)
         form = video.form.resized(_output_size(video.form, size))
         sink = stack.enter_context(
-            VideoSink(
+            VideoWriter(
                 output,
                 source=video.info,
                 source_path=source,
@@ -235,7 +234,7 @@ def render(
             on_start(report)
         began = time.perf_counter()
 
-        zero = Span.of(video.info, clip).shift
+        zero = TimeRange.of(video.info, clip).shift
         shown = Fraction(0)
 
         def resized() -> Generator[Frame, None, None]:
@@ -274,7 +273,7 @@ def _check_end(timeline: Timeline, duration: float | None, clip: ClipOptions) ->
         raise BadOption(f"{unseen}; give an earlier time, or leave it out")
 
 
-def _no_picture(video: VideoSource, clip: ClipOptions) -> VidstyleError:
+def _no_picture(video: VideoReader, clip: ClipOptions) -> VidstyleError:
     if video.lost:
         return VideoError(f"no picture of {video.path} can be decoded: {'; '.join(video.errors)}")
     info = video.info

@@ -140,13 +140,13 @@ def webcam(
     from vidstyle.live.repertoire import repertoire
     from vidstyle.live.source import Microphone as OpenMicrophone
     from vidstyle.live.source import OnSound, Source
-    from vidstyle.video.capture import Capture
+    from vidstyle.video.capture.capture import Capture
 
     def open_source(on_sound: OnSound | None) -> Source:
         return Capture(source, size=size, fps=fps, loop=loop, on_sound=on_sound)
 
     def open_microphone(on_sound: OnSound) -> OpenMicrophone:
-        from vidstyle.video.microphone import Microphone
+        from vidstyle.video.capture.microphone import Microphone
 
         assert microphone is not None
         return Microphone(microphone, on_sound=on_sound)

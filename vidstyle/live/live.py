@@ -22,8 +22,8 @@ from vidstyle.live.window import check_display
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, EncodeOptions, LookOptions, SmoothOptions
 from vidstyle.scheduler import LatestSlot
-from vidstyle.video.sound import Sound
-from vidstyle.video.virtual_camera import Sink, VirtualCamera
+from vidstyle.video.audio import AudioChunk
+from vidstyle.video.output.virtual_camera import Sink, VirtualCamera
 
 TITLE = "vidstyle"
 """Title of the window."""
@@ -151,6 +151,6 @@ class Live(NotCopyable):
             outputs.add_camera(self._open_camera)
         self._outputs = outputs
 
-    def _hear(self, sound: Sound) -> None:
+    def _hear(self, sound: AudioChunk) -> None:
         if self._outputs is not None:
             self._outputs.sound(sound)

@@ -27,7 +27,7 @@ class LiveOptions:
     record: Path | None = None
     """File to record to from the start. Key r goes on with ``out-2.mp4``, and so on; None leaves it to the key."""
     outputs: tuple[str, ...] = ()
-    """Files, playlists and URLs to send the painted picture to, as `vidstyle.video.broadcast.Broadcast` takes them."""
+    """Files, playlists and URLs to send the painted picture to, as `Recorder` takes them."""
     virtual_camera: bool = False
     """Whether other programs get it as a camera."""
     snapshots: Path = Path()

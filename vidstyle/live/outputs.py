@@ -10,9 +10,9 @@ from pathlib import Path
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import EncodeOptions
-from vidstyle.video.broadcast import Broadcast
-from vidstyle.video.sound import Sound, SoundForm
-from vidstyle.video.virtual_camera import Sink, VirtualCamera
+from vidstyle.video.audio import AudioChunk, AudioFormat
+from vidstyle.video.output.recorder import Recorder
+from vidstyle.video.output.virtual_camera import Sink, VirtualCamera
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Outputs:
         self,
         form: FrameFormat,
         fps: float | None,
-        sound: SoundForm | None,
+        sound: AudioFormat | None,
         *,
         encode: EncodeOptions,
         workers: Executor,
@@ -47,16 +47,16 @@ class Outputs:
         """For frames of ``form``. ``workers`` run what takes its time: the end of a recording."""
         self._form, self._fps, self._sound, self._encode = form, fps, sound, encode
         self._workers = workers
-        self._streams: tuple[Broadcast, ...] = ()
-        self._recording: tuple[Broadcast, Path] | None = None
+        self._streams: tuple[Recorder, ...] = ()
+        self._recording: tuple[Recorder, Path] | None = None
         self._camera: Sink | None = None
-        self._all: list[Broadcast] = []
+        self._all: list[Recorder] = []
         self._camera_failed: str | None = None
         self.recordings: list[str] = []
         """Files that were recorded, or are being."""
 
     def add(self, target: str, *, overwrite: bool) -> str:
-        """Send everything to ``target``; returns what is sent, for people. Raises as `Broadcast` does."""
+        """Send everything to ``target``; returns what is sent, for people. Raises as `Recorder` does."""
         stream = self._opened(target, overwrite)
         self._streams = (*self._streams, stream)
         return stream.description
@@ -72,7 +72,7 @@ class Outputs:
         return None if self._recording is None else self._recording[1]
 
     def record(self, path: Path, *, overwrite: bool = False) -> None:
-        """Begin to record to ``path``. Raises as `Broadcast` does."""
+        """Begin to record to ``path``. Raises as `Recorder` does."""
         recording = self._opened(path, overwrite)
         self._recording = recording, path
         self._streams = (*self._streams, recording)
@@ -98,7 +98,7 @@ class Outputs:
                 self._camera.close()
                 self._camera = None
 
-    def sound(self, sound: Sound) -> None:
+    def sound(self, sound: AudioChunk) -> None:
         """Pass ``sound`` on."""
         for stream in self._streams:
             stream.sound(sound)
@@ -124,8 +124,8 @@ class Outputs:
             reports.append(OutputReport("virtual camera", 0, 0, self._camera_failed))
         return reports
 
-    def _opened(self, target: str | Path, overwrite: bool) -> Broadcast:
-        stream = Broadcast(
+    def _opened(self, target: str | Path, overwrite: bool) -> Recorder:
+        stream = Recorder(
             target, form=self._form, fps=self._fps, sound=self._sound, encode=self._encode, overwrite=overwrite
         )
         self._all.append(stream)

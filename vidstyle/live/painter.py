@@ -9,7 +9,7 @@ from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, LookOptions, SmoothOptions
 from vidstyle.scheduler import FrameScheduler
 from vidstyle.stylizer import FrameTask
-from vidstyle.video.conform import Conformer, Place, cut_out, place_in, put_in
+from vidstyle.video.convert import FrameConverter, Place, cut_out, place_in, put_in
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Painter(FrameScheduler[Request]):
             form = replace(form, pixels=card.pixels, matrix=card.matrix, full_range=card.full_range)
         self.form = form
         """Of the paintings: that of the source, in the colors that an engine was built for."""
-        self._conformer = Conformer(form)
+        self._conformer = FrameConverter(form)
 
     @property
     def work_size(self) -> int:

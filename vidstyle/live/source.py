@@ -8,9 +8,9 @@ from typing import Literal, Protocol
 
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.scheduler import LatestSlot
-from vidstyle.video.sound import Sound, SoundForm
+from vidstyle.video.audio import AudioChunk, AudioFormat
 
-OnSound = Callable[[Sound], None]
+OnSound = Callable[[AudioChunk], None]
 
 
 class Source(Protocol):
@@ -26,7 +26,7 @@ class Source(Protocol):
     """How often it has come back."""
     state: Literal["open", "lost"]
     """``lost`` while it is waited for."""
-    sound_form: SoundForm | None
+    sound_form: AudioFormat | None
     """Of its sound, if it has any."""
 
     def frames(self) -> Generator[Frame, None, None]:
@@ -39,7 +39,7 @@ class Source(Protocol):
 class Microphone(Protocol):
     """Sound from elsewhere than the source of the picture."""
 
-    form: SoundForm
+    form: AudioFormat
     """Of every piece."""
 
     def close(self) -> None:

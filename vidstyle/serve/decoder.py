@@ -15,7 +15,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from vidstyle.serve.bitstream import CodedSize, Damaged, header_of
-from vidstyle.video.liveclock import MICROSECOND
+from vidstyle.video.capture.clock import MICROSECOND
 
 MOST_PIXELS = 1920 * 1080
 """The largest picture that is taken from a camera."""

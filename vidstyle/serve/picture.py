@@ -10,10 +10,9 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.imaging import resample
-from vidstyle.video.conform import Conformer
-from vidstyle.video.info import MATRIX_BT470BG, MATRIX_SMPTE170M, RANGE_FULL, UNSPECIFIED
-from vidstyle.video.liveclock import MICROSECOND
-from vidstyle.video.pixels import plane_view
+from vidstyle.video.capture.clock import MICROSECOND
+from vidstyle.video.convert import FrameConverter, plane_view
+from vidstyle.video.formats import MATRIX_BT470BG, MATRIX_SMPTE170M, RANGE_FULL, UNSPECIFIED
 
 Picture: TypeAlias = VideoFrame | Frame
 """As a browser's camera or as the server's own source gives it."""
@@ -49,7 +48,7 @@ class Intake:
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
-        self._conformer: Conformer | None = None
+        self._conformer: FrameConverter | None = None
 
     def frame(self, picture: Picture, form: FrameFormat, came: int) -> Frame:
         """``picture`` in ``form``; ``came``, in microseconds of `time.monotonic`, is its time.
@@ -60,7 +59,7 @@ class Intake:
             if picture.form.resized(form.size) == form:
                 return picture.with_planes(resample.resize(picture.planes, picture.form, form.size), form)
             if self._conformer is None or self._conformer.form != form:
-                self._conformer = Conformer(form)
+                self._conformer = FrameConverter(form)
             return self._conformer.conform(picture)
         native = picture.colorspace in _NATIVE_MATRICES and picture.color_range != RANGE_FULL
         if picture.format.name != "yuv420p" or not native:

@@ -134,7 +134,7 @@ def probe_video(folder: Path, wishes: Wishes, say: Say) -> None:
 
 def _permitted(path: Path, wishes: Wishes) -> VideoInfo:
     """What the video at ``path`` is; `TooMuch` where it is more than is allowed."""
-    from vidstyle.video.probe import probe
+    from vidstyle.video.info import probe
 
     info = probe(path)
     height, width = info.size
@@ -190,9 +190,9 @@ def render_video(folder: Path, wishes: Wishes, say: Say) -> None:
 
 def _first_picture(path: Path, width: int) -> Any:
     """The first frame of a video, uint8 RGB (height, ``width``, 3) or narrower."""
-    from vidstyle.video.source import VideoSource
+    from vidstyle.video.reader import VideoReader
 
-    with VideoSource(path, pixels="rgb") as source, contextlib.closing(source.frames()) as frames:
+    with VideoReader(path, pixels="rgb") as source, contextlib.closing(source.frames()) as frames:
         return _narrow(next(frames).planes[0], width)
 
 

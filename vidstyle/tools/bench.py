@@ -30,10 +30,10 @@ from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOpt
 from vidstyle.rendering import render
 from vidstyle.stylizer import FrameTask, Stylizer
 from vidstyle.system import Cpu, Memory, find_cpu, find_memory, system_name
-from vidstyle.video.codecs import ENCODERS, codec_for
-from vidstyle.video.generated import generate_clip
-from vidstyle.video.sink import VideoSink
-from vidstyle.video.source import VideoSource
+from vidstyle.video.formats import ENCODERS, codec_for
+from vidstyle.video.reader import VideoReader
+from vidstyle.video.synthetic import generate_clip
+from vidstyle.video.writer import VideoWriter
 
 SIZES: tuple[tuple[int, int], ...] = ((360, 640), (720, 1280), (1080, 1920))
 """``(height, width)`` of the clips that are generated, unless others are asked for."""
@@ -196,7 +196,7 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="vidstyle-bench-") as name:
         folder = Path(name)
         for clip, description in _clips(options, folder):
-            with VideoSource(clip) as video:
+            with VideoReader(clip) as video:
                 height = video.form.height
             for work_size in _work_sizes(options, height):
                 for backend in backends:
@@ -304,7 +304,7 @@ class _Case:
         self._startup_seconds: list[float] = []
         with ExitStack() as stack:
             self._stylizer = stack.enter_context(Stylizer(style, look=look, backend=backend, fixed=True))
-            with VideoSource(clip) as video:
+            with VideoReader(clip) as video:
                 self._form, self._info = video.form, video.info
                 frames = list(islice(video.frames(), min(options.frames, _frames_that_fit(self._form.size))))
             if len(frames) < _LEAST_FRAMES:
@@ -319,7 +319,7 @@ class _Case:
             self._finished = [self._stylizer.finish(*pair) for pair in zip(self._jobs, self._painted, strict=True)]
             step = 1 / (self._info.rate or Fraction(25))
             self._seconds = float(frames[len(self._jobs) - 1].seconds + step / 2 - self._info.start)
-            self._video = stack.enter_context(VideoSource(clip, clip=ClipOptions(end=self._seconds)))
+            self._video = stack.enter_context(VideoReader(clip, clip=ClipOptions(end=self._seconds)))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> _Case:
@@ -382,7 +382,7 @@ class _Case:
             self._stylizer.finish(self._stylizer.prepare(job.frame), planes)
 
     def _encode(self) -> None:
-        with VideoSink(
+        with VideoWriter(
             self._output,
             source=self._info,
             source_path=None,

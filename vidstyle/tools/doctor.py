@@ -271,7 +271,7 @@ def _kernels() -> str | None:
 def _codecs() -> Codecs:
     import av
 
-    from vidstyle.video.codecs import ENCODERS
+    from vidstyle.video.formats import ENCODERS
 
     encoders = [EncoderFact(codec, e.name, e.name in av.codecs_available) for codec, e in ENCODERS.items()]
     hardware = [

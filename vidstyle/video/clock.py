@@ -18,7 +18,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
 
-from vidstyle.video.container import known, open_input, packets
+from vidstyle.video.demux import known, open_input, packets
 
 DISCONTINUOUS = ("mpegts", "mpeg")
 """Formats whose clock may jump forwards too, as FFmpeg flags them (AVFMT_TS_DISCONT)."""

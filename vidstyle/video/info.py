@@ -2,101 +2,46 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal
+from pathlib import Path
 
+import av
+import av.error
+import av.logging
+import numpy as np
+from av.container import InputContainer
 from av.stream import Disposition, Stream
-from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
-from vidstyle.frame import Matrix, untagged_matrix
-from vidstyle.video.clock import FileClock
-from vidstyle.video.container import known
-from vidstyle.video.tags import readable_tags
-
-Hdr = Literal["pq", "hlg"]
-
-# Code points of ITU-T H.273, as FFmpeg, H.264, HEVC, VP9, AV1, MP4 and Matroska all use them.
-UNSPECIFIED = 2
-MATRIX_RGB = 0
-MATRIX_BT709 = 1
-MATRIX_BT470BG = 5
-MATRIX_SMPTE170M = 6
-MATRIX_FCC = 4
-MATRIX_SMPTE240M = 7
-MATRIX_BT2020 = 9
-PRIMARIES_BT709 = 1
-PRIMARIES_BT2020 = 9
-TRANSFER_BT709 = 1
-TRANSFER_PQ = 16
-TRANSFER_HLG = 18
-RANGE_UNSPECIFIED = 0
-RANGE_LIMITED = 1
-RANGE_FULL = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class ColorTags:
-    """How pixel values are to be read, in the numbers of ITU-T H.273. Unspecified stays unspecified."""
-
-    primaries: int = UNSPECIFIED
-    """Color primaries; 1 is BT.709, 9 is BT.2020, 2 is unspecified."""
-    transfer: int = UNSPECIFIED
-    """Transfer characteristics; 1 is BT.709, 16 is PQ, 18 is HLG, 2 is unspecified."""
-    matrix: int = UNSPECIFIED
-    """Matrix coefficients; 0 is RGB, 1 is BT.709, 5 and 6 are BT.601, 9 is BT.2020, 2 is unspecified."""
-    range: int = RANGE_UNSPECIFIED
-    """0 is unspecified, 1 is limited (16-235), 2 is full (0-255)."""
-    chroma_location: str | None = None
-    """Where 4:2:0 chroma samples sit: left, center, topleft, top, bottomleft, bottom; None is unspecified."""
-
-    @property
-    def hdr(self) -> Hdr | None:
-        """The high-dynamic-range transfer, if it is one."""
-        return {TRANSFER_PQ: "pq", TRANSFER_HLG: "hlg"}.get(self.transfer)  # type: ignore[return-value]
-
-    @property
-    def wide(self) -> bool:
-        """Whether the colors need converting to be shown as BT.709."""
-        return self.hdr is not None or self.primaries == PRIMARIES_BT2020 or self.matrix == MATRIX_BT2020
-
-
-def guessed_matrix(matrix: int, height: int) -> Matrix:
-    """The YCbCr matrix that players take for a picture of ``height`` rows with tag ``matrix``."""
-    if matrix == MATRIX_BT709:
-        return "bt709"
-    if matrix in (MATRIX_BT470BG, MATRIX_SMPTE170M):
-        return "bt601"
-    return untagged_matrix(height)
-
-
-def is_rgb(frame: VideoFrame) -> bool:
-    """Whether the pixels of ``frame`` are red, green and blue, or a palette of such."""
-    return frame.format.is_rgb or frame.format.has_palette or frame.colorspace == MATRIX_RGB
-
-
-def is_gray(format: VideoFormat) -> bool:
-    """Whether pixels are whole numbers of one brightness, with or without alpha."""
-    return format.name.startswith(("gray", "ya")) and not format.name.startswith(("grayf", "yaf"))
-
-
-def frame_tags(frame: VideoFrame, otherwise: ColorTags) -> ColorTags:
-    """The tags of one picture: its own, and where it says nothing those of ``otherwise``."""
-    color_range = frame.color_range
-    if frame.format.name.startswith("yuvj"):  # the old name of full range
-        color_range = RANGE_FULL
-    return replace(
-        otherwise,
-        primaries=_specified(frame.color_primaries, otherwise.primaries),
-        transfer=_specified(frame.color_trc, otherwise.transfer),
-        matrix=_specified(frame.colorspace, otherwise.matrix),
-        range=int(color_range) if color_range in (RANGE_LIMITED, RANGE_FULL) else otherwise.range,
-    )
-
-
-def _specified(*codes: int) -> int:
-    return next((int(code) for code in codes if code != UNSPECIFIED), UNSPECIFIED)
+from vidstyle.errors import VideoError, reason
+from vidstyle.video.clock import FileClock, file_clock
+from vidstyle.video.demux import PictureDecoder, ffmpeg_reasons, known, open_input, packets, video_stream
+from vidstyle.video.filters import SideDataReader
+from vidstyle.video.formats import (
+    MATRIX_BT470BG,
+    MATRIX_BT709,
+    MATRIX_BT2020,
+    MATRIX_FCC,
+    MATRIX_RGB,
+    MATRIX_SMPTE170M,
+    MATRIX_SMPTE240M,
+    PRIMARIES_BT709,
+    RANGE_FULL,
+    RANGE_LIMITED,
+    RANGE_UNSPECIFIED,
+    TRANSFER_BT709,
+    UNSPECIFIED,
+    ColorTags,
+    Hdr,
+    frame_tags,
+    guessed_matrix,
+    is_gray,
+    is_rgb,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +128,7 @@ class VideoInfo:
     sample_aspect_ratio: Fraction | None
     """Width of a shown pixel over its height; None where the file does not say (square)."""
     color: ColorTags
-    """Tags of the frames as `VideoSource` hands them out, to be written back."""
+    """Tags of the frames as `VideoReader` hands them out, to be written back."""
     stored_color: ColorTags
     """Tags as they are in the file; other than ``color`` where frames are converted."""
     coded_size: tuple[int, int]
@@ -219,3 +164,293 @@ class VideoInfo:
     def hdr(self) -> Hdr | None:
         """``pq`` or ``hlg`` where the file is high dynamic range (frames are handed out as BT.709)."""
         return self.stored_color.hdr
+
+
+_CHROMA_LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
+_BROADCAST = ("mpegts", "mpeg")
+"""Formats that say nothing about their length: FFmpeg looks for the last time in the file."""
+_SHAPELESS = (*_BROADCAST, "h264", "hevc", "mpegvideo", "m4v")
+"""Formats that say nothing of the shape of pixels themselves: FFmpeg gives the last one that it saw while probing."""
+_READABLE_MATRICES = (
+    *(UNSPECIFIED, MATRIX_RGB, MATRIX_BT709, MATRIX_FCC, MATRIX_BT470BG, MATRIX_SMPTE170M, MATRIX_SMPTE240M),
+    MATRIX_BT2020,
+)
+_CONVERTED_MATRICES = (MATRIX_RGB, MATRIX_FCC, MATRIX_SMPTE240M)
+# Without a range tag, gray is full range in what stills are made with, limited in what video is made with.
+_LIMITED_GRAY = ("h264", "hevc", "vp9", "libdav1d", "av1", "mpeg2video")
+_DOLBY_VISION_ALONE = (5, 10, 20)  # profiles whose pictures may be in Dolby's own colors, IPT-PQ-c2
+_CONVERT = (
+    "`ffmpeg -i IN -vf libplacebo=colorspace=bt709:color_primaries=bt709:color_trc=bt709:format=yuv420p -c:a copy OUT`"
+)
+# AVStereo3DType to Matroska's words: left eye first, right eye first.
+_STEREO = {
+    1: ("left_right", "right_left"),
+    2: ("top_bottom", "bottom_top"),
+    3: ("block_lr", "block_rl"),
+    4: ("checkerboard_lr", "checkerboard_rl"),
+    6: ("row_interleaved_lr", "row_interleaved_rl"),
+    7: ("col_interleaved_lr", "col_interleaved_rl"),
+}
+_RECTILINEAR = 4  # AVSphericalProjection of what every camera takes
+_INTERLACED_ORDERS = (2, 3, 4, 5)  # AVFieldOrder: TT, BB, TB, BT
+
+
+def probe(path: Path) -> VideoInfo:
+    """Open ``path``, decode its first picture and close it again. Raises `VideoError`."""
+    with open_input(path) as container:
+        stream = video_stream(container, path)
+        frame = _first_frame(container, stream, path)
+        return read_info(path, container, stream, frame, file_clock(path, container, stream))
+
+
+def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> VideoFrame:
+    stream.codec_context.thread_type = "NONE"
+    decoder = PictureDecoder(stream)
+    demuxed = packets(container, stream)
+    why = ""
+    while True:
+        try:
+            with ffmpeg_reasons():
+                packet = next(demuxed, None)
+                if packet is None:
+                    raise VideoError(f"{path} holds no frame that can be decoded{why}")
+                for frame in decoder.decode(packet):
+                    return frame
+        except av.error.FFmpegError as error:
+            why = f": {reason(error)}"
+            continue  # the source counts what cannot be decoded; here any picture will do
+
+
+def read_info(
+    path: Path | str,
+    container: InputContainer,
+    stream: VideoStream,
+    frame: VideoFrame,
+    clock: FileClock | None = None,
+) -> VideoInfo:
+    """What an open file or stream says about itself; ``frame`` is its first picture. Raises `VideoError`."""
+    context = stream.codec_context
+    description = _description(container, stream)
+    side_data = SideDataReader(frame)
+    rotation, mirrored = _orientation(side_data)
+    crop = _crop(description, frame)
+    height, width = crop.shown((frame.height, frame.width)) if crop else (frame.height, frame.width)
+    coded_aspect = frame.opaque if isinstance(frame.opaque, Fraction) else None
+    aspect = known(stream.sample_aspect_ratio)
+    if coded_aspect is not None and container.format.name in _SHAPELESS:
+        aspect = coded_aspect
+    if rotation in (90, 270):
+        height, width = width, height
+        aspect = 1 / aspect if aspect else None
+    stored = _color_tags(description, stream, frame)
+    time_base = known(stream.time_base) or Fraction(1, 90000)
+    clock = clock or FileClock()
+    start = _start(container, stream) if clock.start is None else clock.start
+    rate = known(stream.average_rate) or known(stream.guessed_rate)
+    duration = _duration(container, stream)
+    declared_end = None
+    if duration is not None and container.format.name not in _BROADCAST:
+        if not container.format.name.startswith("mov,") and duration > start > 0:
+            # Matroska, ASF and NUT count it from 0, FLV from the first picture: nothing tells, so it may end early.
+            duration -= float(start)
+        declared_end = start + Fraction(duration).limit_denominator(av.time_base)
+    end = clock.end if clock.end is not None else declared_end
+    if clock.end is not None:
+        duration = float(clock.end - start)
+    elif end is not None and container.duration is not None:
+        end = max(end, Fraction(container.duration, av.time_base))  # sound may go on
+    estimate = round(duration * rate) if duration and rate else None
+    # MPEG-PS counts the frames that were read while probing.
+    frames = stream.frames if stream.frames > 1 else estimate
+    interlaced = frame.interlaced_frame or context.field_order in _INTERLACED_ORDERS
+    notes = []
+    color = stored
+    dolby_vision = _dolby_vision(description)
+    if dolby_vision is not None:
+        profile, compatible = dolby_vision
+        if profile in _DOLBY_VISION_ALONE and not compatible:
+            raise VideoError(
+                f"{path} is Dolby Vision profile {profile}, whose colors cannot be read; "
+                f"convert it first, for example with {_CONVERT}"
+            )
+        notes.append(f"the video is Dolby Vision profile {profile}: its plain pictures are used, without that layer")
+    if side_data.has_profile:
+        notes.append("the pictures have a color profile (ICC), which is left out: they are taken for BT.709 or sRGB")
+    if crop is not None:
+        notes.append(f"the file asks for {width}x{height} of its {frame.width}x{frame.height} pixels: it is cropped")
+    if stored.matrix not in _READABLE_MATRICES:
+        raise VideoError(
+            f"{path} stores its colors in a way (matrix {stored.matrix} of ITU-T H.273) that cannot be read; "
+            f"convert it first, for example with {_CONVERT}"
+        )
+    if stored.wide:
+        color = ColorTags(primaries=PRIMARIES_BT709, transfer=TRANSFER_BT709, matrix=MATRIX_BT709, range=RANGE_LIMITED)
+        kind = {"pq": "HDR (PQ)", "hlg": "HDR (HLG)", None: "in BT.2020 colors"}[stored.hdr]
+        notes.append(f"the video is {kind}: it is converted to standard range and BT.709 colors")
+    elif stored.matrix in _CONVERTED_MATRICES or is_rgb(frame):
+        # Encoders and graphs know two matrices; the others become the one that players expect.
+        matrix = MATRIX_BT709 if guessed_matrix(UNSPECIFIED, frame.height) == "bt709" else MATRIX_SMPTE170M
+        color = replace(stored, matrix=matrix, range=RANGE_LIMITED)
+    if rotation or mirrored:
+        # A turned grid of chroma samples has no name, except where it is symmetric.
+        kept = stored.chroma_location if stored.chroma_location == "center" else None
+        color = replace(color, chroma_location=kept)
+    if interlaced:
+        notes.append("the video is interlaced: it is deinterlaced (bwdif), at the same frame rate")
+    if len(clock.parts) > 1:
+        places = [f"{float(part.begin - start):.2f} s" for part in clock.parts[1:4]]
+        more = " and later" if len(clock.parts) > 4 else ""
+        notes.append(
+            f"the file's clock starts anew at {', '.join(places)}{more}, as where recordings were joined: "
+            "its parts follow each other without a gap"
+        )
+    metadata = (stream.metadata, *(other.metadata for other in container.streams), container.metadata)
+    return VideoInfo(
+        size=(height, width),
+        index=stream.index,
+        rate=rate,
+        time_base=time_base,
+        start=start,
+        duration=duration,
+        frames=frames,
+        container=container.format.name,
+        codec=context.codec.canonical_name,
+        pixel_format=frame.format.name,
+        rotation=rotation,
+        mirrored=mirrored,
+        sample_aspect_ratio=aspect,
+        color=color,
+        stored_color=stored,
+        coded_size=(frame.height, frame.width),
+        coded_aspect=coded_aspect,
+        crop=crop,
+        stereo=None if rotation or mirrored else _stereo(side_data),
+        spherical=_is_spherical(side_data),
+        captions=side_data.get("A53_CC") is not None,
+        timecode=timecode_in(*(readable_tags(tags) for tags in metadata)),
+        interlaced=interlaced,
+        clock=clock,
+        declared_end=declared_end,
+        end=end,
+        tags=readable_tags(container.metadata),
+        tracks=tuple(track_info(s) for s in container.streams if s.index != stream.index),
+        notes=tuple(notes),
+    )
+
+
+def _orientation(side_data: SideDataReader) -> tuple[int, bool]:
+    """``(degrees clockwise, mirrored)`` of the display matrix, rounded to quarter turns."""
+    display = side_data.get("DISPLAYMATRIX")
+    if display is None:
+        return 0, False
+    a, b, _, c, d = np.frombuffer(memoryview(display), np.int32)[:5].astype(float)
+    mirrored = bool(a * d - b * c < 0)
+    if mirrored:  # the matrix mirrors x first, then turns
+        a, b = -a, -b
+    return round(math.degrees(math.atan2(b, a)) / 90) * 90 % 360, mirrored
+
+
+def _stereo(side_data: SideDataReader) -> str | None:
+    stereo = side_data.get("STEREO3D")
+    if stereo is None:
+        return None
+    kind, flags = np.frombuffer(memoryview(stereo), np.int32)[:2]
+    words = _STEREO.get(int(kind))
+    return None if words is None else words[flags & 1]
+
+
+def _is_spherical(side_data: SideDataReader) -> bool:
+    spherical = side_data.get("SPHERICAL")
+    return spherical is not None and np.frombuffer(memoryview(spherical), np.int32)[0] != _RECTILINEAR
+
+
+def _color_tags(description: str, stream: VideoStream, frame: VideoFrame) -> ColorTags:
+    # The decoder knows what the bitstream says, the context what the container says.
+    context = stream.codec_context
+    said = ColorTags(
+        primaries=int(context.color_primaries),
+        transfer=int(context.color_trc),
+        matrix=int(context.colorspace),
+        range=int(context.color_range) if context.color_range in (RANGE_LIMITED, RANGE_FULL) else RANGE_UNSPECIFIED,
+        chroma_location=_chroma_location(description),
+    )
+    tags = frame_tags(frame, said)
+    if is_gray(frame.format) and not tags.range and context.name not in _LIMITED_GRAY:
+        return replace(tags, range=RANGE_FULL)
+    return tags
+
+
+def _description(container: InputContainer, stream: VideoStream) -> str:
+    """What FFmpeg prints of ``stream``. PyAV has no attribute for much of it."""
+    level = av.logging.get_level()
+    av.logging.set_libav_level(av.logging.VERBOSE)
+    av.logging.set_level(av.logging.VERBOSE)
+    try:
+        text = container.dumps_format()  # type: ignore[attr-defined]
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_libav_level(av.logging.INFO)
+    parts = re.split(r"^ *(?=Stream #)", text, flags=re.MULTILINE)
+    return next((part for part in parts if re.match(rf"Stream #0:{stream.index}\b", part)), "")
+
+
+def _chroma_location(description: str) -> str | None:
+    line = description.partition("\n")[0]
+    words = {word for part in re.findall(r"\(([^()]*)\)", line) for word in part.split(", ")}
+    return next((location for location in _CHROMA_LOCATIONS if location in words), None)
+
+
+def _crop(description: str, frame: VideoFrame) -> Crop | None:
+    # Tags stand before this heading; whatever is in them does not count.
+    match = re.search(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", _side_data(description), re.MULTILINE)
+    if match is None:
+        return None
+    left, right, top, bottom = map(int, match.groups())
+    crop = Crop(left=left, right=right, top=top, bottom=bottom)
+    return crop if any(map(int, match.groups())) and min(crop.shown((frame.height, frame.width))) > 0 else None
+
+
+def _dolby_vision(description: str) -> tuple[int, int] | None:
+    """Profile and compatibility (0: its pictures mean nothing to others), where the container says them."""
+    match = re.search(r"DOVI configuration record: .*\bprofile: (\d+).*id: (\d+)", _side_data(description))
+    return None if match is None else (int(match[1]), int(match[2]))
+
+
+def _side_data(description: str) -> str:
+    return description.rpartition("\n    Side data:\n")[2] if "\n    Side data:\n" in description else ""
+
+
+def _start(container: InputContainer, stream: VideoStream) -> Fraction:
+    """Seconds at which the first picture is shown or the first sound heard."""
+    starts = []
+    for other in (stream, *container.streams.audio):
+        if other.start_time is not None and other.time_base:
+            begin = other.start_time * other.time_base
+            starts.append(begin if other is stream else max(Fraction(0), begin))  # sound may be primed before 0
+    return min(starts, default=Fraction(container.start_time or 0, av.time_base))
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> float | None:
+    # Matroska has the length of each track in a tag: "00:00:05.000000000". Where FFmpeg has a length of the
+    # stream there, too, it is that of the file.
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if match:
+        return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return container.duration / av.time_base if container.duration else None
+
+
+def readable_tags(tags: dict[str, str]) -> dict[str, str]:
+    """``tags`` as PyAV reads them, with a replacement character for each byte that is not UTF-8."""
+    return {_readable(key): _readable(value) for key, value in tags.items()}
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def timecode_in(*tags: dict[str, str]) -> str | None:
+    """The first time code among ``tags``; containers spell the key in their own ways."""
+    found = (value for each in tags for key, value in each.items() if key.lower() == "timecode")
+    return next(found, None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import av.error
 from av.container import InputContainer
@@ -16,21 +17,17 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from vidstyle._renamed import renamed_attribute
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameFormat, Matrix, Pixels
 from vidstyle.options import ClipOptions
-from vidstyle.video.beside import BesideReader
-from vidstyle.video.changes import Changes
 from vidstyle.video.clock import PacketReader, Part
-from vidstyle.video.container import open_input
-from vidstyle.video.decoder import PictureDecoder
-from vidstyle.video.deinterlace import Deinterlacer
-from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix
-from vidstyle.video.ledger import LossLedger
-from vidstyle.video.nvidia import VideoGpu, gpu_planes, nvdec_decoder, nvdec_obstacle, trial_obstacle
-from vidstyle.video.planes import PlaneReader
-from vidstyle.video.probe import probe, video_stream
-from vidstyle.video.span import GLIMPSE_SECONDS, Span
+from vidstyle.video.convert import PlaneReader
+from vidstyle.video.demux import PictureDecoder, is_on_gpu, open_input, packets, video_stream
+from vidstyle.video.filters import Deinterlacer, SideDataExtractor
+from vidstyle.video.formats import RANGE_FULL, ColorTags, frame_tags, guessed_matrix
+from vidstyle.video.info import VideoInfo, probe
+from vidstyle.video.nvcodec import VideoGpu, gpu_planes, nvdec_decoder, nvdec_obstacle, trial_obstacle
 
 _READ_ERRORS_ALLOWED = 100
 _ONE_THREAD_PIXELS = 1920 * 1088
@@ -39,7 +36,7 @@ _INDEXED = ("mov,", "matroska,")
 """Containers whose index says where key frames are; others are read from the beginning."""
 
 
-class VideoSource:
+class VideoReader:
     """A video file to read frames from.
 
     Use it from one thread. It is a context manager; closing twice is fine. A frame that cannot be
@@ -81,7 +78,7 @@ class VideoSource:
             full_range=color.range == RANGE_FULL if full_range is None else full_range,
         )
         """Form of every frame."""
-        self._ledger: LossLedger | None = None
+        self._ledger: FrameLoss | None = None
         self._clip = clip or ClipOptions()
         self._threads = threads
         self._reading: Generator[Frame, None, None] | None = None
@@ -151,7 +148,7 @@ class VideoSource:
             self._reading = None
         self._gpu = None
 
-    def __enter__(self) -> VideoSource:
+    def __enter__(self) -> VideoReader:
         return self
 
     def __exit__(
@@ -160,7 +157,7 @@ class VideoSource:
         self.close()
 
     def _frames(self) -> Generator[Frame, None, None]:
-        span = Span.of(self.info, self._clip)
+        span = TimeRange.of(self.info, self._clip)
         # Where the index is wrong or missing, reading from the beginning is the fallback.
         if span.begin is not None and self.info.container.startswith(_INDEXED) and not self.info.clock.parts:
             frames = self._read(span, seek=True)
@@ -174,9 +171,9 @@ class VideoSource:
                 return
         yield from self._read(span, seek=False)
 
-    def _read(self, span: Span, *, seek: bool) -> Generator[Frame, None, None]:
+    def _read(self, span: TimeRange, *, seek: bool) -> Generator[Frame, None, None]:
         info = self.info
-        reader, beside = PlaneReader(info, self.form), BesideReader(info)
+        reader, beside = PlaneReader(info, self.form), SideDataExtractor(info)
         with open_input(self.path) as container:
             stream = video_stream(container, self.path)
             if self._threads is not None:
@@ -189,7 +186,7 @@ class VideoSource:
             if seek and span.begin is not None:
                 with contextlib.suppress(av.error.FFmpegError):
                     container.seek(math.floor(span.begin / info.time_base), stream=stream)
-            ledger = self._ledger = LossLedger(stream, interlaced=info.interlaced)
+            ledger = self._ledger = FrameLoss(stream, interlaced=info.interlaced)
             for decoded, pts, duration in self._shown(container, stream, decoder, ledger, span):
                 planes = gpu_planes(decoded, self.form) if self.on_device else None
                 if planes is None:
@@ -208,8 +205,8 @@ class VideoSource:
         container: InputContainer,
         stream: VideoStream,
         decoder: PictureDecoder,
-        ledger: LossLedger,
-        span: Span,
+        ledger: FrameLoss,
+        span: TimeRange,
     ) -> Generator[tuple[VideoFrame, int, int], None, None]:
         """The pictures of the clip, each with the pts from which on it is shown there, and for how many ticks.
 
@@ -248,7 +245,7 @@ class VideoSource:
         ledger.ended(self.path, ended, info.rate)
 
     def _cut(
-        self, decoded: VideoFrame, pts: int, end: int, span: Span
+        self, decoded: VideoFrame, pts: int, end: int, span: TimeRange
     ) -> Generator[tuple[VideoFrame, int, int], None, None]:
         if span.begin is None and span.end is None:
             yield decoded, pts, decoded.duration
@@ -272,11 +269,11 @@ class VideoSource:
         container: InputContainer,
         stream: VideoStream,
         decoder: PictureDecoder,
-        ledger: LossLedger,
-        span: Span,
+        ledger: FrameLoss,
+        span: TimeRange,
     ) -> Generator[VideoFrame, None, None]:
         deinterlacer = Deinterlacer()
-        changes = Changes(self.info)
+        changes = StreamChanges(self.info)
         for frame in self._decoded(container, stream, decoder, ledger, span):
             for sentence in changes.seen(frame):
                 self._note(sentence)
@@ -288,8 +285,8 @@ class VideoSource:
         container: InputContainer,
         stream: VideoStream,
         decoder: PictureDecoder,
-        ledger: LossLedger,
-        span: Span,
+        ledger: FrameLoss,
+        span: TimeRange,
     ) -> Generator[VideoFrame, None, None]:
         read_errors = 0
         reader = PacketReader(container, self.info.clock, stream)
@@ -316,14 +313,14 @@ class VideoSource:
                     ledger.entered()
                 yield from self._booked(self._pictures(packet, decoder, ledger, span), ledger, span)
 
-    def _booked(self, frames: list[VideoFrame], ledger: LossLedger, span: Span) -> Iterator[VideoFrame]:
+    def _booked(self, frames: list[VideoFrame], ledger: FrameLoss, span: TimeRange) -> Iterator[VideoFrame]:
         for frame in frames:
             ledger.decoded(frame, wanted=frame.pts is None or span.holds(frame.pts * self.info.time_base))
             yield frame
 
     @staticmethod
     def _pictures(
-        packet: Packet[VideoStream], decoder: PictureDecoder, ledger: LossLedger, span: Span
+        packet: Packet[VideoStream], decoder: PictureDecoder, ledger: FrameLoss, span: TimeRange
     ) -> list[VideoFrame]:
         ledger.came(packet)
         if not packet.size:
@@ -393,3 +390,259 @@ class _Clock:
             pts = self._next
         self._next = self.end = pts + (frame.duration or self._step)
         return pts
+
+
+_ERRORS_KEPT = 5
+# Containers differ by a frame or two, and by rounding, between the length they declare and what they hold.
+_SLACK_SECONDS = 1.0
+_UNCODED_BYTES = 16
+"""A packet of MPEG-4 that is no larger says that the last picture goes on; players show nothing new."""
+_ONE_FRAME_A_PACKET = ("h264", "hevc", "libdav1d", "av1", "mpeg4", "ffv1", "mjpeg", "prores")
+
+
+class FrameLoss:
+    """Books packets against frames."""
+
+    def __init__(self, stream: VideoStream, *, interlaced: bool) -> None:
+        self._stream = stream
+        # A packet may hold one field of two, or a picture that is never shown.
+        self._balances = stream.codec_context.name in _ONE_FRAME_A_PACKET and not interlaced
+        self._open: list[int | None] = []
+        self._uncoded: set[int | None] = set()
+        self._first_key: int | None = None
+        self._shown = False
+        self._damaged = False
+        self.end = Fraction(0)
+        """Seconds at which the last picture ends that came out, or that a packet without data asked to go on."""
+        self._last_dts: int | None = None
+        self._read_failed = False
+        self.lost = 0
+        """Frames that could not be decoded, or not in full."""
+        self.skipped = 0
+        """Frames before the first key frame, of which no decoder can make a picture; they are no losses."""
+        self.errors: list[str] = []
+        """Sentences on the first few."""
+
+    def entered(self) -> None:
+        """What comes now is of another part of the file, and leans on nothing that came before."""
+        self._first_key, self._shown, self._damaged = None, False, False
+
+    def came(self, packet: Packet[VideoStream]) -> None:
+        """A packet was read."""
+        if packet.dts is not None:
+            self._last_dts = packet.dts
+        if packet.is_keyframe and self._first_key is None:
+            self._first_key = packet.pts
+        if not packet.size and packet.pts is not None:
+            self.end = max(self.end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+
+    def sent(self, packet: Packet[VideoStream]) -> None:
+        """A packet of the clip goes to the decoder."""
+        if not packet.is_discard:
+            self._open.append(packet.pts)
+            if self._stream.codec_context.name == "mpeg4" and packet.size <= _UNCODED_BYTES:
+                self._uncoded.add(packet.pts)
+
+    def failed(self, packet: Packet[VideoStream]) -> None:
+        """The decoder refused a packet."""
+        self._settle(packet.pts)
+        if self._first_key is None and not self._shown:
+            self.skipped += 1
+        else:
+            self._damaged = True
+            self._lose(1, f"a frame{_at(packet.pts, self._stream)} could not be decoded")
+
+    def unreadable(self, reason: str) -> None:
+        """The file could not be read on."""
+        self._read_failed = True
+        self._tell(f"the file could not be read on: {reason}")
+
+    def decoded(self, frame: VideoFrame, *, wanted: bool) -> None:
+        """A frame came out, ``wanted`` if it begins within the clip."""
+        if frame.pts is not None:
+            self.end = max(self.end, (frame.pts + frame.duration) * (self._stream.time_base or Fraction(0)))
+        if not self._shown and frame.pts is not None:
+            self._shown = True
+            # Nobody could show what precedes the first picture, unless it was damage that kept it from being shown.
+            first = self._first_key if self._damaged else frame.pts
+            before = [pts for pts in self._open if pts is not None and first is not None and pts < first]
+            self._open = [pts for pts in self._open if pts not in before]
+            self.skipped += len(before)
+        if not wanted:
+            return
+        self._settle(frame.pts)
+        if frame.is_corrupt:
+            self._lose(1, f"the frame{_at(frame.pts, self._stream)} is damaged and was repaired by guessing")
+
+    def ended(self, path: Path, declared_end: Fraction | None, rate: Fraction | None) -> None:
+        """Nothing more comes: book what was never seen."""
+        open_ = [pts for pts in self._open if pts not in self._uncoded]
+        if self._balances and open_:
+            self._lose(len(open_), f"{len(open_)} frames gave no picture")
+        missing = self._missing(path, declared_end, rate)
+        if missing:
+            self._lose(missing, f"the file ends {missing} frames early: it is cut off")
+        elif self._read_failed:
+            self.lost += 1
+
+    def _settle(self, pts: int | None) -> None:
+        if pts in self._open:
+            self._open.remove(pts)
+        elif self._open:
+            del self._open[0]
+
+    def _missing(self, path: Path, declared_end: Fraction | None, rate: Fraction | None) -> int:
+        stream = self._stream
+        if stream.container.format.name.startswith("mov,") and self._last_dts is not None:
+            # The index of an MP4 lists every frame, whether or not it is there.
+            index = stream.index_entries
+            missing = 0
+            for place in range(len(index) - 1, -1, -1):
+                stamp = index[place].timestamp
+                if stamp <= self._last_dts:
+                    break
+                if declared_end is None or stamp * (stream.time_base or 0) < declared_end:
+                    missing += 1
+            return missing
+        if declared_end is None or rate is None or declared_end - self.end <= _SLACK_SECONDS:
+            return 0
+        # Sound or subtitles that go on are no sign of damage.
+        own = stream.duration is not None and not stream.container.format.name.startswith("matroska")
+        says_own_length = own or "DURATION" in stream.metadata
+        if not says_own_length and _others_end(path, stream.index) > self.end:
+            return 0
+        return round((declared_end - self.end) * rate)
+
+    def _lose(self, count: int, sentence: str) -> None:
+        self.lost += count
+        self._tell(sentence)
+
+    def _tell(self, sentence: str) -> None:
+        if len(self.errors) < _ERRORS_KEPT and sentence not in self.errors:
+            self.errors.append(sentence)
+
+
+def _at(pts: int | None, stream: VideoStream) -> str:
+    return "" if pts is None or not stream.time_base else f" at {float(pts * stream.time_base):.3f} s"
+
+
+def _others_end(path: Path, index: int) -> Fraction:
+    """Seconds at which the last packet of any other track ends, less half a second for what overlaps."""
+    end = Fraction(0)
+    with open_input(path) as container, contextlib.suppress(av.error.FFmpegError):
+        others = [s for s in container.streams if s.index != index and s.type in ("audio", "video", "subtitle")]
+        for packet in packets(container, *others) if others else ():
+            if packet.pts is not None:
+                end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+    return end - Fraction(1, 2)
+
+
+GLIMPSE_SECONDS = Fraction(1, 20)
+"""A picture is not shown for less than this at the start of a clip."""
+
+
+def exact_seconds(seconds: float) -> Fraction:
+    """The decimal number that was typed, so that 1.1 s means a frame at exactly 11/10 s."""
+    return Fraction(repr(seconds))
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """Begin, end and shift, in seconds of the source's clock.
+
+    Whatever is shown or heard for a while is inside if any of that while is.
+    """
+
+    begin: Fraction | None
+    """What has ended by then is left out; None keeps everything from the first packet on."""
+    end: Fraction | None
+    """What begins at that time or later is left out; None keeps everything to the last packet."""
+    shift: Fraction
+    """What is subtracted from every time, so that the output starts at 0."""
+
+    @classmethod
+    def of(cls, info: VideoInfo, clip: ClipOptions) -> TimeRange:
+        """The part of the video ``info`` that ``clip`` names; a clip counts from the file's start."""
+        # Whole ticks of the video's clock, so that its times stay exact.
+        shift = (info.start + exact_seconds(clip.start)) // info.time_base * info.time_base
+        end = None if clip.end is None else info.start + exact_seconds(clip.end)
+        return cls(shift if clip.start > 0 else None, end, shift)
+
+    def pictures_before(self, start: Fraction, rate: Fraction) -> int:
+        """How many pictures, evenly spaced from ``start`` on, are left out before the first that is shown."""
+        if self.begin is None:
+            return 0
+        place = (self.begin - start) * rate
+        next_one = math.ceil(place)
+        return next_one if next_one - place < GLIMPSE_SECONDS * rate else math.floor(place)
+
+    def holds(self, seconds: Fraction) -> bool:
+        """Whether ``seconds`` is inside."""
+        return (self.begin is None or seconds >= self.begin) and (self.end is None or seconds < self.end)
+
+    def cut(self, begin: Fraction, end: Fraction) -> tuple[Fraction, Fraction] | None:
+        """The part of what lasts from ``begin`` to ``end`` that is inside, if any."""
+        inside = (
+            begin if self.begin is None else max(begin, self.begin),
+            end if self.end is None else min(end, self.end),
+        )
+        return inside if inside[0] < inside[1] else None
+
+    def is_over(self, seconds: Fraction) -> bool:
+        """Whether ``seconds`` is behind the end."""
+        return self.end is not None and seconds >= self.end
+
+
+_SQUARE = Fraction(1)
+
+
+class StreamChanges:
+    """Looks at the decoder's frames, all of which are brought to the form of the first one."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._info = info
+        self._first: tuple[tuple[int, int], str, ColorTags, Fraction] | None = None
+        self._last: tuple[object, ...] = ()
+
+    def seen(self, frame: VideoFrame) -> Iterator[str]:
+        """Sentences on what is other in ``frame`` than in the first one."""
+        format = self._info.pixel_format if is_on_gpu(frame) else frame.format.name
+        aspect = frame.opaque if isinstance(frame.opaque, Fraction) else _SQUARE
+        look = (
+            *(frame.width, frame.height, format, frame.interlaced_frame, aspect),
+            *(frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc),
+        )
+        if look == self._last:
+            return
+        self._last = look
+        colors = frame_tags(frame, self._info.stored_color)
+        size = (frame.width, frame.height)
+        if self._first is None:
+            self._first = (size, format, colors, self._info.coded_aspect or _SQUARE)
+        first_size, first_format, first_colors, first_aspect = self._first
+        if size != first_size:
+            yield "the picture changes its size in mid-stream: every frame is scaled to the first one's size"
+        if aspect != first_aspect:
+            yield (
+                f"the pixels change their shape in mid-stream, from {_ratio(first_aspect)} to {_ratio(aspect)}: "
+                "frames that would look squeezed are fitted between black bars"
+            )
+        if format != first_format:
+            yield f"the video changes from {first_format} to {format} in mid-stream: every frame is converted"
+        if colors != first_colors:
+            if colors.wide and not first_colors.wide:
+                yield "the video is HDR or in BT.2020 colors in parts: these are converted to standard range and colors"
+            else:
+                yield "the video changes its colors in mid-stream: every frame is converted to the first one's"
+        if frame.interlaced_frame and not self._info.interlaced:
+            yield "the video is interlaced in parts: these are deinterlaced (bwdif)"
+
+
+def _ratio(aspect: Fraction) -> str:
+    return f"{aspect.numerator}:{aspect.denominator}"
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        return renamed_attribute(__name__, name)

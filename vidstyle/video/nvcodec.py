@@ -27,10 +27,9 @@ from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.options import Codec, EncodeOptions
 from vidstyle.system import nvidia_driver
-from vidstyle.video.codecs import NVENC_ENCODERS
-from vidstyle.video.container import MAX_PIXELS, open_input, packets
-from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix
-from vidstyle.video.probe import video_stream
+from vidstyle.video.demux import MAX_PIXELS, is_on_gpu, open_input, packets, video_stream
+from vidstyle.video.formats import NVENC_ENCODERS, RANGE_FULL, guessed_matrix
+from vidstyle.video.info import VideoInfo
 
 _DECODED = ("h264", "hevc", "av1", "vp9")
 _TRIAL_PACKETS = 100
@@ -128,16 +127,6 @@ def trial_obstacle(path: Path, codec: str, gpu: VideoGpu) -> str | None:
             if frames or count == _TRIAL_PACKETS:
                 break
         return f"this GPU does not decode {codec} of {stream.width}x{stream.height} as it is in the file"
-
-
-def is_on_gpu(frame: VideoFrame) -> bool:
-    """Whether the picture is in the memory of an NVIDIA GPU."""
-    return frame.format.name == "cuda"
-
-
-def on_host(frame: VideoFrame) -> VideoFrame:
-    """The picture in host memory, as yuv420p if it was on the GPU; others as they are."""
-    return frame.reformat(format="yuv420p", threads=1) if is_on_gpu(frame) else frame
 
 
 class GpuPlane:

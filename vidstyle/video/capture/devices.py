@@ -11,14 +11,103 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import av.device
 import av.error
 from av.container import InputContainer
 
 from vidstyle.errors import VideoError
 from vidstyle.errors import reason as reason_of
 from vidstyle.video import LIBXCB_IS_SHARED
-from vidstyle.video.cameras import CAMERA_FORMATS, V4L2_ROOT, camera_named
-from vidstyle.video.container import MAX_PIXELS, open_demuxer, open_input
+from vidstyle.video.demux import MAX_PIXELS, open_demuxer, open_input
+
+V4L2_ROOT = Path("/sys/class/video4linux")
+"""Where Linux lists its cameras."""
+CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+"""FFmpeg's name of what reads a camera, by ``sys.platform``."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera of this machine."""
+
+    index: int
+    """The number that means it: N of ``/dev/videoN``, elsewhere its place in the system's list."""
+    name: str
+    """As the system calls it."""
+    address: str
+    """What FFmpeg opens."""
+
+    def __str__(self) -> str:
+        return f"{self.index} ({self.name})"
+
+
+def cameras(system: str = sys.platform, root: Path = V4L2_ROOT) -> list[Camera]:
+    """The cameras there are, by index.
+
+    On Linux they are read from the folder ``root``; on Windows and macOS FFmpeg's dshow and avfoundation
+    list them (as their documentation says it; this has been run on Linux only).
+    """
+    if system.startswith("linux"):
+        return sorted(_linux_cameras(root), key=lambda camera: camera.index)
+    try:
+        found = av.device.enumerate_input_devices(CAMERA_FORMATS[system])
+    except (KeyError, ValueError, av.error.FFmpegError):
+        return []
+    names = [d.description for d in found if "video" in d.media_types]
+    if system == "win32":
+        return [Camera(i, name, f"video={name}") for i, name in enumerate(names)]
+    # avfoundation lists the screens behind the cameras.
+    return [Camera(i, name, f"{i}:none") for i, name in enumerate(names) if not name.startswith("Capture screen")]
+
+
+def camera_named(word: str, system: str = sys.platform, root: Path = V4L2_ROOT) -> Camera:
+    """The camera that ``word`` means: an index, ``/dev/videoN``, a name, or a part of a name if it is unique.
+
+    Raises `VideoError` listing the cameras there are.
+    """
+    there = cameras(system, root)
+    if word.startswith("/dev/"):
+        path = Path(word)
+        target = path.resolve().name  # /dev/v4l/by-id/... are links
+        known = next((c for c in there if Path(c.address).name == target), None)
+        if known is None and not path.exists():
+            raise VideoError(f"there is no camera {word}; {_listed(there)}")
+        return known or Camera(-1, word, word)
+    if word.isdecimal():
+        found = [c for c in there if c.index == int(word)]
+        if not found:
+            raise VideoError(f"there is no camera {word}; {_listed(there)}")
+        return found[0]
+    wanted = word.casefold()
+    found = [c for c in there if c.name.casefold() == wanted] or [c for c in there if wanted in c.name.casefold()]
+    if not found:
+        raise VideoError(f"there is no file and no camera called {word!r}; {_listed(there)}")
+    if len(found) > 1:
+        raise VideoError(f"{word!r} fits more than one camera: {', '.join(map(str, found))}; name one by its number")
+    return found[0]
+
+
+def _linux_cameras(root: Path) -> list[Camera]:
+    found = []
+    for folder in root.glob("video*"):
+        number = re.fullmatch(r"video(\d+)", folder.name)
+        # A camera may have further nodes, for its metadata; the first has index 0.
+        if number and _first_line(folder / "index") in ("0", ""):
+            name = _first_line(folder / "name") or folder.name
+            found.append(Camera(int(number[1]), name, f"/dev/{folder.name}"))
+    return found
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _listed(there: list[Camera]) -> str:
+    return f"there are {', '.join(map(str, there))}" if there else "this machine shows no camera at all"
+
 
 Kind = Literal["camera", "screen", "pattern", "network", "file"]
 
@@ -37,7 +126,7 @@ _READ_SECONDS = 1.5
 
 
 @dataclass(frozen=True)
-class Origin:
+class InputSpec:
     """A source as FFmpeg is to open it."""
 
     kind: Kind
@@ -113,14 +202,14 @@ def shown_url(url: str) -> str:
     return f"{scheme}://{host or '...'}"
 
 
-def origin_of(
+def input_spec(
     source: str,
     *,
     size: tuple[int, int] | None = None,
     fps: float | None = None,
     system: str = sys.platform,
     cameras_at: Path = V4L2_ROOT,
-) -> Origin:
+) -> InputSpec:
     """What ``source`` means: see `Capture` for the words. ``size`` is ``(height, width)``.
 
     Raises `VideoError` where there is no such thing.
@@ -128,7 +217,7 @@ def origin_of(
     if source == "testsrc":
         height, width = size or _PATTERN_SIZE
         rate = fps or _USUAL_FPS
-        return Origin("pattern", f"testsrc=size={width}x{height}:rate={rate:g}", "test pattern", "lavfi")
+        return InputSpec("pattern", f"testsrc=size={width}x{height}:rate={rate:g}", "test pattern", "lavfi")
     if source == "screen":
         return _screen(fps or _USUAL_FPS, system)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", source)
@@ -138,9 +227,9 @@ def origin_of(
     if not source.startswith("/dev/") and not source.isdecimal():
         looks_like_path = os.sep in source or bool(re.search(r"\.\w{2,5}$", source))
         if Path(source).exists() or looks_like_path:
-            return Origin("file", source, Path(source).name)
+            return InputSpec("file", source, Path(source).name)
     camera = camera_named(source, system, cameras_at)
-    return Origin("camera", camera.address, camera.name, CAMERA_FORMATS[_family(system)], _wishes(size, fps, system))
+    return InputSpec("camera", camera.address, camera.name, CAMERA_FORMATS[_family(system)], _wishes(size, fps, system))
 
 
 def _wishes(size: tuple[int, int] | None, fps: float | None, system: str) -> tuple[dict[str, str], ...]:
@@ -161,21 +250,23 @@ def _wishes(size: tuple[int, int] | None, fps: float | None, system: str) -> tup
     return tuple(wishes)
 
 
-def _screen(fps: float, system: str) -> Origin:
+def _screen(fps: float, system: str) -> InputSpec:
     rate = {"framerate": f"{fps:g}", **_AT_ONCE}
     if system == "win32":
-        return Origin("screen", "desktop", "screen", "gdigrab", (rate,))
+        return InputSpec("screen", "desktop", "screen", "gdigrab", (rate,))
     if system == "darwin":
-        return Origin("screen", "Capture screen 0:none", "screen", "avfoundation", ({**rate, "capture_cursor": "1"},))
+        return InputSpec(
+            "screen", "Capture screen 0:none", "screen", "avfoundation", ({**rate, "capture_cursor": "1"},)
+        )
     display = os.environ.get("DISPLAY")
     if not display:
         raise VideoError("there is no screen to read: DISPLAY is not set; name a camera, a file or a URL")
     if not LIBXCB_IS_SHARED:
         raise VideoError("the screen cannot be read where PyAV and OpenCV were imported before vidstyle.video")
-    return Origin("screen", display, f"screen {display}", "x11grab", (rate,))
+    return InputSpec("screen", display, f"screen {display}", "x11grab", (rate,))
 
 
-def _network(url: str, scheme: str) -> Origin:
+def _network(url: str, scheme: str) -> InputSpec:
     if scheme not in SCHEMES:
         raise VideoError(f"source begins with {scheme}://; a stream may come by {', '.join(SCHEMES)}")
     # Not fflags=nobuffer: it throws away what was read while looking, the first key frame with it.
@@ -190,7 +281,7 @@ def _network(url: str, scheme: str) -> Origin:
         options["rtsp_transport"] = "tcp"  # over UDP a lost packet smears the picture until the next key frame
     if scheme == "udp":
         options["overrun_nonfatal"] = "1"
-    return Origin("network", url, shown_url(url), None, (options,))
+    return InputSpec("network", url, shown_url(url), None, (options,))
 
 
 def _family(system: str) -> str:

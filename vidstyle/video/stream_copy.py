@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,15 +16,13 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
+from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
-from vidstyle.video.aac import AacCopy
+from vidstyle.video.audio import USUAL_LAYOUTS, AacCopy, AudioReencoder, form_in
 from vidstyle.video.clock import FileClock, PacketReader
-from vidstyle.video.container import known, open_input, packets
-from vidstyle.video.info import TrackInfo, track_info
-from vidstyle.video.reencode import USUAL_LAYOUTS, AudioReencoder, SubtitleReencoder
-from vidstyle.video.soundheader import form_in
-from vidstyle.video.span import Span
-from vidstyle.video.tags import lost_track_tags, readable_tags, track_tags
+from vidstyle.video.demux import known, open_input, packets
+from vidstyle.video.info import TrackInfo, readable_tags, track_info
+from vidstyle.video.reader import TimeRange
 
 # The muxer's own table says it can hold these, but writing the header fails, or is "experimental".
 _REFUSED = {"mp4": {"truehd", "mlp"}, "mov": {"truehd", "mlp", "opus", "libopus", "flac", "vp9", "av1", "libdav1d"}}
@@ -106,7 +105,7 @@ class TrackCopier:
     written; then call `copy_until` as the video proceeds, and `finish` at its end.
     """
 
-    def __init__(self, path: Path, output: OutputContainer, muxer: str, span: Span, clock: FileClock) -> None:
+    def __init__(self, path: Path, output: OutputContainer, muxer: str, span: TimeRange, clock: FileClock) -> None:
         self.notes: list[str] = []
         """What is left out or converted; a sentence each."""
         self._path = path
@@ -390,3 +389,147 @@ def _ticks(ticks: int, base: Fraction, new: Fraction) -> int:
     """``ticks`` of ``base`` in ticks of ``new``, rounded as FFmpeg does: halves away from 0."""
     exact = ticks * Fraction(base) / new
     return math.floor(abs(exact) + Fraction(1, 2)) * (1 if exact >= 0 else -1)
+
+
+# What the muxer writes by itself, or what was true of the old file only.
+_STALE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "timecode"}
+_STALE_TRACK = re.compile(
+    r"(encoder|rotate|vendor_id|bps|alpha_mode|timecode|file_package_umid|number_of_(frames|bytes)|duration"
+    r"|_statistics_\w+)(-\w+)?",
+    re.IGNORECASE,
+)
+# Tags for which MP4's usual (iTunes) form has a place.
+_MP4_FILE = {
+    *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping"),
+    *("lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "episode_sort"),
+    *("season_number", "media_type", "hd_video", "gapless_playback", "compilation", "track", "disc", "tmpo"),
+    "creation_time",
+}
+_MP4_TRACK = {"language", "title", "handler_name", "creation_time", "stereo_mode"}
+# QuickTime numbers its languages; FFmpeg's table of them has these under their other three letters.
+_MAC_LANGUAGES = {
+    **{"deu": "ger", "nld": "dut", "isl": "ice", "zho": "chi", "sqi": "alb", "hye": "arm", "kat": "geo"},
+    **{"mya": "bur", "msa": "may", "mkd": "mac", "cym": "wel", "eus": "baq", "ell": "gre", "fre": "fra"},
+    **{"rum": "ron", "cze": "ces", "slo": "slk", "bod": "tib", "fas": "per"},
+}
+
+
+def file_tags(tags: dict[str, str]) -> dict[str, str]:
+    """The tags of a file, without those that describe the old one or say the same twice."""
+    kept = {key: value for key, value in tags.items() if key.lower() not in _STALE_FILE}
+    # MP4 tags are read twice if they have a language: "copyright" and "copyright-eng".
+    return {key: value for key, value in kept.items() if kept.get(_without_language(key)) != value}
+
+
+def track_tags(stream: Stream, muxer: str) -> dict[str, str]:
+    """The tags of a track, without those that describe the old file, in words that ``muxer`` knows."""
+    tags = {key: value for key, value in readable_tags(stream.metadata).items() if not _STALE_TRACK.fullmatch(key)}
+    if "name" in tags and "title" not in tags:
+        tags["title"] = tags.pop("name")  # MP4 files are read with the one and written with the other
+    if stream.disposition & Disposition.attached_pic:
+        tags = {key: value for key, value in tags.items() if key not in ("filename", "mimetype")}
+    if muxer == "mov" and "language" in tags:
+        tags["language"] = _MAC_LANGUAGES.get(tags["language"], tags["language"])
+    return tags
+
+
+def unusual_tags(tags: dict[str, str]) -> list[str]:
+    """File tags that MP4 can store only in QuickTime's free form, which fewer players show."""
+    return sorted(key for key in tags if key.lower() not in _MP4_FILE)
+
+
+def lost_track_tags(stream: Stream, muxer: str) -> list[str]:
+    """Tags of a track for which the container has no place."""
+    if muxer not in ("mp4", "mov"):
+        return []
+    return sorted(key for key in track_tags(stream, muxer) if key.lower() not in _MP4_TRACK)
+
+
+def _without_language(key: str) -> str:
+    base, dash, language = key.rpartition("-")
+    return base if dash and len(language) == 3 else ""
+
+
+_SHAPE = re.compile(r"(\d\d):([0-5]\d):([0-5]\d)([:;.,])(\d\d+)")
+_HOURS = 24
+
+
+def timecode_behind(code: str, rate: Fraction, frames: int) -> str | None:
+    """The time code ``frames`` pictures behind ``code``; None where ``code`` is none at ``rate`` pictures a second.
+
+    With another mark than a colon before its last number the code is a drop-frame one (SMPTE ST 12-1): in
+    each minute but every tenth the first two numbers of 30 are left out, the first four of 60.
+    """
+    match = _SHAPE.fullmatch(code.strip())
+    base = round(rate)
+    if match is None or base < 1:
+        return None
+    hours, minutes, seconds, frame = (int(match[i]) for i in (1, 2, 3, 5))
+    drops = match[4] != ":"
+    if frame >= base or (drops and base % 30):
+        return None
+    dropped = base // 15 if drops else 0
+    minute = 60 * hours + minutes
+    number = (60 * minute + seconds) * base + frame - dropped * (minute - minute // 10) + frames
+    ten_minutes = 600 * base - 9 * dropped
+    number %= _HOURS * 6 * ten_minutes
+    tens, rest = divmod(number, ten_minutes)
+    number += 9 * dropped * tens
+    if rest >= 60 * base:  # behind the first of ten minutes, which drops nothing
+        number += dropped * ((rest - dropped) // (60 * base - dropped))
+    frame, seconds = number % base, number // base
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{match[4]}{frame:02}"
+
+
+# FFmpeg's subtitle encoders take ASS events, and want to know the styles that these name.
+_ASS_HEADER = b"""[Script Info]
+ScriptType: v4.00+
+PlayResX: 384
+PlayResY: 288
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
+StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+_MILLISECOND = Fraction(1, 1000)
+
+
+class SubtitleReencoder:
+    """Turns the packets of one text subtitle track into another text format, bold and italics kept."""
+
+    def __init__(self, source: SubtitleStream, output: OutputContainer, encoder: str) -> None:
+        self._source = source
+        self.change: str | None = None
+        self.stream = cast(SubtitleStream, output.add_stream(encoder))
+        """The track in the output."""
+        self.stream.time_base = _MILLISECOND
+        context = self.stream.codec_context
+        context.time_base = _MILLISECOND
+        # ASS has styles of its own, the others FFmpeg's default.
+        header = source.codec_context.extradata if source.codec_context.name in ("ass", "ssa") else None
+        context.subtitle_header = header or _ASS_HEADER
+
+    def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
+        """Packets for the output, made of one packet of the source shown ``shift`` seconds earlier."""
+        decoded = self._source.codec_context.decode2(packet)
+        events = [rect.ass for rect in decoded or () if isinstance(rect, AssSubtitle)]
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if not events or stamp is None:
+            return []  # MP4 fills pauses with empty packets
+        begin = round((stamp * packet.time_base - shift) / _MILLISECOND)
+        duration = round((packet.duration or 0) * packet.time_base / _MILLISECOND)
+        made: list[Packet[Stream]] = []
+        for event in events:
+            encoded = self.stream.codec_context.encode_subtitle(SubtitleSet.create(event, 0, duration))
+            encoded.stream = self.stream
+            encoded.time_base = _MILLISECOND
+            encoded.pts = encoded.dts = begin
+            encoded.duration = duration
+            made.append(encoded)
+        return made
+
+    def flush(self) -> list[Packet[Stream]]:
+        """Nothing is held back."""
+        return []

@@ -10,16 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import av.error
 import av.logging
+from av.codec import CodecContext
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from vidstyle.errors import VideoError, reason
+from vidstyle.options import MAX_SIDE
 
 # Demuxers that read the named file and nothing else. Left out on purpose: playlists and everything
 # else that names other files (concat, hls, dash, sdp, imf, vobsub, image2), devices, and raw formats
@@ -193,3 +199,112 @@ def _has_index(path: Path) -> bool:
                 return False
             position += length
     return False
+
+
+_SEQUENCE = b"\0\0\1\xb3"
+_SEQUENCE_EXTENSION = b"\0\0\1\xb5"
+
+
+class PictureDecoder:
+    """FFmpeg's decoder of one picture track, or another in its place. Use it from one thread.
+
+    The ``opaque`` of each picture is the width of its pixels over their height, None where nothing says it.
+    """
+
+    def __init__(self, stream: VideoStream, context: VideoCodecContext | None = None) -> None:
+        """``context`` decodes instead of the stream's own, where one is given."""
+        self._context = context or _alpha_decoder(stream) or stream.codec_context
+        # Else what H.264 and HEVC say is to be cropped at the left is not, or not in full, for the sake of alignment.
+        self._context.flags |= Flags.unaligned
+        self._has_sequences = self._context.codec.canonical_name in ("mpeg1video", "mpeg2video")
+        self._time_base = stream.time_base or Fraction(1, 90000)
+        self._sequence: bytes | None = None
+
+    @property
+    def sample_aspect_ratio(self) -> Fraction | None:
+        """Width of a pixel over its height, of what was decoded last; None where nothing says it."""
+        return known(self._context.sample_aspect_ratio)
+
+    def decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
+        """The pictures that are ready. Raises `FFmpegError`."""
+        held: list[VideoFrame] = []
+        sequence = _sequence(packet) if self._has_sequences and packet.size else None
+        if sequence is not None and sequence != self._sequence:
+            if self._sequence is not None:
+                # FFmpeg's decoder forgets the picture that it holds back where another size begins, or its shape.
+                held = self.drain()
+            self._sequence = sequence
+        return [*held, *self._shaped(self._context.decode(packet))]
+
+    def drain(self) -> list[VideoFrame]:
+        """The pictures that are held back; what is decoded next begins anew."""
+        end = cast("Packet[VideoStream]", Packet())
+        end.time_base = self._time_base
+        try:
+            return self._shaped(self._context.decode(end))
+        except av.error.FFmpegError:
+            return []
+        finally:
+            self._context.flush_buffers()
+
+    def _shaped(self, frames: list[VideoFrame]) -> list[VideoFrame]:
+        if frames and (aspect := self.sample_aspect_ratio) is not None:
+            for frame in frames:
+                frame.opaque = aspect
+        return frames
+
+
+def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
+    """What reads the transparency of VP8 and VP9 in WebM, which FFmpeg's own decoders leave out."""
+    own = stream.codec_context
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(own.codec.canonical_name)
+    if stream.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
+        return None
+    decoder = cast(VideoCodecContext, CodecContext.create(name, "r"))
+    decoder.options = {"max_pixels": str(MAX_PIXELS)}
+    decoder.thread_count = own.thread_count
+    return decoder
+
+
+def _sequence(packet: Packet[VideoStream]) -> bytes | None:
+    """Size, shape of the pixels and chroma format, where an MPEG-1 or MPEG-2 packet begins with them."""
+    head = bytes(memoryview(packet)[:256])
+    place = head.find(_SEQUENCE)
+    if place < 0 or len(head) < place + 8:
+        return None
+    extension = head.find(_SEQUENCE_EXTENSION, place)
+    # In the extension stand the level, the chroma format and the upper bits of the size.
+    rest = b"" if extension < 0 else head[extension + 5 : extension + 7]
+    size, shape = head[place + 4 : place + 7], head[place + 7] & 0xF0
+    return size + bytes([shape]) + rest
+
+
+def video_stream(container: InputContainer, path: Path | str) -> VideoStream:
+    """The picture track: the first video track that is not cover art and is no larger than is safe."""
+    pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not pictures:
+        kinds = "sound but no picture" if container.streams.audio else "no video track"
+        raise VideoError(f"{path} has {kinds}; name a file with a video track")
+    # A broadcast may name a track that it does not send.
+    pictures = [s for s in pictures if s.codec_context is None or s.codec_context.width] or pictures
+    # A file may mark one of several as the default; else it is the first.
+    stream = next((s for s in pictures if s.disposition & Disposition.default), pictures[0])
+    if stream.codec_context is None:
+        raise VideoError(f"{path} has a video track in a codec that FFmpeg cannot decode")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise VideoError(
+            f"{path} is {width}x{height}; at most {MAX_SIDE} pixels a side and {MAX_PIXELS} in all are accepted"
+        )
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    return stream
+
+
+def is_on_gpu(frame: VideoFrame) -> bool:
+    """Whether the picture is in the memory of an NVIDIA GPU."""
+    return frame.format.name == "cuda"
+
+
+def on_host(frame: VideoFrame) -> VideoFrame:
+    """The picture in host memory, as yuv420p if it was on the GPU; others as they are."""
+    return frame.reformat(format="yuv420p", threads=1) if is_on_gpu(frame) else frame

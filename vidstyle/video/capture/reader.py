@@ -22,17 +22,15 @@ from numpy.typing import NDArray
 
 from vidstyle.errors import VideoError
 from vidstyle.frame import FrameFormat, Planes
+from vidstyle.video.audio import AudioReader, audio_format
+from vidstyle.video.capture.clock import Backlog
+from vidstyle.video.capture.devices import InputSpec
 from vidstyle.video.clock import DISCONTINUOUS
-from vidstyle.video.conform import place_in, size_of
-from vidstyle.video.container import packets
-from vidstyle.video.decoder import PictureDecoder
-from vidstyle.video.deinterlace import Deinterlacer
-from vidstyle.video.info import RANGE_FULL, VideoInfo, guessed_matrix
-from vidstyle.video.liveclock import Backlog
-from vidstyle.video.origin import Origin
-from vidstyle.video.planes import PlaneReader
-from vidstyle.video.probe import read_info, video_stream
-from vidstyle.video.soundreader import SoundReader, sound_form
+from vidstyle.video.convert import PlaneReader, place_in, size_of
+from vidstyle.video.demux import PictureDecoder, packets, video_stream
+from vidstyle.video.filters import Deinterlacer
+from vidstyle.video.formats import RANGE_FULL, guessed_matrix
+from vidstyle.video.info import VideoInfo, read_info
 
 _SILENCE_SECONDS = 5.0
 """How long packets may come without a picture in them before the stream is taken for lost."""
@@ -77,7 +75,7 @@ class LiveReader:
     ``stop`` ends it: no call waits much longer than a second and a half after it was set.
     """
 
-    def __init__(self, origin: Origin, stop: threading.Event, seconds: float, *, sound: bool) -> None:
+    def __init__(self, origin: InputSpec, stop: threading.Event, seconds: float, *, sound: bool) -> None:
         """Open ``origin`` and decode its first picture, with about ``2 * seconds`` to open it.
 
         ``sound``: also decode the first sound track. Raises `VideoError`.
@@ -90,7 +88,7 @@ class LiveReader:
             # A broadcast may name a track that it does not send.
             heard = (s for s in self._container.streams.audio if s.codec_context and s.codec_context.sample_rate)
             self._audio: AudioStream | None = next(heard, None)
-            self.sound = None if self._audio is None else sound_form(self._audio)
+            self.sound = None if self._audio is None else audio_format(self._audio)
             """Form that its sound is brought to, None without sound."""
             if not sound:
                 self._audio = None
@@ -120,7 +118,7 @@ class LiveReader:
         self._step = 1 / (self.fps or 25.0)
         self._form = self.natural_form()
         self._reader: tuple[FrameFormat, PlaneReader] | None = None
-        self._sound: SoundReader | None = None
+        self._sound: AudioReader | None = None
 
     @property
     def may_jump(self) -> bool:
@@ -150,7 +148,7 @@ class LiveReader:
         full = self.info.color.range == RANGE_FULL
         return FrameFormat(height=height, width=width, pixels="i420", matrix=matrix, full_range=full)
 
-    def become(self, form: FrameFormat, sound: SoundReader | None) -> None:
+    def become(self, form: FrameFormat, sound: AudioReader | None) -> None:
         """From now on pictures are brought to ``form``, as large as fits, and sound to the form of ``sound``."""
         self._form, self._reader = form, (form, PlaneReader(self.info, form))
         self._sound = sound

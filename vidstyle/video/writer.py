@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import av
 import av.error
@@ -17,32 +19,33 @@ from av.codec.context import Flags as CodecFlags
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
+from vidstyle._renamed import renamed_attribute
 from vidstyle.errors import BadOption, VideoError, VidstyleError, reason
 from vidstyle.files import check_output, part_path, publish, publish_beside, write_failure
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import ClipOptions, Codec, EncodeOptions
-from vidstyle.video.beside import has_captions
-from vidstyle.video.codecs import ENCODERS, NVENC_ENCODERS, Encoder, codec_for, container_for
-from vidstyle.video.container import ffmpeg_reasons
-from vidstyle.video.info import (
+from vidstyle.video.convert import PlaneWriter, has_captions
+from vidstyle.video.demux import ffmpeg_reasons
+from vidstyle.video.formats import (
+    ENCODERS,
     MATRIX_BT709,
     MATRIX_SMPTE170M,
+    NVENC_ENCODERS,
     RANGE_FULL,
     RANGE_LIMITED,
     ColorTags,
-    VideoInfo,
+    Encoder,
+    codec_for,
+    container_for,
     guessed_matrix,
 )
-from vidstyle.video.nvidia import VideoGpu, gpu_setting, nvenc_obstacle
-from vidstyle.video.planes import PlaneWriter
-from vidstyle.video.scheduling import usual_scheduling
-from vidstyle.video.span import Span
-from vidstyle.video.tags import file_tags, unusual_tags
-from vidstyle.video.timecode import timecode_behind
-from vidstyle.video.tracks import TrackCopier
+from vidstyle.video.info import VideoInfo
+from vidstyle.video.nvcodec import VideoGpu, gpu_setting, nvenc_obstacle
+from vidstyle.video.reader import TimeRange
+from vidstyle.video.stream_copy import TrackCopier, file_tags, timecode_behind, unusual_tags
 
 
-class VideoSink:
+class VideoWriter:
     """A video file to write frames to, with the sound, subtitles, chapters and metadata of the source.
 
     It writes under another name in the same folder; `finish` gives the file its name, `abort` removes
@@ -95,7 +98,7 @@ class VideoSink:
                 self._gpu = VideoGpu(gpu, shared=True) if on_device and kept == self._size else None
         self._writer = PlaneWriter(form, self._pixel_format, kept, self._size, on_gpu=self._gpu is not None)
         self._time_base = source.time_base
-        span = self._span = Span.of(source, clip)
+        span = self._span = TimeRange.of(source, clip)
         self._shift = int(span.shift / source.time_base)
         # Matroska counts milliseconds; MP4 takes the source's own ticks, or finer ones.
         self._tick = 1 if container.muxer in ("mp4", "mov") else math.ceil(_MILLISECOND / source.time_base)
@@ -196,7 +199,7 @@ class VideoSink:
             self._file.close()
         self._part.unlink(missing_ok=True)
 
-    def __enter__(self) -> VideoSink:
+    def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(
@@ -297,7 +300,7 @@ class VideoSink:
         if source.timecode is not None:
             self._set_timecode(stream, source, source.timecode)
         try:
-            with usual_scheduling(), ffmpeg_reasons():
+            with keep_scheduling(), ffmpeg_reasons():
                 context.open()
         except av.error.FFmpegError as error:
             height, width = self._size
@@ -377,3 +380,43 @@ def _written_tags(color: ColorTags, form: FrameFormat, height: int) -> ColorTags
     if (color_range == RANGE_FULL) != form.full_range:
         color_range = RANGE_FULL if form.full_range else RANGE_LIMITED
     return replace(color, matrix=matrix, range=color_range)
+
+
+_THREADS = Path("/proc/self/task")
+
+
+@contextmanager
+def keep_scheduling() -> Generator[None, None, None]:
+    """Open an encoder within: this thread, and those that the encoder begins, are scheduled as this one was before.
+
+    SVT-AV1 makes the thread that opens it, and its own, real-time ones (SCHED_FIFO, priority 99) where it may,
+    which is for root, so in most containers. Whatever such a thread starts later inherits that, and nothing else
+    on the machine gets a processor while two of them are busy.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        yield  # not Linux, and SVT-AV1 leaves things as they are
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    before = _threads()
+    try:
+        yield
+    finally:
+        # 0 is this thread, which has no other name where there is no /proc.
+        for thread in {0, *_threads()} - before:
+            with suppress(ProcessLookupError):  # it has ended
+                if os.sched_getscheduler(thread) != policy:
+                    os.sched_setscheduler(thread, policy, priority)
+
+
+def _threads() -> set[int]:
+    """The numbers that the system gives to the threads of this process; none where it does not tell."""
+    try:
+        return {int(entry.name) for entry in _THREADS.iterdir()}
+    except OSError:
+        return set()
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        return renamed_attribute(__name__, name)

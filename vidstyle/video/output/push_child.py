@@ -1,4 +1,4 @@
-"""The program that `vidstyle.video.relay` starts: a stream from standard input on to a server.
+"""The program that `vidstyle.video.output.push_process` starts: a stream from standard input on to a server.
 
 It imports nothing of vidstyle: it is started by its path, and again whenever the connection was lost.
 Standard input begins with a line of JSON (url, muxer, options, seconds of patience), then comes the

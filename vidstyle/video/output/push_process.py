@@ -13,21 +13,26 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vidstyle.errors import VideoError
-from vidstyle.video.targets import INTERLEAVE, Target
 
-_CHILD = Path(__file__).with_name("relay_child.py")
+if TYPE_CHECKING:
+    from vidstyle.video.output.muxer import OutputSpec
+
+_CHILD = Path(__file__).with_name("push_child.py")
+INTERLEAVE = "500000"
+"""Microseconds for which a track that falls silent may hold up the other, for FFmpeg."""
 PATIENCE_SECONDS = 10.0
 """How long the server may take to answer, or to read on."""
 _FAREWELL_SECONDS = 1.0
 """How long the last packets may take once all are handed over."""
 
 
-class Relay:
+class PushProcess:
     """A file to write NUT to; `kill` may be called from any thread and ends a blocked `write`."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: OutputSpec) -> None:
         """Start it. Raises `VideoError` where no process can be started."""
         self._target = target
         self._patience = PATIENCE_SECONDS

@@ -19,10 +19,9 @@ from av.container import InputContainer
 
 from vidstyle.errors import VideoError
 from vidstyle.imaging.image_io import quiet_libraries
-from vidstyle.video.container import packets
-from vidstyle.video.liveclock import ArrivalClock, PlayClock, now
-from vidstyle.video.sound import Sound, SoundForm
-from vidstyle.video.soundreader import SoundJoiner, SoundReader, sound_form
+from vidstyle.video.audio import AudioChunk, AudioFormat, AudioJoiner, AudioReader, audio_format
+from vidstyle.video.capture.clock import ArrivalClock, PlayClock, now
+from vidstyle.video.demux import packets
 
 _ALSA_FOLDER = Path("/usr/share/alsa")
 _CARDS = Path("/proc/asound/cards")
@@ -41,7 +40,7 @@ class Microphone:
     documentation and are untried.
     """
 
-    def __init__(self, name: str = "default", *, on_sound: Callable[[Sound], None]) -> None:
+    def __init__(self, name: str = "default", *, on_sound: Callable[[AudioChunk], None]) -> None:
         """Open the microphone and start to listen. Raises `VideoError` listing those there are.
 
         ``name`` is ``default``, an ALSA device (``hw:1``; ``default`` may be served by a sound server that
@@ -51,7 +50,7 @@ class Microphone:
         self.name = name
         self._on_sound = on_sound
         self._container = _opened(name)
-        self.form: SoundForm = sound_form(self._container.streams.audio[0])
+        self.form: AudioFormat = audio_format(self._container.streams.audio[0])
         """Form of every piece."""
         self.description = f"microphone {name}, {self.form.rate} Hz, {'stereo' if self.form.channels == 2 else 'mono'}"
         """For people."""
@@ -92,7 +91,7 @@ class Microphone:
             self.error = error
 
     def _pass_on(self) -> None:
-        reader, joiner = SoundReader(self.form), SoundJoiner(self.form)
+        reader, joiner = AudioReader(self.form), AudioJoiner(self.form)
         arrival, play = ArrivalClock(), PlayClock()
         for frame in self._frames():
             for samples, seconds in reader.read(frame):

@@ -12,11 +12,10 @@ from typing import Literal
 from vidstyle.errors import VideoError
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import MAX_SIDE, check_between
-from vidstyle.video.liveclock import MICROSECOND, ArrivalClock, PlayClock, now
-from vidstyle.video.livereader import Dropped, LiveReader, Piece
-from vidstyle.video.origin import Origin, origin_of
-from vidstyle.video.sound import Sound, SoundForm
-from vidstyle.video.soundreader import SoundJoiner, SoundReader
+from vidstyle.video.audio import AudioChunk, AudioFormat, AudioJoiner, AudioReader
+from vidstyle.video.capture.clock import MICROSECOND, ArrivalClock, PlayClock, now
+from vidstyle.video.capture.devices import InputSpec, input_spec
+from vidstyle.video.capture.reader import Dropped, LiveReader, Piece
 
 _FIRST_SECONDS = 5.0
 """For each of the two steps in which FFmpeg opens a source."""
@@ -51,7 +50,7 @@ class Capture:
         size: tuple[int, int] | None = None,
         fps: float | None = None,
         loop: bool = False,
-        on_sound: Callable[[Sound], None] | None = None,
+        on_sound: Callable[[AudioChunk], None] | None = None,
     ) -> None:
         """Open ``source`` and decode its first picture. Raises `VideoError` in one sentence.
 
@@ -80,7 +79,7 @@ class Capture:
         is as large as fits inside, and its frame has that size."""
         if size is not None and origin.kind not in ("camera", "pattern"):
             self.form = self.form.resized(_fitted(self.form.size, size))
-        self.sound_form: SoundForm | None = reader.sound
+        self.sound_form: AudioFormat | None = reader.sound
         """Form of its sound, None without sound."""
         self.fps: float | None = reader.fps
         """Frames a second that the source says it delivers, None where it says nothing."""
@@ -138,11 +137,11 @@ class Capture:
     ) -> None:
         self.close()
 
-    def _origin(self) -> Origin:
+    def _origin(self) -> InputSpec:
         # Looked up anew each time: a camera that is plugged in again may have another number.
-        return origin_of(self.source, size=self._size, fps=self._fps)
+        return input_spec(self.source, size=self._size, fps=self._fps)
 
-    def _opened(self, origin: Origin, seconds: float) -> LiveReader:
+    def _opened(self, origin: InputSpec, seconds: float) -> LiveReader:
         return LiveReader(origin, self._stop, seconds, sound=self._on_sound is not None)
 
     def _frames(self) -> Generator[Frame, None, None]:
@@ -170,8 +169,8 @@ class Capture:
 
     def _play(self, reader: LiveReader, play: PlayClock) -> Generator[Frame, None, None]:
         form = self.form
-        reader.become(form, None if self.sound_form is None else SoundReader(self.sound_form))
-        joiner = None if self.sound_form is None else SoundJoiner(self.sound_form)
+        reader.become(form, None if self.sound_form is None else AudioReader(self.sound_form))
+        joiner = None if self.sound_form is None else AudioJoiner(self.sound_form)
         arrival = ArrivalClock(invented=reader.counted, ours=reader.info.container.endswith("v4l2"))
         if reader.paced:
             play.begin(float(reader.start), may_jump=reader.may_jump)
@@ -218,7 +217,7 @@ def _fitted(size: tuple[int, int], bounds: tuple[int, int]) -> tuple[int, int]:
     return max(2, round(size[0] * scale / 2) * 2), max(2, round(size[1] * scale / 2) * 2)
 
 
-def _described(origin: Origin, reader: LiveReader, form: FrameFormat) -> str:
+def _described(origin: InputSpec, reader: LiveReader, form: FrameFormat) -> str:
     height, width = reader.info.size
     text = f"{origin.label}, {width}x{height}"
     if reader.fps:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import av
+import av.error
+import av.logging
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
 
 from vidstyle.errors import BadOption, VideoError
+from vidstyle.frame import Matrix, untagged_matrix
 from vidstyle.options import Codec, EncodeOptions
 
 
@@ -122,3 +127,87 @@ def codec_for(path: Path, options: EncodeOptions) -> Codec:
         here = ", ".join(c for c in get_args(Codec) if ENCODERS[c].name in av.codecs_available)
         raise VideoError(f"this FFmpeg has no {ENCODERS[codec].name} to write {codec}; it can write {here}")
     return codec
+
+
+Hdr = Literal["pq", "hlg"]
+
+# Code points of ITU-T H.273, as FFmpeg, H.264, HEVC, VP9, AV1, MP4 and Matroska all use them.
+UNSPECIFIED = 2
+MATRIX_RGB = 0
+MATRIX_BT709 = 1
+MATRIX_BT470BG = 5
+MATRIX_SMPTE170M = 6
+MATRIX_FCC = 4
+MATRIX_SMPTE240M = 7
+MATRIX_BT2020 = 9
+PRIMARIES_BT709 = 1
+PRIMARIES_BT2020 = 9
+TRANSFER_BT709 = 1
+TRANSFER_PQ = 16
+TRANSFER_HLG = 18
+RANGE_UNSPECIFIED = 0
+RANGE_LIMITED = 1
+RANGE_FULL = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColorTags:
+    """How pixel values are to be read, in the numbers of ITU-T H.273. Unspecified stays unspecified."""
+
+    primaries: int = UNSPECIFIED
+    """Color primaries; 1 is BT.709, 9 is BT.2020, 2 is unspecified."""
+    transfer: int = UNSPECIFIED
+    """Transfer characteristics; 1 is BT.709, 16 is PQ, 18 is HLG, 2 is unspecified."""
+    matrix: int = UNSPECIFIED
+    """Matrix coefficients; 0 is RGB, 1 is BT.709, 5 and 6 are BT.601, 9 is BT.2020, 2 is unspecified."""
+    range: int = RANGE_UNSPECIFIED
+    """0 is unspecified, 1 is limited (16-235), 2 is full (0-255)."""
+    chroma_location: str | None = None
+    """Where 4:2:0 chroma samples sit: left, center, topleft, top, bottomleft, bottom; None is unspecified."""
+
+    @property
+    def hdr(self) -> Hdr | None:
+        """The high-dynamic-range transfer, if it is one."""
+        return {TRANSFER_PQ: "pq", TRANSFER_HLG: "hlg"}.get(self.transfer)  # type: ignore[return-value]
+
+    @property
+    def wide(self) -> bool:
+        """Whether the colors need converting to be shown as BT.709."""
+        return self.hdr is not None or self.primaries == PRIMARIES_BT2020 or self.matrix == MATRIX_BT2020
+
+
+def guessed_matrix(matrix: int, height: int) -> Matrix:
+    """The YCbCr matrix that players take for a picture of ``height`` rows with tag ``matrix``."""
+    if matrix == MATRIX_BT709:
+        return "bt709"
+    if matrix in (MATRIX_BT470BG, MATRIX_SMPTE170M):
+        return "bt601"
+    return untagged_matrix(height)
+
+
+def is_rgb(frame: VideoFrame) -> bool:
+    """Whether the pixels of ``frame`` are red, green and blue, or a palette of such."""
+    return frame.format.is_rgb or frame.format.has_palette or frame.colorspace == MATRIX_RGB
+
+
+def is_gray(format: VideoFormat) -> bool:
+    """Whether pixels are whole numbers of one brightness, with or without alpha."""
+    return format.name.startswith(("gray", "ya")) and not format.name.startswith(("grayf", "yaf"))
+
+
+def frame_tags(frame: VideoFrame, otherwise: ColorTags) -> ColorTags:
+    """The tags of one picture: its own, and where it says nothing those of ``otherwise``."""
+    color_range = frame.color_range
+    if frame.format.name.startswith("yuvj"):  # the old name of full range
+        color_range = RANGE_FULL
+    return replace(
+        otherwise,
+        primaries=_specified(frame.color_primaries, otherwise.primaries),
+        transfer=_specified(frame.color_trc, otherwise.transfer),
+        matrix=_specified(frame.colorspace, otherwise.matrix),
+        range=int(color_range) if color_range in (RANGE_LIMITED, RANGE_FULL) else otherwise.range,
+    )
+
+
+def _specified(*codes: int) -> int:
+    return next((int(code) for code in codes if code != UNSPECIFIED), UNSPECIFIED)

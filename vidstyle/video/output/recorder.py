@@ -12,9 +12,8 @@ from vidstyle.errors import VideoError
 from vidstyle.files import check_output
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import EncodeOptions
-from vidstyle.video.live_writer import LiveWriter, kept_size, track_form, video_settings
-from vidstyle.video.sound import Sound, SoundForm
-from vidstyle.video.targets import Target, target_for
+from vidstyle.video.audio import AudioChunk, AudioFormat
+from vidstyle.video.output.muxer import OutputSpec, StreamEncoder, kept_size, output_spec, track_form, video_settings
 
 _WAITING_FRAMES = 16
 """Half a second at 30 fps; then the oldest goes."""
@@ -31,7 +30,7 @@ _CLOSE_SECONDS = 0.8
 """How long a server may take for what waits when all ends."""
 
 
-class Broadcast:
+class Recorder:
     """Writes frames and sound to one target from a thread of its own; a context manager.
 
     ``target`` is a file (.mp4, .m4v and .mov, written in fragments, or .mkv), a playlist (.m3u8, for HLS)
@@ -53,7 +52,7 @@ class Broadcast:
         *,
         form: FrameFormat,
         fps: float | None,
-        sound: SoundForm | None,
+        sound: AudioFormat | None,
         encode: EncodeOptions | None = None,
         overwrite: bool = False,
     ) -> None:
@@ -64,7 +63,7 @@ class Broadcast:
         cannot be asked (a file that exists, unless ``overwrite``) and `VideoError` for what cannot be
         written.
         """
-        self._target = target_for(target)
+        self._target = output_spec(target)
         self._form, self._fps, self._sound = form, fps, sound
         self._encode = encode or EncodeOptions()
         video_settings(self._target, form, fps, self._encode)
@@ -78,12 +77,12 @@ class Broadcast:
         """Why nothing is written at this moment; None while all is well."""
         self._state = threading.Condition()
         self._frames: deque[Frame] = deque()
-        self._sounds: deque[Sound] = deque(maxlen=_WAITING_PIECES)
+        self._sounds: deque[AudioChunk] = deque(maxlen=_WAITING_PIECES)
         self._stop = False
         self._given_up = False
         self._was_open = False
         self._finished = threading.Event()
-        self._writer: LiveWriter | None = None
+        self._writer: StreamEncoder | None = None
         if self._target.kind != "server":
             check_output(Path(self._target.name), overwrite=overwrite)
             self._writer = self._open(overwrite)
@@ -102,7 +101,7 @@ class Broadcast:
                 self.dropped += 1
             self._state.notify()
 
-    def sound(self, sound: Sound) -> None:
+    def sound(self, sound: AudioChunk) -> None:
         """Add ``sound``, whose samples must stay as they are from now on."""
         with self._state:
             if not (self._stop or self._given_up):
@@ -125,7 +124,7 @@ class Broadcast:
         self._finished.wait()
         self._thread.join()
 
-    def __enter__(self) -> Broadcast:
+    def __enter__(self) -> Recorder:
         return self
 
     def __exit__(
@@ -170,8 +169,8 @@ class Broadcast:
                 return
             back_off = min(2 * back_off, _LONGEST_BACK_OFF_SECONDS)
 
-    def _open(self, overwrite: bool = True) -> LiveWriter:
-        return LiveWriter(
+    def _open(self, overwrite: bool = True) -> StreamEncoder:
+        return StreamEncoder(
             self._target,
             form=self._form,
             fps=self._fps,
@@ -180,8 +179,8 @@ class Broadcast:
             overwrite=overwrite,
         )
 
-    def _feed(self, writer: LiveWriter) -> None:
-        item: Frame | Sound | None = None
+    def _feed(self, writer: StreamEncoder) -> None:
+        item: Frame | AudioChunk | None = None
         try:
             while True:
                 item = None
@@ -196,7 +195,7 @@ class Broadcast:
                         continue
                 elif writer.frames:
                     self._note_open()
-                if isinstance(item, Sound):
+                if isinstance(item, AudioChunk):
                     writer.sound(item)
                 elif not writer.write(item):
                     self.dropped += 1
@@ -210,7 +209,7 @@ class Broadcast:
             if not writer.outlet.opened:
                 self.dropped += writer.frames  # nobody has seen them
 
-    def _next(self, writer: LiveWriter) -> Frame | Sound | None:
+    def _next(self, writer: StreamEncoder) -> Frame | AudioChunk | None:
         while True:
             with self._state:
                 if not (self._frames or self._sounds or self._stop):
@@ -246,7 +245,7 @@ class Broadcast:
 _KINDS = {"mp4": "MP4 in fragments", "mov": "QuickTime in fragments", "matroska": "Matroska", "hls": "HLS"}
 
 
-def _described(target: Target, form: FrameFormat, sound: SoundForm | None, encode: EncodeOptions) -> str:
+def _described(target: OutputSpec, form: FrameFormat, sound: AudioFormat | None, encode: EncodeOptions) -> str:
     height, width = kept_size(form, encode)
     parts = [f"H.264 {width}x{height}"]
     if sound is not None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vidstyle.errors import MissingDependency, VideoError
 from vidstyle.frame import Frame, FrameFormat
-from vidstyle.video.conform import Conformer
+from vidstyle.video.convert import FrameConverter
 
 _USUAL_RATE = 30
 _INSTALL = {
@@ -53,7 +53,7 @@ class VirtualCamera:
             ) from error
         even = form.height % 2 == 0 and form.width % 2 == 0
         pixels = form.pixels if even else "rgb"
-        self._conformer = Conformer(replace(form, pixels=pixels, matrix="bt601", full_range=False))
+        self._conformer = FrameConverter(replace(form, pixels=pixels, matrix="bt601", full_range=False))
         name = {"rgb": "RGB", "i420": "I420", "nv12": "NV12"}[pixels]
         try:
             self._camera: Any = library.Camera(

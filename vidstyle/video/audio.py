@@ -1,0 +1,471 @@
+"""Pieces of live sound made into one track without holes, in step with the picture's clock."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import cast
+
+import av.error
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.codec import CodecContext
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+from numpy.typing import NDArray
+
+LAYOUTS = ("mono", "stereo")
+_JUMP_SECONDS = 0.1
+"""A piece that is off by more has lost samples before it (or comes twice): silence, or a cut."""
+_SETTLING_SECONDS = 2.0
+"""Over how long the error of the clock is averaged; pieces arrive a little early and late."""
+_TOLERANCE_SECONDS = 0.005
+"""An average error below this is left alone."""
+_STRETCH = 0.005
+"""The most by which a piece is made longer or shorter, as a share: a twelfth of a semitone."""
+_SILENCE_SECONDS = 1.0
+"""Silence is made in pieces of this length, so that no gap takes much memory."""
+
+
+class AudioTrack:
+    """The samples of one track, counted from the moment ``origin``.
+
+    A sound card has a clock of its own, which goes a little faster or slower than the capture clock that
+    the pictures have. The track follows the capture clock: where the average error grows beyond 5 ms
+    pieces are stretched or squeezed by at most half a percent, where it jumps silence is put in or what
+    overlaps is cut away.
+    """
+
+    def __init__(self, form: AudioFormat, origin: int) -> None:
+        """``origin`` is the time of the first sample, in microseconds of the capture clock."""
+        self.form = form
+        """Of the track; pieces of another form are converted."""
+        self.length = 0
+        """Samples so far."""
+        self._origin = origin
+        self._drift = 0.0
+        self._exact = True
+        self._resampler: tuple[AudioFormat, AudioResampler] | None = None
+
+    def add(self, sound: AudioChunk) -> Iterator[NDArray[np.float32]]:
+        """The samples that ``sound`` continues the track with, float32 of shape (channels, n)."""
+        samples = self._converted(sound)
+        error = self._place(sound.pts) - self.length
+        if self._exact or abs(error) > _JUMP_SECONDS * self.form.rate:
+            self._drift = 0.0
+            yield from self._silence(error)
+            samples = samples[:, max(0, -error) :]
+            self._exact = samples.shape[1] == 0  # until a piece reaches beyond the track's end
+        else:
+            samples = self._drawn(samples, error)
+        if samples.shape[1]:
+            self.length += samples.shape[1]
+            yield samples
+
+    def fill(self, pts: int) -> Iterator[NDArray[np.float32]]:
+        """Silence up to the time ``pts``, where the track is not there yet."""
+        self._exact = True
+        yield from self._silence(self._place(pts) - self.length)
+
+    def skip(self) -> None:
+        """Know that pieces were left out: the next one goes to its very place."""
+        self._exact = True
+
+    def end(self) -> int:
+        """The time, in microseconds of the capture clock, at which the track ends so far."""
+        return self._origin + self.length * 1_000_000 // self.form.rate
+
+    def _place(self, pts: int) -> int:
+        return round((pts - self._origin) * self.form.rate / 1_000_000)
+
+    def _silence(self, count: int) -> Iterator[NDArray[np.float32]]:
+        while count > 0:
+            part = min(count, int(_SILENCE_SECONDS * self.form.rate))
+            count -= part
+            self.length += part
+            yield np.zeros((self.form.channels, part), np.float32)
+
+    def _drawn(self, samples: NDArray[np.float32], error: int) -> NDArray[np.float32]:
+        count = samples.shape[1]
+        share = min(1.0, count / (self.form.rate * _SETTLING_SECONDS))
+        self._drift += share * (error - self._drift)
+        if abs(self._drift) <= _TOLERANCE_SECONDS * self.form.rate:
+            return samples
+        most = int(count * _STRETCH)
+        change = max(-most, min(most, round(self._drift)))
+        if change == 0:
+            return samples
+        self._drift -= change
+        # Linear interpolation: at half a percent what it takes from the highest tones is not heard.
+        places = np.linspace(0, count - 1, count + change)
+        return np.stack([np.interp(places, np.arange(count), channel) for channel in samples]).astype(np.float32)
+
+    def _converted(self, sound: AudioChunk) -> NDArray[np.float32]:
+        if sound.form == self.form:
+            return sound.samples
+        if self._resampler is None or self._resampler[0] != sound.form:
+            made = AudioResampler("fltp", LAYOUTS[self.form.channels - 1], self.form.rate)
+            self._resampler = sound.form, made
+        channels = sound.samples if sound.form.channels <= len(LAYOUTS) else sound.samples[: len(LAYOUTS)]
+        parts = self._resampler[1].resample(audio_frame(channels, sound.form.rate, None))
+        return np.concatenate([np.zeros((self.form.channels, 0), np.float32), *(p.to_ndarray() for p in parts)], axis=1)
+
+
+def audio_frame(samples: NDArray[np.float32], rate: int, pts: int | None) -> AudioFrame:
+    """PyAV's frame of float32 ``samples`` of shape (1 or 2, n); ``pts`` counts samples."""
+    made = AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", LAYOUTS[samples.shape[0] - 1])
+    made.sample_rate = rate
+    made.pts = pts
+    return made
+
+
+@dataclass(frozen=True)
+class AudioFormat:
+    """What every piece of one sound has in common."""
+
+    rate: int
+    """Samples a second."""
+    channels: int
+    """1 is mono, 2 is stereo."""
+
+
+@dataclass(frozen=True, eq=False)
+class AudioChunk:
+    """A piece of sound and the time at which it is heard."""
+
+    samples: NDArray[np.float32]
+    """Planar, of shape (channels, n), from -1 to 1."""
+    form: AudioFormat
+    """Rate and channels."""
+    pts: int
+    """Of the first sample, in microseconds of the capture clock (`time.monotonic`)."""
+
+
+LIVE_RATE = 48_000
+"""Samples a second of every live sound."""
+_GAP = 0.04
+"""Seconds by which two pieces may miss each other before the times are believed more than the samples."""
+
+
+def audio_format(stream: AudioStream) -> AudioFormat:
+    """The form that sound of ``stream`` is brought to: mono stays mono, everything else becomes stereo."""
+    return AudioFormat(LIVE_RATE, 1 if stream.codec_context.layout.nb_channels == 1 else 2)
+
+
+class AudioReader:
+    """Turns a decoder's frames into samples of ``form``. One reader serves one stream and one thread."""
+
+    def __init__(self, form: AudioFormat) -> None:
+        self.form = form
+        self._resampler: AudioResampler | None = None
+        self._made_for: tuple[str, str, int] | None = None
+
+    def read(self, frame: AudioFrame) -> Iterator[tuple[NDArray[np.float32], float]]:
+        """Pieces of float32 of shape (channels, n) and their times in seconds of the stream."""
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        made: list[AudioFrame] = []
+        if kind != self._made_for:  # a resampler that had nothing to do would pass another form on as it is
+            made = [] if self._resampler is None else [piece for piece in self._resampler.resample(None) if piece]
+            self._resampler, self._made_for = self._new(), kind
+        assert self._resampler is not None
+        for piece in (*made, *self._resampler.resample(frame)):
+            if piece.pts is not None and piece.time_base and piece.samples:
+                samples = np.clip(np.asarray(piece.to_ndarray(), np.float32), -1.0, 1.0)
+                yield samples, float(piece.pts * piece.time_base)
+
+    def _new(self) -> AudioResampler:
+        return AudioResampler("fltp", "mono" if self.form.channels == 1 else "stereo", self.form.rate)
+
+
+class AudioJoiner:
+    """Gives pieces of sound times that join up, as long as that is true to the clock."""
+
+    def __init__(self, form: AudioFormat) -> None:
+        self._form = form
+        self._next: float | None = None
+
+    def join(self, samples: NDArray[np.float32], at: int) -> AudioChunk:
+        """The piece that the clock says begins ``at``."""
+        begin = float(at)
+        if self._next is not None and abs(self._next - at) < _GAP * 1e6:
+            begin = self._next
+        self._next = begin + samples.shape[1] / self._form.rate * 1e6
+        return AudioChunk(samples, self._form, round(begin))
+
+
+_MPEG_RATES = (44100, 48000, 32000)
+_MPEG_DIVISORS = {3: 1, 2: 2, 0: 4}  # by version: MPEG-1, MPEG-2, MPEG-2.5
+_AC3_RATES = (48000, 44100, 32000)
+_AC3_CHANNELS = ("two mono", "mono", "stereo", "3.0", "3.0(back)", "4.0", "quad", "5.0 or 5.1")
+
+
+def form_in(codec: str, head: bytes) -> str | None:
+    """Channels and rate for people, ``stereo at 48000 Hz``, from a packet's first bytes; None where it is not said.
+
+    Knows ``mp1``, ``mp2``, ``mp3``, ``ac3`` and ``eac3``.
+    """
+    if codec in ("mp1", "mp2", "mp3"):
+        return _mpeg(head)
+    if codec in ("ac3", "eac3"):
+        return _ac3(head)
+    return None
+
+
+def _mpeg(head: bytes) -> str | None:
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    divisor, rate = _MPEG_DIVISORS.get(head[1] >> 3 & 3), head[2] >> 2 & 3
+    if divisor is None or rate == 3:
+        return None
+    return f"{'mono' if head[3] >> 6 == 3 else 'stereo'} at {_MPEG_RATES[rate] // divisor} Hz"
+
+
+def _ac3(head: bytes) -> str | None:
+    if len(head) < 7 or head[:2] != b"\x0b\x77" or head[4] >> 6 == 3:
+        return None
+    enhanced = head[5] >> 3 > 10
+    if enhanced and head[2] >> 3:  # not the first substream, which alone has the whole sound
+        return None
+    channels = head[4] >> 1 & 7 if enhanced else head[6] >> 5
+    return f"{_AC3_CHANNELS[channels]} at {_AC3_RATES[head[4] >> 6]} Hz"
+
+
+AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+"""Samples a second, in the order in which AAC numbers them."""
+_AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "7.1"}
+_BIT_RATE_A_CHANNEL = 96_000
+_ADTS_BYTES = 7
+_AAC_SLACK = 512  # half a packet, in samples
+_EXPLICIT_SBR = (5, 29)
+
+
+@dataclass(frozen=True)
+class AacConfig:
+    """What a decoder must know before the first packet."""
+
+    profile: int
+    """Audio object type; 2 is LC."""
+    rate: int
+    """Place in `AAC_RATES`."""
+    channels: int
+    """Channel configuration: 1 to 6 channels, 7 are eight."""
+
+    @property
+    def label(self) -> str:
+        """For people: ``stereo at 48000 Hz``."""
+        rate = f"{AAC_RATES[self.rate]} Hz" if self.rate < len(AAC_RATES) else "an unknown rate"
+        return f"{_AAC_LAYOUTS.get(self.channels, 'other channels')} at {rate}"
+
+
+def config_of(packet: Packet[Stream]) -> AacConfig | None:
+    """What the packet says of itself: its ADTS header, or a new configuration beside it; None where nothing."""
+    if packet.size >= _ADTS_BYTES:
+        head = bytes(memoryview(packet)[:4])
+        if head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+            channels = (head[2] & 1) << 2 | head[3] >> 6
+            return AacConfig((head[2] >> 6) + 1, head[2] >> 2 & 15, channels)
+    if packet.has_sidedata("new_extradata"):
+        return config_in(bytes(packet.get_sidedata("new_extradata")))
+    return None
+
+
+def config_in(extradata: bytes | None) -> AacConfig | None:
+    """What an AudioSpecificConfig (ISO/IEC 14496-3) says of the core; None where it is none of the usual ones."""
+    if extradata is None or len(extradata) < 2:
+        return None
+    bits = int.from_bytes(extradata[:2], "big")
+    profile, rate, channels = bits >> 11, bits >> 7 & 15, bits >> 3 & 15
+    return AacConfig(2 if profile in _EXPLICIT_SBR else profile, rate, channels)
+
+
+class AacCopy:
+    """Takes packets over as they are while they are as at the start; what is other is encoded like the start."""
+
+    def __init__(self, source: AudioStream, copy: Stream) -> None:
+        self.stream = copy
+        """The track in the output."""
+        self.change: str | None = None
+        """What the track changes to in mid-stream, and what becomes of that; None where it does not."""
+        self._source = source.codec_context
+        self._first = config_in(source.codec_context.extradata)
+        self._now = self._first
+        self._head: bytes | None = None
+        self._fitting: _Fitting | None = None
+
+    def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
+        """Packets for the output, shown ``shift`` seconds earlier than ``packet``."""
+        said = config_of(packet)
+        if said is not None:
+            self._now = said
+        if self._first is None:
+            self._first = self._now
+        ticks = round(shift / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts - ticks
+        packet.dts = None if packet.dts is None else packet.dts - ticks
+        if self._now == self._first or self._first is None:
+            made = self._ended(packet)
+            if said is not None and self._head is None and bytes(memoryview(packet)[:1]) == b"\xff":
+                self._head = bytes(memoryview(packet)[:_ADTS_BYTES])
+            packet.stream = self.stream
+            return [*made, packet]
+        if self.change is None and self._now is not None:
+            self.change = f"{self._now.label}; what is other is converted to {self._first.label}"
+        if self._fitting is None:
+            self._source.flush_buffers()
+            self._fitting = _Fitting(self._first, self._head, packet)
+        return self._sent(self._fitting.encoded(self._source.decode(packet)))
+
+    def skip(self, packet: Packet[Stream]) -> None:
+        """Know of a packet that is left out: what follows may be like it."""
+        said = config_of(packet)
+        if said is None or said == self._now:
+            return
+        self._now = said
+        with contextlib.suppress(av.error.FFmpegError):
+            self._source.decode(packet)  # the decoder needs what stands beside it, too
+
+    def flush(self) -> list[Packet[Stream]]:
+        """The last packets."""
+        return self._ended(None)
+
+    def _ended(self, following: Packet[Stream] | None) -> list[Packet[Stream]]:
+        """What the encoder still holds back, up to the packet that is taken over as it is."""
+        if self._fitting is None:
+            return []
+        made = self._fitting.flushed()
+        self._fitting = None
+        if following is not None and following.pts is not None:
+            end = following.pts * following.time_base
+            made = [packet for packet in made if packet.pts is not None and packet.pts * packet.time_base < end]
+        return self._sent(made)
+
+    def _sent(self, packets: list[Packet[Stream]]) -> list[Packet[Stream]]:
+        for packet in packets:
+            packet.stream = self.stream
+        return packets
+
+
+class _Fitting:
+    """Encodes frames of any form as AAC of one configuration."""
+
+    def __init__(self, config: AacConfig, head: bytes | None, first: Packet[Stream]) -> None:
+        if config.channels not in _AAC_LAYOUTS or config.rate >= len(AAC_RATES):
+            raise av.error.InvalidDataError(0, f"nothing can be encoded as AAC of {config.label}")
+        encoder = CodecContext.create("aac", "w")
+        encoder.rate = AAC_RATES[config.rate]
+        encoder.layout = _AAC_LAYOUTS[config.channels]
+        encoder.format = "fltp"
+        encoder.bit_rate = _BIT_RATE_A_CHANNEL * encoder.channels
+        encoder.time_base = Fraction(1, encoder.rate)
+        self._encoder = encoder
+        self._head = head
+        # Times are rounded on their way through the resampler.
+        self._begin = None if first.pts is None else first.pts * first.time_base - Fraction(_AAC_SLACK, encoder.rate)
+        self._resampler: AudioResampler | None = None
+        self._made_for: tuple[object, ...] = ()
+
+    def encoded(self, frames: list[AudioFrame]) -> list[Packet[Stream]]:
+        made: list[Packet[Stream]] = []
+        for frame in frames:
+            kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if self._resampler is None or kind != self._made_for:
+                made += self._resampled(None)
+                encoder = self._encoder
+                self._resampler = AudioResampler(encoder.format, encoder.layout, encoder.sample_rate)
+                self._made_for = kind
+            made += self._resampled(frame)
+        return made
+
+    def flushed(self) -> list[Packet[Stream]]:
+        return self._resampled(None) + self._packed(self._encoder.encode(None))
+
+    def _resampled(self, frame: AudioFrame | None) -> list[Packet[Stream]]:
+        ready = [] if self._resampler is None else self._resampler.resample(frame)
+        return [packet for one in ready if one is not None for packet in self._packed(self._encoder.encode(one))]
+
+    def _packed(self, packets: list[Packet[Stream]]) -> list[Packet[Stream]]:
+        """Without what the encoder makes to start up, and with the header that the packets of the source have."""
+        made = []
+        for packet in packets:
+            if self._begin is not None and packet.pts is not None and packet.pts * packet.time_base < self._begin:
+                continue
+            made.append(packet if self._head is None else self._headed(self._head, packet))
+        return made
+
+    def _headed(self, head: bytes, packet: Packet[Stream]) -> Packet[Stream]:
+        size = packet.size + _ADTS_BYTES
+        # The fields from the length on: 13 bits of it, 11 that say that the bit rate varies, 2 for one block.
+        tail = (size << 13 | 0x7FF << 2).to_bytes(4, "big")
+        head = bytes([head[0], head[1] | 1, head[2], head[3] & 0xFC | tail[0], *tail[1:]])
+        made: Packet[Stream] = Packet(head + bytes(packet))
+        made.pts, made.dts, made.time_base, made.duration = packet.pts, packet.dts, packet.time_base, packet.duration
+        made.is_keyframe = True
+        return made
+
+
+_BIT_RATES = {"aac": 96_000, "libopus": 64_000}
+# Layouts that both AAC and Opus take, by the number of channels; the resampler mixes others into them.
+USUAL_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
+
+
+class AudioReencoder:
+    """Decodes the packets of one sound track and encodes them anew."""
+
+    def __init__(self, source: AudioStream, output: OutputContainer, encoder: str) -> None:
+        self._source = source
+        self._resampler: AudioResampler | None = None
+        self._kind: tuple[str, str, int] | None = None
+        self.change: str | None = None
+        """What the track changes to in mid-stream, and what becomes of that; None where it does not."""
+        rate = source.codec_context.sample_rate
+        if encoder == "libopus" or rate not in AAC_RATES:
+            rate = 48000
+        self.stream = cast(AudioStream, output.add_stream(encoder, rate=rate))
+        """The track in the output."""
+        channels = min(source.codec_context.channels, len(USUAL_LAYOUTS))
+        self.stream.codec_context.layout = USUAL_LAYOUTS[channels - 1]
+        self.stream.codec_context.bit_rate = _BIT_RATES[encoder] * channels
+        self.stream.codec_context.time_base = Fraction(1, rate)
+
+    def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
+        """Packets for the output, made of one packet of the source shown ``shift`` seconds earlier."""
+        made: list[Packet[Stream]] = []
+        for frame in self._source.codec_context.decode(packet):
+            if frame.pts is not None and frame.time_base:
+                # AVI counts packets, of which each may last 24 ms: too coarse to be exact.
+                frame.pts = round((frame.pts * frame.time_base - shift) * frame.sample_rate)
+                frame.time_base = Fraction(1, frame.sample_rate)
+            made.extend(self._encoded(frame))
+        return made
+
+    def flush(self) -> list[Packet[Stream]]:
+        """The last packets."""
+        made: list[Packet[Stream]] = []
+        for frame in self._source.codec_context.decode(None):
+            made.extend(self._encoded(frame))
+        made.extend(self._resampled(None))
+        return [*made, *self.stream.encode(None)]
+
+    def _encoded(self, frame: AudioFrame) -> list[Packet[Stream]]:
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        made: list[Packet[Stream]] = []
+        if self._resampler is None or kind != self._kind:  # broadcasts change between stereo and 5.1
+            made = self._resampled(None)
+            context = self.stream.codec_context
+            if self._kind is not None and kind[1:] != self._kind[1:] and self.change is None:
+                self.change = (
+                    f"{frame.layout.name} at {frame.sample_rate} Hz; "
+                    f"all of it is converted to {context.layout.name} at {context.sample_rate} Hz"
+                )
+            self._kind = kind
+            self._resampler = AudioResampler(format=context.format, layout=context.layout, rate=context.sample_rate)
+        return [*made, *self._resampled(frame)]
+
+    def _resampled(self, frame: AudioFrame | None) -> list[Packet[Stream]]:
+        ready = [] if self._resampler is None else self._resampler.resample(frame)
+        return [packet for one in ready if one is not None for packet in self.stream.encode(one)]

@@ -1,0 +1,1 @@
+"""Where live pictures and sound go: files, playlists, servers, virtual cameras."""

@@ -1,0 +1,507 @@
+"""A live picture and its sound, encoded into one outlet, from its first frame to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import time
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import av
+import av.error
+import numpy as np
+from av.audio.stream import AudioStream
+from av.codec.context import Flags as CodecFlags
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.frame import PictureType, VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from vidstyle.errors import BadOption, VideoError
+from vidstyle.files import taken, write_failure
+from vidstyle.frame import Frame, FrameFormat
+from vidstyle.options import EncodeOptions
+from vidstyle.video.audio import LAYOUTS, AudioChunk, AudioFormat, AudioTrack, audio_frame
+from vidstyle.video.convert import FrameConverter, PlaneWriter
+from vidstyle.video.demux import ffmpeg_reasons
+from vidstyle.video.formats import (
+    ENCODERS,
+    MATRIX_BT709,
+    MATRIX_SMPTE170M,
+    PRIMARIES_BT709,
+    RANGE_FULL,
+    RANGE_LIMITED,
+    TRANSFER_BT709,
+    UNSPECIFIED,
+)
+from vidstyle.video.output.push_process import INTERLEAVE, PushProcess
+
+_MICROSECOND = Fraction(1, 1_000_000)
+_KEY_MICROSECONDS = 1_000_000
+"""A key frame begins a fragment of MP4, a segment of a playlist, and what a new viewer sees."""
+_EARLY_MICROSECONDS = 5_000
+"""Frames come a little early and late; a key frame may, too."""
+_MISSING_MICROSECONDS = 1_000_000
+"""Sound that is so far behind the picture is taken for gone, and silence takes its place."""
+_LONGEST_MICROSECONDS = 1_000_000
+"""A frame after a pause is not taken for the first of many such pauses."""
+_PENDING_PIECES = 500
+"""Pieces of sound that are kept before the first frame: some seconds."""
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+_AAC_BIT_RATE = 96_000
+"""For each channel."""
+_BITS_A_PIXEL = 0.1
+"""The most that is sent for each pixel shown: 6 Mbit/s at 1920x1080 and 30 fps."""
+_LEAST_BIT_RATE = 500_000
+_USUAL_RATE = 30
+
+
+class StreamEncoder:
+    """Encodes frames and sound, both on the capture clock; the first frame is at 0. Use it from one thread.
+
+    ``write`` and ``sound`` raise `VideoError` when the target is lost; then call `abandon`.
+    """
+
+    def __init__(
+        self,
+        target: OutputSpec,
+        *,
+        form: FrameFormat,
+        fps: float | None,
+        sound: AudioFormat | None,
+        encode: EncodeOptions,
+        overwrite: bool = True,
+    ) -> None:
+        """Open ``target`` for frames of about ``form``.
+
+        Raises `BadOption` for what cannot be asked, `VideoError` for what cannot be written.
+        """
+        settings = video_settings(target, form, fps, encode)
+        self._form = form
+        self._encode = encode
+        self._size = kept_size(form, encode)
+        self._conformer = FrameConverter(form)
+        self._writer = PlaneWriter(form, encode.pixel_format, self._size, self._size)
+        self._duration = round(1_000_000 / (fps or _USUAL_RATE))
+        self._sound_form = None if sound is None else track_form(sound)
+        self._pending: deque[AudioChunk] = deque(maxlen=_PENDING_PIECES)
+        self._track: AudioTrack | None = None
+        self._origin = 0
+        self._last = -1
+        self._last_key: int | None = None
+        self._arrived = 0.0
+        self.frames = 0
+        """How many were encoded."""
+        self.outlet = Muxer(target, overwrite=overwrite)
+        """Where the packets go."""
+        try:
+            self._video = self._add_video(settings, fps)
+            self._audio = None if self._sound_form is None else self._add_audio(self._sound_form)
+            if target.kind != "playlist":  # that is made with its first segment
+                self.outlet.begin()
+        except BaseException:
+            self.outlet.abandon()
+            self.outlet.remove()
+            raise
+
+    def write(self, frame: Frame) -> bool:
+        """Encode ``frame``; False, and nothing done, where it is not later than the one before."""
+        stamp = int(frame.pts * frame.time_base / _MICROSECOND)
+        if self.frames == 0:
+            self._origin = stamp
+        pts = stamp - self._origin
+        if pts <= self._last:
+            return False
+        made = self._fitted(frame, pts)
+        self._last, self._arrived = pts, time.monotonic()
+        if self._last_key is None or pts - self._last_key >= _KEY_MICROSECONDS - _EARLY_MICROSECONDS:
+            made.pict_type = PictureType.I
+            self._last_key = pts
+            self.outlet.check()
+        for packet in self._video.encode(made):
+            self.outlet.write(packet)
+        if self._sound_form is not None and self._track is None:
+            self._track = AudioTrack(self._sound_form, self._origin)
+            while self._pending:
+                self._add(self._track.add(self._pending.popleft()))
+        self._fill(stamp)
+        self.frames += 1
+        return True
+
+    def sound(self, sound: AudioChunk) -> None:
+        """Encode ``sound``; what was heard before the first frame is left out."""
+        if self._track is not None:
+            self._add(self._track.add(sound))
+        elif self._audio is not None:
+            self._pending.append(sound)
+
+    def skip(self) -> None:
+        """Know that sound is left out here; silence will take its place."""
+        if self._track is not None:
+            self._track.skip()
+
+    def idle(self) -> None:
+        """Go on with silence while nothing comes; and see whether the far end is still there."""
+        self.outlet.check()
+        if self.frames:
+            self._fill(self._origin + self._last + int((time.monotonic() - self._arrived) * 1_000_000))
+
+    def finish(self) -> None:
+        """Encode what is under way, write the index and close; a file without a frame is removed."""
+        if self.frames == 0:
+            self.outlet.abandon()
+            self.outlet.remove()
+            return
+        try:
+            for packet in self._video.encode(None):
+                self.outlet.write(packet)
+            if self._audio is not None:
+                self._mux_audio(None)
+        except VideoError:
+            self.outlet.abandon()
+            raise
+        self.outlet.finish()
+
+    def abandon(self) -> None:
+        """Close at once, without an index."""
+        self.outlet.abandon()
+
+    def _fitted(self, frame: Frame, pts: int) -> VideoFrame:
+        made = self._writer.write(self._conformer.conform(frame), pts, _MICROSECOND)
+        if self._last >= 0:
+            # How long it will be shown is not known yet: most likely as long as the one before.
+            self._duration = min(pts - self._last, _LONGEST_MICROSECONDS)
+        made.duration = self._duration
+        return made
+
+    def _fill(self, stamp: int) -> None:
+        if self._track is not None and self._track.end() < stamp - _MISSING_MICROSECONDS:
+            self._add(self._track.fill(stamp))
+
+    def _add(self, parts: Iterable[NDArray[np.float32]]) -> None:
+        assert self._track is not None and self._sound_form is not None
+        for samples in parts:
+            self._mux_audio(samples)
+
+    def _mux_audio(self, samples: NDArray[np.float32] | None) -> None:
+        assert self._audio is not None and self._sound_form is not None
+        frame = None
+        if samples is not None:
+            assert self._track is not None
+            frame = audio_frame(samples, self._sound_form.rate, self._track.length - samples.shape[1])
+        for packet in self._audio.encode(frame):
+            # The first packet only starts the decoder up and lies before 0, which half of the formats
+            # cannot say.
+            if packet.pts is not None and packet.pts >= 0:
+                self.outlet.write(packet)
+
+    def _add_video(self, settings: dict[str, str], fps: float | None) -> VideoStream:
+        rate = Fraction(fps or _USUAL_RATE).limit_denominator(1001)
+        stream = self.outlet.container.add_stream("libx264", rate=rate, options=settings)
+        stream.time_base = _MICROSECOND
+        context = stream.codec_context
+        context.time_base = _MICROSECOND
+        context.height, context.width = self._size
+        context.pix_fmt = self._encode.pixel_format
+        context.flags |= CodecFlags.frame_duration
+        context.color_range = RANGE_FULL if self._form.full_range else RANGE_LIMITED
+        is_709 = self._form.matrix == "bt709"
+        context.colorspace = MATRIX_BT709 if is_709 else MATRIX_SMPTE170M
+        context.color_primaries = PRIMARIES_BT709 if is_709 else UNSPECIFIED
+        context.color_trc = TRANSFER_BT709 if is_709 else UNSPECIFIED
+        try:
+            context.open()
+        except av.error.FFmpegError as error:
+            height, width = self._size
+            raise VideoError(
+                f"libx264 cannot encode {width}x{height} {self._encode.pixel_format}: {error.strerror}; "
+                "choose another size or crf"
+            ) from error
+        return stream
+
+    def _add_audio(self, form: AudioFormat) -> AudioStream:
+        stream = self.outlet.container.add_stream("aac", rate=form.rate)
+        stream.codec_context.layout = LAYOUTS[form.channels - 1]
+        stream.codec_context.bit_rate = _AAC_BIT_RATE * form.channels
+        stream.codec_context.time_base = Fraction(1, form.rate)
+        return stream
+
+
+def video_settings(target: OutputSpec, form: FrameFormat, fps: float | None, encode: EncodeOptions) -> dict[str, str]:
+    """FFmpeg's options for the encoder. Raises `BadOption` for what a live output cannot be."""
+    if encode.codec not in (None, "h264"):
+        raise BadOption(f"codec is {encode.codec}; live output is always H.264: leave the codec out")
+    kept_size(form, encode)
+    settings = ENCODERS["h264"].settings(encode)
+    settings["tune"] = "zerolatency"
+    # Key frames come by time, not by count: frames are not evenly spaced. A cut needs none beside them.
+    settings |= {"forced-idr": "1", "g": "100000", "sc_threshold": "0"}
+    if target.kind != "file":
+        # Servers and their viewers have a line of one width, and a second of slack.
+        most = max(_LEAST_BIT_RATE, int(form.height * form.width * (fps or _USUAL_RATE) * _BITS_A_PIXEL))
+        settings |= {"maxrate": str(most), "bufsize": str(most)}
+    return settings
+
+
+def kept_size(form: FrameFormat, encode: EncodeOptions) -> tuple[int, int]:
+    """``(height, width)`` of ``form`` as H.264 has it: 4:2:0 loses an odd last row and column."""
+    if encode.pixel_format == "yuv444p":
+        return form.size
+    height, width = form.height // 2 * 2, form.width // 2 * 2
+    if 0 in (height, width):
+        raise BadOption(f"picture is {form.width}x{form.height}; live output needs at least 2x2 pixels")
+    return height, width
+
+
+def track_form(sound: AudioFormat) -> AudioFormat:
+    """What ``sound`` is encoded as: AAC has its rates, and more than two channels are rare in live use."""
+    rate = sound.rate if sound.rate in _AAC_RATES else 48000
+    return AudioFormat(rate, min(sound.channels, len(LAYOUTS)))
+
+
+_BUFFER_BYTES = 1 << 18
+
+
+class Muxer:
+    """A container of FFmpeg's for one target, which can also be left without an end.
+
+    Add the streams to `container`, then `begin`. A file has its name from the start and is complete up to
+    its last second at any time.
+    """
+
+    def __init__(self, target: OutputSpec, *, overwrite: bool = True) -> None:
+        """Open it. Raises `VideoError`, and `BadOption` if the file is there and must stay."""
+        self._target = target
+        self._path = os.path.realpath(target.path) if target.kind != "server" else ""
+        options = {"flush_packets": "1", "max_interleave_delta": INTERLEAVE}
+        self.relay: PushProcess | None = None
+        """The process that sends to a server."""
+        self._file: _WholeWrites | None = None
+        with self._told():
+            if target.kind == "playlist":
+                # FFmpeg makes its files later, and it is now that a folder may be told to be no place.
+                open(self._path, "ab" if overwrite else "xb").close()
+                for old in segments(target.path):
+                    old.unlink()
+                file: Any = target.where
+            elif target.kind == "file":
+                file = self._file = _WholeWrites(self._path, "wb" if overwrite else "xb")
+            else:
+                file = self.relay = PushProcess(target)
+        if self.relay is None:
+            options |= target.options
+        else:
+            options["max_interleave_delta"] = "1"  # the other process puts the packets in order
+        muxer = target.muxer if self.relay is None else "nut"
+        self.container: OutputContainer = av.open(
+            file, "w", format=muxer, container_options=options, buffer_size=_BUFFER_BYTES
+        )
+        """Where the streams are added."""
+
+    def begin(self) -> None:
+        """Write the header. Raises `VideoError`."""
+        with self._told(), ffmpeg_reasons():
+            self.container.start_encoding()
+
+    @property
+    def opened(self) -> bool:
+        """Whether the far end has taken the stream; files are open from the start."""
+        return self.relay is None or self.relay.opened.is_set()
+
+    def write(self, packet: Packet[Stream]) -> None:
+        """Write one packet. Raises `VideoError`."""
+        with self._told():
+            self.container.mux_one(packet)
+
+    def check(self) -> None:
+        """Raise `VideoError` where what was written cannot be found any more, or nobody listens."""
+        if self.relay is not None and self.relay.ended:
+            raise self.relay.error()
+        if self._target.kind == "file" and not os.path.exists(self._path):
+            # The system goes on writing to a file without a name, and frees it at the end.
+            raise VideoError(f"{self._target.name} was removed while it was written; the recording ends here")
+
+    def finish(self) -> None:
+        """Write the index, and close. Raises `VideoError`."""
+        try:
+            with self._told():
+                self.container.close()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close without an index: what is written plays, and an index might not be written whole."""
+        for file in (self._file, self.relay):
+            if file is not None:
+                file.close()
+        with contextlib.suppress(av.error.FFmpegError, OSError):
+            self.container.close()  # writes nothing to a file that is closed
+
+    def remove(self) -> None:
+        """Take an abandoned file away again, and a playlist without a segment."""
+        with contextlib.suppress(OSError):
+            if self._target.kind == "file" or (self._target.kind == "playlist" and not os.path.getsize(self._path)):
+                os.unlink(self._path)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except VideoError:
+            raise
+        except FileExistsError as error:
+            raise taken(self._target.name) from error
+        except (av.error.FFmpegError, OSError) as error:
+            if self.relay is not None:
+                raise self.relay.error() from error
+            raise VideoError(write_failure(self._target.name, error)) from error
+
+
+class _WholeWrites(io.FileIO):
+    """An unbuffered file that never writes a part: FFmpeg takes what it gave for written."""
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data)
+        length = view.nbytes
+        while view:
+            view = view[super().write(view) :]
+        return length
+
+
+# The index of a recording comes last in MP4: until then it is a row of fragments, each playable when it is
+# written, and at the end it becomes a usual file.
+_FRAGMENTED = {"movflags": "hybrid_fragmented+frag_keyframe+empty_moov+default_base_moof"}
+_FILES: dict[str, tuple[str, dict[str, str]]] = {
+    ".mp4": ("mp4", _FRAGMENTED),
+    ".m4v": ("mp4", _FRAGMENTED),
+    ".mov": ("mov", _FRAGMENTED),
+    ".mkv": ("matroska", {"cluster_time_limit": "1000"}),
+}
+_SERVERS: dict[str, tuple[str, dict[str, str]]] = {
+    "rtmp": ("flv", {"flvflags": "no_duration_filesize"}),
+    "rtmps": ("flv", {"flvflags": "no_duration_filesize"}),
+    # By TCP, which passes firewalls and loses nothing.
+    "rtsp": ("rtsp", {"rtsp_transport": "tcp"}),
+    "srt": ("mpegts", {}),
+    "udp": ("mpegts", {}),
+}
+SEGMENT_SECONDS = 1
+"""Length of a playlist's segments: short, as a player starts three of them behind."""
+SEGMENTS = 6
+"""How many of them the playlist names; older ones are deleted."""
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One place to write a live picture and its sound to."""
+
+    kind: Literal["file", "playlist", "server"]
+    """A playlist is HLS: segments in the same folder, the old ones deleted."""
+    where: str
+    """Absolute path, or URL; it may hold passwords and stream keys."""
+    name: str
+    """The same for people, without what nobody should read on a screen."""
+    muxer: str
+    """FFmpeg's name of the format."""
+    options: dict[str, str] = field(default_factory=dict, hash=False)
+    """FFmpeg's options for it."""
+
+    @property
+    def path(self) -> Path:
+        """Of a file or playlist."""
+        return Path(self.where)
+
+
+def output_spec(text: str | Path) -> OutputSpec:
+    """What ``text`` names, by its scheme or suffix. Raises `BadOption` listing those there are."""
+    scheme, separator, _ = str(text).partition("://")
+    if isinstance(text, str) and separator:
+        return _server(scheme.lower(), text)
+    path = Path(text)
+    suffix = path.suffix.lower()
+    if suffix == ".m3u8":
+        return _playlist(path)
+    if suffix not in _FILES:
+        given = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
+        raise BadOption(
+            f"live output {path.name} {given}; it must end in {', '.join(_FILES)} or .m3u8, "
+            f"or be a URL: {', '.join(f'{name}://' for name in _SERVERS)}"
+        )
+    muxer, options = _FILES[suffix]
+    return OutputSpec("file", str(path.absolute()), str(path), muxer, options)
+
+
+def segment_stem(playlist: Path) -> str:
+    """What the names of the segments of ``playlist`` begin with: letters that need no escape in a URL."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", playlist.stem)
+    return plain if plain == playlist.stem else f"{plain}-{zlib.crc32(playlist.stem.encode()):08x}"
+
+
+def segments(playlist: Path) -> list[Path]:
+    """The segments of ``playlist`` in its folder, of this run and of others."""
+    pattern = re.compile(re.escape(segment_stem(playlist)) + r"-\d+\.ts(\.tmp)?")
+    return sorted(path for path in playlist.parent.iterdir() if pattern.fullmatch(path.name))
+
+
+def _playlist(path: Path) -> OutputSpec:
+    folder = str(path.absolute().parent)
+    if "%" in str(path.absolute()):
+        raise BadOption(f"playlist {path} has a % in its path, which FFmpeg takes for a number's place; name another")
+    options = {
+        "hls_time": str(0.9 * SEGMENT_SECONDS),  # key frames come a little early and late
+        "hls_list_size": str(SEGMENTS),
+        "hls_flags": "delete_segments+temp_file+independent_segments",
+        "hls_segment_filename": f"{folder}/{segment_stem(path)}-%d.ts",
+        # Numbered by the clock, so that no cache takes a segment for one of an earlier run.
+        "hls_start_number_source": "epoch",
+    }
+    return OutputSpec("playlist", str(path.absolute()), str(path), "hls", options)
+
+
+def _server(scheme: str, url: str) -> OutputSpec:
+    if scheme not in _SERVERS:
+        raise BadOption(
+            f"live output {scheme}:// is unknown; it can go to {', '.join(f'{name}://' for name in _SERVERS)}, "
+            f"or to a file that ends in {', '.join(_FILES)} or .m3u8"
+        )
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise BadOption(f"live output {scheme}://... has no valid port; write {scheme}://host:port/...") from error
+    if not host:
+        raise BadOption(f"live output {scheme}://... names no host; write {scheme}://host/...")
+    if scheme != "rtsp" and not _speaks(scheme):
+        raise VideoError(f"this FFmpeg cannot speak {scheme}://; send to rtmp://, rtsp:// or udp://, or write a .m3u8")
+    path = parts.path
+    if scheme in ("rtmp", "rtmps"):
+        path = path.rpartition("/")[0] + "/..."  # the last part is the stream's key
+    name = f"{scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}{path}"
+    if scheme == "udp" and "pkt_size=" not in parts.query:
+        url += f"{'&' if parts.query else '?'}pkt_size=1316"  # seven whole packets of MPEG-TS in each
+    url = scheme + url[len(scheme) :]  # FFmpeg knows schemes in small letters only
+    muxer, options = _SERVERS[scheme]
+    return OutputSpec("server", url, name, muxer, options)
+
+
+def _speaks(scheme: str) -> bool:
+    # Looked up before the whitelist, which refuses every protocol before anything is sent.
+    try:
+        av.open(f"{scheme}://localhost", format="mpegts", container_options={"protocol_whitelist": "none"}).close()
+    except av.error.ProtocolNotFoundError:
+        return False
+    except (av.error.FFmpegError, OSError, ValueError):
+        pass
+    return True
