@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 import pytest
 
 from vidstyle.errors import BadOption
-from vidstyle.pipeline import Pipeline
+from vidstyle.pipeline import BackOff, Pipeline
 
 N = 200
 
@@ -195,3 +195,20 @@ def test_ctrl_c_while_the_sink_drains() -> None:
 def test_an_empty_pipeline_is_refused(options: dict[str, int]) -> None:
     with pytest.raises(BadOption, match="at least 1 frame"):
         Pipeline[int, int](**options)
+
+
+def test_pauses_grow_up_to_the_longest_until_an_attempt_succeeds() -> None:
+    back_off, stop, asked = BackOff(0.001, 0.003), threading.Event(), []
+
+    def attempt() -> int:
+        asked.append(back_off.seconds)
+        if len(asked) < 3:
+            raise OSError
+        return 7
+
+    assert back_off.retry(attempt, stop, OSError) == 7
+    assert asked == [0.002, 0.003, 0.003]
+    stop.set()
+    assert back_off.retry(attempt, stop, OSError) is None
+    back_off.reset()
+    assert back_off.next() == 0.001

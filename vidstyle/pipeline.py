@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from vidstyle.errors import BadOption
 
@@ -74,8 +74,8 @@ class Pipeline(Generic[T, U]):
         decoded: queue.Queue[Any] = queue.Queue(self._depth)
         styled: queue.Queue[Any] = queue.Queue(self._depth)
         workers = [
-            _Worker("decode", lambda: self._guard(lambda: self._decode(source, decoded))),
-            _Worker("encode", lambda: self._guard(lambda: self._encode(styled, sink))),
+            Worker("decode", lambda: self._guard(lambda: self._decode(source, decoded))),
+            Worker("encode", lambda: self._guard(lambda: self._encode(styled, sink))),
         ]
         for worker in workers:
             worker.start()
@@ -151,14 +151,13 @@ class Pipeline(Generic[T, U]):
             self._stop.set()
 
     @staticmethod
-    def _wait(workers: list[_Worker]) -> None:
+    def _wait(workers: list[Worker]) -> None:
         for worker in workers:
-            worker.finished.wait()
             worker.join()
 
 
-class _Worker(threading.Thread):
-    """A thread that can be waited for through Ctrl-C.
+class Worker(threading.Thread):
+    """The thread ``vidstyle-NAME``, which can be joined through Ctrl-C.
 
     Before Python 3.13 a ``join`` that Ctrl-C interrupts marks the thread as stopped while it still
     runs, and the next ``join`` returns at once. Waiting on an event has no such trap.
@@ -174,3 +173,46 @@ class _Worker(threading.Thread):
             self._work()
         finally:
             self.finished.set()
+
+    def join(self, timeout: float | None = None) -> None:
+        if self.finished.wait(timeout):
+            super().join()
+
+
+class BackOff:
+    """Pauses between attempts: ``first`` seconds, then twice as long each time, up to ``longest``."""
+
+    def __init__(self, first: float = 0.25, longest: float = 5.0) -> None:
+        self._first, self._longest = first, longest
+        self.seconds = first
+        """Length of the next pause."""
+
+    def reset(self) -> None:
+        """Begin with the first pause again."""
+        self.seconds = self._first
+
+    def next(self) -> float:
+        """The length of the pause that begins now."""
+        pause, self.seconds = self.seconds, min(2 * self.seconds, self._longest)
+        return pause
+
+    def retry(self, attempt: Callable[[], T], stop: threading.Event, error: type[Exception]) -> T | None:
+        """Attempt after each pause until no ``error`` is raised; return the result, or None once ``stop`` is set."""
+        while not stop.wait(self.next()):
+            with contextlib.suppress(error):
+                return attempt()
+        return None
+
+
+class Closing:
+    """Base of what a ``with`` block closes at its end."""
+
+    def close(self) -> None:
+        """Free everything. Closing twice is fine."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
