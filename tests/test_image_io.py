@@ -17,13 +17,14 @@ import pytest
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption, ImageError
-from vidstyle.imaging.header import exif_orientation, read_header
 from vidstyle.imaging.image_io import (
     Still,
     check_output,
     decode_still,
     encode_still,
+    exif_orientation,
     fit_still,
+    read_header,
     read_still,
     write_still,
 )

@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.multipart import MultipartReader
 
 from vidstyle.errors import ImageError
-from vidstyle.imaging.header import PictureHeader, read_header
+from vidstyle.imaging.image_io import PictureHeader, read_header
 from vidstyle.serve.job import INPUT
 from vidstyle.serve.label import label_of_file, name_of_file
 from vidstyle.serve.refused import Refused
