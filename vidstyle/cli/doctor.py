@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import click
 
 from vidstyle.cli.terminal import echo, echo_json
@@ -17,7 +15,7 @@ def doctor(as_json: bool) -> None:
 
     report = examine()
     if as_json:
-        echo_json(dataclasses.asdict(report))
+        echo_json(report.facts)
         return
     for title, lines in report.sections():
         click.echo(click.style(title, bold=True))
