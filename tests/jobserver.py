@@ -11,27 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from vidstyle.serve import jobs_api, styles_api
-from vidstyle.serve.jobs import Bounds, Jobs
-from vidstyle.serve.wishes import Effort
+from vidstyle.serve.app import Server
+from vidstyle.serve.auth import SESSION_COOKIE
+from vidstyle.serve.config import ServeOptions
+from vidstyle.serve.job import AdaptBudget, JobLimits
+from vidstyle.serve.jobs import Jobs
 
 JOB_SECONDS = 150.0
 """The longest wait for a job: it yields to all else on the machine, and on a busy one takes its time."""
-TINY = Effort(steps=8, batch=1, size=32, style_size=32, publish_every=4, preview_width=64)
-LONG = Effort(steps=1000, batch=1, size=32, style_size=32, publish_every=2, preview_width=64)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the routes want to know of the server's options."""
-
-    queue: int = 4
-    most_pixels: int = 1 << 20
-    most_seconds: float = 5.0
-    upload_mib: int = 1
+TINY = AdaptBudget(steps=8, batch=1, size=32, style_size=32, publish_every=4, preview_width=64)
+LONG = AdaptBudget(steps=1000, batch=1, size=32, style_size=32, publish_every=2, preview_width=64)
 
 
 @dataclass
@@ -42,8 +33,13 @@ class Served:
     client: Any
     server: TestServer[Any]
 
+    def become(self, session: str) -> Served:
+        """The same browser with the cookie of ``session``."""
+        self.client.session.cookie_jar.update_cookies({SESSION_COOKIE: session})
+        return self
+
     async def json(self, method: str, path: str, expected: int = 200, **request: Any) -> Any:
-        """What the server answers, its status being ``expected``."""
+        """The JSON of a response whose status is ``expected``."""
         async with self.client.request(method, path, **request) as response:
             found = await response.json()
             assert response.status == expected, found
@@ -79,29 +75,32 @@ class Served:
             yield Served(self.jobs, client, self.server)
 
 
+def options_for(folder: Path, **changes: Any) -> ServeOptions:
+    """Options of a server for small uploads whose jobs are in ``folder``."""
+    return ServeOptions(**{"folder": folder, "max_pixels": 1 << 20, "max_seconds": 5.0, "upload_mib": 1, **changes})
+
+
 def serve(
     folder: Path,
     body: Callable[[Served], Awaitable[None]],
     *,
-    limits: Limits | None = None,
-    effort: Effort = TINY,
-    bounds: Bounds | None = None,
+    budget: AdaptBudget = TINY,
+    limits: JobLimits | None = None,
+    **options: Any,
 ) -> None:
     """Run ``body`` with a server whose jobs are in ``folder``."""
-    limits = limits or Limits()
 
     async def run() -> None:
-        jobs = Jobs(folder, limits, effort=effort, bounds=bounds)
-        app = web.Application()
-        app.add_routes([*jobs_api.routes(jobs, limits), *styles_api.routes(jobs)])
-        await jobs.start()
-        server = TestServer(app)
+        served = Server(options_for(folder, **options), budget=budget, limits=limits)
+        server = TestServer(served.application())
+        await served.jobs.start()
         try:
             async with TestClient(server, cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
                 async with asyncio.timeout(1.4 * JOB_SECONDS):
-                    await body(Served(jobs, client, server))
+                    await body(Served(served.jobs, client, server))
         finally:
-            await jobs.close()
+            await served.jobs.close()
+            await asyncio.to_thread(served.scheduler.close)
 
     asyncio.run(run())
 

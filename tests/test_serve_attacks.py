@@ -13,13 +13,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from attacking import Sender, encoded, h264_claiming, packets, vp8_claiming
-from test_serve_visitors import PATIENCE, answer, with_server
+from test_serve_webrtc import PATIENCE, answer, with_server
 from visiting import Camera, Guest, photo, until
 
-from vidstyle.serve.answers import _Sent, answering, file_answer
 from vidstyle.serve.app import Server
-from vidstyle.serve.connections import Connections
-from vidstyle.serve.uploads import MOST_UPLOADS, receive
+from vidstyle.serve.http import BoundedFileResponse, Connections, errors_as_json, file_response
+from vidstyle.serve.uploads import MAX_UPLOADS, receive
 
 
 @pytest.mark.parametrize(
@@ -37,13 +36,13 @@ def test_who_sends_pictures_that_are_too_large_is_ended_and_told(
     async def body(server: Server) -> None:
         guest = Sender(server.url, lambda n: good if n < 5 else packets(codec, data), codec)
         await guest.come()
-        await until(lambda: not len(server.visitors), PATIENCE)
+        await until(lambda: not len(server.peers), PATIENCE)
         status, found = await answer(guest.http, "GET", f"{server.url}api/visitors/{guest.id}")
         assert status == 404 and word in found["error"] and "1920x1080" in found["error"]
         status, found = await answer(guest.http, "GET", f"{server.url}api/state")
         assert found["limits"]["camera_pixels"] == 1920 * 1080
         await guest.leave(politely=False)
-        await until(lambda: not server.visitors._leaving)
+        await until(lambda: not server.peers.leaving)
         assert not [thread for thread in threading.enumerate() if "decoder" in thread.name]
 
     with_server(tmp_path, body)
@@ -60,7 +59,7 @@ def test_more_pictures_than_can_be_decoded_hold_up_nobody(tmp_path: Path, codec:
                 await guest.come()
             await other.see(20, seconds=PATIENCE)
             await until(lambda: all(guest.sent > 100 for guest in guests), PATIENCE)
-            waiting = [len(visitor._decoder._waiting) for visitor in server.visitors]
+            waiting = [len(peer.decoder._waiting) for peer in server.peers]
             assert max(waiting) <= 30
             for guest in guests:
                 async with asyncio.timeout(5):
@@ -126,8 +125,8 @@ ASKED = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 def test_connections_without_a_request_shut_out_nobody(
     tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidstyle.serve.connections._MOST", 40)
-    monkeypatch.setattr("vidstyle.serve.connections._YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr("vidstyle.serve.http._MAX_CONNECTIONS", 40)
+    monkeypatch.setattr("vidstyle.serve.http._YOUNG_SECONDS", 0.0)
 
     async def body(server: Server) -> None:
         async with aiohttp.ClientSession() as http:
@@ -146,7 +145,7 @@ def test_connections_without_a_request_shut_out_nobody(
 def test_a_head_that_does_not_come_ends_the_connection(
     tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidstyle.serve.protocol.HEADER_SECONDS", 0.3)
+    monkeypatch.setattr("vidstyle.serve.http.HEADER_SECONDS", 0.3)
 
     async def body(server: Server) -> None:
         reader, writer = await raw(server, text)
@@ -164,7 +163,7 @@ def test_a_head_that_does_not_come_ends_the_connection(
 
 def test_one_that_has_just_come_keeps_its_place_through_a_burst(tmp_path: Path) -> None:
     async def body(server: Server) -> None:
-        server.connections.most = 80
+        server.connections.limit = 80
         reader, writer = await raw(server, b"")
         opened = [await raw(server, HALF) for _ in range(150)]
         writer.write(ASKED)
@@ -177,7 +176,7 @@ def test_one_that_has_just_come_keeps_its_place_through_a_burst(tmp_path: Path) 
 
 
 def test_one_address_drops_its_own_connections_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidstyle.serve.connections._YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr("vidstyle.serve.http._YOUNG_SECONDS", 0.0)
 
     class Line:
         is_served = False
@@ -193,7 +192,7 @@ def test_one_address_drops_its_own_connections_first(monkeypatch: pytest.MonkeyP
     good = Line("192.0.2.1")
     bad = [Line(f"2001:db8::{n}") for n in range(9)]
     assert not good.dropped and [line.dropped for line in bad] == [True] * 5 + [False] * 4
-    connections.heard(bad[5])
+    connections.touch(bad[5])
     others = [Line(f"198.51.100.{n}") for n in range(4)]
     assert good.dropped and len(connections) == 8 and not any(line.dropped for line in others)
     for line in (bad[6], bad[7]):
@@ -217,8 +216,8 @@ def test_uploads_that_trickle_shut_out_nobody(tmp_path: Path, monkeypatch: pytes
 
     async def body(server: Server) -> None:
         async with aiohttp.ClientSession() as http:
-            slow = [await raw(server, UPLOAD) for _ in range(MOST_UPLOADS)]
-            await until(lambda: len(server.jobs.uploads._under_way) == MOST_UPLOADS)
+            slow = [await raw(server, UPLOAD) for _ in range(MAX_UPLOADS)]
+            await until(lambda: len(server.jobs.uploads) == MAX_UPLOADS)
             await asyncio.sleep(0.2)
             form = aiohttp.FormData(default_to_multipart=True)
             form.add_field("painting", b"no picture", filename="x.png")
@@ -228,7 +227,7 @@ def test_uploads_that_trickle_shut_out_nobody(tmp_path: Path, monkeypatch: pytes
             assert b" 408 " in told[0] and b"too slow" in told[0]
             for _, writer in slow:
                 writer.close()
-            await until(lambda: not server.jobs.uploads._under_way)
+            await until(lambda: not len(server.jobs.uploads))
 
     with_server(tmp_path, body)
 
@@ -236,12 +235,12 @@ def test_uploads_that_trickle_shut_out_nobody(tmp_path: Path, monkeypatch: pytes
 def test_uploads_take_no_place_among_jobs_and_have_bounds_of_their_own(tmp_path: Path) -> None:
     async def body(server: Server) -> None:
         async with aiohttp.ClientSession() as http:
-            coming = [await raw(server, UPLOAD) for _ in range(MOST_UPLOADS)]
-            await until(lambda: len(server.jobs.uploads._under_way) == MOST_UPLOADS)
+            coming = [await raw(server, UPLOAD) for _ in range(MAX_UPLOADS)]
+            await until(lambda: len(server.jobs.uploads) == MAX_UPLOADS)
             form = aiohttp.FormData(default_to_multipart=True)
             form.add_field("painting", b"no picture", filename="x.png")
             status, found = await answer(http, "POST", f"{server.url}api/jobs/adapt", data=form)
-            assert status == 429 and f"{MOST_UPLOADS} uploads are under way" in found["error"]
+            assert status == 429 and f"{MAX_UPLOADS} uploads are under way" in found["error"]
             for _, writer in coming:
                 writer.close()
 
@@ -280,7 +279,7 @@ def test_an_offer_of_lines_that_multiply_is_refused_at_once(tmp_path: Path) -> N
 def test_who_asks_for_a_place_and_does_not_take_it_keeps_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidstyle.serve.visitor._CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("vidstyle.serve.webrtc.CONNECT_SECONDS", 0.2)
 
     async def body(server: Server) -> None:
         async with Guest(server.url, camera=Camera(photo())) as here:
@@ -300,30 +299,30 @@ def test_who_asks_for_a_place_and_does_not_take_it_keeps_nobody_out(
 
 
 def test_files_that_nobody_takes_in_are_not_sent_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidstyle.serve.answers._SEND_SECONDS", 0.5)
-    monkeypatch.setattr("vidstyle.serve.answers._LEAST_RATE", 1 << 30)
+    monkeypatch.setattr("vidstyle.serve.http._SEND_SECONDS", 0.5)
+    monkeypatch.setattr("vidstyle.serve.http._MIN_SEND_RATE", 1 << 30)
     large = tmp_path / "large"
     large.write_bytes(bytes(32 << 20))
 
     async def run() -> None:
         async def send(request: web.Request) -> web.StreamResponse:
-            return file_answer(request, large)
+            return file_response(request, large)
 
-        app = web.Application()
-        app.router.add_get("/", answering(send))
+        app = web.Application(middlewares=[errors_as_json])
+        app.router.add_get("/", send)
         async with TestServer(app) as server:
             asked = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
             lines = [await asyncio.open_connection("127.0.0.1", server.port, limit=1024) for _ in range(16)]
             for _, writer in lines:
                 writer.write(asked)
-            await until(lambda: _Sent.under_way == 16)
+            await until(lambda: BoundedFileResponse.sending == 16)
             async with aiohttp.ClientSession() as http:
                 async with http.get(server.make_url("/")) as response:
                     assert response.status == 503 and "being sent" in (await response.json())["error"]
-                await until(lambda: _Sent.under_way == 0)
+                await until(lambda: BoundedFileResponse.sending == 0)
                 for _, writer in lines:
                     writer.close()
-                monkeypatch.setattr("vidstyle.serve.answers._SEND_SECONDS", 60.0)
+                monkeypatch.setattr("vidstyle.serve.http._SEND_SECONDS", 60.0)
                 async with http.get(server.make_url("/")) as response:
                     assert len(await response.read()) == 32 << 20
 

@@ -13,20 +13,20 @@ from aiortc import RTCPeerConnection
 from aiortc.rtp import RtcpRtpfbPacket, RtpPacket
 from attacking import Sender, encoded, packets
 from av import VideoFrame
-from test_serve_visitors import PATIENCE, answer, with_server
+from test_serve_webrtc import PATIENCE, answer, with_server
 from visiting import Camera, Guest, photo, until
 
 from vidstyle.serve.app import Server
-from vidstyle.serve.bounded import Bounded, _Datagrams, _Nacks
 from vidstyle.serve.canvas import Canvas, Waiting
 from vidstyle.serve.decoder import Decoder
 from vidstyle.serve.look import first_look
+from vidstyle.serve.webrtc import BoundedDatagrams, BoundedNacks, Limiter
 
 GOOD = packets("VP8", encoded("VP8", (96, 160))[0])
 
 
 def test_datagrams_that_nobody_reads_do_not_pile_up() -> None:
-    queue = _Datagrams()
+    queue = BoundedDatagrams()
     for _ in range(2000):
         queue.put_nowait((b"x" * 1200, 1))
     queue.put_nowait((b"x" * 60_000, 1))
@@ -36,7 +36,7 @@ def test_datagrams_that_nobody_reads_do_not_pile_up() -> None:
 
 
 def test_a_sequence_number_far_away_is_not_counted_up_to() -> None:
-    nacks = _Nacks()
+    nacks = BoundedNacks()
     began = time.monotonic()
     for turn in range(1000):
         assert not nacks.add(RtpPacket(sequence_number=turn * 30_000 % 65536))
@@ -57,7 +57,7 @@ def test_who_says_that_everything_was_lost_is_not_sent_it_all() -> None:
         sender = transceiver.sender
         sender._retransmit = resend  # type: ignore[method-assign]
         decoder = Decoder(lambda *_: None, lambda: None, lambda _: None)
-        Bounded(transceiver.receiver, sender, decoder)
+        Limiter(transceiver.receiver, sender, decoder)
         lost = RtcpRtpfbPacket(fmt=1, ssrc=1, media_ssrc=sender._ssrc, lost=list(range(5000)))
         for _ in range(20):
             await sender._handle_rtcp_packet(lost)
@@ -74,7 +74,7 @@ def test_a_decoder_that_aiortc_no_longer_asks_is_an_error(monkeypatch: pytest.Mo
         decoder = Decoder(lambda *_: None, lambda: None, lambda _: None)
         del transceiver.receiver._RTCRtpReceiver__decoder_queue  # type: ignore[attr-defined]
         with pytest.raises(AttributeError):
-            Bounded(transceiver.receiver, transceiver.sender, decoder)
+            Limiter(transceiver.receiver, transceiver.sender, decoder)
         await connection.close()
 
     asyncio.run(run())
@@ -84,11 +84,11 @@ def test_a_decoder_that_aiortc_no_longer_asks_is_an_error(monkeypatch: pytest.Mo
 def test_who_sends_what_no_browser_sends_is_ended_and_told(
     tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidstyle.serve.bounded._WINDOW_SECONDS", 0.4)
+    monkeypatch.setattr("vidstyle.serve.webrtc.STATS_SECONDS", 0.4)
     if way == "packets":
-        monkeypatch.setattr("vidstyle.serve.bounded._MOST_PACKETS", 20.0)
+        monkeypatch.setattr("vidstyle.serve.webrtc.MAX_PACKETS", 20.0)
     elif way == "pictures":
-        monkeypatch.setattr("vidstyle.serve.decoder._MOST_A_SECOND", 20.0)
+        monkeypatch.setattr("vidstyle.serve.decoder.MAX_PICTURES", 20.0)
 
     async def body(server: Server) -> None:
         def payloads(n: int) -> list[bytes]:
@@ -100,7 +100,7 @@ def test_who_sends_what_no_browser_sends_is_ended_and_told(
         guest = Sender(server.url, payloads, rate=100)
         async with Guest(server.url, camera=Camera(photo(), 10)) as other:
             await guest.come()
-            await until(lambda: len(server.visitors) == 1, PATIENCE)
+            await until(lambda: len(server.peers) == 1, PATIENCE)
             _, found = await answer(guest.http, "GET", f"{server.url}api/visitors/{guest.id}")
             assert way in found["error"]
             await guest.leave(politely=False)

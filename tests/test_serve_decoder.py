@@ -15,8 +15,7 @@ from aiortc.codecs import CODECS
 from aiortc.jitterbuffer import JitterFrame
 from attacking import encoded, h264_claiming, vp8_claiming
 
-from vidstyle.serve.bitstream import Damaged, header_of
-from vidstyle.serve.decoder import Decoder
+from vidstyle.serve.decoder import Damaged, Decoder, header_of
 
 CODEC = {codec.name: codec for codec in CODECS["video"]}
 
@@ -140,7 +139,7 @@ def test_what_waits_is_left_out_for_a_newer_key_frame() -> None:
 
 
 def test_what_has_waited_too_long_is_left_out_and_a_key_frame_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidstyle.serve.decoder._MOST_WAIT_SECONDS", 0.02)
+    monkeypatch.setattr("vidstyle.serve.decoder.MAX_WAIT_SECONDS", 0.02)
     busy = threading.Event()
     key, *others = encoded("VP8", (48, 64), 8)
     with Seen() as seen:
@@ -186,7 +185,7 @@ def test_the_end_does_not_wait_for_what_waits() -> None:
 
 
 def test_private_parts_of_aiortc_are_where_they_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidstyle.serve.bounded import _replace
+    from vidstyle.serve.webrtc import _replace
 
     thing: Any = type("Thing", (), {})()
     with pytest.raises(AttributeError):

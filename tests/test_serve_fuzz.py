@@ -21,9 +21,8 @@ from pictures import painting, save
 
 from vidstyle.options import BackendOptions
 from vidstyle.serve.app import Server
-from vidstyle.serve.job import INPUT, LOOK, PREVIEW, STATE, STYLE, VIDEO, is_id
-from vidstyle.serve.options import ServeOptions
-from vidstyle.serve.wishes import WISHES
+from vidstyle.serve.config import ServeOptions
+from vidstyle.serve.job import INPUT, PREVIEW, RENDER_STYLE, SPEC, STATE, STYLE, VIDEO, is_id
 from vidstyle.serve.worker import FAILURE
 
 REQUESTS = 1000
@@ -423,7 +422,7 @@ def test_a_thousand_bad_requests_do_no_harm(tmp_path: Path) -> None:
     here = {path.name for path in Path.cwd().iterdir()}
     counts: Counter[int] = Counter()
     complaints = Complaints()
-    options = ServeOptions(port=0, token=TOKEN, folder=folder, upload_mib=1, queue=3, most_seconds=5, size=(48, 64))
+    options = ServeOptions(port=0, token=TOKEN, folder=folder, upload_mib=1, queue=3, max_seconds=5, size=(48, 64))
 
     async def cancel(fuzz: Fuzz, answer: Answer) -> None:
         job = json.loads(answer.body)
@@ -471,7 +470,7 @@ def test_a_thousand_bad_requests_do_no_harm(tmp_path: Path) -> None:
     assert {200, 201, 400, 401, 403, 404, 405, 413, 415, 421} <= set(counts), counts
     assert counts[UNANSWERED] < REQUESTS / 20, counts
     inside = {path for path in files_in(tmp_path) - before}
-    names = {INPUT, STATE, STYLE, VIDEO, PREVIEW, LOOK, WISHES, FAILURE}
+    names = {INPUT, STATE, STYLE, VIDEO, PREVIEW, RENDER_STYLE, SPEC, FAILURE}
     for path in inside - {"outer/serve/.server"}:
         outer, serve, id, name = path.split("/")
         assert (outer, serve) == ("outer", "serve") and is_id(id) and name in names, path

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jobserver import LONG, TINY, Limits, Served, files_in, serve
+from jobserver import LONG, Served, files_in, options_for, serve
 from media import make_video, read_contents
 from pictures import painting, save
 
 from vidstyle.errors import BadOption
 from vidstyle.gallery import load_style, shared_network
 from vidstyle.imaging.image_io import read_still
-from vidstyle.serve.bounds import Bounds
-from vidstyle.serve.job import PREVIEW, STATE, STYLE, DamagedJob, Job, Point, new_id, owner_of
+from vidstyle.serve.http import ApiError
+from vidstyle.serve.job import PREVIEW, STATE, STYLE, DamagedJob, Job, JobLimits, Point, new_id, owner_of
 from vidstyle.serve.jobs import Jobs
 from vidstyle.stylizer import Stylizer
 
@@ -36,7 +36,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     async def body(served: Served) -> None:
         def changed(job: Job) -> None:
             found["seen"].append((job.state, job.step, job.progress))
-            for style in served.jobs.own_styles().values():
+            for style in served.jobs.user_styles().values():
                 found["styles"].setdefault(style.step, style.style())
             if job.file(PREVIEW):
                 found["previews"].add((job.folder / PREVIEW).read_bytes())
@@ -78,7 +78,7 @@ def test_what_is_over_survives_a_restart_of_the_server(adapted: dict[str, Any], 
     async def body(served: Served) -> None:
         served.client.session.cookie_jar.update_cookies({"vidstyle_session": adapted["session"]})
         assert await served.json("GET", "/api/jobs") == [adapted["last"]]
-        assert list(served.jobs.own_styles()) == [f"mine/{adapted['first']['id']}"]
+        assert list(served.jobs.user_styles()) == [f"mine/{adapted['first']['id']}"]
         async with served.stranger() as other:
             assert await other.json("GET", "/api/jobs") == []
 
@@ -182,9 +182,9 @@ def test_a_job_that_is_cancelled_ends_at_once_and_the_next_one_begins(tmp_path: 
         assert (one["ahead"], two["ahead"]) == (0, 1)
         while not (await served.json("GET", f"/api/jobs/{one['id']}"))["curve"]:
             await asyncio.sleep(0.05)
-        child = served.jobs._child
-        assert child is not None
-        pid = child._process.pid
+        worker = served.jobs.worker
+        assert worker is not None
+        pid = worker.pid
         assert os.getpriority(os.PRIO_PROCESS, pid) == 19
         assert os.getpgid(pid) == pid and os.getsid(pid) == os.getsid(0)
         began = time.monotonic()
@@ -192,15 +192,15 @@ def test_a_job_that_is_cancelled_ends_at_once_and_the_next_one_begins(tmp_path: 
         await served.until(two["id"], "running")
         assert time.monotonic() - began < 30 and not alive(pid)  # all its steps take minutes
         assert files_in(tmp_path / "jobs" / one["id"]) == {STATE}
-        assert [style.job for style in served.jobs.own_styles().values()] == [two["id"]]
+        assert [style.job for style in served.jobs.user_styles().values()] == [two["id"]]
         # A style that is deleted takes its running job along.
         await served.json("DELETE", f"/api/styles/mine/{two['id']}")
         await served.json("GET", f"/api/jobs/{two['id']}", 404)
-        while served.jobs._child is not None:
+        while served.jobs.worker is not None:
             await asyncio.sleep(0.02)
         assert files_in(tmp_path / "jobs") == {".server", f"{one['id']}/{STATE}"}
 
-    serve(tmp_path / "jobs", body, effort=LONG)
+    serve(tmp_path / "jobs", body, budget=LONG)
 
 
 def test_a_worker_that_dies_fails_its_job_alone_and_in_words(tmp_path: Path) -> None:
@@ -209,9 +209,9 @@ def test_a_worker_that_dies_fails_its_job_alone_and_in_words(tmp_path: Path) -> 
     async def body(served: Served) -> None:
         one = await served.upload("adapt", picture)
         await served.until(one["id"], "running")
-        while served.jobs._child is None:
+        while served.jobs.worker is None:
             await asyncio.sleep(0.02)
-        os.kill(served.jobs._child._process.pid, signal.SIGKILL)
+        os.kill(served.jobs.worker.pid, signal.SIGKILL)
         job = await served.until(one["id"], "failed")
         assert job["message"] == "the worker died: signal 9"
         assert job["style"] is None and files_in(tmp_path / "jobs" / one["id"]) == {STATE}
@@ -220,16 +220,16 @@ def test_a_worker_that_dies_fails_its_job_alone_and_in_words(tmp_path: Path) -> 
         job = await served.until(two["id"], "failed")
         assert "Torn" in job["message"] and str(tmp_path) not in job["message"] and "\n" not in job["message"]
 
-    serve(tmp_path / "jobs", body, effort=LONG)
+    serve(tmp_path / "jobs", body, budget=LONG)
 
 
 def test_a_worker_that_hangs_is_stopped(tmp_path: Path) -> None:
     async def body(served: Served) -> None:
         one = await served.upload("adapt", save(painting(2), tmp_path / "painting.png"))
         job = await served.until(one["id"], "failed")
-        assert job["message"].startswith("the worker was stopped: it had not said anything")
+        assert job["message"].startswith("the worker was stopped: it was silent")
 
-    serve(tmp_path / "jobs", body, effort=LONG, bounds=Bounds(patience=0.05))
+    serve(tmp_path / "jobs", body, budget=LONG, limits=JobLimits(silence_seconds=0.05))
 
 
 def test_a_server_that_stops_fails_what_was_under_way(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_server_that_stops_fails_what_was_under_way(tmp_path: Path) -> None:
             ids.append((await served.upload("adapt", save(painting(2), tmp_path / "painting.png")))["id"])
         await served.until(ids[0], "running")
 
-    serve(tmp_path / "jobs", body, effort=LONG)
+    serve(tmp_path / "jobs", body, budget=LONG)
     for id in ids:
         job = Job.read(tmp_path / "jobs" / id)
         assert job.state == "failed" and "the server was stopped" in job.message
@@ -259,7 +259,7 @@ def test_what_a_killed_server_left_is_put_right(tmp_path: Path) -> None:
 
     async def body(served: Served) -> None:
         job = served.jobs.get(running.name)
-        assert job.state == "failed" and "ask for it again" in job.message
+        assert job.state == "failed" and "submit it again" in job.message
 
     serve(folder, body)
     damage = {f"{damaged.name}/{name}" for name in ("input", STATE)}
@@ -269,14 +269,14 @@ def test_what_a_killed_server_left_is_put_right(tmp_path: Path) -> None:
 def test_a_folder_serves_one_server(tmp_path: Path) -> None:
     async def body(served: Served) -> None:
         with pytest.raises(BadOption, match="another `vidstyle serve`"):
-            await Jobs(tmp_path / "jobs", Limits()).start()
+            await Jobs(options_for(tmp_path / "jobs")).start()
 
     serve(tmp_path / "jobs", body)
 
     async def unwritable() -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(BadOption, match="--folder"):
-            await Jobs(tmp_path / "file" / "jobs", Limits()).start()
+            await Jobs(options_for(tmp_path / "file" / "jobs")).start()
 
     asyncio.run(unwritable())
 
@@ -289,38 +289,52 @@ def test_the_queue_is_bounded(tmp_path: Path) -> None:
         await served.until(one["id"], "running")
         await served.upload("adapt", picture)
         found = await served.upload("adapt", picture, 429)
-        assert found["error"].startswith("1 jobs are waiting")
+        assert "queue is full" in found["error"]
         assert len([path for path in (tmp_path / "jobs").iterdir() if path.is_dir()]) == 2
         await served.json("GET", f"/api/jobs/{one['id']}/result", 409)
 
-    serve(tmp_path / "jobs", body, effort=LONG, limits=Limits(queue=1))
+    serve(tmp_path / "jobs", body, budget=LONG, queue=1)
 
 
-def test_the_oldest_that_is_over_goes_first_and_kept_styles_never(tmp_path: Path) -> None:
+def test_old_jobs_go_and_kept_styles_stay(tmp_path: Path) -> None:
     folder = tmp_path / "jobs"
     folder.mkdir()
-    style = load_style("great_wave")
     ids = [new_id() for _ in range(6)]
-    for age, id in enumerate(ids):
+    for days, id in enumerate(ids):
         (folder / id).mkdir()
-        style.save(folder / id / STYLE)
-        job = Job(folder / id, owner_of("me"), "adapt", "x", state="done", created=1e9 - age, ended=1e9 - age)
-        job.kept = id == ids[-1]
-        job.write()
+        load_style("great_wave").save(folder / id / STYLE)
+        ended = time.time() - 86400 * days
+        Job(folder / id, owner_of("me"), "adapt", "x", "done", created=ended, ended=ended, kept=id == ids[-1]).write()
+    left: list[set[str]] = []
 
     async def body(served: Served) -> None:
-        assert {job.id for job in served.jobs.of("me")} == {*ids[:3], ids[-1]}
-        with pytest.raises(Exception, match="as many as may be"):
+        left.append({job.id for job in served.jobs.of("me")})
+        with pytest.raises(ApiError, match="disk space"):
             served.jobs.keep(served.jobs.get(ids[0]))
 
-    serve(folder, body, bounds=Bounds(most_over=3, most_kept=1))
-    assert {path.name for path in folder.iterdir() if path.is_dir()} == {*ids[:3], ids[-1]}
-    size = Job.read(folder / ids[0]).size()
+    serve(folder, body, limits=JobLimits(max_age_days=3.5, max_bytes=20 << 20))
+    serve(folder, body, limits=JobLimits(max_bytes=1))
+    assert left == [{ids[0], ids[-1]}] * 2, "a job is charged 16 MiB, and the newest one stays"
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {ids[0], ids[-1]}
 
-    async def smaller(served: Served) -> None:
-        assert {job.id for job in served.jobs.of("me")} == {*ids[:2], ids[-1]}
 
-    serve(folder, smaller, bounds=Bounds(most_bytes=2 * size + size // 2))
+def test_jobs_within_the_limits_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "jobs"
+    ids = [new_id() for _ in range(3)]
+    for days, id in enumerate(ids):
+        (folder / id).mkdir(parents=True)
+        ended = time.time() - 86400 * days
+        Job(folder / id, owner_of("me"), "adapt", "x", "failed", created=ended, ended=ended).write()
+
+    async def body(served: Served) -> None:
+        assert [job.id for job in served.jobs.of("me")] == ids
+
+    serve(folder, body, limits=JobLimits(max_age_days=2.5))
+
+    async def fewer(served: Served) -> None:
+        assert [job.id for job in served.jobs.of("me")] == ids[:2]
+
+    serve(folder, fewer, limits=JobLimits(max_bytes=33 << 20))
 
 
 def test_a_job_is_its_sessions_own(tmp_path: Path) -> None:
@@ -339,7 +353,7 @@ def test_a_job_is_its_sessions_own(tmp_path: Path) -> None:
             assert await other.json("GET", "/api/jobs") == []
         assert len(await served.json("GET", "/api/jobs")) == 1
 
-    serve(tmp_path / "jobs", body, effort=LONG)
+    serve(tmp_path / "jobs", body, budget=LONG)
 
 
 def test_the_cookie_is_no_business_of_scripts_or_other_sites(tmp_path: Path) -> None:
@@ -477,4 +491,3 @@ def test_a_state_cannot_point_elsewhere(tmp_path: Path) -> None:
 
 def test_ids_are_random_and_long() -> None:
     assert len({new_id() for _ in range(1000)}) == 1000 and len(new_id()) == 32
-    assert TINY.most_steps == 1000

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from aiortc import RTCSessionDescription
 from proxying import browser, proxied
-from test_serve_options import TOKEN
-from test_serve_visitors import PATIENCE, with_server
+from test_serve_config import TOKEN
+from test_serve_webrtc import PATIENCE, with_server
 from visiting import Camera, Guest, photo
 
 from vidstyle.serve.app import Server
-from vidstyle.serve.offer import with_address
+from vidstyle.serve.webrtc import add_address, host_addresses
 
 NAME = "paint.example.org"
 
@@ -44,7 +44,7 @@ def test_a_browser_elsewhere_gets_in_by_token_and_sees_itself_painted(tmp_path: 
                 found: dict[str, Any] = await response.json()
                 assert response.status == 201, found
             addresses = set(re.findall(r"a=candidate:\S+ 1 udp \d+ (\S+) \d+ typ host", found["sdp"]))
-            assert public in addresses if public else addresses - {"127.0.0.1", "::1"} or not _others()
+            assert public in addresses if public else addresses - {"127.0.0.1", "::1"} or not host_addresses()
             await guest.connection.setRemoteDescription(RTCSessionDescription(found["sdp"], "answer"))
             if public == "127.0.0.1":
                 assert addresses == {"127.0.0.1"}
@@ -56,17 +56,11 @@ def test_a_browser_elsewhere_gets_in_by_token_and_sees_itself_painted(tmp_path: 
     with_server(tmp_path, body, allowed_hosts=(NAME,), token=TOKEN, public_address=public)
 
 
-def _others() -> list[str]:
-    from vidstyle.serve.visitors_api import _own_addresses
-
-    return _own_addresses()
-
-
 def test_a_public_address_is_added_to_those_of_its_kind() -> None:
     head = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 97\r\n"
     own = "a=candidate:1 1 udp 99 10.0.0.5 4000 typ host\r\na=candidate:2 1 udp 99 fd00::5 5000 typ host\r\n"
     sdp = f"{head}{own}a=rtpmap:97 VP8/90000\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\n"
-    found = with_address(sdp, "203.0.113.7")
+    found = add_address(sdp, "203.0.113.7")
     assert " 203.0.113.7 4000 typ host" in found and " 10.0.0.5 4000 " in found and "203.0.113.7 5000" not in found
-    assert " 2001:db8::7 5000 " in with_address(sdp, "2001:db8::7")
-    assert with_address(sdp, None) == sdp
+    assert " 2001:db8::7 5000 " in add_address(sdp, "2001:db8::7")
+    assert add_address(sdp, None) == sdp

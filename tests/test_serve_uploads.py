@@ -17,8 +17,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from jobserver import files_in
 
-from vidstyle.serve.answers import answering
-from vidstyle.serve.label import MOST_CHARACTERS, clean_label, download_name, label_of_file
+from vidstyle.serve.http import errors_as_json
+from vidstyle.serve.job import MAX_LABEL, clean_label, download_name, title_of_file
 from vidstyle.serve.uploads import check_painting, receive
 
 MOST = 200_000
@@ -33,22 +33,22 @@ def uploading(
         upload = await receive(
             request,
             folder,
-            file="painting",
+            field="painting",
             texts={"title": 100},
-            most_bytes=MOST,
+            max_bytes=MOST,
             pause_seconds=pause,
             total_seconds=total,
         )
-        return web.json_response({"label": upload.label, "size": upload.size, "texts": upload.texts})
+        return web.json_response({"label": upload.title, "size": upload.size, "texts": upload.texts})
 
     async def check(request: web.Request) -> web.StreamResponse:
-        upload = await receive(request, folder, file="painting", texts={}, most_bytes=MOST)
+        upload = await receive(request, folder, field="painting", texts={}, max_bytes=MOST)
         header = check_painting(upload)
         return web.json_response([header.format, header.height, header.width])
 
     async def run() -> None:
-        app = web.Application()
-        app.add_routes([web.post("/", answering(take)), web.post("/check", answering(check))])
+        app = web.Application(middlewares=[errors_as_json])
+        app.add_routes([web.post("/", take), web.post("/check", check)])
         async with TestClient(TestServer(app)) as client:
             await body(client)
 
@@ -98,7 +98,7 @@ def test_an_upload_is_one_file_with_its_fields(tmp_path: Path) -> None:
         ("..", "Untitled"),
         ("", "Untitled"),
         ("<script>.png", "<script>"),
-        ("n" * 500 + ".png", "n" * MOST_CHARACTERS),
+        ("n" * 500 + ".png", "n" * MAX_LABEL),
     ],
 )
 def test_the_name_of_a_file_is_a_label_and_no_path(tmp_path: Path, name: str, label: str) -> None:
@@ -106,7 +106,7 @@ def test_the_name_of_a_file_is_a_label_and_no_path(tmp_path: Path, name: str, la
         escaped = name.replace("\\", "\\\\")
         status, found = await answer(client, **body_of(FILE.replace('filename="x"', f'filename="{escaped}"')))
         assert (status, found.get("label")) == (200, label), found
-        assert label_of_file(name) == label
+        assert title_of_file(name) == label
 
     uploading(tmp_path / "in", body)
     assert files_in(tmp_path) == {"in/input"}
@@ -245,7 +245,7 @@ def test_labels_are_one_clean_line() -> None:
     assert clean_label("  a\r\n\tb\x00\x1b[31m c ") == "a b [31m c"
     assert clean_label("\u202e\u200b\ud800", "none") == "none"
     assert clean_label("Cafe\u0301") == "Café"
-    assert len(clean_label("x" * 10**6)) == MOST_CHARACTERS
+    assert len(clean_label("x" * 10**6)) == MAX_LABEL
 
 
 def test_download_names_are_safe_in_a_header_and_keep_their_letters() -> None:

@@ -12,25 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobserver import Limits, Served, files_in, serve
+from jobserver import Served, files_in, serve
 from media import make_sound, make_video
 from pictures import painting, save
 from test_serve_jobs import alive
 
 from vidstyle.gallery import load_style
-from vidstyle.serve.child import Child
-from vidstyle.serve.job import LOOK
-from vidstyle.serve.wishes import Task, Wishes
+from vidstyle.serve.job import RENDER_STYLE, JobSpec
+from vidstyle.serve.worker_process import WorkerProcess
 
 
-def work(task: Task, folder: Path, wishes: Wishes) -> list[dict[str, Any]]:
+def work(task: str, folder: Path, spec: JobSpec) -> list[dict[str, Any]]:
     """What a worker says, from its first line to its last."""
 
     async def run() -> list[dict[str, Any]]:
-        wishes.write(folder)
-        child = await Child.start(task, folder)
+        spec.write(folder)
+        child = await WorkerProcess.start(task, folder)
         lines = [line async for line in child.lines(120)]
-        assert await child.ended() is None
+        assert await child.wait() is None
         return lines
 
     return asyncio.run(run())
@@ -66,15 +65,15 @@ def test_what_may_not_be_rendered_is_told_in_a_sentence(
     make(tmp_path / ("x.m4a" if words == "no picture" else "x.png" if "picture" in words else "x.mp4")).rename(
         folder / "input"
     )
-    wishes = Wishes(label="Holiday", most_pixels=40_000, most_seconds=2)
-    (last,) = work("probe", folder, wishes)
+    spec = JobSpec(label="Holiday", max_pixels=40_000, max_seconds=2)
+    (last,) = work("probe", folder, spec)
     assert words in last["error"] and "Holiday" in last["error"] and str(tmp_path) not in last["error"]
     assert last.get("too_much", False) == ("at most" in words)
 
 
 def test_a_video_that_may_be_rendered_is_measured(tmp_path: Path) -> None:
     make_video(tmp_path / "in.mp4", size=(48, 64), frames=20, rate=10).rename(tmp_path / "input")
-    found = work("probe", tmp_path, Wishes(label="x"))
+    found = work("probe", tmp_path, JobSpec(label="x"))
     assert found == [{"done": True, "size": [48, 64], "seconds": 2.0, "frames": 20}]
 
 
@@ -86,7 +85,7 @@ def test_an_upload_that_is_no_video_never_becomes_a_job(tmp_path: Path) -> None:
         assert "megapixels" in (await served.upload("render", large, 413))["error"]
         assert await served.json("GET", "/api/jobs") == []
 
-    serve(tmp_path / "jobs", body, limits=Limits(most_pixels=40_000))
+    serve(tmp_path / "jobs", body, max_pixels=40_000)
     assert files_in(tmp_path / "jobs") == {".server"}
 
 
@@ -98,18 +97,18 @@ def test_a_video_that_does_not_say_how_long_it_is_is_measured(tmp_path: Path) ->
         assert found["error"].startswith("Stream.mkv is 8 s long; at most 2 s are rendered here")
         assert not files_in(tmp_path / "jobs") - {".server"}
 
-    serve(tmp_path / "jobs", body, limits=Limits(most_seconds=2))
+    serve(tmp_path / "jobs", body, max_seconds=2)
 
 
-@pytest.mark.parametrize("damage", ['{"label": 3}', "[]", "{", '{"label": "x", "effort": {"steps": "many"}}'])
+@pytest.mark.parametrize("damage", ['{"label": 3}', "[]", "{", '{"label": "x", "budget": {"steps": "many"}}'])
 def test_wishes_that_cannot_be_read_are_told(tmp_path: Path, damage: str) -> None:
-    (tmp_path / "wishes.json").write_text(damage)
+    (tmp_path / "spec.json").write_text(damage)
 
     async def run() -> None:
-        child = await Child.start("adapt", tmp_path)
+        child = await WorkerProcess.start("adapt", tmp_path)
         (line,) = [line async for line in child.lines(120)]
         assert "cannot be read" in line["error"]
-        assert await child.ended() is None
+        assert await child.wait() is None
 
     asyncio.run(run())
 
@@ -127,10 +126,10 @@ def test_nonsense_from_a_worker_is_an_error_and_ends_it(words: str) -> None:
             limit=1 << 16,
             process_group=0,
         )
-        child = Child(process)
+        child = WorkerProcess(process)
         with pytest.raises(ValueError):
             _ = [line async for line in child.lines(120)]
-        assert await child.ended() == "signal 9"
+        assert await child.wait() == "signal 9"
 
     asyncio.run(run())
 
@@ -138,21 +137,21 @@ def test_nonsense_from_a_worker_is_an_error_and_ends_it(words: str) -> None:
 def long_render(folder: Path) -> None:
     """Everything for a render that is still under way when it is looked at."""
     make_video(folder / "in.mkv", size=(64, 96), frames=600).rename(folder / "input")
-    load_style("great_wave").save(folder / LOOK)
-    Wishes(label="x").write(folder)
+    load_style("great_wave").save(folder / RENDER_STYLE)
+    JobSpec(label="x").write(folder)
 
 
 _SERVER = """
 import asyncio, sys
 from pathlib import Path
 from vidstyle.gallery import load_style
-from vidstyle.serve.child import Child
+from vidstyle.serve.worker_process import WorkerProcess
 
 async def main():
-    child = await Child.start("render", Path(sys.argv[1]))
+    child = await WorkerProcess.start("render", Path(sys.argv[1]))
     async for line in child.lines(120):
         if line.get("step"):
-            print(child._process.pid, flush=True)
+            print(child.pid, flush=True)
 
 asyncio.run(main())
 """
@@ -182,8 +181,8 @@ def test_a_worker_is_nice_and_bounded(tmp_path: Path) -> None:
     long_render(tmp_path)
 
     async def run() -> None:
-        child = await Child.start("render", tmp_path)
-        pid = child._process.pid
+        child = await WorkerProcess.start("render", tmp_path)
+        pid = child.pid
         async for line in child.lines(120):
             if line.get("step"):
                 limits = Path(f"/proc/{pid}/limits").read_text()
@@ -192,6 +191,6 @@ def test_a_worker_is_nice_and_bounded(tmp_path: Path) -> None:
                 assert rows["Max file size"] == str(2 << 30) and rows["Max core file size"] == "0"
                 break
         child.kill()
-        assert await child.ended() == "signal 9"
+        assert await child.wait() == "signal 9"
 
     asyncio.run(run())

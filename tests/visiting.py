@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from vidstyle.options import BackendOptions
 from vidstyle.serve.app import Server
-from vidstyle.serve.options import ServeOptions
-from vidstyle.serve.visitor import _use_addresses
+from vidstyle.serve.config import ServeOptions
+from vidstyle.serve.webrtc import use_addresses
 
 SIZE = (96, 160)
 """(height, width) of the pictures in these tests: large enough for the network, small enough to be quick."""
@@ -80,7 +80,7 @@ class Guest:
         else:
             self.connection.addTrack(self.camera)
             transceiver = self.connection.getTransceivers()[0]
-        _use_addresses(transceiver, ["127.0.0.1"])
+        use_addresses(transceiver, ["127.0.0.1"])
         self.connection.on("track", self._show)
         await self.connection.setLocalDescription(await self.connection.createOffer())
         return str(self.connection.localDescription.sdp)

@@ -94,7 +94,7 @@ def serve(
     Ctrl-C ends it properly; what then hangs is given ten seconds, or until Ctrl-C comes again.
     """
     from vidstyle.files import cache_folder
-    from vidstyle.serve.options import ServeOptions, new_token
+    from vidstyle.serve.config import ServeOptions, new_token
 
     open_to_all = token == "none"
     if open_to_all or not token:
@@ -119,7 +119,7 @@ def serve(
     from vidstyle.serve import open_app
 
     chosen = backend_from(backend, precision, threads)
-    open_app().serve(options, backend=chosen, on_start=_say_where, on_stop=_Ending().told)
+    open_app().serve(options, backend=chosen, on_start=_say_where, on_stop=_Ending().on_signal)
     echo("Stopped.", err=True)
 
 
@@ -132,7 +132,7 @@ class _Ending:
     def __init__(self) -> None:
         self._told = False
 
-    def told(self) -> None:
+    def on_signal(self) -> None:
         """End within `GRACE_SECONDS`; the second time, at once. To be called by a signal's handler."""
         if self._told:
             os._exit(1)
@@ -147,13 +147,13 @@ class _Ending:
 
 
 def _say_where(server: Server) -> None:
-    echo(f"Painting on {server.studio.description}", err=True)
+    echo(f"Painting on {server.scheduler.description}", err=True)
     if server.source is not None:
         echo(f"Source: {server.source.description}", err=True)
     echo(f"Open {server.url}")
     for name in server.options.allowed_hosts:
         echo(f"  or https://{name}/{server.query}")
-    if server.visitors.is_unreachable:
+    if server.peers.is_unreachable:
         echo(
             "Pictures come to this machine by UDP, and it has no public address. Visitors from elsewhere than its own "
             "network need one: give --public-address.",

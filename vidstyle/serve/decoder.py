@@ -1,7 +1,9 @@
-"""The pictures that a visitor sends, decoded: nothing before its size is known, and the newest first."""
+"""Decodes the pictures that a visitor sends: none before its size is known, and the newest first."""
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
 import time
 from collections import deque
@@ -14,26 +16,36 @@ from av import CodecContext, Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from vidstyle.serve.bitstream import CodedSize, Damaged, header_of
 from vidstyle.video.capture.clock import MICROSECOND
 
-MOST_PIXELS = 1920 * 1080
+MAX_PIXELS = 1920 * 1080
 """The largest picture that is taken from a camera."""
-_MOST_BLOCKS = 120 * 68
+_MAX_BLOCKS = 120 * 68
 """The same in macroblocks, which cover 1920x1088."""
-_MOST_KEPT_BLOCKS = 4 * _MOST_BLOCKS
+_MAX_KEPT_BLOCKS = 4 * _MAX_BLOCKS
 """Of all the pictures that an H.264 decoder may have to keep, as level 4.2 has it."""
-_MOST_WAITING = 30
-_MOST_WAIT_SECONDS = 0.15
+_MAX_WAITING = 30
+MAX_WAIT_SECONDS = 0.15
 """Frames that have waited longer are left out, up to the next key frame."""
-_MOST_A_SECOND = 150.0
-"""Pictures from one visitor; as many may come at once after a pause."""
+MAX_PICTURES = 150.0
+"""A second, from one visitor; as many may come at once after a pause."""
 _ASK_SECONDS = 0.5
 """From one request for a key frame to the next."""
 _SHARE = 0.4
 """Of one core, that decoding for one visitor may take. 1920x1080 at 30 fps takes a tenth or two."""
 _BURST_SECONDS = 0.5
 _CODECS = {"VP8": "libvpx", "H264": "h264"}
+_VP8_START = b"\x9d\x01\x2a"
+_START_CODE = re.compile(b"\x00\x00\x01")
+_ESCAPE = re.compile(b"\x00\x00\x03")
+_MAX_NALS = 512
+_MAX_PARAMETER_SETS = 8
+_SLICE, _IDR, _SPS = 1, 5, 7
+_PICTURES = 2
+"""Slices that begin a picture, in one frame: two fields."""
+# Profiles whose parameter sets say more: chroma, depth, scaling lists.
+_HIGH_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
+_MAX_GOLOMB_ZEROS = 32
 
 
 class _Encoded(NamedTuple):
@@ -81,16 +93,16 @@ class Decoder:
         if self._ended or not data:  # padding has no data
             return
         now = monotonic()
-        self._counted = max(self._counted, now - 1) + 1 / _MOST_A_SECOND
+        self._counted = max(self._counted, now - 1) + 1 / MAX_PICTURES
         if self._counted > now:
-            self._refuse(f"it sends more than {_MOST_A_SECOND:g} pictures a second")
+            self._refuse(f"it sends more than {MAX_PICTURES:g} pictures a second")
             return
         try:
             is_key, sizes = header_of(codec, data)
         except Damaged:
             self._skip(now)
             return
-        reason = next((reason for reason in map(_why_not, sizes) if reason is not None), None)
+        reason = next((reason for reason in map(_refusal, sizes) if reason is not None), None)
         if reason is not None:
             self._refuse(reason)
             return
@@ -127,7 +139,7 @@ class Decoder:
 
     def _is_behind(self, now: float) -> bool:
         waiting = self._waiting
-        return len(waiting) >= _MOST_WAITING or (bool(waiting) and now - waiting[0].came > _MOST_WAIT_SECONDS)
+        return len(waiting) >= _MAX_WAITING or (bool(waiting) and now - waiting[0].came > MAX_WAIT_SECONDS)
 
     def _refuse(self, reason: str) -> None:
         self.stop()
@@ -178,15 +190,186 @@ def _open(codec: str) -> VideoCodecContext:
     context = CodecContext.create(_CODECS[codec], "r")
     assert isinstance(context, VideoCodecContext)
     # The headers were looked at; this is for what they do not tell. FFmpeg rounds widths up to 64 to compare.
-    context.options = {"max_pixels": str(_MOST_BLOCKS * 256 * 2)}
+    context.options = {"max_pixels": str(_MAX_BLOCKS * 256 * 2)}
     context.thread_count = 1
     return context
 
 
-def _why_not(size: CodedSize) -> str | None:
+def _refusal(size: CodedSize) -> str | None:
     """Why pictures of that size are not taken; None where they are."""
-    if size.height * size.width > MOST_PIXELS or size.blocks > _MOST_BLOCKS:
+    if size.height * size.width > MAX_PIXELS or size.blocks > _MAX_BLOCKS:
         return f"pictures of {size.width}x{size.height} are too large; send at most 1920x1080"
-    if size.blocks * size.kept > _MOST_KEPT_BLOCKS or not size.is_plain:
+    if size.blocks * size.kept > _MAX_KEPT_BLOCKS or not size.is_plain:
         return "it is H.264 of a kind that no browser sends; send 8 bits, 4:2:0, with few reference frames"
     return None
+
+
+# The headers of encoded frames, VP8 and H.264, read before anything is decoded.
+
+
+class Damaged(ValueError):
+    """A frame that no decoder should see."""
+
+
+class Header(NamedTuple):
+    """What a frame says of itself."""
+
+    is_key: bool
+    """Whether it can be decoded without those before it."""
+    sizes: tuple[CodedSize, ...] = ()
+    """Every size that the frame asks a decoder to make room for."""
+
+
+class CodedSize(NamedTuple):
+    """Pictures to come, and what they take."""
+
+    height: int
+    width: int
+    """As shown."""
+    blocks: int
+    """Macroblocks, 16x16 pixels, as coded: cropping hides them, and memory is needed for all."""
+    kept: int = 1
+    """Pictures that the decoder has to keep."""
+    is_plain: bool = True
+    """Whether it is 8-bit 4:2:0, or gray."""
+
+
+def header_of(codec: str, data: bytes) -> Header:
+    """The header of a whole encoded frame; ``codec`` is ``VP8`` or ``H264``. `Damaged` where there is none."""
+    if codec == "VP8":
+        return _vp8_header(data)
+    if codec == "H264":
+        return _h264_header(data)
+    raise Damaged(f"frames of {codec[:20]!r} are not known here")
+
+
+def _vp8_header(data: bytes) -> Header:
+    """RFC 6386, section 9.1: three bytes; in key frames a start code and the size follow."""
+    if len(data) < 3:
+        raise Damaged("a VP8 frame is cut off")
+    if data[0] & 1:
+        return Header(is_key=False)
+    if len(data) < 10 or data[3:6] != _VP8_START:
+        raise Damaged("a VP8 key frame is damaged")
+    width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+    if not width or not height:
+        raise Damaged("a VP8 key frame has no size")
+    return Header(True, (CodedSize(height, width, -(-width // 16) * -(-height // 16)),))
+
+
+def _h264_header(data: bytes) -> Header:
+    """Annex B. Start codes are looked for as decoders do, whatever packets they came in."""
+    if not data.startswith((b"\x00\x00\x01", b"\x00\x00\x00\x01")):
+        raise Damaged("an H.264 frame does not begin with a start code")
+    starts: list[int] = []
+    for found in _START_CODE.finditer(data):
+        starts.append(found.end())
+        if len(starts) > _MAX_NALS:
+            raise Damaged("an H.264 frame is in too many parts")
+    is_key, pictures = False, 0
+    sizes: list[CodedSize] = []
+    for start, end in zip(starts, [*(at - 3 for at in starts[1:]), len(data)], strict=True):
+        if start >= end:
+            continue
+        kind = data[start] & 0x1F
+        if kind == _SPS:
+            if len(sizes) >= 2 * _MAX_PARAMETER_SETS:
+                raise Damaged("an H.264 frame has too many parameter sets")
+            is_key = True
+            sizes.append(_size_in(_ESCAPE.sub(b"\x00\x00", data[start + 1 : end])))
+            if _ESCAPE.search(data, start, end):
+                # FFmpeg reads one that it does not like again as it stands, with the escapes in it.
+                with contextlib.suppress(Damaged):
+                    sizes.append(_size_in(data[start + 1 : end]))
+        elif kind in (_SLICE, _IDR):
+            is_key |= kind == _IDR
+            # The first number is that of the slice's first block; zero is a single set bit.
+            pictures += start + 1 < end and data[start + 1] >> 7
+    if pictures > _PICTURES:
+        raise Damaged("an H.264 frame holds several pictures")
+    return Header(bool(is_key), tuple(sizes))
+
+
+def _size_in(sps: bytes) -> CodedSize:
+    """ITU-T H.264, section 7.3.2.1.1, as far as the cropping; ``sps`` is without the NAL's header."""
+    bits = _Bits(sps)
+    profile = bits.take(8)
+    bits.take(16)
+    bits.golomb()  # its id
+    chroma, plain = 1, True
+    if profile in _HIGH_PROFILES:
+        chroma = bits.golomb()
+        if chroma == 3:
+            bits.take(1)
+        depths = bits.golomb(), bits.golomb()
+        plain = chroma <= 1 and depths == (0, 0)
+        bits.take(1)
+        if bits.take(1):
+            for index in range(8 if chroma != 3 else 12):
+                if bits.take(1):
+                    _skip_scaling(bits, 16 if index < 6 else 64)
+    bits.golomb()  # bits of a frame's number
+    order = bits.golomb()
+    if order == 0:
+        bits.golomb()
+    elif order == 1:
+        bits.take(1)
+        bits.golomb(), bits.golomb()
+        for _ in range(_at_most(bits.golomb(), 255)):
+            bits.golomb()
+    kept = bits.golomb()
+    bits.take(1)
+    columns, rows = bits.golomb() + 1, bits.golomb() + 1
+    fields = 1 if bits.take(1) else 2
+    rows *= fields
+    if fields == 2:
+        bits.take(1)
+    bits.take(1)
+    width, height = 16 * columns, 16 * rows
+    if bits.take(1):
+        left, right, top, bottom = (bits.golomb() for _ in range(4))
+        width -= (left + right) * (2 if chroma in (1, 2) else 1)
+        height -= (top + bottom) * (2 if chroma == 1 else 1) * fields
+    if width <= 0 or height <= 0:
+        raise Damaged("an H.264 parameter set crops everything away")
+    return CodedSize(height, width, columns * rows, max(1, kept), plain)
+
+
+def _skip_scaling(bits: _Bits, count: int) -> None:
+    last = following = 8
+    for _ in range(count):
+        if following:
+            change = bits.golomb()
+            following = (last + ((change + 1) // 2 if change % 2 else -(change // 2))) % 256
+        last = following or last
+
+
+def _at_most(number: int, most: int) -> int:
+    if number > most:
+        raise Damaged("an H.264 parameter set is damaged")
+    return number
+
+
+class _Bits:
+    """Reads bits, the highest first; `Damaged` behind the end."""
+
+    def __init__(self, data: bytes) -> None:
+        data = data[:1024]
+        self._value = int.from_bytes(data, "big")
+        self._left = 8 * len(data)
+
+    def take(self, count: int) -> int:
+        """The next ``count`` bits as a number."""
+        self._left -= count
+        if self._left < 0:
+            raise Damaged("an H.264 parameter set is cut off")
+        return (self._value >> self._left) & ((1 << count) - 1)
+
+    def golomb(self) -> int:
+        """The next unsigned Exp-Golomb code, section 9.1."""
+        zeros = 0
+        while not self.take(1):
+            zeros += 1
+            if zeros > _MAX_GOLOMB_ZEROS:
+                raise Damaged("an H.264 parameter set is damaged")
+        return (1 << zeros) - 1 + self.take(zeros)

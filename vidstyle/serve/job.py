@@ -1,4 +1,4 @@
-"""One job: what was asked for, how far it has come, and its folder on disk."""
+"""One job on disk: what was asked for, how far it has come, its files; and the labels that people give to files."""
 
 from __future__ import annotations
 
@@ -9,36 +9,115 @@ import math
 import re
 import secrets
 import time
+import unicodedata
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
+from urllib.parse import quote
 
-from vidstyle.errors import VidstyleError
+from vidstyle.errors import BadOption, VidstyleError
 from vidstyle.files import write_whole
-from vidstyle.serve.label import clean_label
+from vidstyle.options import MAX_SIDE, check_between
 
 JobKind = Literal["adapt", "render"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 INPUT = "input"
-"""The uploaded file, whatever it was called; gone when the job has ended."""
+"""The uploaded file, whatever its name was; removed when the job has ended."""
+SPEC = "spec.json"
 STATE = "job.json"
-LOOK = "look.safetensors"
+RENDER_STYLE = "look.safetensors"
 """The style that a video is rendered in."""
 STYLE = "style.safetensors"
 """The newest style of an adaptation."""
 VIDEO = "video.mp4"
 PREVIEW = "preview.jpg"
-MOST_POINTS = 1200
+MAX_POINTS = 1200
 """The longest curve that is kept."""
-MOST_MESSAGE = 600
+MAX_MESSAGE = 600
 """The longest message, in characters."""
+MAX_LABEL = 80
+"""The longest label, in characters; a longer one is cut."""
+_MIN_CHARGE = 16 << 20
 _ID = re.compile(r"[0-9a-f]{32}")
-_MOST_BYTES = 1 << 18
+_MAX_STATE = 1 << 18
+_MAX_SPEC = 1 << 16
+# Control and format characters (which turn text around or hide it), surrogates, private use, line separators.
+_UNPRINTABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+_NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|%]+')
 
 
 class DamagedJob(VidstyleError, ValueError):
     """A folder holds no job that can be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobLimits:
+    """How long jobs may take, and how much of those that are over is kept."""
+
+    silence_seconds: float = 300.0
+    """A worker that says nothing for so long is taken to hang."""
+    job_seconds: float = 6 * 3600.0
+    probe_seconds: float = 60.0
+    max_age_days: float = 30.0
+    """A job that is over goes after so many days, unless its style is kept for good."""
+    max_bytes: int = 4 << 30
+    """Disk that jobs may take once they are over: the oldest go first, kept styles never. See `Job.charge`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptBudget:
+    """How much work an adaptation is."""
+
+    steps: int = 150
+    """Gradient steps, where the client does not say."""
+    max_steps: int = 1000
+    """The most that a client may ask for."""
+    batch: int = 4
+    """Photo crops a step."""
+    size: int = 192
+    """Side of a crop in pixels."""
+    style_size: int = 384
+    """Shorter side of the painting in pixels."""
+    publish_every: int = 10
+    """Steps from one published style and preview to the next."""
+    preview_width: int = 320
+    """Pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """Everything that a worker needs to know beside the files in its folder: `SPEC` there."""
+
+    label: str
+    """Name of the uploaded file in messages."""
+    title: str = ""
+    """The painting's title, for the card of a style."""
+    strength: float = 1.0
+    """Of a render."""
+    max_pixels: int = MAX_SIDE * MAX_SIDE
+    """The largest picture of a video."""
+    max_seconds: float = 3600.0
+    """The longest video."""
+    budget: AdaptBudget = AdaptBudget()
+
+    def __post_init__(self) -> None:
+        check_between("strength", self.strength, 0, 1)
+        check_between("steps", self.budget.steps, 1, self.budget.max_steps)
+
+    def write(self, folder: Path) -> None:
+        """Raises `OSError`."""
+        write_whole(folder / SPEC, json.dumps(asdict(self)).encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> JobSpec:
+        """The spec in ``folder``; `BadOption` where it is damaged."""
+        try:
+            with (folder / SPEC).open("rb") as file:
+                found = json.loads(file.read(_MAX_SPEC))
+            return cls(**{**found, "budget": AdaptBudget(**found["budget"])})
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise BadOption("the spec of this job cannot be read; submit the job again") from error
 
 
 class Point(NamedTuple):
@@ -56,12 +135,12 @@ def new_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether `new_id` could have made it. Nothing else ever becomes a part of a path."""
+    """Whether `new_id` could have made ``text``. Nothing else ever becomes a part of a path."""
     return _ID.fullmatch(text) is not None
 
 
 def owner_of(session: str) -> str:
-    """What is kept of a session: enough to know it again, not enough to be it."""
+    """What is stored of a session: enough to recognize it, not enough to take it over."""
     return hashlib.sha256(session.encode()).hexdigest()[:32]
 
 
@@ -70,15 +149,15 @@ class Job:
     """A job. All but the folder is in `STATE`, written whole at every change that must survive."""
 
     folder: Path
-    """Everything of this job; its name is the id."""
+    """All files of this job; its name is the id."""
     owner: str
-    """`owner_of` the session that asked for it."""
+    """`owner_of` the session that submitted the job."""
     kind: JobKind
     title: str
-    """A label, already clean."""
+    """A clean label."""
     state: JobState = "queued"
     created: float = field(default_factory=time.time)
-    """Seconds since 1970; so is the next."""
+    """Seconds since 1970; so is ``ended``."""
     ended: float | None = None
     seconds: float = 0.0
     """Spent at work."""
@@ -87,17 +166,17 @@ class Job:
     steps: int | None = None
     """Steps in all, where that is known."""
     progress: float = 0.0
-    """0 to 1; of a render whose length is unknown it stays 0 until the end."""
+    """0 to 1; of a render whose length is unknown 0 until the end."""
     published: int | None = None
     """The step of the newest style in `STYLE`."""
     curve: list[Point] = field(default_factory=list)
-    """The loss as measured."""
+    """The measured loss."""
     message: str = ""
     """One sentence: what went wrong, or what a render left out."""
     kept: bool = False
-    """Whether its style stays for good."""
+    """Whether the style stays for good."""
     dismissed: bool = False
-    """Whether it is only there for its style any more."""
+    """Whether the job is off the list, and only there for its style."""
 
     @property
     def id(self) -> str:
@@ -105,31 +184,30 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing will happen to it any more."""
         return self.state in ("done", "failed", "cancelled")
 
     @property
     def result(self) -> Path | None:
-        """The file to download: the video or the style, once it is there."""
+        """The file to download, once it is there: the video or the style."""
         name = STYLE if self.kind == "adapt" else VIDEO
         return self.file(name) if self.state == "done" else None
 
     def file(self, name: str) -> Path | None:
-        """A file of the folder, if it is there and is a file of its own."""
+        """A file of the folder, if it exists and is no link."""
         path = self.folder / name
         return path if path.is_file() and not path.is_symlink() else None
 
-    def size(self) -> int:
-        """Bytes on disk."""
+    def charge(self) -> int:
+        """Bytes on disk, but at least 16 MiB: so the limit of bytes bounds the number of jobs, too."""
         total = 0
         with contextlib.suppress(OSError):
             for path in self.folder.iterdir():
                 with contextlib.suppress(FileNotFoundError):  # a part file that was just renamed
                     total += path.lstat().st_size
-        return total
+        return max(total, _MIN_CHARGE)
 
     def write(self) -> None:
-        """Keep it on disk; raises `OSError`."""
+        """Raises `OSError`."""
         state = {key: value for key, value in asdict(self).items() if key != "folder"}
         write_whole(self.folder / STATE, json.dumps(state).encode())
 
@@ -140,8 +218,8 @@ class Job:
             if not is_id(folder.name) or folder.is_symlink() or (folder / STATE).is_symlink():
                 raise DamagedJob(f"{folder} is not the folder of a job")
             with (folder / STATE).open("rb") as file:
-                data = file.read(_MOST_BYTES + 1)
-            if len(data) > _MOST_BYTES:
+                data = file.read(_MAX_STATE + 1)
+            if len(data) > _MAX_STATE:
                 raise DamagedJob(f"{folder} has a state that is too long")
             found = json.loads(data)
         except (OSError, ValueError, RecursionError) as error:
@@ -171,7 +249,7 @@ def _checked(key: str, value: Any) -> Any:
         case "title" | "message":
             if not isinstance(value, str):
                 raise TypeError(key)
-            return clean_label(value) if key == "title" else value[:MOST_MESSAGE]
+            return clean_label(value) if key == "title" else value[:MAX_MESSAGE]
         case "kept" | "dismissed":
             return value is True
         case "step" | "steps" | "published":
@@ -179,7 +257,7 @@ def _checked(key: str, value: Any) -> Any:
         case "created" | "seconds" | "progress" | "ended":
             return None if value is None and key == "ended" else number(value)
         case "curve":
-            return [point(entry) for entry in list(value)[:MOST_POINTS]]
+            return [point(entry) for entry in list(value)[:MAX_POINTS]]
     raise ValueError(key)
 
 
@@ -201,3 +279,36 @@ def number(value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15 and math.isfinite(value):
         return float(value)
     raise ValueError(value)
+
+
+# Labels: names that people give. They are shown, never opened.
+
+
+def clean_label(text: str, otherwise: str = "Untitled") -> str:
+    """``text`` on one line, without invisible characters, at most `MAX_LABEL` long.
+
+    It may still hold markup: whoever shows it escapes it.
+    """
+    # Cut first: normalizing is what takes time. Combining marks may shrink it, never so many times.
+    text = unicodedata.normalize("NFC", text[: 8 * MAX_LABEL])
+    seen = "".join(" " if unicodedata.category(c) in _UNPRINTABLE else c for c in text)
+    return " ".join(seen.split())[:MAX_LABEL].strip() or otherwise
+
+
+def file_label(name: str | None, otherwise: str = "the file") -> str:
+    """The label of an uploaded file, with the suffix, without folders of any system."""
+    return clean_label(re.split(r"[\\/]", name or "")[-1], otherwise)
+
+
+def title_of_file(name: str | None) -> str:
+    """The label of an uploaded file, without the suffix and without folders of any system."""
+    last = re.split(r"[\\/]", name or "")[-1].strip(" .")
+    stem, dot, suffix = last.rpartition(".")
+    return clean_label(stem if dot and stem and len(suffix) <= 5 else last)
+
+
+def download_name(label: str, suffix: str) -> str:
+    """Content-Disposition of an attachment called after ``label``, by RFC 6266 and RFC 5987."""
+    name = " ".join(_NOT_IN_NAMES.sub(" ", label).split()).strip(" .") or "vidstyle"
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if c.isascii() and c.isprintable()).strip(" .")
+    return f"attachment; filename=\"{plain or 'vidstyle'}{suffix}\"; filename*=UTF-8''{quote(name + suffix, safe='')}"

@@ -1,31 +1,38 @@
-"""The queue of jobs: on disk, bounded, done one after the other by a process of their own."""
+"""The queue of jobs: on disk, bounded, run one after the other in a process of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vidstyle.errors import BadModel
+from vidstyle.errors import BadModel, BadOption
 from vidstyle.models.style import Style
-from vidstyle.serve.bounds import Bounds, Limits
-from vidstyle.serve.child import Child
+from vidstyle.serve.config import ServeOptions
+from vidstyle.serve.http import ApiError
 from vidstyle.serve.job import (
     INPUT,
-    LOOK,
-    MOST_MESSAGE,
-    MOST_POINTS,
+    MAX_MESSAGE,
+    MAX_POINTS,
+    RENDER_STYLE,
+    SPEC,
     STATE,
     STYLE,
+    AdaptBudget,
     DamagedJob,
     Job,
+    JobLimits,
+    JobSpec,
     JobState,
+    clean_label,
     is_id,
     new_id,
     number,
@@ -33,52 +40,51 @@ from vidstyle.serve.job import (
     point,
     whole_number,
 )
-from vidstyle.serve.label import clean_label
-from vidstyle.serve.own_styles import OwnStyle, own_style
-from vidstyle.serve.probing import frames_of_video
-from vidstyle.serve.refused import Refused
-from vidstyle.serve.tenancy import Tenancy
+from vidstyle.serve.look import UserStyle, user_style
 from vidstyle.serve.uploads import Upload, Uploads
-from vidstyle.serve.wishes import WISHES, Effort, Task, Wishes
+from vidstyle.serve.worker_process import WorkerProcess, probe_video
 
 _log = logging.getLogger(__name__)
 _SPARE_BYTES = 256 << 20
 """What stays free on the disk, whatever is uploaded."""
+_DAY, _EVICT_SECONDS = 86400.0, 3600.0
+_STOPPED = "the server was stopped before this was done; submit it again"
 
 
 class Jobs:
     """All jobs of a server. Use it on one event loop, between `start` and `close`."""
 
     def __init__(
-        self, folder: Path, options: Limits, *, effort: Effort | None = None, bounds: Bounds | None = None
+        self, options: ServeOptions, *, budget: AdaptBudget | None = None, limits: JobLimits | None = None
     ) -> None:
-        self.folder = folder
+        self.folder = options.folder
         self.options = options
-        self.effort = effort or Effort()
-        self.bounds = bounds or Bounds()
+        self.budget = budget or AdaptBudget()
+        self.limits = limits or JobLimits()
         self.on_change: list[Callable[[Job], None]] = []
         """Called on the loop whenever a job has changed."""
-        self._jobs: dict[str, Job] = {}
-        self._styles: dict[str, OwnStyle] = {}
         self.uploads = Uploads()
-        self._looked_at = 0
-        self._child: Child | None = None
+        self.worker: WorkerProcess | None = None
+        """The worker of the job that runs."""
+        self._jobs: dict[str, Job] = {}
+        self._styles: dict[str, UserStyle] = {}
+        self._probes_waiting = 0
         self._wake = asyncio.Event()
         self._probing = asyncio.Semaphore(1)
-        self._tenancy: Tenancy | None = None
+        self._lock: FolderLock | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Take over what an earlier server left, and begin to work. `BadOption` where the folder cannot be had."""
-        self._tenancy = Tenancy(self.folder)
+        """Take over what an earlier server left, and begin to work. `BadOption` where the folder cannot be used."""
+        self._lock = FolderLock(self.folder)
         for path in sorted(self.folder.iterdir()):
             if is_id(path.name) and path.is_dir() and not path.is_symlink():
-                self._find(path)
+                self._load(path)
         self._jobs = dict(sorted(self._jobs.items(), key=lambda item: item[1].created))
-        self._make_room()
+        self._evict()
         self._task = asyncio.create_task(self._work(), name="vidstyle-jobs")
 
-    def _find(self, folder: Path) -> None:
+    def _load(self, folder: Path) -> None:
         if not (folder / STATE).exists():  # an upload that came to nothing
             shutil.rmtree(folder, ignore_errors=True)
             return
@@ -89,11 +95,11 @@ class Jobs:
             return
         self._jobs[job.id] = job
         if not job.is_over:
-            self._end(job, "failed", "the server was stopped before this was done; ask for it again")
-        self._restyle(job)
+            self._end(job, "failed", _STOPPED)
+        self._refresh_style(job)
 
     async def close(self) -> None:
-        """Stop working; what is under way or waiting has failed. Twice is fine."""
+        """Stop working; jobs that run or wait have failed. Twice is fine."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -101,16 +107,16 @@ class Jobs:
             self._task = None
         for job in [*self._jobs.values()]:
             if not job.is_over:
-                self._end(job, "failed", "the server was stopped before this was done; ask for it again")
-        if self._tenancy is not None:
-            self._tenancy.end()
-            self._tenancy = None
+                self._end(job, "failed", _STOPPED)
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def get(self, id: str, session: str | None = None) -> Job:
-        """The job; `Refused` (404) where there is none, or none of that session."""
+        """The job; `ApiError` 404 where there is none, or none of that session."""
         job = self._jobs.get(id)
         if job is None or (session is not None and (job.owner != owner_of(session) or job.dismissed)):
-            raise Refused(404, "there is no such job here; GET /api/jobs lists those of this session")
+            raise ApiError(404, "there is no such job here; GET /api/jobs lists those of this session")
         return job
 
     def of(self, session: str) -> list[Job]:
@@ -118,7 +124,7 @@ class Jobs:
         owner = owner_of(session)
         return [job for job in reversed(self._jobs.values()) if job.owner == owner and not job.dismissed]
 
-    def ahead(self, job: Job) -> int:
+    def queue_position(self, job: Job) -> int:
         """How many jobs come before a queued one."""
         if job.state != "queued":
             return 0
@@ -132,33 +138,33 @@ class Jobs:
             counts[job.state] += 1
         return counts
 
-    def own_styles(self) -> dict[str, OwnStyle]:
-        """Every style made here, by name: the newest there is of each."""
+    def user_styles(self) -> dict[str, UserStyle]:
+        """The newest version of every style made here, by name."""
         return dict(self._styles)
 
-    def own_style(self, name: str, session: str, *, to_change: bool = False) -> OwnStyle:
+    def user_style(self, name: str, session: str, *, to_change: bool = False) -> UserStyle:
         """The style called ``name`` if that session may have it: its own, or a kept one that is not ``to_change``."""
         style = self._styles.get(name)
         mine = style is not None and style.owner == owner_of(session)
         if style is None or not (mine or style.kept) or (to_change and not mine):
-            raise Refused(404, "there is no such style of this session; GET /api/styles lists all")
+            raise ApiError(404, "there is no such style of this session; GET /api/styles lists all")
         return style
 
     @contextlib.contextmanager
-    def room(self) -> Iterator[Path]:
-        """A new folder to upload to; it goes unless a job is made of it.
+    def reserve(self) -> Iterator[Path]:
+        """A new folder to upload to; removed unless a job is made of it.
 
-        `Refused` (429, 503) where the queue or the disk is full: nothing need be sent then.
+        `ApiError` 429 and 503 where the queue or the disk is full: nothing need be sent then.
         """
         self._check_queue()
         id = new_id()
         folder = self.folder / id
         try:
             if shutil.disk_usage(self.folder).free < _SPARE_BYTES:
-                raise Refused(503, "the disk of the server is full; tell whoever runs it", {"Retry-After": "600"})
+                raise ApiError(503, "the disk of the server is full; tell whoever runs it", {"Retry-After": "600"})
             folder.mkdir(mode=0o700)
         except OSError as error:
-            raise Refused(503, f"the server cannot keep files: {error.strerror}", {"Retry-After": "600"}) from error
+            raise ApiError(503, f"the server cannot keep files: {error.strerror}", {"Retry-After": "600"}) from error
         try:
             yield folder
         finally:
@@ -166,145 +172,143 @@ class Jobs:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _check_queue(self) -> None:
-        """`Refused` (429) where as many jobs wait as may. Only what is here takes a place, not what is coming."""
-        waiting = sum(job.state == "queued" for job in self._jobs.values()) + self._looked_at
+        """`ApiError` 429 where the queue is full. Only what has come takes a place, not what is being uploaded."""
+        waiting = sum(job.state == "queued" for job in self._jobs.values()) + self._probes_waiting
         if waiting >= self.options.queue:
-            raise Refused(
-                429,
-                f"{waiting} jobs are waiting, which is as many as may; try again when one is done",
-                {"Retry-After": "30"},
+            raise ApiError(
+                429, f"the queue is full with {waiting} waiting; try again when a job is done", {"Retry-After": "30"}
             )
 
-    async def submit_adapt(self, upload: Upload, title: str, steps: int | None = None, *, session: str) -> Job:
-        """Make a style of an uploaded painting. `BadOption` for the steps, `Refused` (429) where the queue is full."""
+    def submit_adapt(self, upload: Upload, title: str, steps: int | None = None, *, session: str) -> Job:
+        """Make a style of an uploaded painting. `BadOption` for the steps, `ApiError` 429 where the queue is full."""
         self._check_queue()
-        effort = replace(self.effort, steps=self.effort.steps if steps is None else steps)
-        title = clean_label(title or upload.label)
-        job = Job(upload.path.parent, owner_of(session), "adapt", title, steps=effort.steps)
-        return self._submit(job, Wishes(label=upload.name, title=title, effort=effort))
+        budget = replace(self.budget, steps=self.budget.steps if steps is None else steps)
+        title = clean_label(title or upload.title)
+        job = Job(upload.path.parent, owner_of(session), "adapt", title, steps=budget.steps)
+        return self._submit(job, JobSpec(label=upload.label, title=title, budget=budget))
 
     async def submit_render(self, upload: Upload, style: Style, strength: float = 1.0, *, session: str) -> Job:
-        """Render an uploaded video in ``style``. `Refused` (413, 415) where it is none that may be, 429 where the queue
-        is full."""
+        """Render an uploaded video in ``style``. `ApiError` 413 and 415 where it is not a video that may be rendered,
+        429 where the queue is full."""
         self._check_queue()
-        wishes = Wishes(
-            label=upload.name,
-            title=upload.label,
+        spec = JobSpec(
+            label=upload.label,
+            title=upload.title,
             strength=strength,
-            most_pixels=self.options.most_pixels,
-            most_seconds=self.options.most_seconds,
-            effort=self.effort,
+            max_pixels=self.options.max_pixels,
+            max_seconds=self.options.max_seconds,
+            budget=self.budget,
         )
         folder = upload.path.parent
-        self._looked_at += 1
+        self._probes_waiting += 1
         try:
             async with self._probing:
-                frames = await frames_of_video(folder, wishes, self.bounds.probe_seconds)
+                frames = await probe_video(folder, spec, self.limits.probe_seconds)
         finally:
-            self._looked_at -= 1
-        style.save(folder / LOOK)
-        job = Job(folder, owner_of(session), "render", upload.label, steps=frames)
-        return self._submit(job, wishes)
+            self._probes_waiting -= 1
+        style.save(folder / RENDER_STYLE)
+        return self._submit(Job(folder, owner_of(session), "render", upload.title, steps=frames), spec)
 
-    def _submit(self, job: Job, wishes: Wishes) -> Job:
+    def _submit(self, job: Job, spec: JobSpec) -> Job:
         try:
-            wishes.write(job.folder)
+            spec.write(job.folder)
             job.write()
         except OSError as error:
-            raise Refused(503, f"the server cannot keep files: {error.strerror}", {"Retry-After": "600"}) from error
+            raise ApiError(503, f"the server cannot keep files: {error.strerror}", {"Retry-After": "600"}) from error
         self._jobs[job.id] = job
-        self._restyle(job)
-        self._make_room()
+        self._refresh_style(job)
+        self._evict()
         self._wake.set()
-        self._tell(job)
+        self._notify(job)
         return job
 
     def cancel(self, job: Job) -> None:
         """Stop a job that waits or runs, and free what it has; nothing where it is over."""
         if job.is_over:
             return
-        if job.state == "running" and self._child is not None:
-            self._child.kill()
+        if job.state == "running" and self.worker is not None:
+            self.worker.kill()
         self._end(job, "cancelled", "")
 
     def dismiss(self, job: Job) -> None:
-        """Have a job that is over out of the list. Its files go, but not a style that is kept."""
+        """Take a job that is over off the list. Its files go, but not a kept style."""
         if job.kept:
             job.dismissed = True
             self._save(job)
-            self._tell(job)
+            self._notify(job)
         else:
             self.remove(job)
 
     def remove(self, job: Job) -> None:
-        """End it if need be, and leave nothing of it."""
+        """Cancel ``job`` if need be, and delete all of it."""
         self.cancel(job)
         self._jobs.pop(job.id, None)
-        self._restyle(job)
+        self._refresh_style(job)
         shutil.rmtree(job.folder, ignore_errors=True)
-        self._tell(job)
+        self._notify(job)
 
     def keep(self, job: Job) -> None:
-        """Have the style of an adaptation stay for good. `Refused` (409) where it cannot."""
+        """Keep the style of an adaptation for good. `ApiError` 409 where that cannot be."""
         if job.kind != "adapt" or job.state in ("failed", "cancelled"):
-            raise Refused(409, f"job {job.id} has no style to keep; only an adaptation makes one")
-        kept = sum(other.kept for other in self._jobs.values())
-        if not job.kept and kept >= self.bounds.most_kept:
-            raise Refused(409, f"{kept} styles are kept here, as many as may be; delete one first")
+            raise ApiError(409, f"job {job.id} has no style to keep; only an adaptation makes one")
+        kept = sum(other.charge() for other in self._jobs.values() if other.kept or other is job)
+        if not job.kept and kept > self.limits.max_bytes:
+            raise ApiError(409, "kept styles fill the disk space of the jobs; delete one first")
         job.kept = True
         self._save(job)
-        self._restyle(job)
-        self._tell(job)
+        self._refresh_style(job)
+        self._notify(job)
 
     def rename(self, job: Job, title: str) -> None:
-        """Call it otherwise, its style too."""
+        """Give a job, and its style, another title."""
         job.title = clean_label(title)
-        self._sign(job)
+        self._retitle_style(job)
         self._save(job)
-        self._restyle(job)
-        self._tell(job)
+        self._refresh_style(job)
+        self._notify(job)
 
     async def _work(self) -> None:
         while True:
             job = next((job for job in self._jobs.values() if job.state == "queued"), None)
             if job is None:
                 self._wake.clear()
-                await self._wake.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), _EVICT_SECONDS)
+                self._evict()
                 continue
             try:
                 await self._run(job)
             except Exception:
-                # The queue must go on, whatever it was.
+                # The queue must go on, whatever happened.
                 _log.exception("job %s failed in the server", job.id)
-                self._end(job, "failed", "the server made a mistake with this job; its log says which")
+                self._end(job, "failed", "the server failed to run this job; its log has the details")
 
     async def _run(self, job: Job) -> None:
         job.state = "running"
         self._save(job)
-        self._tell(job)
+        self._notify(job)
         began = time.monotonic()
         last: dict[str, Any] = {}
         problem: str | None = None
-        task: Task = "adapt" if job.kind == "adapt" else "render"
         try:
-            child = self._child = await Child.start(task, job.folder)
+            worker = self.worker = await WorkerProcess.start(job.kind, job.folder)
         except OSError as error:
             self._end(job, "failed", f"the worker cannot be started: {error.strerror}")
             return
         try:
-            async with asyncio.timeout(self.bounds.job_seconds):
-                async for last in child.lines(self.bounds.patience):
+            async with asyncio.timeout(self.limits.job_seconds):
+                async for last in worker.lines(self.limits.silence_seconds):
                     if job.state == "running":
                         job.seconds = time.monotonic() - began
-                        self._take(job, last)
+                        self._update(job, last)
         except TimeoutError:
-            problem = "the worker was stopped: it had not said anything for too long, or the job took too long"
+            problem = "the worker was stopped: it was silent for too long, or the job took too long"
         except ValueError:
-            problem = "the worker was stopped: what it said made no sense"
+            problem = "the worker was stopped: its output made no sense"
         finally:
-            child.kill()
-            death = await child.ended()
-            self._child = None
+            worker.kill()
+            death = await worker.wait()
+            self.worker = None
         if job.state != "running":  # cancelled, and perhaps removed; a file may have come after that
             self._clear(job)
             return
@@ -315,12 +319,12 @@ class Jobs:
             problem = f"the worker died: {death or 'it ended before its work was done'}"
         job.state = "done"
         if problem is None and job.result is None:
-            problem = "the worker is done, but what it should have made is not there"
+            problem = "the worker is done, but its result is missing"
         self._end(job, "done" if problem is None else "failed", problem or job.message)
-        self._make_room()
+        self._evict()
 
-    def _take(self, job: Job, line: dict[str, Any]) -> None:
-        """What a worker said. ValueError where it makes no sense: it has read what a stranger sent."""
+    def _update(self, job: Job, line: dict[str, Any]) -> None:
+        """Take over a worker's line. ValueError where it makes no sense: the worker has read a stranger's file."""
         try:
             if "step" in line:
                 job.step = whole_number(line["step"])
@@ -329,41 +333,41 @@ class Jobs:
             if "progress" in line:
                 job.progress = min(1.0, number(line["progress"]))
             if "message" in line:
-                job.message = str(line["message"])[:MOST_MESSAGE]
-            if "point" in line and len(job.curve) < MOST_POINTS:
+                job.message = str(line["message"])[:MAX_MESSAGE]
+            if "point" in line and len(job.curve) < MAX_POINTS:
                 job.curve.append(point(line["point"]))
             if "published" in line:
                 job.published = whole_number(line["published"])
                 self._save(job)
-                self._restyle(job)
+                self._refresh_style(job)
         except TypeError as error:
             raise ValueError("a line that makes no sense") from error
-        self._tell(job)
+        self._notify(job)
 
     def _end(self, job: Job, state: JobState, message: str) -> None:
-        job.state, job.message, job.ended = state, message[:MOST_MESSAGE], time.time()
+        job.state, job.message, job.ended = state, message[:MAX_MESSAGE], time.time()
         job.kept = job.kept and state == "done"
         if state == "done":
             job.progress = 1.0
-            self._sign(job)
+            self._retitle_style(job)
         self._clear(job)
         self._save(job)
-        self._restyle(job)
-        self._tell(job)
+        self._refresh_style(job)
+        self._notify(job)
 
     def _clear(self, job: Job) -> None:
-        """Free what a job that is over needs no more."""
+        """Delete the files that a job that is over needs no more."""
         if job.id not in self._jobs:
             shutil.rmtree(job.folder, ignore_errors=True)
             return
-        over = {INPUT, WISHES, LOOK}
+        unneeded = {INPUT, SPEC, RENDER_STYLE}
         with contextlib.suppress(OSError):
             for path in job.folder.iterdir():
-                if path.name in over or path.suffix == ".part" or (job.state != "done" and path.name != STATE):
+                if path.name in unneeded or path.suffix == ".part" or (job.state != "done" and path.name != STATE):
                     path.unlink(missing_ok=True)
 
-    def _sign(self, job: Job) -> None:
-        """Have the style file say what it is called."""
+    def _retitle_style(self, job: Job) -> None:
+        """Write the job's title into its style file."""
         path = job.file(STYLE)
         if job.kind == "adapt" and job.state == "done" and path is not None:
             with contextlib.suppress(BadModel):
@@ -371,8 +375,8 @@ class Jobs:
                 if style.card.get("painting") != job.title:
                     replace(style, card={**style.card, "painting": job.title}).save(path)
 
-    def _restyle(self, job: Job) -> None:
-        style = own_style(job) if job.id in self._jobs else None
+    def _refresh_style(self, job: Job) -> None:
+        style = user_style(job) if job.id in self._jobs else None
         for name in [name for name, known in self._styles.items() if known.job == job.id]:
             if style is None:
                 del self._styles[name]
@@ -383,17 +387,51 @@ class Jobs:
         if job.id in self._jobs:
             try:
                 job.write()
-            except OSError as error:  # it goes on in memory; only a restart would miss it
-                _log.warning("the state of job %s cannot be kept: %s", job.id, error.strerror)
+            except OSError as error:  # the job goes on in memory; only a restart would miss it
+                _log.warning("the state of job %s cannot be written: %s", job.id, error.strerror)
 
-    def _tell(self, job: Job) -> None:
+    def _notify(self, job: Job) -> None:
         for callback in [*self.on_change]:
             callback(job)
 
-    def _make_room(self) -> None:
-        """Have the oldest go of what is over and not kept, until the rest is within the bounds."""
-        over = sorted((j for j in self._jobs.values() if j.is_over and not j.kept), key=lambda j: j.ended or j.created)
-        sizes = [job.size() for job in over]
-        while len(over) > 1 and (len(over) > self.bounds.most_over or sum(sizes) > self.bounds.most_bytes):
-            sizes.pop(0)
-            self.remove(over.pop(0))
+    def _evict(self) -> None:
+        """Remove the oldest jobs that are over and not kept, until the rest is within the limits of age and size."""
+        limits, now = self.limits, time.time()
+        over = sorted((job for job in self._jobs.values() if job.is_over), key=lambda job: job.ended or job.created)
+        charges = {job: job.charge() for job in over}
+        loose = [job for job in over if not job.kept]
+        for job in loose:
+            is_old = now - (job.ended or job.created) > limits.max_age_days * _DAY
+            # The newest stays: its owner has not seen the result yet.
+            if is_old or (job is not loose[-1] and sum(charges.values()) > limits.max_bytes):
+                del charges[job]
+                self.remove(job)
+
+
+class FolderLock:
+    """Holds a folder for one server until `release`; the system releases it, too, however the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Lock ``folder``; `BadOption` where another server has it, or where it cannot be written to."""
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._number = os.open(folder / ".server", flags, 0o600)
+        except OSError as error:
+            raise BadOption(f"cannot keep jobs in {folder}: {error.strerror}; give another --folder") from error
+        if sys.platform == "win32":
+            return
+        import fcntl
+
+        try:
+            fcntl.flock(self._number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._number)
+            raise BadOption(f"another `vidstyle serve` has its jobs in {folder}; give another --folder") from error
+
+    def release(self) -> None:
+        """Twice is fine."""
+        number, self._number = self._number, -1
+        if number >= 0:
+            with contextlib.suppress(OSError):
+                os.close(number)

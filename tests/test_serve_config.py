@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vidstyle.errors import BadOption
-from vidstyle.serve.options import LEAST_TOKEN, ServeOptions, is_loopback, new_token
+from vidstyle.serve.config import MIN_TOKEN, ServeOptions, is_loopback, new_token
 
 TOKEN = "correct-horse-battery"
 
@@ -29,10 +29,10 @@ def test_host_that_others_can_reach_needs_a_token(host: str) -> None:
 def test_name_of_a_proxy_needs_a_token_unless_said_otherwise() -> None:
     with pytest.raises(BadOption, match="paint.example.org.*--token auto"):
         ServeOptions(allowed_hosts=("localhost", "paint.example.org"))
-    assert ServeOptions(allowed_hosts=("paint.example.org",), token=TOKEN).others_come
-    assert ServeOptions(allowed_hosts=("paint.example.org",), open_to_all=True).others_come
-    assert ServeOptions(host="0.0.0.0", open_to_all=True).others_come
-    assert not ServeOptions(allowed_hosts=("localhost",)).others_come
+    assert ServeOptions(allowed_hosts=("paint.example.org",), token=TOKEN).is_public
+    assert ServeOptions(allowed_hosts=("paint.example.org",), open_to_all=True).is_public
+    assert ServeOptions(host="0.0.0.0", open_to_all=True).is_public
+    assert not ServeOptions(allowed_hosts=("localhost",)).is_public
     with pytest.raises(BadOption, match="one of the two"):
         ServeOptions(token=TOKEN, open_to_all=True)
 
@@ -47,7 +47,7 @@ def test_loopback_is_known(host: str, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "token", ["", "short", "x" * (LEAST_TOKEN - 1), "with space and more", "ünïcödé-tökén", "a/b" * 9]
+    "token", ["", "short", "x" * (MIN_TOKEN - 1), "with space and more", "ünïcödé-tökén", "a/b" * 9]
 )
 def test_token_that_can_be_guessed_or_garbled_is_refused(token: str) -> None:
     with pytest.raises(BadOption, match="--token auto"):
@@ -65,7 +65,7 @@ def test_tokens_made_up_are_good_and_differ() -> None:
     ("what", "words"),
     [({"host": ""}, "host"), ({"port": -1}, "port"), ({"port": 65536}, "port"), ({"visitors": 0}, "visitors"),
      ({"size": (360, 8)}, "width"), ({"upload_mib": 0}, "upload"), ({"queue": 0}, "queue"),
-     ({"most_seconds": float("nan")}, "seconds"), ({"most_pixels": 1}, "pixels"),
+     ({"max_seconds": float("nan")}, "seconds"), ({"max_pixels": 1}, "pixels"),
      ({"allowed_hosts": ("a.example:80",)}, "allowed host"), ({"allowed_hosts": ("http://a",)}, "allowed host"),
      ({"public_address": "paint.example.org"}, "public address"), ({"public_address": "0.0.0.0"}, "public address"),
      ({"public_address": "203.0.113.7:80"}, "public address")],

@@ -11,9 +11,9 @@ from aiohttp import ClientSession, CookieJar, web
 from aiohttp.test_utils import TestServer
 
 from vidstyle.errors import BadOption, VideoError
-from vidstyle.serve.guard import Guard, add_headers, middleware
-from vidstyle.serve.options import ServeOptions
-from vidstyle.serve.protocol import Protocol
+from vidstyle.serve.auth import Guard
+from vidstyle.serve.config import ServeOptions
+from vidstyle.serve.http import Connections, Protocol, add_headers, errors_as_json
 
 TOKEN = "correct-horse-battery"
 Visit = Callable[[ClientSession, str], Coroutine[Any, Any, None]]
@@ -44,7 +44,7 @@ def visit(options: ServeOptions, work: Visit) -> None:
     """Run ``work`` with a client on a small application behind the guard."""
 
     async def run() -> None:
-        app = web.Application(middlewares=[middleware(Guard(options))], client_max_size=1000)
+        app = web.Application(middlewares=[errors_as_json, Guard(options).middleware()], client_max_size=1000)
         app.on_response_prepare.append(add_headers)
         for path, handler in (("/", _ok), ("/health", _ok), ("/api/state", _ok), ("/api/option", _bad_option),
                               ("/api/video", _bad_video), ("/api/bug", _bug)):  # fmt: skip
@@ -200,8 +200,9 @@ def test_what_is_no_http_is_answered_in_json_and_fills_no_log(data: bytes, caplo
         await runner.setup()
         server = runner.server
         assert server is not None
-        loop = asyncio.get_running_loop()
-        listener = await loop.create_server(lambda: Protocol(server, loop=loop, **server._kwargs), "127.0.0.1", 0)
+        loop, connections = asyncio.get_running_loop(), Connections()
+        made = lambda: Protocol(server, loop=loop, access_log=None, connections=connections)  # noqa: E731
+        listener = await loop.create_server(made, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
         writer.write(data + b"\r\n\r\n")
         async with asyncio.timeout(60):
@@ -214,7 +215,7 @@ def test_what_is_no_http_is_answered_in_json_and_fills_no_log(data: bytes, caplo
     answer = asyncio.run(run())
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400")) and b"application/json" in head
-    assert body == b'{"error": "this is no HTTP request that can be read"}'
+    assert body == b'{"error": "this is not an HTTP request that can be read"}'
     assert not caplog.records
 
 

@@ -1,4 +1,4 @@
-"""What whoever runs the server can choose."""
+"""The options of the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vidstyle.errors import BadOption
 from vidstyle.files import cache_folder
 from vidstyle.options import MAX_SIDE, check_between
 
-LEAST_TOKEN = 12
+MIN_TOKEN = 12
 """Characters of the shortest token: it must not be guessed by trying."""
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]+")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
@@ -60,9 +60,9 @@ class ServeOptions:
     pictures may be as tall as this is wide."""
     upload_mib: int = 64
     """The largest upload; of paintings 32 at most."""
-    most_pixels: int = 3840 * 2160
+    max_pixels: int = 3840 * 2160
     """The largest picture of an uploaded video."""
-    most_seconds: float = 600.0
+    max_seconds: float = 600.0
     """The longest uploaded video."""
     queue: int = 4
     """Jobs that may wait."""
@@ -77,22 +77,22 @@ class ServeOptions:
         check_between("height of the live picture", self.size[0], 16, MAX_SIDE)
         check_between("width of the live picture", self.size[1], 16, MAX_SIDE)
         check_between("upload limit in MiB", self.upload_mib, 1, 1 << 14)
-        check_between("most pixels of a video", self.most_pixels, 256, MAX_SIDE * MAX_SIDE)
-        check_between("most seconds of a video", self.most_seconds, 1, 86400)
+        check_between("pixels of a video", self.max_pixels, 256, MAX_SIDE * MAX_SIDE)
+        check_between("seconds of a video", self.max_seconds, 1, 86400)
         check_between("queue", self.queue, 1, 1000)
         for name in self.allowed_hosts:
             if not _HOST_NAME.fullmatch(name):
                 raise BadOption(f"allowed host is {name!r}; give a name alone, like kiosk.local, without port or path")
-        if self.token is not None and (len(self.token) < LEAST_TOKEN or not _TOKEN.fullmatch(self.token)):
+        if self.token is not None and (len(self.token) < MIN_TOKEN or not _TOKEN.fullmatch(self.token)):
             raise BadOption(
-                f"the token has {len(self.token)} characters; it must have at least {LEAST_TOKEN}, all of them "
+                f"the token has {len(self.token)} characters; it must have at least {MIN_TOKEN}, all of them "
                 "letters, digits or - . _ ~ (`--token auto` makes one up)"
             )
         if self.public_address is not None:
             _check_address(self.public_address)
         if self.token is not None and self.open_to_all:
             raise BadOption("there is a token, and everybody is to be let in; give one of the two")
-        if self.token is None and self.others_come and not self.open_to_all:
+        if self.token is None and self.is_public and not self.open_to_all:
             way = f"on {self.host}"
             if self.is_loopback:
                 way = f"as {next(name for name in self.allowed_hosts if not is_loopback(name))}"
@@ -107,7 +107,7 @@ class ServeOptions:
         return is_loopback(self.host)
 
     @property
-    def others_come(self) -> bool:
+    def is_public(self) -> bool:
         """Whether other machines can reach the server: by its own address, or by the name of a proxy."""
         return not self.is_loopback or not all(is_loopback(name) for name in self.allowed_hosts)
 

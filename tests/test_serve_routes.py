@@ -15,10 +15,8 @@ from networks import whole_style
 from vidstyle.errors import BadOption
 from vidstyle.gallery import load_style, style_names
 from vidstyle.models.style import Style
-from vidstyle.serve.job import PREVIEW, STATE, STYLE, Job, new_id, owner_of
-from vidstyle.serve.label import MOST_CHARACTERS
-from vidstyle.serve.session import COOKIE
-from vidstyle.serve.wanted import blend_of
+from vidstyle.serve.job import MAX_LABEL, PREVIEW, STATE, STYLE, Job, new_id, owner_of
+from vidstyle.serve.look import parse_blend
 
 SESSION = "s" * 43
 
@@ -35,8 +33,7 @@ def own(folder: Path, *, session: str = SESSION, kept: bool = False) -> str:
 
 def mine(served: Served) -> Served:
     """The browser of `SESSION`."""
-    served.client.session.cookie_jar.update_cookies({COOKIE: SESSION})
-    return served
+    return served.become(SESSION)
 
 
 def test_the_list_holds_every_shipped_style_with_its_card(tmp_path: Path) -> None:
@@ -72,7 +69,7 @@ def test_an_own_style_is_drawn_downloaded_renamed_and_removed(tmp_path: Path) ->
             assert disposition.startswith('attachment; filename="[31m i Sea.safetensors"')
             (tmp_path / "mine.safetensors").write_bytes(await response.read())
         assert load_style(tmp_path / "mine.safetensors").card["painting"] == "[31m<i>Sea"
-        assert len((await served.json("PATCH", path, json={"title": "t" * 9000}))["title"]) == MOST_CHARACTERS
+        assert len((await served.json("PATCH", path, json={"title": "t" * 9000}))["title"]) == MAX_LABEL
         await served.json("DELETE", path)
         assert (await served.json("GET", "/api/styles"))[-1]["mine"] is False
         await served.json("GET", path + "/thumbnail", 404)
@@ -171,7 +168,7 @@ def test_a_damaged_style_on_disk_is_no_style(tmp_path: Path, damage: str) -> Non
         Style.of("x", replace(wave, start=np.where(np.arange(1088) == 0, np.nan, wave.start))).save(path)
 
     async def body(served: Served) -> None:
-        assert served.jobs.own_styles() == {}
+        assert served.jobs.user_styles() == {}
         await mine(served).json("GET", f"/api/styles/mine/{id}/download", 404)
 
     serve(tmp_path / "jobs", body)
@@ -183,7 +180,7 @@ def test_a_state_that_was_tampered_with_makes_no_style_of_others(tmp_path: Path)
     state.write_text(json.dumps({**json.loads(state.read_text()), "owner": "../../x"}))
 
     async def body(served: Served) -> None:
-        assert served.jobs.own_styles() == {} and served.jobs.counts()["done"] == 0
+        assert served.jobs.user_styles() == {} and served.jobs.counts()["done"] == 0
 
     serve(tmp_path / "jobs", body)
 
@@ -192,20 +189,20 @@ def test_a_blend_takes_shipped_and_own_styles_by_name(tmp_path: Path) -> None:
     id = own(tmp_path / "jobs")
 
     async def body(served: Served) -> None:
-        styles = served.jobs.own_styles()
+        styles = served.jobs.user_styles()
         whole_style("x", 1).save(tmp_path / "jobs" / id / STYLE)  # it has come on
-        found = blend_of([{"style": f"mine/{id}"}, {"style": "great_wave", "weight": 3}], styles)
+        found = parse_blend([{"style": f"mine/{id}"}, {"style": "great_wave", "weight": 3}], styles)
         assert isinstance(found, Style)
         assert dict(found.parts)[load_style("great_wave").network] == 0.75
-        again = blend_of([{"style": f"mine/{id}"}, {"style": "great_wave", "weight": 3}], styles)
+        again = parse_blend([{"style": f"mine/{id}"}, {"style": "great_wave", "weight": 3}], styles)
         assert again.parts == found.parts, "what was computed of a style is found again"
         assert {network.digest for network, _ in found.parts} >= {whole_style("x", 1).network.digest}
         five = [{"style": "great_wave"}] * 5
         for wrong in (None, {}, "great_wave", five, [1], [{"weight": 1}], [{"style": "great_wave", "x": 1}]):
             with pytest.raises(BadOption):
-                blend_of(wrong, styles)
+                parse_blend(wrong, styles)
         path = str(tmp_path / "jobs" / id / STYLE)
         with pytest.raises(BadOption, match="no style"):
-            blend_of([{"style": path}], styles)
+            parse_blend([{"style": path}], styles)
 
     serve(tmp_path / "jobs", body)

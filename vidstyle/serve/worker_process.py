@@ -1,4 +1,4 @@
-"""A worker process, seen from the server: its lines, its end."""
+"""A worker process, seen from the server: its lines, its end, and what one finds in an uploaded video."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from pathlib import Path
 from typing import Any
 
 import vidstyle
-from vidstyle.serve.wishes import Task
+from vidstyle.serve.http import ApiError
+from vidstyle.serve.job import JobSpec
 
-_MOST_LINE = 1 << 16
+_MAX_LINE = 1 << 16
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-class Child:
+class WorkerProcess:
     """One worker at work on a job's folder. It ends when this process does: its input ends then."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self.pid = process.pid
 
     @classmethod
-    async def start(cls, task: Task, folder: Path) -> Child:
-        """Begin; raises `OSError` where no process can be started."""
+    async def start(cls, task: str, folder: Path) -> WorkerProcess:
+        """Begin ``task``, see `vidstyle.serve.worker.TASKS`; raises `OSError` where no process can be started."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "vidstyle.serve.worker", task, str(folder.absolute())),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            limit=_MOST_LINE,
+            limit=_MAX_LINE,
             cwd=folder,
             env=_environment(),
             # A group of its own, to be killed as one, but not a session: Linux shares the processor out
@@ -42,13 +44,13 @@ class Child:
         )
         return cls(process)
 
-    async def lines(self, patience: float) -> AsyncIterator[dict[str, Any]]:
-        """What it says, until it ends. It is killed when it says nothing for ``patience`` seconds, or no sense:
-        then TimeoutError or ValueError."""
+    async def lines(self, silence_seconds: float) -> AsyncIterator[dict[str, Any]]:
+        """The worker's lines until it ends. A worker that is silent for too long, or writes nonsense, is killed:
+        TimeoutError or ValueError."""
         assert self._process.stdout is not None
         while True:
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(silence_seconds):
                     line = await self._process.stdout.readline()
                 if not line:
                     return
@@ -61,7 +63,7 @@ class Child:
             yield found
 
     def kill(self) -> None:
-        """End it, and whatever it started, at once. Harmless when it has ended."""
+        """End the worker, and whatever it started, at once. Harmless when it has ended."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if sys.platform == "win32":
@@ -69,11 +71,11 @@ class Child:
                 else:
                     os.killpg(self._process.pid, signal.SIGKILL)
 
-    async def ended(self) -> str | None:
-        """Wait for its end; how it died, or None where it ended by itself and well."""
+    async def wait(self) -> str | None:
+        """Wait for the end; how the worker died, or None where it ended by itself and well."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        while await self._process.stdout.read(_MOST_LINE):
-            pass  # the end is only told once the pipe is empty
+        while await self._process.stdout.read(_MAX_LINE):
+            pass  # the end is only reported once the pipe is empty
         code = await self._process.wait()
         self._process.stdin.close()
         with contextlib.suppress(OSError):
@@ -83,10 +85,40 @@ class Child:
         return f"exit code {code}" if code else None
 
 
+async def probe_video(folder: Path, spec: JobSpec, seconds: float) -> int | None:
+    """The number of frames that the uploaded video in ``folder`` declares, if it does.
+
+    A worker looks, for at most so many ``seconds``: a decoder may crash, or never end. `ApiError` 413 and 415 where
+    the file is no video that may be rendered, 503.
+    """
+    damaged = ApiError(415, f"{spec.label} cannot be read, it seems to be damaged; convert it first")
+    try:
+        spec.write(folder)
+        worker = await WorkerProcess.start("probe", folder)
+    except OSError as error:
+        raise ApiError(503, f"the server cannot work: {error.strerror}", {"Retry-After": "600"}) from error
+    found: dict[str, Any] = {}
+    try:
+        async with asyncio.timeout(seconds):
+            async for line in worker.lines(seconds):
+                found = line
+    except (TimeoutError, ValueError) as error:
+        raise damaged from error
+    finally:
+        worker.kill()
+        await worker.wait()
+    if isinstance(found.get("error"), str):
+        raise ApiError(413 if found.get("too_much") is True else 415, found["error"])
+    if found.get("done") is not True:
+        raise damaged
+    frames = found.get("frames")
+    return frames if isinstance(frames, int) and 0 < frames < 1 << 40 else None
+
+
 def _environment() -> dict[str, str]:
     environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}
     root = Path(vidstyle.__file__).resolve().parents[1]
     if root.name not in ("site-packages", "dist-packages"):  # a checkout that is used in place
-        there = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = str(root) + (os.pathsep + there if there else "")
+        before = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = str(root) + (os.pathsep + before if before else "")
     return environment

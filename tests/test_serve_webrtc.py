@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from visiting import SIZE, Camera, Guest, difference, photo, small_server, until
 
 from vidstyle.gallery import load_style
-from vidstyle.serve import visitor as visitor_module
 from vidstyle.serve.app import Server
 from vidstyle.stylizer import Stylizer
 
@@ -119,8 +118,8 @@ def test_each_visitor_has_a_look_of_their_own_and_one_may_leave(tmp_path: Path) 
             async with one:
                 await until_seen(one, night, scream)
                 await until_seen(other, scream, night)
-                assert len(server.visitors) == 2
-            assert len(server.visitors) == 1
+                assert len(server.peers) == 2
+            assert len(server.peers) == 1
             await until_seen(other, scream, night)
 
     with_server(tmp_path, body)
@@ -148,7 +147,7 @@ def test_the_address_of_the_source_reaches_nobody(tmp_path: Path, caplog: pytest
             _, state = await answer(guest.http, "GET", f"{server.url}api/state")
             assert state["source_description"].startswith(f"a video stream, {SIZE[1]}x{SIZE[0]} at ")
             camera.stop()  # it is played over and over, and so is missed soon
-            await until(lambda: len(server.visitors) == 0, PATIENCE)
+            await until(lambda: len(server.peers) == 0, PATIENCE)
             _, ended = await answer(guest.http, "GET", f"{server.url}api/visitors/{guest.id}")
             assert "http://127.0.0.1" in ended["error"]
             for text in (str(state), str(ended), caplog.text, server.source.description if server.source else ""):
@@ -166,7 +165,7 @@ def test_without_a_source_who_sends_no_picture_is_told(tmp_path: Path) -> None:
             assert status == 409 and "no source" in found["error"]
         finally:
             await guest.leave()
-        assert len(server.visitors) == 0
+        assert len(server.peers) == 0
 
     with_server(tmp_path, body)
 
@@ -210,7 +209,7 @@ def test_an_offer_that_cannot_be_answered_leaves_nobody(tmp_path: Path, change: 
             assert status == 400 and found["error"]
         finally:
             await guest.leave()
-        assert len(server.visitors) == 0 and not server.studio._canvases
+        assert len(server.peers) == 0 and not server.scheduler._canvases
 
     with_server(tmp_path, body)
 
@@ -222,12 +221,12 @@ def test_of_a_visitor_who_leaves_nothing_stays(tmp_path: Path, politely: bool) -
         guest = Guest(server.url, camera=Camera(photo()))
         await guest.come()
         await guest.see(3, seconds=PATIENCE)
-        gone = [weakref.ref(thing) for one in server.visitors for thing in (one, one.canvas, one._connection)]
+        gone = [weakref.ref(thing) for one in server.peers for thing in (one, one.canvas, one.connection)]
         assert len(gone) == 3
         await guest.leave(politely=politely)
-        await until(lambda: len(server.visitors) == 0, PATIENCE)
+        await until(lambda: len(server.peers) == 0, PATIENCE)
         del guest
-        await until(lambda: not server.studio._canvases and not server.studio._painting, PATIENCE)
+        await until(lambda: not server.scheduler._canvases and not server.scheduler._painting, PATIENCE)
         # Those of the pool that encodes stay, ready for the next.
         decoders = lambda: [thread for thread in threading.enumerate() if "decoder" in thread.name]  # noqa: E731
         await until(lambda: not decoders(), PATIENCE)
@@ -245,7 +244,7 @@ def test_of_a_visitor_who_leaves_nothing_stays(tmp_path: Path, politely: bool) -
 
 
 def test_a_visitor_from_whom_nothing_comes_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visitor_module, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr("vidstyle.serve.webrtc.IDLE_SECONDS", 2.0)
 
     async def body(server: Server) -> None:
         guest = Guest(server.url, camera=Camera(photo()))
@@ -254,7 +253,7 @@ def test_a_visitor_from_whom_nothing_comes_is_gone(tmp_path: Path, monkeypatch: 
             await guest.see(seconds=PATIENCE)
             assert guest.camera is not None
             guest.camera.paused = True
-            await until(lambda: len(server.visitors) == 0, PATIENCE)
+            await until(lambda: len(server.peers) == 0, PATIENCE)
             async with guest.http.get(f"{server.url}api/visitors/{guest.id}") as response:
                 assert response.status == 404
         finally:
