@@ -51,6 +51,14 @@ def test_the_smallest_pictures_are_painted(painter: Stylizer, size: tuple[int, i
     assert stylize_still(painter, Still(picture(*size))).size == size
 
 
+def test_a_large_picture_is_painted_smaller_and_says_so(painter: Stylizer) -> None:
+    still = Still(picture(728, 740))
+    painted = stylize_still(painter, still)
+    assert painted.size == still.size and "720 of 728 rows" in painted.notes[0]
+    with stylizer(work_size=720) as named:
+        assert np.array_equal(stylize_still(named, still).rgb, painted.rgb)
+
+
 def test_the_look_is_honored() -> None:
     still = Still(picture())
     with stylizer(strength=0) as painter:

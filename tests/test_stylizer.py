@@ -48,6 +48,7 @@ from vidstyle import (
 from vidstyle.gallery import load_style, style_names
 from vidstyle.models.style import blend
 from vidstyle.options import MAX_SIDE, BackendName, Pixels
+from vidstyle.stylizer import work_size, work_size_note
 
 FIRST, SECOND, THIRD = style_names()[:3]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -112,6 +113,20 @@ def test_preserve_color_keeps_the_chroma() -> None:
     assert difference(result.planes[0], planes[0]) > 5
     np.testing.assert_array_equal(result.planes[1], planes[1])
     np.testing.assert_array_equal(result.planes[2], planes[2])
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((720, 1280), (720, 1280)), ((1080, 1920), (720, 1280)), ((1920, 1080), (1280, 720)), ((700, 3000), (700, 3000))],
+)
+def test_large_frames_are_painted_at_720_unless_told_otherwise(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert work_size(size) == expected
+    assert work_size(size, 4000) == size
+    note = work_size_note(size, LookOptions())
+    assert note is None if size == expected else f"--work-size {size[0]}" in str(note)
+    assert work_size_note(size, LookOptions(work_size=360)) is None
 
 
 def test_work_size_is_what_the_network_sees() -> None:

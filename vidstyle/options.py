@@ -86,6 +86,10 @@ class BackendOptions:
             check_whole("gpu", self.gpu, 0, 1023)
 
 
+STROKE_SIZE = 720
+"""Pixels of the shorter side above which frames are painted smaller, where `LookOptions` names no work size."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LookOptions:
     """How the stylized picture and the source make the result."""
@@ -96,7 +100,8 @@ class LookOptions:
     """Keep the source's chroma and take only the luma of the stylized picture."""
     work_size: int | None = None
     """Height in pixels at which the network sees the frame (sets the stroke size); the result is
-    upscaled to the output size, guided by the source's luma. None stylizes at the output size."""
+    upscaled to the output size, guided by the source's luma. None is the output size, but for frames whose
+    shorter side is above `STROKE_SIZE`: these are painted with that one, as their strokes would be fine noise."""
 
     def __post_init__(self) -> None:
         check_between("strength", self.strength, 0, 1)

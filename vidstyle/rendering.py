@@ -30,7 +30,7 @@ from vidstyle.options import (
     check_whole,
 )
 from vidstyle.pipeline import Pipeline, StageSeconds
-from vidstyle.stylizer import FrameTask, Stylizer, as_style
+from vidstyle.stylizer import FrameTask, Stylizer, as_style, work_size_note
 
 if TYPE_CHECKING:
     from vidstyle.video.reader import VideoReader
@@ -259,10 +259,8 @@ def render(
         sink.finish()
         report.seconds = time.perf_counter() - began
         report.lost, report.errors = video.lost, list(video.errors)
-        report.notes = [*video.notes, *sink.notes]
-        unseen = timeline.unseen(shown)
-        if unseen is not None:
-            report.notes.append(unseen)
+        small = work_size_note(form.size, stylizer.look, stylizer.engine)
+        report.notes = [*video.notes, *sink.notes, *(note for note in (small, timeline.unseen(shown)) if note)]
     return report
 
 
@@ -327,7 +325,8 @@ class FolderReport:
 def stylize_still(stylizer: Stylizer, still: Still) -> Still:
     """``still`` painted, with its own alpha and color profile."""
     check_kind("still", still, Still, needed=True)
-    return replace(still, rgb=stylizer(still.rgb))
+    note = work_size_note(still.rgb.shape[:2], stylizer.look, stylizer.engine)
+    return replace(still, rgb=stylizer(still.rgb), notes=still.notes if note is None else (*still.notes, note))
 
 
 def stylize_file(stylizer: Stylizer, source: Path | str, output: Path | str, *, overwrite: bool = False) -> FileResult:

@@ -184,7 +184,7 @@ class FrameScheduler(Generic[T]):
         return one.owner, one.stylizer.finish(one.task, planes)
 
     def hold(self, target_fps: float, style: Style, height: int) -> None:
-        """Have `adapt` choose the work size so that ``target_fps`` frames of ``height`` rows a second are painted.
+        """Have `adapt` choose the work size, from ``height`` down, so that ``target_fps`` frames a second are painted.
 
         Raises `BadOption` where an engine file was built for one size.
         """
@@ -195,7 +195,7 @@ class FrameScheduler(Generic[T]):
                 "of frames a second; build it with --min and --max, or leave out --target-fps"
             )
         least = 16 if engine is None else engine.card.smallest[0]
-        self._resolution = AdaptiveResolution(target_fps, min(height, self.look.work_size or height), least=least)
+        self._resolution = AdaptiveResolution(target_fps, height, least=least)
 
     def adapt(
         self, style: Style, form: FrameFormat, now: float, *, shown: int, arrived: int, busy: float

@@ -25,6 +25,7 @@ from vidstyle.models.architecture import Architecture, Network
 from vidstyle.models.style import Style
 from vidstyle.options import (
     MAX_SIDE,
+    STROKE_SIZE,
     BackendOptions,
     LookOptions,
     SmoothOptions,
@@ -148,8 +149,10 @@ class Stylizer:
         check_kind("form", form, FrameFormat, needed=True)
         if work_size is not None:
             check_whole("work size", work_size, 1, MAX_SIDE)
+        return self._program(form.resized(self.work_size(form, work_size)))
+
+    def _program(self, work_form: FrameFormat) -> Backend:
         self._forget_inherited()
-        work_form = form.resized(self._work_size(form, work_size or self.look.work_size))
         with self._lock:
             known = self._open.get(work_form)
             if known is not None:
@@ -168,7 +171,7 @@ class Stylizer:
         """Whether `open` has the program for frames of ``form`` at once. Safe on any thread."""
         self._forget_inherited()
         with self._lock:
-            return form.resized(self._work_size(form, work_size or self.look.work_size)) in self._open
+            return form.resized(self.work_size(form, work_size)) in self._open
 
     def free_unused(self, in_use: Collection[FrameFormat], *, spare: int) -> None:
         """Free all programs but those for forms ``in_use`` and the ``spare`` ones that were used last."""
@@ -194,7 +197,7 @@ class Stylizer:
         """Make the picture that the network sees, and note the style of this moment. Safe on any thread."""
         check_kind("frame", frame, Frame, needed=True)
         form, look = frame.form, self.look
-        size = self._work_size(form, look.work_size)
+        size = self.work_size(form, look.work_size)
         work = frame
         if size != form.size:
             work = frame.with_planes(resample.shrink(frame.planes, form, size), form.resized(size))
@@ -210,8 +213,7 @@ class Stylizer:
 
     def submit(self, job: FrameTask) -> Callable[[], Planes]:
         """Start the network on a prepared frame; the function returned waits for its planes."""
-        backend = self.open(job.frame.form, job.look.work_size)
-        return backend.submit(job.work.planes, job.style)
+        return self._program(job.work.form).submit(job.work.planes, job.style)
 
     def finish(self, job: FrameTask, styled: Planes) -> Frame:
         """The finished frame from what the network made of it."""
@@ -237,15 +239,9 @@ class Stylizer:
             self._smoother = Smoother(form, smooth)
         return self._smoother
 
-    def _work_size(self, form: FrameFormat, height: int | None) -> tuple[int, int]:
-        if height is None or height >= form.height:
-            return form.size
-        card = None if self._engine is None else self._engine.card
-        if card is not None and not card.dynamic and card.best[0] == height:
-            return card.best  # its width may have been rounded otherwise
-        # A multiple of four in both directions needs no padding inside the graph.
-        rows = max(8, round(height / 4) * 4)
-        return rows, max(8, round(rows * form.width / form.height / 4) * 4)
+    def work_size(self, form: FrameFormat, rows: int | None = None) -> tuple[int, int]:
+        """Height and width at which frames of ``form`` are painted, for a work size of ``rows`` or that of `look`."""
+        return work_size(form.size, rows or self.look.work_size, self._engine)
 
     def _forget_inherited(self) -> None:
         """In a forked process: have programs, and a lock, of its own."""
@@ -269,6 +265,34 @@ class Stylizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def work_size(size: tuple[int, int], rows: int | None = None, engine: EngineFile | None = None) -> tuple[int, int]:
+    """Height and width at which frames of ``size`` are painted; see `LookOptions.work_size` for ``rows``.
+
+    An ``engine`` that does not take the size of None gets frames as they are.
+    """
+    card = None if engine is None else engine.card
+    height, width = size
+    by_itself = rows is None and min(size) > STROKE_SIZE
+    if by_itself:
+        rows = round(height * STROKE_SIZE / min(size))
+    if rows is None or rows >= height:
+        return size
+    # A multiple of four in both directions needs no padding inside the graph.
+    fitted = max(8, round(rows / 4) * 4)
+    smaller = fitted, max(8, round(fitted * width / height / 4) * 4)
+    if card is not None and not card.dynamic and card.best[0] == rows and abs(card.best[1] - smaller[1]) <= 4:
+        return card.best  # its width was rounded otherwise
+    return size if by_itself and card is not None and not card.takes(smaller) else smaller
+
+
+def work_size_note(size: tuple[int, int], look: LookOptions, engine: EngineFile | None = None) -> str | None:
+    """What is to be said where frames of ``size`` are painted smaller though nobody asked for a work size."""
+    rows = work_size(size, look.work_size, engine)[0]
+    if look.work_size is not None or rows == size[0]:
+        return None
+    return f"painted at {rows} of {size[0]} rows, so that strokes can be seen; --work-size {size[0]} paints every row"
 
 
 def network_program(shape: Architecture, form: FrameFormat, *, only: Network | None = None) -> Program:

@@ -121,7 +121,8 @@ def look_options(command: F) -> F:
             "--work-size",
             type=click.IntRange(16, 16384),
             metavar="ROWS",
-            help="Stylize at this height, then upscale guided by the source: larger strokes, more speed.",
+            help="Stylize at this height, then upscale guided by the source: larger strokes, more speed.  "
+            "[default: every row, or 720 of larger frames]",
         ),
         click.option("--preserve-color", is_flag=True, help="Keep the source's colors, paint only its light."),
         click.option(

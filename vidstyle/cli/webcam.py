@@ -180,7 +180,7 @@ def webcam(
         echo_json(dataclasses.asdict(report))
     else:
         echo(_closing_line(report))
-    if report.dropped > report.shown and report.work_size == report.height:
+    if report.dropped > report.shown and work_size is None and target_fps is None:
         echo("Most pictures were not painted in time; a smaller --work-size, or --target-fps N, is faster.", err=True)
     for sentence in report.problems:
         echo(f"Problem: {sentence}", err=True)

@@ -104,7 +104,7 @@ class Live(NotCopyable):
             painter = Painter(style, source.form, look=self._look, smooth=self._smooth, backend=self._backend)
             stack.enter_context(contextlib.closing(painter))
             if options.target_fps is not None:
-                painter.hold(options.target_fps, style, source.form.height)
+                painter.hold(options.target_fps, style, painter.work_size)
             report.backend = painter.open(style, painter.form)
             sound = source.sound_form if wants_sound else None
             if self._open_microphone is not None:

@@ -228,11 +228,7 @@ class Loop:
     def _is_slow(self) -> bool:
         """Whether fewer than half of the pictures are painted, and nothing was done about it."""
         latest, painter = self._latest, self._painter
-        return (
-            latest.arrived > _JUDGED
-            and latest.dropped > latest.arrived / 2
-            and painter.work_size == painter.form.height
-        )
+        return latest.arrived > _JUDGED and latest.dropped > latest.arrived / 2 and painter.look.work_size is None
 
     def _obey(self, keys: list[str]) -> None:
         for key in keys:

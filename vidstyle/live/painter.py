@@ -8,7 +8,7 @@ from vidstyle.frame import Frame, FrameFormat
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, LookOptions, SmoothOptions
 from vidstyle.scheduler import FrameScheduler
-from vidstyle.stylizer import FrameTask
+from vidstyle.stylizer import FrameTask, work_size
 from vidstyle.video.convert import FrameConverter, Place, cut_out, place_in, put_in
 
 
@@ -53,6 +53,7 @@ class Painter(FrameScheduler[Request]):
         backend: BackendOptions | None = None,
     ) -> None:
         super().__init__(look=look, smooth=smooth, backend=backend)
+        self._engine = style.engine
         if style.engine is not None:
             card = style.engine.card
             form = replace(form, pixels=card.pixels, matrix=card.matrix, full_range=card.full_range)
@@ -63,7 +64,7 @@ class Painter(FrameScheduler[Request]):
     @property
     def work_size(self) -> int:
         """Rows at which the network sees a frame."""
-        return min(self.look.work_size or self.form.height, self.form.height)
+        return work_size(self.form.size, self.look.work_size, self._engine)[0]
 
     def request(self, frame: Frame, style: Style, strength: float) -> Request:
         """What is to be done with ``frame``: the style and look of this moment."""

@@ -200,7 +200,7 @@ def bench(
                 height = video.form.height
             for work_size in _work_sizes(options, height):
                 for backend in backends:
-                    look = LookOptions(work_size=work_size)
+                    look = LookOptions(work_size=work_size or height)  # not what None chooses for large frames
                     with _Case(clip, folder, style, look, backend, options) as case:
                         report.cases.append(case.measure(description))
                     if on_case is not None:
@@ -335,7 +335,7 @@ class _Case:
             "infer": lambda: _timed(lambda: self._paint(self._jobs)),
             "encode": lambda: _timed(self._encode),
         }
-        if self._look.work_size is not None:
+        if self._look.work_size != self._form.height:
             stages["scale"] = lambda: _timed(self._scale)
         rounds = []
         for number in range(self._options.rounds + 1):
@@ -349,7 +349,7 @@ class _Case:
         return CaseResult(
             width=self._form.width,
             height=self._form.height,
-            work_size=self._look.work_size,
+            work_size=None if self._look.work_size == self._form.height else self._look.work_size,
             backend=self._program.name,
             description=self._program.description,
             clip=clip,
