@@ -15,7 +15,7 @@ from media import add_box, make_video, picture, png_cover
 from test_sink import copy
 
 from vidstyle.options import ClipOptions, EncodeOptions, LookOptions
-from vidstyle.stylizer import render
+from vidstyle.rendering import render
 from vidstyle.video.reader import VideoReader
 
 FRAMES = 8

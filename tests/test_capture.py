@@ -34,10 +34,9 @@ from live_media import (
     x_fill,
 )
 from media import Audio, make_video, picture, psnr
-from vidstyle.color import rgb_from_yuv
 
 from vidstyle.errors import BadOption, VideoError
-from vidstyle.frame import Frame
+from vidstyle.frame import Frame, rgb_from_yuv
 from vidstyle.video.audio import AudioChunk
 from vidstyle.video.capture import Capture
 from vidstyle.video.demux import PictureDecoder

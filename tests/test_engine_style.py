@@ -24,12 +24,12 @@ from vidstyle import (
     LookOptions,
     Stylizer,
     Timeline,
-    build,
     render,
     stylize_stream,
 )
 from vidstyle.backends import tensorrt
 from vidstyle.cli import vidstyle
+from vidstyle.engine import build
 from vidstyle.engine.build import build_engine
 from vidstyle.errors import BadModel, EngineMismatch
 from vidstyle.frame import FrameFormat

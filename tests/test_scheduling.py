@@ -12,7 +12,7 @@ import pytest
 from media import make_video
 
 from vidstyle.options import EncodeOptions
-from vidstyle.stylizer import render
+from vidstyle.rendering import render
 from vidstyle.video.writer import keep_scheduling
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="schedules as Linux does")
