@@ -12,11 +12,14 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vidstyle import __version__
 from vidstyle.backends import backend_report
@@ -77,11 +80,8 @@ class Spread:
     """The same thing, measured several times."""
 
     median: float
-    """The one in the middle."""
     low: float
-    """The smallest."""
     high: float
-    """The largest."""
 
     @classmethod
     def of(cls, values: list[float]) -> Spread:
@@ -91,12 +91,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class StageTime:
-    """One stage, alone on the machine."""
+    """One stage, alone on the machine: milliseconds a frame by the clock, and of processor time in all threads."""
 
     ms: Spread
-    """Milliseconds a frame, by the clock."""
     cpu_ms: Spread
-    """Milliseconds of processor time a frame, all threads together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +102,10 @@ class CaseResult:
     """One clip at one work size on one backend."""
 
     width: int
-    """Of the clip, in pixels."""
     height: int
-    """Of the clip, in pixels."""
     work_size: int | None
     """Height that the network saw; None is all of it."""
     backend: str
-    """As on the command line."""
     description: str
     """Library, version, precision and threads."""
     clip: str
@@ -120,7 +115,6 @@ class CaseResult:
     frames: int
     """Frames in each round."""
     rounds: int
-    """How often it was timed."""
     startup_seconds: float
     """Opening the files and loading the compiled network in a running process; in none of the other figures."""
     decode: StageTime
@@ -146,19 +140,14 @@ class BenchReport:
     """Everything that `bench` measured, and what on. Plain data: `dataclasses.asdict` of it goes into JSON."""
 
     vidstyle: str
-    """Version of vidstyle."""
     commit: str | None
     """Commit of the checkout, "+" behind it where the package differs; None outside of a checkout."""
     date: str
     """When it began, UTC."""
     python: str
-    """Implementation and version."""
     system: str
-    """Operating system."""
     cpu: Cpu
-    """The processor."""
     memory: Memory
-    """Main memory."""
     packages: dict[str, str]
     """Versions of the libraries at work."""
     kernels: str | None
@@ -170,7 +159,6 @@ class BenchReport:
     load_before: float | None
     """Processes that wanted to run before it began, averaged over a minute; None where nobody counts."""
     cases: list[CaseResult] = field(default_factory=list)
-    """What was measured."""
 
 
 def bench(
@@ -201,7 +189,7 @@ def bench(
             for work_size in _work_sizes(options, height):
                 for backend in backends:
                     look = LookOptions(work_size=work_size or height)  # not what None chooses for large frames
-                    with _Case(clip, folder, style, look, backend, options) as case:
+                    with closing(_Case(clip, folder, style, look, backend, options)) as case:
                         report.cases.append(case.measure(description))
                     if on_case is not None:
                         on_case(report.cases[-1])
@@ -269,32 +257,19 @@ def _work_sizes(options: BenchOptions, height: int) -> tuple[int | None, ...]:
     return (None, WORK_SIZE) if height > WORK_SIZE else (None,)
 
 
-@dataclass(frozen=True)
-class _Seconds:
-    """How long something took."""
-
-    clock: float
-    cpu: float
+def _now() -> NDArray[np.float64]:
+    """Seconds by the clock, and of processor time."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
-class _Watch:
-    """Runs since it was made."""
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter(), time.process_time()
-
-    def read(self) -> _Seconds:
-        return _Seconds(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
-
-
-def _timed(work: Callable[[], object]) -> _Seconds:
-    watch = _Watch()
+def _timed(work: Callable[[], object]) -> NDArray[np.float64]:
+    began = _now()
     work()
-    return watch.read()
+    return _now() - began
 
 
 class _Case:
-    """One clip, work size and backend: its frames in memory, its network compiled. A context manager."""
+    """One clip, work size and backend: its frames in memory, its network compiled."""
 
     def __init__(
         self, clip: Path, folder: Path, style: Style, look: LookOptions, backend: BackendOptions, options: BenchOptions
@@ -313,39 +288,35 @@ class _Case:
             self._jobs = [self._stylizer.prepare(frame) for frame in frames]
             few = self._jobs[:_LEAST_FRAMES]
             self._paint(few)  # the first time takes longer
-            took = _timed(lambda: self._paint(few)).clock / len(few)
+            took = _timed(lambda: self._paint(few))[0] / len(few)
             del self._jobs[max(_LEAST_FRAMES, round(options.round_seconds / took)) :]
             self._painted = self._paint(self._jobs)
             self._finished = [self._stylizer.finish(*pair) for pair in zip(self._jobs, self._painted, strict=True)]
             step = 1 / (self._info.rate or Fraction(25))
             self._seconds = float(frames[len(self._jobs) - 1].seconds + step / 2 - self._info.start)
             self._video = stack.enter_context(VideoReader(clip, clip=ClipOptions(end=self._seconds)))
-            self._stack = stack.pop_all()
-
-    def __enter__(self) -> _Case:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
+            self.close = stack.pop_all().close
 
     def measure(self, clip: str) -> CaseResult:
         """Every stage and the whole, round by round. ``clip`` says what is rendered."""
-        stages: dict[str, Callable[[], _Seconds]] = {
-            "decode": lambda: _timed(lambda: deque(self._video.frames(), maxlen=0)),
-            "infer": lambda: _timed(lambda: self._paint(self._jobs)),
-            "encode": lambda: _timed(self._encode),
+        stages: dict[str, Callable[[], object]] = {
+            "decode": lambda: deque(self._video.frames(), maxlen=0),
+            "infer": lambda: self._paint(self._jobs),
+            "encode": self._encode,
         }
         if self._look.work_size != self._form.height:
-            stages["scale"] = lambda: _timed(self._scale)
+            stages["scale"] = self._scale
         rounds = []
-        for number in range(self._options.rounds + 1):
-            seconds = {stage: work() for stage, work in stages.items()}
-            seconds["render"] = self._render()
-            if number > 0:  # the first was to warm up
-                rounds.append(seconds)
-        times = {stage: _stage_time([seconds[stage] for seconds in rounds], len(self._jobs)) for stage in rounds[0]}
+        for _ in range(self._options.rounds + 1):
+            rounds.append({stage: _timed(work) for stage, work in stages.items()})
+            rounds[-1]["render"] = self._render()
+        del rounds[0]  # it was to warm up
+        times = {}
+        for stage in rounds[0]:
+            clock, cpu = ([1000 * seconds[stage][i] / len(self._jobs) for seconds in rounds] for i in range(2))
+            times[stage] = StageTime(Spread.of(clock), Spread.of(cpu))
         whole = [seconds["render"] for seconds in rounds]
-        alone = [sum(seconds[stage].cpu for stage in stages) for seconds in rounds]
+        alone = [sum(seconds[stage][1] for stage in stages) for seconds in rounds]
         return CaseResult(
             width=self._form.width,
             height=self._form.height,
@@ -362,9 +333,9 @@ class _Case:
             infer=times["infer"],
             encode=times["encode"],
             render=times["render"],
-            fps=Spread.of([len(self._jobs) / run.clock for run in whole]),
-            cores_busy=Spread.of([run.cpu / run.clock / usable_cores() for run in whole]),
-            overhead=Spread.of([run.cpu / parts for run, parts in zip(whole, alone, strict=True)]),
+            fps=Spread.of([len(self._jobs) / clock for clock, _ in whole]),
+            cores_busy=Spread.of([cpu / clock / usable_cores() for clock, cpu in whole]),
+            overhead=Spread.of([cpu / parts for (_, cpu), parts in zip(whole, alone, strict=True)]),
         )
 
     def _paint(self, jobs: list[FrameTask]) -> list[Planes]:
@@ -393,8 +364,8 @@ class _Case:
             for frame in self._finished:
                 sink.write(frame)
 
-    def _render(self) -> _Seconds:
-        watches: list[_Watch] = []
+    def _render(self) -> NDArray[np.float64]:
+        began = []
         report = render(
             self._clip,
             self._output,
@@ -404,15 +375,7 @@ class _Case:
             encode=self._options.encode,
             clip=ClipOptions(end=self._seconds),
             overwrite=True,
-            on_start=lambda _: watches.append(_Watch()),
+            on_start=lambda _: began.append(_now()),
         )
-        seconds = watches[0].read()
         self._startup_seconds.append(report.startup_seconds)
-        return seconds
-
-
-def _stage_time(times: list[_Seconds], frames: int) -> StageTime:
-    return StageTime(
-        Spread.of([1000 * seconds.clock / frames for seconds in times]),
-        Spread.of([1000 * seconds.cpu / frames for seconds in times]),
-    )
+        return np.asarray(_now() - began[0])
