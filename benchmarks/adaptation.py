@@ -29,9 +29,9 @@ from vidstyle.gallery import shared_network
 from vidstyle.models.architecture import Network
 from vidstyle.options import NetworkName
 from vidstyle.training.adapt import AdaptOptions, Measurement, adapt
-from vidstyle.training.compute import Compute
-from vidstyle.training.descent import Checkpoint
-from vidstyle.training.pictures import Photos, picture_paths, read_picture
+from vidstyle.training.data import Photos, picture_paths, read_picture
+from vidstyle.training.device import Compute
+from vidstyle.training.trainer import Checkpoint
 
 
 @dataclass(frozen=True)

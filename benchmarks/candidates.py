@@ -22,9 +22,9 @@ from vidstyle.gallery import load_style, style_names
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, LookOptions
 from vidstyle.stylizer import Stylizer
-from vidstyle.training.compute import Compute
-from vidstyle.training.optimize import OptimizeOptions, optimize
-from vidstyle.training.pictures import read_picture
+from vidstyle.training.data import read_picture
+from vidstyle.training.device import Compute
+from vidstyle.training.gatys import OptimizeOptions, optimize
 
 Pictures = dict[str, RGB]
 NO_STYLE = "network.safetensors"

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidstyle.training.perceptual import CONTENT_BLOCK, Perceptual
+from vidstyle.training.loss import CONTENT_BLOCK, Perceptual
 
 RGB = NDArray[np.uint8]
 Luma = NDArray[np.float64]

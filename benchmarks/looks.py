@@ -20,7 +20,7 @@ from candidates import write
 from likeness import RGB
 
 from vidstyle.tools.contact_sheet import picture_grid
-from vidstyle.training.pictures import read_picture
+from vidstyle.training.data import read_picture
 
 QUESTIONS = {"manner": "which looks more like the painting?", "hang": "which would you rather hang on your wall?"}
 TASK = """Each picture here shows a painting on the left, and beside it one photo painted in two ways: 1 in the middle,

@@ -20,10 +20,10 @@ from measured import RESULTS, ResultFile, load
 
 from vidstyle.gallery import shared_network
 from vidstyle.options import LookOptions
-from vidstyle.training.compute import Compute
-from vidstyle.training.descent import Progress
-from vidstyle.training.optimize import Init, OptimizeOptions, optimize
-from vidstyle.training.pictures import read_picture
+from vidstyle.training.data import read_picture
+from vidstyle.training.device import Compute
+from vidstyle.training.gatys import Init, OptimizeOptions, optimize
+from vidstyle.training.trainer import Progress
 
 INITS: tuple[Init, ...] = get_args(Init)
 

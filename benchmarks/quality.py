@@ -37,10 +37,9 @@ from torch import Tensor
 from vidstyle.data import PHOTOS
 from vidstyle.errors import VidstyleError
 from vidstyle.tools.contact_sheet import Label, picture_grid
-from vidstyle.training.compute import Compute
-from vidstyle.training.perceptual import Perceptual
-from vidstyle.training.pictures import painting_tensor, picture_paths, read_picture
-from vidstyle.training.stable import disturb, instability
+from vidstyle.training.data import painting_tensor, picture_paths, read_picture
+from vidstyle.training.device import Compute
+from vidstyle.training.loss import Perceptual, disturb, instability
 
 CLIPS = ("pan", str(Path(__file__).parent.parent / "examples" / "bunny.mp4"))
 LEAST_ROWS = 160

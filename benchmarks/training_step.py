@@ -26,10 +26,9 @@ from vidstyle.data import PHOTOS
 from vidstyle.gallery import shared_network
 from vidstyle.models.architecture import NORM_EPSILON, Conv
 from vidstyle.models.torch_net import TransformNet
-from vidstyle.training.compute import Compute
-from vidstyle.training.crops import Crops
-from vidstyle.training.perceptual import BLOCKS, MEAN_RGB, LossWeights, Perceptual, _vgg_tensors
-from vidstyle.training.pictures import Photos, painting_tensor, read_picture
+from vidstyle.training.data import Crops, Photos, painting_tensor, read_picture
+from vidstyle.training.device import Compute
+from vidstyle.training.loss import BLOCKS, MEAN_RGB, LossWeights, Perceptual, _vgg_tensors
 
 CROPS = 8
 

@@ -27,10 +27,10 @@ from vidstyle.models.architecture import ARCHITECTURES, NETWORK_FILE, SHIPPED, N
 from vidstyle.models.style import Style
 from vidstyle.models.torch_net import TransformNet
 from vidstyle.training.adapt import AdaptOptions, adapt
-from vidstyle.training.compute import Compute
-from vidstyle.training.descent import Checkpoint
-from vidstyle.training.perceptual import LossWeights
-from vidstyle.training.pictures import Photos, painting_tensor, read_picture
+from vidstyle.training.data import Photos, painting_tensor, read_picture
+from vidstyle.training.device import Compute
+from vidstyle.training.loss import LossWeights
+from vidstyle.training.trainer import Checkpoint
 
 THUMBNAIL_PHOTO = PHOTOS / "china.jpg"
 THUMBNAIL_SIZE = (192, 256)  # height, width

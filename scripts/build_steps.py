@@ -22,7 +22,7 @@ from vidstyle.options import BackendOptions
 from vidstyle.stylizer import Stylizer
 from vidstyle.tools.contact_sheet import picture_grid
 from vidstyle.training.adapt import AdaptOptions, adapt
-from vidstyle.training.compute import Compute
+from vidstyle.training.device import Compute
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "steps.jpg"
 ROWS = {"great_wave": "china.jpg", "the_scream": "chelsea.jpg", "composition_vii": "coffee.jpg"}

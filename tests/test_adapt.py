@@ -21,9 +21,9 @@ from vidstyle.models.checkpoint import read_tensors
 from vidstyle.models.style import Style
 from vidstyle.training import adapt as module
 from vidstyle.training.adapt import RATES, AdaptOptions, Interrupted, Measurement, adapt
-from vidstyle.training.compute import Compute
-from vidstyle.training.descent import FILE_FORMAT, FILE_VERSION, Checkpoint, Progress, Schedule
-from vidstyle.training.pictures import Photos, read_picture
+from vidstyle.training.data import Photos, read_picture
+from vidstyle.training.device import Compute
+from vidstyle.training.trainer import FILE_FORMAT, FILE_VERSION, Checkpoint, Progress, Schedule
 
 MODES = ("vector", "full", "scratch")
 
@@ -447,7 +447,7 @@ def command(code: str, *words: object) -> subprocess.CompletedProcess[str]:
 
 
 CTRL_C_IN_STEP_3 = """
-from vidstyle.training.crops import Crops
+from vidstyle.training.data import Crops
 batch = Crops.batch
 def interrupted(self, count, seed):
     if seed[1] == 2:

@@ -35,8 +35,8 @@ from vidstyle.models.style import Style, blend
 from vidstyle.rendering import stylize_file, stylize_folder, stylize_still
 from vidstyle.tools.contact_sheet import contact_sheet, picture_grid
 from vidstyle.training.adapt import AdaptOptions, adapt
-from vidstyle.training.optimize import optimize
-from vidstyle.training.pictures import Photos
+from vidstyle.training.data import Photos
+from vidstyle.training.gatys import optimize
 
 RGB = picture((24, 32), 0)
 FORM = FrameFormat(height=24, width=32)

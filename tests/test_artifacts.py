@@ -19,7 +19,7 @@ from torch.nn import functional
 from vidstyle.gallery import load_style, style_names
 from vidstyle.models.architecture import Conv
 from vidstyle.models.torch_net import TransformNet
-from vidstyle.training.pictures import Photos
+from vidstyle.training.data import Photos
 
 MOST_GRID = 3.0
 """Energy at the grid's frequencies over that of frequencies near them. Pictures have less energy the higher the

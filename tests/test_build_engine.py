@@ -219,7 +219,7 @@ def test_a_painting_that_is_not_there_is_told_before_anything_begins(here: Path)
 @pytest.fixture
 def one_photo(monkeypatch: pytest.MonkeyPatch) -> None:
     """Paintings are adapted on one small photo: it is quick, and the style is of no account here."""
-    pictures = pytest.importorskip("vidstyle.training.pictures", reason="torch is not installed")
+    pictures = pytest.importorskip("vidstyle.training.data", reason="torch is not installed")
     from vidstyle.training import adapt
 
     monkeypatch.setattr(pictures.Photos, "shipped", classmethod(lambda photos: photos([photo(0)])))

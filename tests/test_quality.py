@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from quality import main
 
 from vidstyle.gallery import load_style
-from vidstyle.training.compute import Compute
-from vidstyle.training.perceptual import Perceptual
-from vidstyle.training.pictures import read_picture
+from vidstyle.training.data import read_picture
+from vidstyle.training.device import Compute
+from vidstyle.training.loss import Perceptual
 
 RGB = NDArray[np.uint8]
 

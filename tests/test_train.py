@@ -24,12 +24,11 @@ from vidstyle.models.checkpoint import read_tensors
 from vidstyle.training import train as module
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.bilevel import InnerOptions
-from vidstyle.training.compute import Compute
-from vidstyle.training.descent import Progress
-from vidstyle.training.pictures import Photos
-from vidstyle.training.record import COLUMNS, Record
-from vidstyle.training.reptile import ReptileOptions
+from vidstyle.training.data import Photos
+from vidstyle.training.device import Compute
+from vidstyle.training.phases import ReptileOptions
 from vidstyle.training.train import NETWORK_FILE, Data, Keep, TrainOptions, random_network, train
+from vidstyle.training.trainer import COLUMNS, Progress, TrainingLog
 
 COMPUTE = Compute(device="cpu", arithmetic="fp32", threads=1)
 SMALL: dict[str, Any] = {"styles": 2, "batch": 1, "size": 32, "style_size": 32, "stable": 1.0, "compute": COMPUTE}
@@ -484,17 +483,17 @@ def test_a_run_folder_that_cannot_be_is_wrong_usage(folders: Folders, tmp_path: 
 def test_an_interrupted_command_says_how_to_go_on(
     folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = Record.write
+    write = TrainingLog.write
 
-    def interrupt(self: Record, phase: str, at: Progress) -> None:
+    def interrupt(self: TrainingLog, phase: str, at: Progress) -> None:
         write(self, phase, at)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Record, "write", interrupt)
+    monkeypatch.setattr(TrainingLog, "write", interrupt)
     result = command(folders, tmp_path, "--steps", 3)
     assert result.exit_code != 0
     assert f"The run is kept in {tmp_path}; continue it with --resume" in result.stderr
-    monkeypatch.setattr(Record, "write", write)
+    monkeypatch.setattr(TrainingLog, "write", write)
     assert command(folders, tmp_path, "--steps", 3, "--resume").exit_code == 0
     assert log(tmp_path) == [("bilevel", 1), ("bilevel", 2), ("bilevel", 3)]
 
@@ -525,7 +524,7 @@ def test_tensorboard_reads_every_step_of_an_interrupted_run_once(folders: Folder
 def test_steps_that_are_taken_again_leave_the_events_too(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     for first, value in ((0, 1.0), (1, 2.0)):
-        with Record(tmp_path, tensorboard=True) as record:
+        with TrainingLog(tmp_path, tensorboard=True) as record:
             record.begin("warm", first)
             for step in range(first + 1, 4):
                 record.write("warm", Progress(step, 3, {"total": value}, 0.0))

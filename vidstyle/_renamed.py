@@ -19,6 +19,12 @@ MODULES = {
     "vidstyle.stylize": "vidstyle.rendering",
     "vidstyle.stylize_still": "vidstyle.rendering",
     "vidstyle.timeline": "vidstyle.models.timeline",
+    "vidstyle.training.compute": "vidstyle.training.device",
+    "vidstyle.training.descent": "vidstyle.training.trainer",
+    "vidstyle.training.optimize": "vidstyle.training.gatys",
+    "vidstyle.training.perceptual": "vidstyle.training.loss",
+    "vidstyle.training.pictures": "vidstyle.training.data",
+    "vidstyle.training.reptile": "vidstyle.training.phases",
     "vidstyle.video.sink": "vidstyle.video.writer",
     "vidstyle.video.source": "vidstyle.video.reader",
 }

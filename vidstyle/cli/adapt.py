@@ -114,9 +114,9 @@ def adapt(
     try:
         from vidstyle.training.adapt import AdaptOptions, Interrupted, Measurement
         from vidstyle.training.adapt import adapt as adapt_painting
-        from vidstyle.training.compute import Compute
-        from vidstyle.training.descent import Checkpoint
-        from vidstyle.training.perceptual import LossWeights
+        from vidstyle.training.device import Compute
+        from vidstyle.training.loss import LossWeights
+        from vidstyle.training.trainer import Checkpoint
     except ImportError as error:
         raise MissingDependency(f"adapt needs PyTorch ({error}); pip install 'vidstyle[train]'") from error
 

@@ -15,7 +15,7 @@ from vidstyle.options import BackendName, LookOptions, Precision
 
 if TYPE_CHECKING:
     from vidstyle.imaging.image_io import Still
-    from vidstyle.training.optimize import Optimized, OptimizeOptions
+    from vidstyle.training.gatys import Optimized, OptimizeOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,7 +98,7 @@ class Optimizer:
 
     def __call__(self, still: Still) -> Still:
         from vidstyle.cli.bar import Bar
-        from vidstyle.training.optimize import Interrupted, optimize
+        from vidstyle.training.gatys import Interrupted, optimize
 
         with Bar() as bar:
             try:
@@ -140,8 +140,8 @@ def _painting(style: str | None) -> Path:
 
 def _options(wishes: Wishes, look: LookOptions, precision: Precision, threads: int | None) -> OptimizeOptions:
     try:
-        from vidstyle.training.compute import Compute
-        from vidstyle.training.optimize import OptimizeOptions
+        from vidstyle.training.device import Compute
+        from vidstyle.training.gatys import OptimizeOptions
     except ImportError as error:
         raise MissingDependency(f"--optimize needs PyTorch ({error}); pip install 'vidstyle[train]'") from error
 

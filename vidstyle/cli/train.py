@@ -15,7 +15,7 @@ from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.options import NetworkName
 
 if TYPE_CHECKING:
-    from vidstyle.training.descent import Progress
+    from vidstyle.training.trainer import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -194,9 +194,9 @@ def train(
     """
     try:
         from vidstyle.training.bilevel import InnerOptions
-        from vidstyle.training.compute import Compute
-        from vidstyle.training.perceptual import LossWeights
-        from vidstyle.training.reptile import ReptileOptions
+        from vidstyle.training.device import Compute
+        from vidstyle.training.loss import LossWeights
+        from vidstyle.training.phases import ReptileOptions
         from vidstyle.training.train import NETWORK_FILE, Data, Keep, TrainOptions, random_network
         from vidstyle.training.train import train as train_network
     except ImportError as error:

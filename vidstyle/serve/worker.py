@@ -236,8 +236,8 @@ def adapt_style(folder: Path, spec: JobSpec, report: Report) -> None:
     from vidstyle.imaging.image_io import read_still
     from vidstyle.options import BackendOptions
     from vidstyle.training.adapt import AdaptOptions, Measurement, adapt
-    from vidstyle.training.compute import Compute
-    from vidstyle.training.descent import Progress
+    from vidstyle.training.device import Compute
+    from vidstyle.training.trainer import Progress
 
     budget = spec.budget
     options = AdaptOptions(

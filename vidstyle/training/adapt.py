@@ -23,11 +23,10 @@ from vidstyle.models.architecture import Network, architecture
 from vidstyle.models.style import Style
 from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import NetworkName, check_between, check_choice, check_kind
-from vidstyle.training.compute import Compute
-from vidstyle.training.crops import Crops
-from vidstyle.training.descent import Checkpoint, Descent, Progress, Schedule
-from vidstyle.training.perceptual import Features, LossWeights, Perceptual
-from vidstyle.training.pictures import Photos, painting_tensor, read_painting
+from vidstyle.training.data import Crops, Photos, painting_tensor, read_painting
+from vidstyle.training.device import Compute
+from vidstyle.training.loss import Features, LossWeights, Perceptual
+from vidstyle.training.trainer import Checkpoint, Progress, Schedule, Trainer
 
 Mode = Literal["vector", "full", "scratch"]
 RATES: dict[Mode, tuple[float, float]] = {"vector": (8e-2, 2e-3), "full": (5e-2, 4e-3), "scratch": (1e-2, 3e-3)}
@@ -192,7 +191,7 @@ def adapt(
         else:
             parameters |= {key: (weight, weight_rate) for key, weight in model.named_weights()}
         warm_up = min(100, options.steps // 20) if options.mode == "scratch" else 0
-        descent = Descent(
+        trainer = Trainer(
             parameters,
             Schedule(steps=options.steps, warm_up=warm_up),
             {
@@ -212,15 +211,15 @@ def adapt(
         def look() -> Style:
             """Measure, note it in the curve if it is not there, and keep the style if it is the best."""
             nonlocal best
-            curve = _curve(descent)
-            if not curve or curve[-1].step != descent.step:
+            curve = _curve(trainer)
+            if not curve or curve[-1].step != trainer.step:
                 sums = dict.fromkeys(Measurement._fields[1:], 0.0)
                 for photo, target in zip(middles, targets, strict=True):
                     terms = perceptual.losses(paint(photo), target, style_target).figures()
                     sums = {term: sums[term] + terms[term] / len(middles) for term in sums}
-                curve.append(Measurement(descent.step, **{term: round(value, 4) for term, value in sums.items()}))
-                descent.notes["curve"] = curve
-            facts = {**(card or {}), **_facts(descent, curve, options)}
+                curve.append(Measurement(trainer.step, **{term: round(value, 4) for term, value in sums.items()}))
+                trainer.notes["curve"] = curve
+            facts = {**(card or {}), **_facts(trainer, curve, options)}
             style = _style(name or painting.stem, model, vector, options.mode, facts, start)
             total = curve[-1].total(options.loss)
             if best is None or total <= best[0]:
@@ -230,30 +229,30 @@ def adapt(
             return style
 
         try:
-            descent.run(loss, checkpoint=checkpoint, progress=progress)
+            trainer.run(loss, checkpoint=checkpoint, progress=progress)
             return look()
         except KeyboardInterrupt as stop:
-            if descent.step == 0:
+            if trainer.step == 0:
                 raise
             look()
             assert best is not None
             raise Interrupted(best[1]) from stop
 
 
-def _curve(descent: Descent) -> list[Measurement]:
+def _curve(trainer: Trainer) -> list[Measurement]:
     """A copy of what a run has measured so far; from a checkpoint it comes as plain lists."""
-    points = descent.notes.get("curve", [])
+    points = trainer.notes.get("curve", [])
     assert isinstance(points, list)
     return [Measurement(*point) for point in points]
 
 
-def _facts(descent: Descent, curve: list[Measurement], options: AdaptOptions) -> dict[str, object]:
+def _facts(trainer: Trainer, curve: list[Measurement], options: AdaptOptions) -> dict[str, object]:
     """What happened, for the card."""
     before, after = ({"content": point.content, "style": point.style} for point in (curve[0], curve[-1]))
     return {
         "mode": options.mode,
-        "steps": descent.step,
-        "seconds": round(descent.seconds, 1),
+        "steps": trainer.step,
+        "seconds": round(trainer.seconds, 1),
         "losses": {"before": before, "after": after},
         "curve": [list(point) for point in curve],
         "style_weight": options.loss.style,

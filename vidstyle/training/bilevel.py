@@ -17,14 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidstyle.models.architecture import Network
 from vidstyle.options import check_between, check_choice
-from vidstyle.training.ahead import Ahead
-from vidstyle.training.objective import Batch, Objective
-from vidstyle.training.paintings import Paintings, shown
-from vidstyle.training.perceptual import Content
-from vidstyle.training.pictures import Photos
-from vidstyle.training.team import Team
+from vidstyle.training.data import Paintings, Photos
+from vidstyle.training.loss import Batch, Content, Objective
+from vidstyle.training.phases import Phase, PhaseOptions
 
 LOOK_BACK = 10
 """Every so many steps the loss without the inner steps is computed too."""
@@ -82,7 +78,7 @@ def adapted(
     return vectors, own
 
 
-class Bilevel(Ahead[list[Tensor]]):
+class Bilevel(Phase[list[Tensor]]):
     """The phase: what is learned, and the loss of each step."""
 
     def __init__(
@@ -91,38 +87,18 @@ class Bilevel(Ahead[list[Tensor]]):
         paintings: Paintings,
         photos: tuple[Photos, Photos],
         start: NDArray[np.float32],
+        own: PhaseOptions,
         inner: InnerOptions,
-        *,
-        count: int,
-        crops: int,
-        size: int,
-        rates: tuple[float, float],
-        seed: int,
-        team: Team,
     ) -> None:
-        """``count`` paintings a step, each with ``crops`` photo crops of ``size`` pixels for every inner step
-        from the first of ``photos``, and as many for the outer loss from the second.
-
-        ``start`` (P,) is the style vector that all begin with; ``rates`` for the weights and for it.
-        """
-        super().__init__(self._crops)
-        self._objective, self._paintings, self._photos, self._inner = objective, paintings, photos, inner
-        self._count, self._each, self._size, self._seed = count, crops, size, seed
-        self._mine = team.share(count)
-        self._start = torch.from_numpy(start.copy()).to(objective.compute.place).requires_grad_()
-        weight_rate, vector_rate = rates
-        self.parameters = {
-            **{name: (weight, weight_rate) for name, weight in objective.model.named_weights()},
-            "style.start": (self._start, vector_rate),
-        }
-        """Tensors by name, each with its learning rate, as `Descent` wants them."""
+        """The inner steps see crops of the first of ``photos``, the outer loss of the second."""
+        super().__init__(objective, paintings, photos[0], start, own)
+        self._outer, self._inner = photos[1], inner
 
     def _crops(self, step: int) -> list[Tensor]:
         """A batch for each inner step and one for the outer loss, each (this process's paintings * crops, 3, S, S)."""
-        inner, outer = self._photos
         return [
-            torch.cat([photos.batch(self._each, self._size, (self._seed, step, i, round_)) for i in self._mine])
-            for round_, photos in enumerate([*[inner] * self._inner.steps, outer])
+            torch.cat([self._batch(photos, step, i, round_) for i in self._mine])
+            for round_, photos in enumerate([*[self._photos] * self._inner.steps, self._outer])
         ]
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -132,12 +108,10 @@ class Bilevel(Ahead[list[Tensor]]):
         `MultiStyle.loss`. ``total`` is the geometric mean loss; every `LOOK_BACK` steps ``before`` is the same
         without the inner steps.
         """
-        everyone = shown(step, self._count, len(self._paintings), self._seed)
-        indices = [everyone[i] for i in self._mine]
-        style = [layer.repeat_interleave(self._each, 0) for layer in self._paintings.targets(indices)]
-        first = self._mine.start * self._each
+        indices, each = self._shown(step), self._options.crops
+        style = [layer.repeat_interleave(each, 0) for layer in self._paintings.targets(indices)]
         batches = [
-            self._objective.batch(photo, style, (self._seed, step, round_), first)
+            self._objective.batch(photo, style, (self._options.seed, step, round_), self._mine.start * each)
             for round_, photo in enumerate(self(step))
         ]
         # Weights that move are each style's own; vectors alone go through the network together.
@@ -174,31 +148,25 @@ class Bilevel(Ahead[list[Tensor]]):
         )
 
     def paint(self, indices: Sequence[int], photo: Tensor) -> Tensor:
-        """``photo`` (1, 3, H, W) like some of the paintings after the inner steps, (len(indices), 3, H, W)."""
+        """``photo`` like some of the paintings after the inner steps."""
         painted = []
         for index in indices:
             style = self._paintings.targets([index])
-            crops = [
-                self._photos[0].batch(self._each, self._size, (self._seed, index, i)) for i in range(self._inner.steps)
-            ]
-            vectors, weights = self.adapt([self._objective.batch(crop, style, (self._seed,)) for crop in crops], 1)
+            crops = [self._batch(self._photos, index, i) for i in range(self._inner.steps)]
+            batches = [self._objective.batch(crop, style, (self._options.seed,)) for crop in crops]
+            vectors, weights = self.adapt(batches, 1)
             with torch.no_grad():
                 painted.append(self._objective.paint(photo.to(vectors.device), vectors, weights))
         return torch.cat(painted)
 
-    def network(self) -> Network:
-        """The network as it is now."""
-        model = self._objective.model
-        return Network(model.shape, model.weights(), self._start.detach().cpu().numpy().copy())
-
     def _repeated(self, vectors: Tensor) -> Tensor:
-        return vectors.repeat_interleave(self._each, 0)
+        return vectors.repeat_interleave(self._options.crops, 0)
 
     def _per_style(self, losses: Tensor) -> Tensor:
-        return losses.reshape(-1, self._each).mean(1)
+        return losses.reshape(-1, self._options.crops).mean(1)
 
     def _part(self, batch: Batch, group: slice) -> Batch:
-        rows = slice(group.start * self._each, group.stop * self._each)
+        rows = slice(group.start * self._options.crops, group.stop * self._options.crops)
         style = [layer[rows] for layer in batch.style]
         content = Content(*(part[rows] for part in batch.content))
         return Batch(batch.photo[rows], content, style, batch.seed, batch.first + rows.start)

@@ -12,7 +12,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -23,21 +23,15 @@ from vidstyle.models.architecture import Network, architecture
 from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import NetworkName, check_between, check_choice
 from vidstyle.training.bilevel import Bilevel, InnerOptions
-from vidstyle.training.compute import Compute
-from vidstyle.training.descent import Checkpoint, Descent, Progress, Schedule
-from vidstyle.training.multistyle import MultiStyle
-from vidstyle.training.objective import Objective
-from vidstyle.training.paintings import Paintings
-from vidstyle.training.perceptual import Features, LossWeights, Perceptual
-from vidstyle.training.pictures import Photos, PictureFolder, picture_paths
-from vidstyle.training.record import LOG_FILE, Record, write_sheet
-from vidstyle.training.reptile import Reptile, ReptileOptions
-from vidstyle.training.team import Team
+from vidstyle.training.data import Paintings, Photos, PictureFolder, picture_paths
+from vidstyle.training.device import Compute, ProcessGroup
+from vidstyle.training.loss import Features, LossWeights, Objective, Perceptual
+from vidstyle.training.phases import MultiStyle, Phase, PhaseOptions, Reptile, ReptileOptions
+from vidstyle.training.trainer import LOG_FILE, Checkpoint, Progress, Schedule, Trainer, TrainingLog, write_sheet
 
-Phase = MultiStyle | Bilevel | Reptile
 NETWORK_FILE = "network.safetensors"
 HELD_OUT = 5
-"""Without a folder of their own, every so-manieth photo is kept for the outer loss."""
+"""Without a folder of their own, every one in so many photos is kept for the outer loss."""
 SHOWN = 4
 """Paintings on a sample sheet."""
 
@@ -222,14 +216,14 @@ def train(
     check_folder(keep.folder)
     keep.folder.mkdir(parents=True, exist_ok=True)
     replaces = keep.resume or (keep.folder / NETWORK_FILE).exists()  # not what another run writes meanwhile
-    with compute.limits(), Team.from_environment(compute.place) as team:
-        if team.leads and not keep.resume:
+    with compute.limits(), ProcessGroup.from_environment(compute.place) as group:
+        if group.leads and not keep.resume:
             (keep.folder / LOG_FILE).unlink(missing_ok=True)  # of a run that is written over
         perceptual = Perceptual(compute.dtype, compute.place, features=options.features)
         paintings = Paintings(data.styles, options.style_size, perceptual)
         network, history = start, []
         for name, schedule in options._phases().items():
-            network, facts = _phase(name, schedule, network, data, paintings, options, keep, team, progress)
+            network, facts = _phase(name, schedule, network, data, paintings, options, keep, group, progress)
             history.append(facts)
         hardware = _hardware(compute)  # inside the limits, which it names
         folders = [
@@ -248,9 +242,9 @@ def train(
         "photos": len(data.content.pictures) + len(data.validation.pictures),
         "skipped": len(skipped),
         "hardware": hardware,
-        "processes": team.size,
+        "processes": group.size,
     }
-    if team.leads:
+    if group.leads:
         for sentence in (*_counted("were left out", skipped), *_counted("are used with a change", notes)):
             if note is not None:
                 note(sentence)
@@ -266,7 +260,7 @@ def _phase(
     paintings: Paintings,
     options: TrainOptions,
     keep: Keep,
-    team: Team,
+    group: ProcessGroup,
     progress: Callable[[str, Progress], None] | None,
 ) -> tuple[Network, dict[str, object]]:
     compute = options.compute
@@ -274,83 +268,59 @@ def _phase(
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = Objective(model, paintings.perceptual, options.loss, compute, stable=options.stable)
     rates = options.weight_rate, options.vector_rate
-    phase: Phase
+    each = 1 if name == "warm" else options.batch
+    shows = PhaseOptions(
+        count=options.styles * options.batch // each,
+        crops=each,
+        size=options.size,
+        rates=rates,
+        seed=options.seed,
+        group=group,
+    )
+    phase: Phase[Any]
     if name == "warm":
-        phase = MultiStyle(
-            objective,
-            paintings,
-            data.content,
-            start.start,
-            count=options.styles * options.batch,
-            size=options.size,
-            rates=rates,
-            seed=options.seed,
-            team=team,
-        )
+        phase = MultiStyle(objective, paintings, data.content, start.start, shows)
     elif options.reptile:
-        phase = Reptile(
-            objective,
-            paintings,
-            data.content,
-            start.start,
-            options.reptile,
-            count=options.styles,
-            crops=options.batch,
-            size=options.size,
-            rates=rates,
-            seed=options.seed,
-            team=team,
-        )
+        phase = Reptile(objective, paintings, data.content, start.start, shows, options.reptile)
     else:
-        phase = Bilevel(
-            objective,
-            paintings,
-            (data.content, data.validation),
-            start.start,
-            options.inner,
-            count=options.styles,
-            crops=options.batch,
-            size=options.size,
-            rates=rates,
-            seed=options.seed,
-            team=team,
-        )
+        photos = data.content, data.validation
+        phase = Bilevel(objective, paintings, photos, start.start, shows, options.inner)
     own = {key: value for key, value in asdict(options).items() if key not in _NOT_IDENTITY}
     identity = {
         **own,
         "phase": name,
         "arithmetic": compute.arithmetic,
-        "processes": team.size,
+        "processes": group.size,
         "network": start.digest[:16],
         "paintings": paintings.pictures.digest[:16],
         "photos": data.content.digest[:16],
         "validation": data.validation.digest[:16],
     }
-    descent = Descent(phase.parameters, schedule, identity, team)
+    trainer = Trainer(phase.parameters, schedule, identity, group)
     checkpoint = Checkpoint(path=keep.folder / f"{name}.checkpoint.safetensors", every=keep.every, resume=keep.resume)
     if keep.resume and checkpoint.path.exists():
-        descent.load(checkpoint.path)
-    with phase, Record(keep.folder, tensorboard=keep.tensorboard and team.leads) as record:
-        if team.leads:
-            record.begin(name, descent.step)
+        trainer.load(checkpoint.path)
+    with phase, TrainingLog(keep.folder, tensorboard=keep.tensorboard and group.leads) as log:
+        if group.leads:
+            log.begin(name, trainer.step)
 
-        def tell(at: Progress) -> None:
-            if not team.leads:
+        def report(at: Progress) -> None:
+            if not group.leads:
                 return
-            record.write(name, at)
+            log.write(name, at)
             if keep.sample_every and at.step % keep.sample_every == 0:
                 _sample(keep.folder / "samples" / f"{name}-{at.step:06}.jpg", phase, paintings, data, options)
             if progress:
                 progress(name, at)
 
-        descent.run(phase.loss, checkpoint=checkpoint, progress=tell)
+        trainer.run(phase.loss, checkpoint=checkpoint, progress=report)
         network = phase.network()
     if not all(np.isfinite(array).all() for array in (network.start, *network.weights.values())):
         raise BadModel("the training diverged (numbers are not finite any more); use smaller learning rates")
     return network, {
         "phase": name,
-        "steps": descent.step,
-        "minutes": round(descent.seconds / 60, 1),
+        "steps": trainer.step,
+        "minutes": round(trainer.seconds / 60, 1),
         "crops": options.styles * options.batch,
         "size": options.size,
         "style_size": options.style_size,
@@ -365,7 +335,7 @@ _NOT_IDENTITY = ("compute", "steps", "minutes", "warm_steps", "warm_minutes")
 """A run may go on for longer than it was meant to, and on other hardware."""
 
 
-def _sample(path: Path, phase: Phase, paintings: Paintings, data: Data, options: TrainOptions) -> None:
+def _sample(path: Path, phase: Phase[Any], paintings: Paintings, data: Data, options: TrainOptions) -> None:
     """The first paintings, and two photos like each of them."""
     indices = range(min(SHOWN, len(paintings)))
     blank = torch.ones(1, 3, options.size, options.size)

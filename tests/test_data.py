@@ -13,12 +13,9 @@ from pictures import painting, painting_folder, photo, photo_folder, save
 from torch import Tensor
 
 from vidstyle.errors import ImageError
-from vidstyle.training import paintings as paintings_module
-from vidstyle.training import pictures as module
-from vidstyle.training.ahead import Ahead
-from vidstyle.training.paintings import Paintings, shown
-from vidstyle.training.perceptual import Perceptual
-from vidstyle.training.pictures import Photos, PictureFolder, picture_paths
+from vidstyle.training import data as module
+from vidstyle.training.data import Crops, Paintings, Photos, PictureFolder, Prefetcher, picture_paths, shown
+from vidstyle.training.loss import Content, Perceptual
 
 
 class Reads:
@@ -183,7 +180,7 @@ def test_a_painting_s_targets_are_those_of_the_loss_and_computed_once(
 def test_targets_that_there_is_no_room_for_are_computed_again(
     tmp_path: Path, vgg: Perceptual, reads: Reads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paintings_module, "KEPT_BYTES", 0)
+    monkeypatch.setattr(module, "KEPT_BYTES", 0)
     paintings = Paintings(painting_folder(tmp_path, 1), 32, vgg)
     first, again = paintings.targets([0]), paintings.targets([0])
     assert reads.names == ["0.png", "0.png"]
@@ -206,10 +203,10 @@ def test_every_pass_shows_every_painting_once_in_an_order_of_its_own(count: int,
     assert seen != [index for step in range(2 * paintings) for index in shown(step, count, paintings, seed=1)]
 
 
-# Ahead
+# Prefetcher
 
 
-def test_batches_come_in_the_order_of_the_steps_each_made_once_and_one_ahead() -> None:
+def test_batches_come_in_the_order_of_the_steps_each_made_once_and_one_batches() -> None:
     made: list[int] = []
     next_is_made = threading.Event()
 
@@ -217,18 +214,18 @@ def test_batches_come_in_the_order_of_the_steps_each_made_once_and_one_ahead() -
         made.append(step)
         if step == 4:
             next_is_made.set()
-        assert threading.current_thread().name.startswith("vidstyle-ahead")
+        assert threading.current_thread().name.startswith("vidstyle-prefetch")
         return torch.tensor(step)
 
-    with Ahead(make) as ahead:
-        assert [ahead(step).item() for step in (0, 1, 2, 3)] == [0, 1, 2, 3]
+    with Prefetcher(make) as batches:
+        assert [batches(step).item() for step in (0, 1, 2, 3)] == [0, 1, 2, 3]
         assert next_is_made.wait(10)  # while nobody has asked for it
     assert made == [0, 1, 2, 3, 4]
 
 
 def test_a_run_that_goes_on_later_gets_the_batch_of_its_step() -> None:
-    with Ahead(lambda step: 10 * step) as ahead:
-        assert [ahead(7), ahead(8), ahead(3), ahead(4)] == [70, 80, 30, 40]
+    with Prefetcher(lambda step: 10 * step) as batches:
+        assert [batches(7), batches(8), batches(3), batches(4)] == [70, 80, 30, 40]
 
 
 def test_what_goes_wrong_in_the_thread_comes_out_with_its_step_and_the_thread_ends() -> None:
@@ -237,7 +234,33 @@ def test_what_goes_wrong_in_the_thread_comes_out_with_its_step_and_the_thread_en
             raise ImageError("no more photos")
         return step
 
-    with pytest.raises(ImageError, match="no more photos"), Ahead(make) as ahead:
-        assert [ahead(0), ahead(1)] == [0, 1]  # that the next one failed is not told yet
-        ahead(2)
-    assert not [t for t in threading.enumerate() if t.name.startswith("vidstyle-ahead")]
+    with pytest.raises(ImageError, match="no more photos"), Prefetcher(make) as batches:
+        assert [batches(0), batches(1)] == [0, 1]  # that the next one failed is not told yet
+        batches(2)
+    assert not [t for t in threading.enumerate() if t.name.startswith("vidstyle-prefetch")]
+
+
+# Crops
+
+
+class Counting(Perceptual):
+    """Counts the photos whose content is computed."""
+
+    asked = 0
+
+    def content_target(self, rgb: Tensor) -> Content:
+        self.asked += len(rgb)
+        return super().content_target(rgb)
+
+
+def test_a_crop_s_content_is_its_own_and_computed_once() -> None:
+    vgg = Counting()
+    crops = Crops(Photos.shipped(), vgg, size=32, count=3, seed=7)
+    for step in range(6):
+        photo, content = crops.batch(2, (0, step))
+        assert photo.shape == (2, 3, 32, 32)
+        for ours, theirs in zip(content, Perceptual.content_target(vgg, photo), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-2)
+        again, _ = crops.batch(2, (0, step))
+        assert torch.equal(photo, again)
+    assert vgg.asked == 3  # twelve crops shown, of three

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vidstyle.errors import BadModel
 from vidstyle.models.checkpoint import MAX_FILE_BYTES, read_tensors
-from vidstyle.training import descent as module
-from vidstyle.training.descent import FILE_FORMAT, FILE_VERSION, Checkpoint, Descent, Progress, Schedule
+from vidstyle.training import trainer as module
+from vidstyle.training.trainer import FILE_FORMAT, FILE_VERSION, Checkpoint, Progress, Schedule, Trainer
 
 
 class Bowl:
@@ -24,7 +24,7 @@ class Bowl:
     def __init__(self, steps: int = 6, **schedule: Any) -> None:
         self.tensors = [torch.full((3,), 2.0, requires_grad=True), torch.full((2, 2), 5.0, requires_grad=True)]
         named = {"a": (self.tensors[0], 0.1), "b": (self.tensors[1], 0.01)}
-        self.descent = Descent(named, Schedule(steps=steps, **schedule), {"bowl": 1})
+        self.trainer = Trainer(named, Schedule(steps=steps, **schedule), {"bowl": 1})
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         return self.tensors[step % 2].square().sum(), {}
@@ -39,15 +39,15 @@ def stored(path: Path) -> dict[str, Any]:
 
 def test_tensors_of_one_rate_move_at_that_rate() -> None:
     bowl = Bowl(steps=2)
-    bowl.descent.run(bowl.loss)
-    first, second = bowl.descent.schedule.factor(0), bowl.descent.schedule.factor(1)
+    bowl.trainer.run(bowl.loss)
+    first, second = bowl.trainer.schedule.factor(0), bowl.trainer.schedule.factor(1)
     assert bowl.values()[:3] == pytest.approx([2 - 0.1 * first] * 3)  # Adam's first step is one rate long
     assert bowl.values()[3:] == pytest.approx([5 - 0.01 * second] * 4)
 
 
 def test_a_tensor_that_a_step_does_not_see_keeps_its_value() -> None:
     bowl = Bowl(steps=1)
-    bowl.descent.run(bowl.loss)
+    bowl.trainer.run(bowl.loss)
     assert bowl.values()[3:] == [5.0] * 4
 
 
@@ -55,7 +55,7 @@ def test_a_tensor_that_a_step_does_not_see_keeps_its_value() -> None:
 def test_one_who_is_told_to_go_keeps_the_last_whole_step(stop: type[BaseException], tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
     whole, first, second = Bowl(), Bowl(), Bowl()
-    whole.descent.run(whole.loss)
+    whole.trainer.run(whole.loss)
 
     def leave(step: int) -> tuple[Tensor, dict[str, float]]:
         if step == 3:
@@ -63,9 +63,9 @@ def test_one_who_is_told_to_go_keeps_the_last_whole_step(stop: type[BaseExceptio
         return first.loss(step)
 
     with pytest.raises(stop):
-        first.descent.run(leave, checkpoint=Checkpoint(path=path, every=100))
-    assert first.descent.step == 3
-    second.descent.run(second.loss, checkpoint=Checkpoint(path=path, resume=True))
+        first.trainer.run(leave, checkpoint=Checkpoint(path=path, every=100))
+    assert first.trainer.step == 3
+    second.trainer.run(second.loss, checkpoint=Checkpoint(path=path, resume=True))
     assert second.values() == whole.values()
 
 
@@ -75,7 +75,7 @@ def test_slow_steps_are_kept_by_the_clock(tmp_path: Path, monkeypatch: pytest.Mo
     writes: list[int] = []
     monkeypatch.setattr(module._State, "write", lambda state, path: writes.append(state.step))
     bowl = Bowl(steps=8)
-    bowl.descent.run(bowl.loss, checkpoint=Checkpoint(path=tmp_path / "run.safetensors", every=100))
+    bowl.trainer.run(bowl.loss, checkpoint=Checkpoint(path=tmp_path / "run.safetensors", every=100))
     assert writes == [3, 6, 8]
 
 
@@ -83,8 +83,8 @@ def test_a_checkpoint_keeps_the_values_of_any_memory_layout(tmp_path: Path) -> N
     path = tmp_path / "run.safetensors"
     values = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
     weight = values.contiguous(memory_format=torch.channels_last).clone().requires_grad_()
-    descent = Descent({"w": (weight, 1e-9)}, Schedule(steps=1), {})
-    descent.run(lambda step: (weight.square().sum(), {}), checkpoint=Checkpoint(path=path))
+    trainer = Trainer({"w": (weight, 1e-9)}, Schedule(steps=1), {})
+    trainer.run(lambda step: (weight.square().sum(), {}), checkpoint=Checkpoint(path=path))
     assert stored(path).keys() == {"w", "w/exp_avg", "w/exp_avg_sq"}
     np.testing.assert_allclose(stored(path)["w"], values, atol=1e-6)
     np.testing.assert_allclose(stored(path)["w/exp_avg"], 0.1 * 2 * values, rtol=1e-5)
@@ -99,13 +99,13 @@ def test_numbers_that_run_away_end_the_run_and_spare_the_checkpoint(tmp_path: Pa
         return (total * float("nan") if step == 3 else total), terms
 
     with pytest.raises(BadModel, match=r"diverged \(at step 4 .*smaller learning rates"):
-        bowl.descent.run(diverge, checkpoint=Checkpoint(path=path, every=1))
+        bowl.trainer.run(diverge, checkpoint=Checkpoint(path=path, every=1))
     assert all(np.isfinite(array).all() for array in stored(path).values())
 
 
 def test_every_step_tells_its_losses_and_the_total() -> None:
     bowl, seen = Bowl(steps=2), list[Progress]()
-    bowl.descent.run(lambda step: (bowl.loss(step)[0], {"style": 1.5}), progress=seen.append)
+    bowl.trainer.run(lambda step: (bowl.loss(step)[0], {"style": 1.5}), progress=seen.append)
     assert [at.losses for at in seen] == [{"style": 1.5, "total": 12.0}, {"style": 1.5, "total": 100.0}]
     assert [(at.step, at.steps) for at in seen] == [(1, 2), (2, 2)]
 
@@ -113,18 +113,18 @@ def test_every_step_tells_its_losses_and_the_total() -> None:
 def test_a_run_may_go_on_for_longer_and_not_end_before_it_is(tmp_path: Path) -> None:
     kept = Checkpoint(path=tmp_path / "run.safetensors", resume=True)
     short, long, shorter = Bowl(steps=3), Bowl(steps=5), Bowl(steps=2)
-    short.descent.run(short.loss, checkpoint=kept)
-    long.descent.run(long.loss, checkpoint=kept)
-    assert long.descent.step == 5
+    short.trainer.run(short.loss, checkpoint=kept)
+    long.trainer.run(long.loss, checkpoint=kept)
+    assert long.trainer.step == 5
     with pytest.raises(BadModel, match="is at step 5, and this run has 2; give it more steps"):
-        shorter.descent.run(shorter.loss, checkpoint=kept)
+        shorter.trainer.run(shorter.loss, checkpoint=kept)
 
 
 def test_a_checkpoint_may_be_larger_than_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand paintings' vectors and moments are: such a checkpoint was written, and not read."""
     assert module.MOST_BYTES > 10 * MAX_FILE_BYTES
     kept, bowl = Checkpoint(path=tmp_path / "run.safetensors", resume=True), Bowl()
-    bowl.descent.run(bowl.loss, checkpoint=kept)
+    bowl.trainer.run(bowl.loss, checkpoint=kept)
     monkeypatch.setattr(module, "MOST_BYTES", 64)  # it is this limit that counts
     with pytest.raises(BadModel, match="has at most"):
-        bowl.descent.load(kept.path)
+        bowl.trainer.load(kept.path)

@@ -1,4 +1,4 @@
-"""The perceptual loss: VGG-16 features and their statistics, tone and total variation.
+"""The loss of training: VGG-16 features and their statistics, tone, total variation, and instability.
 
 Johnson et al. 2016 (layers, feature reconstruction) after Gatys et al. 2015. The weights are those of
 VGG-16 by Simonyan and Zisserman 2014 (CC BY 4.0), conv1_1 to conv4_3, shipped as FP16.
@@ -10,6 +10,10 @@ long before its contrasts, and a painting of few tones comes out as one brown.
 The feature terms are *scale-free*: the squared error of a layer is divided by the squared norm of its target, for
 style by the mean of its own and its target's. So every layer counts alike, and the weights mean the same for every
 painting.
+
+Instability: the same picture a little moved and noisy should be painted the same, which keeps a video from flickering.
+It is a term for stills alone, after the noise-and-warp regularization of Johnson et al.'s successors (Gupta et al. 2017
+name the instability; the term here needs no video).
 """
 
 from __future__ import annotations
@@ -19,15 +23,19 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import functional
 
 from vidstyle.data import VGG_FILE
 from vidstyle.errors import BadModel, MissingDependency
+from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import check_between
+from vidstyle.training.device import Compute
 
 BLOCKS = (
     ("conv1_1", "conv1_2"),
@@ -53,6 +61,16 @@ QUANTILES = 33
 """Points of the curve that gives the painting's tones."""
 SMALLEST_SIDE = 16
 """A picture needs this many pixels a side to reach relu4_3 with more than a point."""
+
+
+NOISE = 0.02
+"""Standard deviation of the noise, of values in [0, 1]: that of a decent camera indoors."""
+REACH = 3
+"""Largest shift in pixels, each way. Less than 4: the networks work at a quarter size, and what falls
+between its pixels is what flickers."""
+
+Shift = tuple[int, int]
+"""Rows down and columns right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,11 +258,6 @@ class _Gram(torch.autograd.Function):
         return found
 
 
-def gram(features: Tensor) -> Tensor:
-    """Inner products of the channels, divided by the number of positions: (N, C, C), float32 or wider."""
-    return _products(_flat(features))
-
-
 def statistics(features: Tensor) -> Tensor:
     """The covariance of the channels over all positions and, as one more row, their mean: (N, C + 1, C), float32."""
     flat = _flat(features)
@@ -316,7 +329,7 @@ def _torchvision_tensors() -> dict[str, Tensor]:
         from torchvision.models import VGG16_Weights, vgg16
     except (ImportError, RuntimeError) as error:  # beside another torch its operators are missing: RuntimeError
         raise MissingDependency(
-            f"the loss network of torchvision cannot be had: {error}; install the torchvision that belongs to your "
+            f"torchvision has no loss network here: {error}; install the torchvision that belongs to your "
             "torch, or use the shipped one (--perceptual shipped)"
         ) from error
     try:
@@ -332,3 +345,103 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     positions = sorted({int(key.split(".")[0]) for key in state})  # those of the convolutions
     pairs = zip(names, positions, strict=False)  # it has three more, which nothing here uses
     return {f"{name}.{leaf}": state[f"{at}.{leaf}"].float() for name, at in pairs for leaf in ("weight", "bias")}
+
+
+def disturb(rgb: Tensor, seed: tuple[int, ...], *, first: int = 0) -> tuple[Tensor, Shift]:
+    """``rgb`` (N, 3, H, W) in [0, 1], shifted (mirrored at the border) and with noise; and the shift.
+
+    The noise of a picture depends on ``seed`` and on its number in the whole batch, ``first`` being that of
+    the first one here: a part of a batch is disturbed as it is in the whole.
+    """
+    random = np.random.default_rng(list(seed))
+    down, right = (int(s) for s in random.integers(-REACH, REACH + 1, 2))
+    height, width = rgb.shape[-2:]
+    padded = functional.pad(rgb, (REACH,) * 4, mode="reflect")
+    moved = padded[..., REACH - down : REACH - down + height, REACH - right : REACH - right + width]
+    noise = np.stack(
+        [
+            np.random.default_rng([*seed, 1 + first + i]).standard_normal(tuple(rgb.shape[1:]), np.float32)
+            for i in range(len(rgb))
+        ]
+    )
+    return (moved + NOISE * torch.from_numpy(noise).to(rgb)).clamp(0, 1), (down, right)
+
+
+def instability(painted: Tensor, disturbed: Tensor, shift: Shift) -> Tensor:
+    """Mean squared difference of the two where both show the same, float (N,)."""
+    height, width = painted.shape[-2:]
+    rows, columns = (_overlap(moved, side) for moved, side in zip(shift, (height, width), strict=True))
+    difference = painted[..., rows[0], columns[0]] - disturbed[..., rows[1], columns[1]]
+    return difference.square().mean((1, 2, 3))
+
+
+def _overlap(moved: int, side: int) -> tuple[slice, slice]:
+    """Where what both show lies, before and after a shift by ``moved``."""
+    return slice(max(0, -moved), side - max(0, moved)), slice(max(0, moved), side - max(0, -moved))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Photos, each with the painting that it is to look like."""
+
+    photo: Tensor
+    """Float RGB in [0, 1] of shape (N, 3, H, W)."""
+    content: Content
+    """`Perceptual.content_target` of the photos."""
+    style: list[Tensor]
+    """`Perceptual.style_target` of the paintings, one for each photo or one for all."""
+    seed: tuple[int, ...]
+    """Of the disturbance."""
+    first: int = 0
+    """Number of the first photo here in the step's whole batch, of which other processes may have parts."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a batch came to."""
+
+    total: Tensor
+    """What is descended, float32 (N,)."""
+    figures: dict[str, float]
+    """The terms as numbers, means over the batch."""
+
+
+class Objective:
+    """The loss of a network's output under `LossWeights`, plus ``stable`` times its instability."""
+
+    def __init__(
+        self, model: TransformNet, perceptual: Perceptual, weights: LossWeights, compute: Compute, *, stable: float = 0
+    ) -> None:
+        self.model, self.perceptual, self.weights, self.compute = model, perceptual, weights, compute
+        self.stable = stable
+
+    def paint(self, photo: Tensor, vectors: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        """``photo`` (N, 3, H, W) painted in ``vectors`` (N, P), with ``weights`` instead of the model's own.
+
+        ``weights`` have the names of the module's parameters.
+        """
+        with self.compute.autocast():
+            painted: Tensor = (
+                self.model(photo, vectors)
+                if weights is None
+                else functional_call(self.model, dict(weights), (photo, vectors))
+            )
+        return painted
+
+    def batch(self, photo: Tensor, style: list[Tensor], seed: tuple[int, ...], first: int = 0) -> Batch:
+        """``photo`` and ``style`` on the device, with the photos' content."""
+        photo = photo.to(self.compute.place)
+        return Batch(photo, self.perceptual.content_target(photo), style, seed, first)
+
+    def outcome(
+        self, batch: Batch, vectors: Tensor, weights: Mapping[str, Tensor] | None = None, *, steady: bool = True
+    ) -> Outcome:
+        """What ``vectors`` (N, P) and ``weights`` make of a batch; ``steady`` False leaves out the instability."""
+        painted = self.paint(batch.photo, vectors, weights)
+        losses = self.perceptual.losses(painted, batch.content, batch.style)
+        total, figures = losses.total(self.weights), losses.figures()
+        if steady and self.stable:
+            photo, shift = disturb(batch.photo, batch.seed, first=batch.first)
+            wavering = instability(painted, self.paint(photo, vectors, weights), shift)
+            total, figures = total + self.stable * wavering, {**figures, "instability": wavering.mean().item()}
+        return Outcome(total, figures)

@@ -19,9 +19,9 @@ from vidstyle.errors import BadOption, ImageError
 from vidstyle.gallery import style_names
 from vidstyle.imaging.image_io import Still, read_still, write_still
 from vidstyle.options import LookOptions
-from vidstyle.training.compute import Compute
-from vidstyle.training.descent import Progress
-from vidstyle.training.optimize import (
+from vidstyle.training.data import painting_tensor, read_picture
+from vidstyle.training.device import Compute
+from vidstyle.training.gatys import (
     LONGER_SIDE,
     Init,
     Interrupted,
@@ -30,8 +30,8 @@ from vidstyle.training.optimize import (
     optimize,
     work_size,
 )
-from vidstyle.training.perceptual import LossWeights, Perceptual
-from vidstyle.training.pictures import painting_tensor, read_picture
+from vidstyle.training.loss import LossWeights, Perceptual
+from vidstyle.training.trainer import Progress
 
 RGB = NDArray[np.uint8]
 INITS: tuple[Init, ...] = ("metastyle", "content", "noise")

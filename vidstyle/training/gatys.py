@@ -30,10 +30,10 @@ from vidstyle.models.style import Style
 from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import LookOptions, check_between, check_choice, check_kind
 from vidstyle.training.adapt import AdaptOptions, adapt
-from vidstyle.training.compute import Compute
-from vidstyle.training.descent import Progress
-from vidstyle.training.perceptual import SMALLEST_SIDE, Losses, LossWeights, Perceptual
-from vidstyle.training.pictures import painting_tensor, read_painting
+from vidstyle.training.data import painting_tensor, read_painting
+from vidstyle.training.device import Compute
+from vidstyle.training.loss import SMALLEST_SIDE, Losses, LossWeights, Perceptual
+from vidstyle.training.trainer import Progress
 
 RGB = NDArray[np.uint8]
 Init = Literal["metastyle", "content", "noise"]
@@ -144,7 +144,7 @@ def optimize(
     style_size = options.style_size or max(32, min(2048, *small_form.size))
     compute = options.compute
 
-    def finished(run: _Descent, start_seconds: float) -> Optimized:
+    def finished(run: _PixelDescent, start_seconds: float) -> Optimized:
         styled = (run.picture(),)
         full = resample.enlarge(styled, (small,), (photo,), small_form, form)
         if options.look.preserve_color:
@@ -170,7 +170,7 @@ def optimize(
         else:
             start = content
         start_seconds = time.perf_counter() - started
-        run = _Descent(start, lambda x: perceptual.losses(x, *targets), options.loss)
+        run = _PixelDescent(start, lambda x: perceptual.losses(x, *targets), options.loss)
         try:
             run.descend(options.iterations, progress)
         except KeyboardInterrupt as stop:
@@ -201,7 +201,7 @@ def work_size(size: tuple[int, int], rows: int | None) -> tuple[int, int]:
     return small
 
 
-class _Descent:
+class _PixelDescent:
     """L-BFGS on the pixels of one picture, which stay in [0, 1]."""
 
     def __init__(self, start: Tensor, losses: Callable[[Tensor], Losses], weights: LossWeights) -> None:

@@ -1,7 +1,8 @@
-"""The perceptual loss: which layers, which scale, where the gradient goes."""
+"""The loss: which layers, which scale, where the gradient goes, what counts as unstable."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +15,17 @@ from torch.nn import functional
 
 from vidstyle.data import VGG_FILE
 from vidstyle.errors import BadModel, BadOption, MissingDependency
-from vidstyle.training import perceptual as module
-from vidstyle.training.perceptual import (
+from vidstyle.training import loss as module
+from vidstyle.training.loss import (
     BLOCKS,
     MEAN_RGB,
+    NOISE,
+    REACH,
     LossWeights,
     Perceptual,
+    disturb,
     from_torchvision,
-    gram,
+    instability,
     statistics,
 )
 
@@ -62,11 +66,6 @@ def test_the_first_convolution_sees_rgb_minus_the_mean(vgg: Perceptual) -> None:
         sums = np.einsum("oikl,ihwkl->ohw", weights[f"{name}.weight"], windows, optimize=True)
         x = np.maximum(sums + weights[f"{name}.bias"][:, None, None], 0)
     torch.testing.assert_close(vgg.features(rgb, 0)[0][0], torch.from_numpy(x).float(), rtol=1e-4, atol=1e-2)
-
-
-def test_gram_is_the_mean_product_of_channels() -> None:
-    features = torch.tensor([[[[1.0, 2.0]], [[3.0, 5.0]]]])  # two channels, two positions
-    assert gram(features).tolist() == [[[2.5, 6.5], [6.5, 17.0]]]
 
 
 def test_a_picture_has_no_distance_from_itself(vgg: Perceptual) -> None:
@@ -152,11 +151,14 @@ def plain_features(rgb: torch.Tensor) -> list[torch.Tensor]:
 
 
 def test_its_own_derivatives_are_torch_s_to_the_second_order() -> None:
-    """In float64: features, Gram matrices, the gradient of a loss of both, and the gradient of its length."""
+    """In float64: features, statistics, the gradient of a loss of both, and the gradient of its length."""
     exact, rgb = Perceptual(torch.float64), picture(14, 2, 16, 24).double().requires_grad_()
 
-    def plain_gram(f: torch.Tensor) -> torch.Tensor:
-        return f.flatten(2) @ f.flatten(2).transpose(1, 2) / f[0, 0].numel()
+    def plain_statistics(f: torch.Tensor) -> torch.Tensor:
+        flat = f.flatten(2)
+        mean = flat.mean(2, keepdim=True)
+        covariance = (flat - mean) @ (flat - mean).transpose(1, 2) / f[0, 0].numel()
+        return torch.cat([covariance, mean.transpose(1, 2)], 1)
 
     def derivatives(features: Callable[..., list[torch.Tensor]], product: Callable[..., torch.Tensor]) -> list[Any]:
         found = features(rgb)
@@ -165,13 +167,15 @@ def test_its_own_derivatives_are_torch_s_to_the_second_order() -> None:
         (second,) = torch.autograd.grad(first.square().sum(), rgb)
         return [*found, first, second]
 
-    for ours, theirs in zip(derivatives(exact.features, gram), derivatives(plain_features, plain_gram), strict=True):
+    for ours, theirs in zip(
+        derivatives(exact.features, statistics), derivatives(plain_features, plain_statistics), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 def test_gradients_keep_the_memory_order_of_the_features(vgg: Perceptual) -> None:
     features = [f.detach().requires_grad_() for f in vgg.features(picture(15))]
-    gradients = torch.autograd.grad(sum(gram(f).square().sum() for f in features), features)
+    gradients = torch.autograd.grad(sum(statistics(f).square().sum() for f in features), features)
     assert all(g.is_contiguous(memory_format=torch.channels_last) for g in gradients)
 
 
@@ -241,7 +245,7 @@ def test_a_torchvision_that_cannot_be_imported_is_a_sentence(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
     module._torchvision_tensors.cache_clear()
-    with pytest.raises(MissingDependency, match=f"cannot be had: {broken}; install .*--perceptual shipped"):
+    with pytest.raises(MissingDependency, match=f"no loss network here: {broken}; install .*--perceptual shipped"):
         Perceptual(features="torchvision")
 
 
@@ -252,3 +256,84 @@ def test_the_real_torchvision_has_the_shipped_network_s_positions() -> None:
         pytest.skip(f"torchvision cannot be imported: {error}")
     shapes = {name: tensor.shape for name, tensor in from_torchvision(vgg16().features.state_dict()).items()}
     assert shapes == {name: tensor.shape for name, tensor in module._vgg_tensors().items()}
+
+
+# Instability
+
+
+def spot(height: int = 24, width: int = 32) -> torch.Tensor:
+    """Random colors in the middle of gray: float RGB (2, 3, height, width)."""
+    rgb = torch.full((2, 3, height, width), 0.5)
+    inner = rgb[..., 2 * REACH : -2 * REACH, 2 * REACH : -2 * REACH]
+    inner.copy_(torch.rand(inner.shape, generator=torch.Generator().manual_seed(0)))
+    return rgb
+
+
+@pytest.fixture
+def no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NOISE", 0.0)
+
+
+def test_what_only_moves_is_not_unstable(no_noise: None) -> None:
+    rgb = spot()
+    seen = set()
+    for seed in range(60):
+        moved, shift = disturb(rgb, (0, seed))
+        assert instability(rgb, moved, shift).tolist() == [0, 0], shift
+        seen.add(shift)
+    assert {part for shift in seen for part in shift} == set(range(-REACH, REACH + 1))  # no shift is left out
+
+
+def test_a_shift_moves_down_and_right(no_noise: None) -> None:
+    rgb = spot()
+    moved, (down, right) = next(d for d in (disturb(rgb, (seed,)) for seed in range(99)) if min(d[1]) > 0)
+    assert torch.equal(moved[..., down:, right:], rgb[..., :-down, :-right])
+
+
+def test_every_other_shift_is_unstable(no_noise: None) -> None:
+    rgb = spot()
+    moved, shift = disturb(rgb, (3,))
+    for other in itertools.product(range(-REACH, REACH + 1), repeat=2):
+        if other != shift:
+            assert instability(rgb, moved, other).min() > 1e-3, (shift, other)
+
+
+def test_a_painter_that_knows_where_it_is_is_unstable(no_noise: None) -> None:
+    """The grid that a network at a quarter of the size may leave stays where it is when the picture moves."""
+    rgb = spot()
+    grid = 0.1 * (torch.arange(32) % 4 == 0)
+    moved, shift = next(d for d in (disturb(rgb, (seed,)) for seed in range(99)) if d[1][1] != 0)
+    assert instability(rgb + grid, moved + grid, shift).min() > 1e-3
+
+
+def test_noise_is_as_strong_as_it_says_and_stays_in_range() -> None:
+    gray = torch.full((2, 3, 64, 64), 0.5)
+    noisy, shift = disturb(gray, (1,))
+    assert (noisy - gray).std().item() == pytest.approx(NOISE, rel=0.03)
+    assert abs((noisy - gray).mean().item()) < NOISE / 20
+    assert instability(gray, noisy, shift).tolist() == [pytest.approx(NOISE**2, rel=0.05)] * 2
+    white, _ = disturb(torch.ones(1, 3, 16, 16), (1,))
+    assert white.max() == 1
+
+
+def test_the_seed_alone_decides() -> None:
+    rgb = spot()
+    first, again, other = disturb(rgb, (0, 5)), disturb(rgb, (0, 5)), disturb(rgb, (0, 6))
+    assert first[1] == again[1] and torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], other[0])
+    assert not torch.equal(first[0][0], first[0][1])  # each picture has noise of its own
+
+
+def test_a_share_of_the_pictures_is_disturbed_as_in_the_whole_batch() -> None:
+    """Processes that share a step's pictures see what one process would."""
+    rgb = spot()
+    whole, shift = disturb(rgb, (7,))
+    share, same = disturb(rgb[1:], (7,), first=1)
+    assert same == shift and torch.equal(share, whole[1:])
+
+
+def test_the_gradient_reaches_both_pictures() -> None:
+    painted, disturbed = spot().requires_grad_(), spot().mul(0.9).requires_grad_()
+    instability(painted, disturbed, (1, -2)).sum().backward()
+    assert painted.grad is not None and disturbed.grad is not None
+    assert painted.grad.any() and disturbed.grad.any()

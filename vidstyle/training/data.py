@@ -1,12 +1,13 @@
-"""Pictures for training: paintings as tensors, photos as random crops that depend on seed and step alone."""
+"""Pictures for training: paintings as style targets, photos as random crops that depend on seed and step alone."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Generic, TypeVar, overload
 
 import cv2
 import numpy as np
@@ -19,6 +20,10 @@ from vidstyle.errors import BadOption, ImageError
 from vidstyle.files import as_path
 from vidstyle.frame import as_rgb
 from vidstyle.imaging.image_io import FORMATS, Still, read_opaque
+from vidstyle.pipeline import Closing
+from vidstyle.training.loss import Content, Perceptual
+
+T = TypeVar("T")
 
 MAX_PICTURE_BYTES = 256 << 20
 SMALLEST_PICTURE = 16
@@ -27,6 +32,8 @@ KEPT_PICTURE_BYTES = 4 << 30
 """Decoded pictures of a folder that are kept in memory: some 6,000 for crops of 256 pixels."""
 SMALLEST_CROP = 0.6
 """Random crops are squares of this share of a photo's shorter side, or more."""
+KEPT_BYTES = 1 << 30
+"""Statistics of paintings kept in memory: some 1,500 paintings in bf16."""
 
 
 def read_painting(path: Path | str) -> Still:
@@ -197,6 +204,96 @@ class Photos:
             top, left = (height - side) // 2, (width - side) // 2
             crops.append(_resize(picture[top : top + side, left : left + side], (size, size)))
         return _tensor(crops)
+
+
+class Crops:
+    """``count`` crops of ``size`` pixels, each with its `Perceptual.content_target`.
+
+    A quarter of a step's arithmetic is the content of its photos; a crop that comes again brings it along. Both are
+    kept on the perceptual loss's device: at 192 pixels 1.6 MB a crop in bf16.
+    """
+
+    def __init__(self, photos: Photos, perceptual: Perceptual, *, size: int, count: int, seed: int) -> None:
+        self._photos, self._perceptual = photos, perceptual
+        self._size, self._count, self._seed = size, count, seed
+        self._kept: dict[int, tuple[Tensor, Content]] = {}
+
+    def batch(self, count: int, seed: Sequence[int]) -> tuple[Tensor, Content]:
+        """``count`` crops, float RGB (count, 3, size, size) in [0, 1], and their content targets; the same ``seed``
+        gives the same ones."""
+        chosen = np.random.default_rng(list(seed)).integers(self._count, size=count)
+        photos, contents = zip(*(self._crop(int(number)) for number in chosen), strict=True)
+        return torch.cat(photos), Content(*(torch.cat(parts) for parts in zip(*contents, strict=True)))
+
+    def _crop(self, number: int) -> tuple[Tensor, Content]:
+        if number not in self._kept:
+            photo = self._photos.batch(1, self._size, (self._seed, number)).to(self._perceptual.place)
+            self._kept[number] = photo, self._perceptual.content_target(photo)
+        return self._kept[number]
+
+
+class Paintings:
+    """The pictures of a folder, ``size`` pixels at their shorter side; see `PictureFolder`."""
+
+    def __init__(self, folder: Path, size: int, perceptual: Perceptual) -> None:
+        self.pictures = PictureFolder(picture_paths(folder), shorter_side=size, keep_bytes=0)
+        self._size, self.perceptual = size, perceptual
+        self._kept: dict[int, list[Tensor]] = {}
+        self._room = KEPT_BYTES
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def targets(self, indices: Sequence[int]) -> list[Tensor]:
+        """`Perceptual.style_target` of some paintings: float32, of len(indices)."""
+        layers = zip(*(self._target(index) for index in indices), strict=True)
+        return [torch.cat(layer).float() for layer in layers]
+
+    def thumbnail(self, index: int, size: int) -> Tensor:
+        """The middle square of a painting, float RGB (1, 3, size, size)."""
+        return Photos([self.pictures[index]]).middles(size)
+
+    def _target(self, index: int) -> list[Tensor]:
+        if index in self._kept:
+            return self._kept[index]
+        vgg = self.perceptual
+        painting = painting_tensor(self.pictures[index], self._size).to(vgg.place)
+        statistics = [s.to(vgg.dtype) for s in vgg.style_target(painting)]
+        taken = sum(s.nbytes for s in statistics)
+        if taken <= self._room:
+            self._room -= taken
+            self._kept[index] = statistics
+        return statistics
+
+
+def shown(step: int, count: int, paintings: int, seed: int) -> list[int]:
+    """Which of ``paintings`` step number ``step`` sees: each once in every pass, in an order of its own."""
+    indices = []
+    for position in range(step * count, (step + 1) * count):
+        order = np.random.default_rng([seed, position // paintings, 1]).permutation(paintings)
+        indices.append(int(order[position % paintings]))
+    return indices
+
+
+class Prefetcher(Closing, Generic[T]):
+    """Calls ``make(step)`` one step ahead, on a thread of its own, until it is closed."""
+
+    def __init__(self, make: Callable[[int], T]) -> None:
+        self._make = make
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="vidstyle-prefetch")
+        self._pending: tuple[int, Future[T]] | None = None
+
+    def __call__(self, step: int) -> T:
+        """What ``make`` returns for ``step``; begins with the step after it."""
+        if self._pending is None or self._pending[0] != step:
+            self._pending = step, self._pool.submit(self._make, step)
+        result = self._pending[1].result()
+        self._pending = step + 1, self._pool.submit(self._make, step + 1)
+        return result
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 def picture_paths(folder: Path) -> list[Path]:

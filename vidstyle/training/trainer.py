@@ -1,4 +1,4 @@
-"""Adam on named tensors, step by step, that can stop at any moment and continue exactly where it was.
+"""Adam on named tensors, step by step, that can stop at any moment and continue exactly where it was; and its log.
 
 What a step sees depends on its number alone (see `Photos.batch`), so a checkpoint is the tensors,
 Adam's moments and the number of steps done.
@@ -6,19 +6,24 @@ Adam's moments and the number of steps done.
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
-from vidstyle.errors import BadModel, BadOption
+from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.models.checkpoint import read_tensors, write_tensors
-from vidstyle.training.team import Team
+from vidstyle.pipeline import Closing
+from vidstyle.training.device import ProcessGroup
 
 FILE_FORMAT = "vidstyle-checkpoint"
 FILE_VERSION = "1"
@@ -28,6 +33,8 @@ LONGEST = 120.0
 """Seconds from one checkpoint to the next, however few steps they are."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What `torch.optim.Adam` remembers of a parameter, besides its own count of steps."""
+LOG_FILE = "log.csv"
+COLUMNS = ("phase", "step", "seconds", "total", "content", "style", "tone", "variation", "instability", "before")
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class Checkpoint:
     """Continue from ``path`` if it is there (without it an existing file is written over)."""
 
 
-class Descent:
+class Trainer:
     """A run over ``parameters``, each with its learning rate.
 
     ``identity`` is everything that must be the same to continue a run (options, digests); a
@@ -103,11 +110,11 @@ class Descent:
         parameters: Mapping[str, tuple[Tensor, float]],
         schedule: Schedule,
         identity: Mapping[str, object],
-        team: Team | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
         self.parameters = {name: tensor for name, (tensor, _) in parameters.items()}
         self.schedule = schedule
-        self.team = team or Team()
+        self.group = group or ProcessGroup()
         self.identity = json.dumps(dict(identity), sort_keys=True)
         self.step = 0
         self.seconds = 0.0
@@ -136,9 +143,9 @@ class Descent:
         """
         if checkpoint and checkpoint.resume and checkpoint.path.exists():
             self.load(checkpoint.path)
-        if self.team.agree(self.step) != self.step:
+        if self.group.agree(self.step) != self.step:
             raise BadModel(
-                f"process {self.team.rank} is at step {self.step}, process 0 is not; all processes need the same "
+                f"process {self.group.rank} is at step {self.step}, process 0 is not; all processes need the same "
                 "checkpoint: put the run's folder where every machine sees it"
             )
         started = time.perf_counter() - self.seconds
@@ -151,18 +158,18 @@ class Descent:
                 self._adam.zero_grad(set_to_none=True)
                 total, terms = loss(self.step)
                 terms = {**terms, "total": terms.get("total", total.item())}
-                terms = self.team.mean(terms)  # and so all processes see the end of a run that ends here
+                terms = self.group.mean(terms)  # and so all processes see the end of a run that ends here
                 if not all(math.isfinite(term) for term in terms.values()):
                     raise BadModel(
                         f"the numbers diverged (at step {self.step + 1} they are not finite any more); "
                         "use smaller learning rates"
                     )
                 total.backward()  # type: ignore[no-untyped-call]
-                self.team.average_gradients(self.parameters.values())
+                self.group.average_gradients(self.parameters.values())
                 self._adam.step()
                 self.step += 1
-                self.seconds = self.team.agree(time.perf_counter() - started)
-                if checkpoint and self.team.leads:
+                self.seconds = self.group.agree(time.perf_counter() - started)
+                if checkpoint and self.group.leads:
                     # An interrupt may land inside the optimizer; what is written then is this copy.
                     whole = self._state()
                     due = self.step % checkpoint.every == 0 or self.seconds - written >= LONGEST
@@ -172,7 +179,7 @@ class Descent:
                 if progress:
                     progress(Progress(self.step, self._expected(), terms, self.seconds))
         except (KeyboardInterrupt, SystemExit):
-            if checkpoint and self.team.leads:
+            if checkpoint and self.group.leads:
                 whole.write(checkpoint.path)
                 self._take(whole, checkpoint.path)
             raise
@@ -264,3 +271,64 @@ class _State:
         if found is None or found.shape != like.shape:
             raise BadModel(f"{path} is a damaged checkpoint: it lacks {name!r} of shape {tuple(like.shape)}; remove it")
         return torch.empty_like(like).copy_(found)  # the strides too, so that the sums go on in the same order
+
+
+class TrainingLog(Closing):
+    """``log.csv`` in ``folder``, one line a step; with ``tensorboard`` event files in ``events/``, a run a phase.
+
+    Lines after the step from which a run goes on are dropped: those steps are taken again.
+    """
+
+    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+        self._folder, self._path = folder, folder / LOG_FILE
+        self._events: Any = None
+        self._writer: Any = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise MissingDependency(
+                    f"the log for TensorBoard needs its package ({error}); pip install tensorboard"
+                ) from error
+            self._writer = SummaryWriter
+
+    def begin(self, phase: str, step: int) -> None:
+        """Go on after step number ``step`` of ``phase``: what stands there of later steps is dropped."""
+        rows: list[dict[str, str]] = []
+        if self._path.exists():
+            with self._path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if _whole(row)]
+        kept = [row for row in rows if row["phase"] != phase or int(row["step"]) <= step]
+        with self._path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
+        if self._writer is not None:
+            self._events = self._writer(str(self._folder / "events" / phase), purge_step=step + 1 if step else None)
+
+    def write(self, phase: str, at: Progress) -> None:
+        """Add the line of a step."""
+        figures = {name: f"{value:.6g}" for name, value in at.losses.items() if name in COLUMNS}
+        with self._path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, restval="")
+            writer.writerow({"phase": phase, "step": at.step, "seconds": f"{at.seconds:.2f}", **figures})
+        if self._events is not None:
+            for name, value in at.losses.items():
+                self._events.add_scalar(name, value, at.step)
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+
+
+def _whole(row: dict[str, str]) -> bool:
+    """Whether nothing of a line is missing: a machine that stopped may have left half of one."""
+    return row.keys() == set(COLUMNS) and None not in row.values() and row["step"].isdigit()
+
+
+def write_sheet(path: Path, rows: list[list[Tensor]]) -> None:
+    """A grid of pictures as JPEG; each float RGB in [0, 1] of shape (1, 3, H, W), all of one size."""
+    grid = torch.cat([torch.cat(row, 3) for row in rows], 2)[0]
+    rgb = np.asarray((grid.permute(1, 2, 0).float().cpu() * 255).round().numpy(), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
