@@ -77,9 +77,7 @@ class FrameFormat:
     """Size and meaning of a frame's planes. Hashable: one compiled graph serves one form."""
 
     height: int
-    """Luma rows."""
     width: int
-    """Luma columns."""
     pixels: Pixels = "rgb"
     """Layout of the planes, see `plane_shapes`."""
     matrix: Matrix = "bt709"
@@ -128,7 +126,6 @@ class Frame:
     planes: Planes
     """uint8 arrays of the shapes that ``form.plane_shapes`` says. Rows may be padded (strided)."""
     form: FrameFormat
-    """What the planes mean."""
     pts: int
     """Presentation time in units of ``time_base``; never recomputed from a frame rate."""
     time_base: Fraction

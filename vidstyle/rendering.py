@@ -89,11 +89,9 @@ class Progress:
     """How far a render has come; given to ``on_progress`` after every frame."""
 
     frames: int
-    """Frames written."""
     total: int | None
     """Frames expected, where the container says enough to tell."""
     seconds_of_video: float
-    """How much video they show."""
     seconds: float
     """Time since the first frame went in (opening and compiling are not counted)."""
 
@@ -103,23 +101,17 @@ class RenderReport:
     """What `render` did."""
 
     output: str
-    """The file written."""
     style: str
     """Name of the style or blend, or ``great_wave, from 0:05 the_scream`` where it changes."""
     backend: str
-    """Library, version, precision and threads."""
     width: int
-    """Of the output, in pixels."""
     height: int
-    """Of the output, in pixels."""
     frames: int = 0
-    """Frames written."""
     lost: int = 0
     """Frames of the input that could not be decoded."""
     errors: list[str] = field(default_factory=list)
     """What was wrong with the first few of them; one sentence each."""
     seconds_of_video: float = 0.0
-    """Duration of what was written."""
     startup_seconds: float = 0.0
     """Opening files and compiling the network."""
     seconds: float = 0.0
@@ -300,7 +292,6 @@ class FileResult:
     """What became of one picture."""
 
     source: str
-    """The file read."""
     output: str
     """The file written, or that would have been."""
     error: str | None = None

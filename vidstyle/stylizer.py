@@ -52,7 +52,6 @@ class FrameTask:
     style: Style
     """The style of this very frame: it may change from one frame to the next."""
     look: LookOptions
-    """How this very frame is finished."""
     smoothing: tuple[Smoother, Motion | None] | None = None
     """The smoother, and the motion that it found in the source, where `Stylizer.estimate_motion` was called."""
 

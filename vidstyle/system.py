@@ -27,13 +27,11 @@ class Cpu:
     """The processor, and how much of it this process may use."""
 
     model: str
-    """As it calls itself."""
     architecture: str
     """``x86_64``, ``aarch64`` ..."""
     features: dict[str, bool | None]
     """Instructions that make the network faster; None where the system does not say."""
     cores: int
-    """Logical cores of the machine."""
     usable_cores: int
     """Those that this process may run on (affinity)."""
     quota: float | None
@@ -55,9 +53,7 @@ class Gpu:
     """One NVIDIA GPU."""
 
     name: str
-    """As the driver calls it."""
     memory_bytes: int
-    """Of its own memory, all of it."""
     compute_capability: str
     """``"9.0"`` for Hopper; decides which TensorRT engines run on it."""
 
@@ -67,9 +63,7 @@ class GpuDriver:
     """What the NVIDIA driver says."""
 
     version: str
-    """Of the driver."""
     cuda: str
-    """The newest CUDA version that it serves."""
     gpus: tuple[Gpu, ...]
     """In the driver's order; CUDA_VISIBLE_DEVICES is not looked at."""
 
@@ -81,9 +75,7 @@ class Graphics:
     nvidia: GpuDriver | None
     """The NVIDIA driver and its GPUs; None without a driver, or where it does not answer."""
     trouble: str | None
-    """Why the NVIDIA driver does not answer."""
     others: list[str]
-    """Make and device of the others."""
 
 
 def system_name() -> str:

@@ -47,7 +47,6 @@ def _style_files(only: str | None = None) -> Iterator[tuple[str, Path]]:
 
 
 def default_style_name() -> str:
-    """The style of ``vidstyle render`` without ``--style``."""
     return DEFAULT_STYLE
 
 

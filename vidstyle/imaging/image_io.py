@@ -66,7 +66,6 @@ class Still:
     profile: bytes | None = None
     """ICC profile of the RGB values, passed on unchanged; None is sRGB."""
     name: str = "picture"
-    """How messages call it."""
     notes: tuple[str, ...] = ()
     """What was lost on the way here; one sentence each."""
 

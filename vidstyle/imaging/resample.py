@@ -165,7 +165,6 @@ def kernels_in_use() -> str | None:
 
 
 def _channels(planes: Planes) -> Planes:
-    """Every channel as a 2-D view."""
     return tuple(p if p.ndim == 2 else p[..., c] for p in planes for c in range(1 if p.ndim == 2 else p.shape[2]))
 
 

@@ -182,7 +182,6 @@ class Smoother:
         return ease
 
     def _motion(self, luma: U8, before: U8, ease: float) -> Motion | None:
-        """None is a cut."""
         assert self._seen is not None
         flow = np.asarray(self._flow.calc(luma, before, None), np.float32)  # type: ignore[call-overload]
         flow_x, flow_y = _channels(flow)

@@ -50,13 +50,9 @@ class Conv:
     name: str
     """Prefix of its tensors: ``name.weight`` (OIHW) and ``name.bias``."""
     inputs: int
-    """Input channels."""
     outputs: int
-    """Output channels."""
     kernel: int
-    """Side of the square kernel, odd."""
     stride: int = 1
-    """Step of the output grid."""
     upsample: int = 1
     """Nearest upsampling before it. Then the reflection is by one pixel at the size *before* the
     upsampling, and what is too much afterwards is cropped: this leaves neither grid nor border."""
@@ -75,13 +71,9 @@ class Architecture:
     unshuffle: int
     """Space-to-depth factor of the input: channel = colour * factor**2 + row * factor + column."""
     down: tuple[Conv, ...]
-    """Convolutions before the residual blocks."""
     blocks: int
-    """Number of residual blocks."""
     channels: int
-    """Channels of the residual blocks."""
     up: tuple[Conv, ...]
-    """Normalised convolutions after the residual blocks."""
     out: Conv
     """The last convolution, to RGB; no norm, sigmoid after it."""
 
@@ -189,7 +181,6 @@ class Network:
     """An architecture with its weights: everything but the style."""
 
     architecture: Architecture
-    """The shape."""
     weights: Weights
     """float32 arrays of ``architecture.weight_shapes``, weights OIHW."""
     start: NDArray[np.float32]

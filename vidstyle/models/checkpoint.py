@@ -27,7 +27,6 @@ class TensorFile:
     """What `read_tensors` found."""
 
     tensors: dict[str, NDArray[np.float32]]
-    """Every tensor, as float32."""
     facts: dict[str, str]
     """The strings of the header, without format, version and card."""
     card: dict[str, object]

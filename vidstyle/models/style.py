@@ -49,7 +49,6 @@ class Style:
     theta: str
     """`Network.digest` of the network from which all parts were adapted."""
     card: dict[str, object] = field(default_factory=dict)
-    """Painting, painter, year, licence, steps, losses."""
     engine: EngineFile | None = None
     """The compiled network that plays it, for a style that comes out of an engine file."""
 

@@ -25,7 +25,6 @@ class Key:
     seconds: Fraction
     """From the beginning of the output, as a player shows it."""
     style: Style
-    """A style or a blend."""
 
 
 class Timeline:

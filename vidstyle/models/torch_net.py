@@ -94,14 +94,12 @@ class TransformNet(nn.Module):
 
     @classmethod
     def from_network(cls, network: Network) -> TransformNet:
-        """The module with the weights of ``network``."""
         model = cls(network.architecture)
         model.load(network)
         return model
 
     @torch.no_grad()
     def load(self, network: Network) -> None:
-        """Take the weights of ``network``."""
         for name, parameter in self.named_weights():
             parameter.copy_(torch.from_numpy(network.weights[name]))
 

@@ -61,11 +61,8 @@ class BenchOptions:
     backends: tuple[BackendOptions, ...] | None = None
     """Backends to measure; None is every one installed."""
     encode: EncodeOptions = field(default_factory=EncodeOptions)
-    """How the results are compressed."""
     frames: int = 100
-    """Frames in one round, at most."""
     rounds: int = 3
-    """How often everything is timed."""
     round_seconds: float = 2.0
     """Where the network is slow, a round has fewer frames, so that they take it about this long (8 at least)."""
 
@@ -107,28 +104,22 @@ class CaseResult:
     """Height that the network saw; None is all of it."""
     backend: str
     description: str
-    """Library, version, precision and threads."""
     clip: str
     """Parameters of the generated clip, or name of the file."""
     clip_seconds: float
     """How much of the clip was rendered in each round."""
     frames: int
-    """Frames in each round."""
     rounds: int
     startup_seconds: float
     """Opening the files and loading the compiled network in a running process; in none of the other figures."""
     decode: StageTime
-    """From file to planes."""
     scale: StageTime | None
     """To the work size and back; None where there is none."""
     infer: StageTime
     """The network, with as many frames under way as in a render."""
     encode: StageTime
-    """From painted planes to file."""
     render: StageTime
-    """All at once, as in ``vidstyle render``."""
     fps: Spread
-    """Frames a second of the render."""
     cores_busy: Spread
     """The part of the usable cores' time that the render used: 1 is all of it."""
     overhead: Spread
@@ -143,19 +134,16 @@ class BenchReport:
     commit: str | None
     """Commit of the checkout, "+" behind it where the package differs; None outside of a checkout."""
     date: str
-    """When it began, UTC."""
     python: str
     system: str
     cpu: Cpu
     memory: Memory
     packages: dict[str, str]
-    """Versions of the libraries at work."""
     kernels: str | None
     """Instruction set of the compiled kernels; None where NumPy and OpenCV serve instead."""
     style: str
     """The style painted; speed hardly depends on it."""
     encoder: str
-    """Encoder and its settings, preset included."""
     load_before: float | None
     """Processes that wanted to run before it began, averaged over a minute; None where nobody counts."""
     cases: list[CaseResult] = field(default_factory=list)

@@ -46,15 +46,12 @@ class AdaptOptions:
     weight_rate: float | None = None
     """Adam's learning rate for the convolutions, at its highest; None is the mode's. Unused in mode ``vector``."""
     batch: int = 4
-    """Photo crops a step."""
     crops: int = 128
     """Different photo crops in all, of which every step shows some: what does not change is computed once for each."""
     size: int = 192
-    """Side of a crop in pixels."""
     style_size: int = 384
     """Shorter side of the painting in pixels: the larger, the larger are the strokes learned."""
     loss: LossWeights = LossWeights()
-    """What the terms of the loss count."""
     features: Features = "shipped"
     """Where the VGG-16 of the loss comes from."""
     measure_every: int = 25
@@ -62,7 +59,6 @@ class AdaptOptions:
     seed: int = 0
     """Photo crops, and the random weights of ``scratch``; the same seed gives the same style."""
     compute: Compute = Compute()
-    """Device, arithmetic and threads."""
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, get_args(Mode))
@@ -98,15 +94,11 @@ class Measurement(NamedTuple):
     """How far a run is from its two targets, on photos that stay the same: one point of its curve."""
 
     step: int
-    """Steps done."""
     content: float
     """`Losses.content`, the mean over the photos; so are the others."""
     style: float
-    """`Losses.style`."""
     variation: float
-    """`Losses.variation`."""
     tone: float = 0.0
-    """`Losses.tone`."""
 
     def total(self, weights: LossWeights) -> float:
         """The weighted sum, as it is descended."""

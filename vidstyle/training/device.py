@@ -36,7 +36,6 @@ class Compute:
     """Of the convolutions; weights and sums stay in float32. ``auto`` is bf16 where the hardware
     multiplies in it (on CPUs three times as fast), else fp32."""
     threads: int | None = None
-    """CPU threads; None leaves torch's own choice."""
 
     def __post_init__(self) -> None:
         check_choice("device", self.device, get_args(Device))

@@ -71,7 +71,6 @@ class OptimizeOptions:
     seed: int = 0
     """Of the noise and of the adaptation; the same seed gives the same picture."""
     compute: Compute = Compute()
-    """Device, arithmetic and threads."""
 
     def __post_init__(self) -> None:
         check_choice("init", self.init, get_args(Init))
@@ -95,7 +94,6 @@ class Optimized:
     start_seconds: float
     """Time for the start: the adaptation, if there was one."""
     seconds: float
-    """Time for the iterations."""
     notes: tuple[str, ...] = ()
     """What became of the painting when it was read, one sentence each: transparent parts are laid on white."""
 

@@ -97,7 +97,6 @@ class Content(NamedTuple):
     features: Tensor
     """relu3_3, (N, 256, H / 4, W / 4)."""
     tones: Tensor
-    """`tones` of the photos."""
 
 
 @dataclass(frozen=True)
@@ -387,11 +386,9 @@ class Batch:
     photo: Tensor
     """Float RGB in [0, 1] of shape (N, 3, H, W)."""
     content: Content
-    """`Perceptual.content_target` of the photos."""
     style: list[Tensor]
     """`Perceptual.style_target` of the paintings, one for each photo or one for all."""
     seed: tuple[int, ...]
-    """Of the disturbance."""
     first: int = 0
     """Number of the first photo here in the step's whole batch, of which other processes may have parts."""
 

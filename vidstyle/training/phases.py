@@ -25,16 +25,13 @@ class PhaseOptions:
     """What a step of any phase shows."""
 
     count: int
-    """Paintings."""
     crops: int = 1
     """Photo crops for each of them, in the inner steps and in the outer loss alike."""
     size: int
-    """Side of a crop in pixels."""
     rates: tuple[float, float]
     """Learning rates for the weights and for the style vectors."""
     seed: int
     group: ProcessGroup
-    """The processes that share the paintings."""
 
 
 class Phase(Prefetcher[T]):

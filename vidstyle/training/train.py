@@ -43,22 +43,17 @@ class TrainOptions:
     steps: int | None = None
     """Outer steps of the bilevel or Reptile phase; see `Schedule`."""
     minutes: float | None = None
-    """Time of that phase."""
     warm_steps: int | None = None
     """Steps of the multi-style phase before it; with neither this nor minutes there is none."""
     warm_minutes: float | None = None
-    """Time of the multi-style phase."""
     inner: InnerOptions = InnerOptions()
-    """The inner problem of the bilevel phase."""
     reptile: ReptileOptions | None = None
     """What every step adapts to, if the start is to move towards where adaptations lead; None is the bilevel phase."""
     styles: int = 4
-    """Paintings of an outer step."""
     batch: int = 4
     """Photo crops for each of them, in the inner steps and in the outer loss alike. The multi-style phase
     shows as many crops a step, each with another painting."""
     size: int = 256
-    """Side of a crop in pixels."""
     style_size: int = 384
     """Shorter side of the paintings in pixels, as in `AdaptOptions`."""
     weight_rate: float = 1e-3
@@ -66,7 +61,6 @@ class TrainOptions:
     vector_rate: float = 1e-2
     """Adam's learning rate for the start vector and the styles' vectors, at its highest."""
     loss: LossWeights = LossWeights()
-    """What the terms of the loss count."""
     stable: float = 10.0
     """Weight of the instability: the same photo shifted and noisy should be painted the same."""
     seed: int = 0
@@ -74,7 +68,6 @@ class TrainOptions:
     features: Features = "shipped"
     """Where the VGG-16 of the loss comes from."""
     compute: Compute = Compute()
-    """Device, arithmetic and threads."""
 
     def __post_init__(self) -> None:
         for what, low, high in (
@@ -118,7 +111,6 @@ class Data:
     """The pictures of a run."""
 
     styles: Path
-    """Folder of paintings."""
     content: Photos
     """Photos of the inner steps and of the multi-style phase."""
     validation: Photos
@@ -183,7 +175,6 @@ class Keep:
     sample_every: int = 500
     """Steps between two sample sheets; 0 makes none."""
     tensorboard: bool = False
-    """Write event files for TensorBoard too."""
 
 
 def random_network(name: NetworkName, seed: int = 0) -> Network:

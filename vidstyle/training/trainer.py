@@ -42,7 +42,6 @@ class Progress:
     """Where a run is, after a step."""
 
     step: int
-    """Steps done, from 1."""
     steps: int
     """Steps in all; an estimate where the clock decides."""
     losses: dict[str, float]
@@ -91,7 +90,6 @@ class Checkpoint:
     """Where a run is kept, and how often it is written."""
 
     path: Path
-    """A safetensors file."""
     every: int = 50
     """Most steps between two writes (see `LONGEST`); the last step and an interruption write too."""
     resume: bool = False
