@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from stamped import number_in, points
 
-import vidstyle.live.live
+import vidstyle.live.session
 import vidstyle.video.capture
 from vidstyle.cli import main as vidstyle_main
 from vidstyle.frame import Frame
@@ -60,7 +60,7 @@ class NotedCapture(vidstyle.video.capture.Capture):
             yield frame
 
 
-class NotedLive(vidstyle.live.live.Live):
+class NotedLive(vidstyle.live.session.Live):
     """Notes what it says of each frame."""
 
     def __init__(self, *words: Any, **options: Any) -> None:
@@ -85,10 +85,10 @@ def time_stage(owner: Any, name: str, stage: str) -> None:
 def time_stages() -> None:
     import cv2
 
-    import vidstyle.live.canvas
-    import vidstyle.live.screen
+    import vidstyle.live.overlay
+    import vidstyle.live.session
     from vidstyle.live.overlay import Overlay
-    from vidstyle.live.painter import Painter
+    from vidstyle.live.session import Painter
     from vidstyle.live.window import Window
     from vidstyle.stylizer import Stylizer
     from vidstyle.video.capture.capture import LiveReader
@@ -98,8 +98,8 @@ def time_stages() -> None:
     time_stage(Painter, "paint", "submit")
     time_stage(Painter, "painting", "finish")
     time_stage(Stylizer, "finish", "compose")
-    time_stage(vidstyle.live.screen, "draw", "draw")
-    time_stage(vidstyle.live.canvas, "bgr_from_planes", "bgr")
+    time_stage(vidstyle.live.session, "draw", "draw")
+    time_stage(vidstyle.live.overlay, "bgr_from_planes", "bgr")
     time_stage(Overlay, "draw", "overlay")
     time_stage(cv2, "imshow", "imshow")
     time_stage(cv2, "waitKeyEx", "waitkey")
@@ -111,7 +111,7 @@ def time_stages() -> None:
 def main() -> None:
     log, *words = sys.argv[1:]
     vidstyle.video.capture.Capture = NotedCapture  # type: ignore[misc]
-    vidstyle.live.live.Live = NotedLive  # type: ignore[misc]
+    vidstyle.live.session.Live = NotedLive  # type: ignore[misc]
     if words[0] == "--stages":
         words.pop(0)
         time_stages()

@@ -1,15 +1,22 @@
-"""Overlay: legible on any picture, in place, cheap."""
+"""What the window shows: the picture in the right colors, size and place, and an overlay that is legible and cheap."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
+from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pictures import photo
 
-from vidstyle.live.overlay import Overlay, Status
+from vidstyle.frame import Frame, FrameFormat, Matrix, Pixels, yuv_from_rgb
+from vidstyle.live.overlay import Overlay, Status, bgr_from_planes, draw
+from vidstyle.options import View
+
+MICROSECOND = Fraction(1, 1_000_000)
 
 STATUS = Status(fps=29.8, latency=(0.041, 0.055), dropped=3, title="great_wave 70 % + the_scream 30 %")
 
@@ -94,3 +101,91 @@ def test_figures_are_whole_in_a_narrow_window() -> None:
     wide, narrow = touched(STATUS, size=(700, 1200)), touched(STATUS, size=(700, 300))
     assert not narrow[:, -4:].any()  # nothing is cut off
     assert narrow.any(axis=1).sum() > wide.any(axis=1).sum()  # it takes more lines
+
+
+def solid(rgb: tuple[int, int, int], form: FrameFormat) -> Frame:
+    """A frame of one color."""
+    if form.pixels == "rgb":
+        return Frame((np.full((*form.size, 3), rgb, np.uint8),), form, 0, MICROSECOND)
+    matrix, offset = yuv_from_rgb(form.matrix, form.full_range)
+    y, u, v = np.rint(matrix @ np.array(rgb, float) + offset).astype(np.uint8)
+    planes: tuple[NDArray[np.uint8], ...] = (np.full(form.size, y, np.uint8),)
+    if form.pixels == "i420":
+        planes += (np.full(form.chroma_size, u, np.uint8), np.full(form.chroma_size, v, np.uint8))
+    else:
+        planes += (np.stack([np.full(form.chroma_size, c, np.uint8) for c in (u, v)], axis=-1),)
+    return Frame(planes, form, 0, MICROSECOND)
+
+
+def form(height: int = 32, width: int = 48) -> FrameFormat:
+    return FrameFormat(height=height, width=width, pixels="i420")
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
+@pytest.mark.parametrize("matrix", ["bt601", "bt709"])
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("size", [(16, 24), (17, 23)])
+def test_colors_are_right_in_every_form(
+    pixels: Pixels, matrix: Matrix, full_range: bool, size: tuple[int, int]
+) -> None:
+    for rgb in ((255, 255, 255), (0, 0, 0), (200, 30, 60), (20, 180, 90), (40, 60, 220)):
+        frame = solid(
+            rgb, FrameFormat(height=size[0], width=size[1], pixels=pixels, matrix=matrix, full_range=full_range)
+        )
+        bgr = bgr_from_planes(frame.planes, frame.form)
+        assert bgr.shape == (*size, 3)
+        assert bgr.dtype == np.uint8
+        assert np.abs(bgr.astype(int) - rgb[::-1]).max() <= 2
+
+
+def test_every_pixel_has_the_chroma_of_its_place() -> None:
+    wide = form(16, 16)
+    left, right = solid((220, 30, 30), wide), solid((30, 30, 220), wide)
+    planes = tuple(
+        np.concatenate([a[:, : a.shape[1] // 2], b[:, b.shape[1] // 2 :]], axis=1)
+        for a, b in zip(left.planes, right.planes, strict=True)
+    )
+    bgr = bgr_from_planes(planes, wide).astype(int)
+    assert np.abs(bgr[:, :8] - (30, 30, 220)).max() <= 2
+    assert np.abs(bgr[:, 8:] - (220, 30, 30)).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(32, 48), (64, 96), (20, 30), (100, 48), (32, 200), (31, 47)])
+def test_picture_fills_the_window_and_keeps_its_shape(size: tuple[int, int]) -> None:
+    white = solid((255, 255, 255), form())
+    shown = draw(white, white, size)
+    assert shown.shape == (*size, 3)
+    rows, columns = shown.max(axis=(1, 2)) > 128, shown.max(axis=(0, 2)) > 128
+    height, width = int(rows.sum()), int(columns.sum())
+    assert height == size[0] or width == size[1]
+    assert width / height == pytest.approx(1.5, rel=0.06)
+    assert abs(int(rows[::-1].argmax()) - int(rows.argmax())) <= 1  # in the middle
+    assert abs(int(columns[::-1].argmax()) - int(columns.argmax())) <= 1
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_split_shows_the_source_on_the_left(mirror: bool) -> None:
+    shown = draw(solid((200, 0, 0), form()), solid((0, 0, 200), form()), (32, 48), view="split", mirror=mirror)
+    assert shown[:, :20, 0].min() > 190, "left is the source, blue"
+    assert shown[:, 28:, 2].min() > 190, "right is the painting, red"
+    assert shown[:, 23:25].min() == 255
+
+
+@pytest.mark.parametrize(("view", "channel"), [("painted", 2), ("original", 0)])
+def test_views(view: View, channel: int) -> None:
+    shown = draw(solid((200, 0, 0), form()), solid((0, 0, 200), form()), (32, 48), view=view)
+    assert shown[..., channel].min() > 190
+
+
+def test_mirror_turns_left_and_right() -> None:
+    picture = Frame((photo(1, (32, 48)),), FrameFormat(height=32, width=48), 0, MICROSECOND)
+    plain, mirrored = (draw(picture, picture, (32, 48), mirror=mirror) for mirror in (False, True))
+    assert np.array_equal(plain[:, ::-1], mirrored)
+    assert np.array_equal(cv2.cvtColor(plain, cv2.COLOR_BGR2RGB), picture.planes[0])
+
+
+def test_frame_is_left_as_it_is() -> None:
+    picture = solid((1, 2, 3), form())
+    for plane in picture.planes:
+        plane.flags.writeable = False
+    draw(picture, picture, (32, 48), view="split")

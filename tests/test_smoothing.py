@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vidstyle import ClipOptions, EncodeOptions, Frame, FrameFormat, LookOptions, Stylizer, render
 from vidstyle.cli import vidstyle
-from vidstyle.cli.params import SmoothCommand, smooth_from, smooth_options
+from vidstyle.cli.options import SmoothCommand, smooth_options
 from vidstyle.errors import BadOption
 from vidstyle.frame import Pixels, Planes, yuv_from_rgb
 from vidstyle.gallery import load_style, style_names
@@ -464,9 +464,8 @@ def test_smooth_takes_no_file_name_for_its_strength(words: list[str], strength: 
     @click.argument("source")
     @click.argument("output")
     @smooth_options
-    def command(source: str, output: str, smooth: float | None) -> None:
-        options = smooth_from(smooth)
-        click.echo(f"{source} {output} {options and options.strength}")
+    def command(source: str, output: str, smooth: SmoothOptions | None) -> None:
+        click.echo(f"{source} {output} {smooth and smooth.strength}")
 
     done = CliRunner().invoke(command, words)
     names = [word for word in words if word.endswith(".mp4") or (words[0] == "--" and word == "--smooth")]
@@ -482,7 +481,7 @@ def test_wrong_strengths_are_refused(words: list[str]) -> None:
 
 def test_a_strength_outside_its_range_is_refused() -> None:
     for strength in (-0.1, 1.1, float("nan")):
-        with pytest.raises(BadOption, match="smooth"):
+        with pytest.raises(BadOption, match="strength"):
             SmoothOptions(strength=strength)
 
 

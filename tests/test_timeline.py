@@ -15,7 +15,7 @@ from networks import level_of, level_style, whole_style
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.gallery import load_style, style_names
 from vidstyle.models.style import Style
-from vidstyle.models.timeline import Timeline, clock
+from vidstyle.models.timeline import Fade, Timeline, clock
 
 A, B, C = (level_style(name, level) for name, level in (("a", 0.0), ("b", 1.0), ("c", 3.0)))
 
@@ -179,3 +179,14 @@ def test_a_style_of_a_moment_takes_under_a_millisecond() -> None:
         seconds.append(time.perf_counter() - began)
         assert style is not one and style is not two
     assert statistics.median(seconds) < 1e-3
+
+
+def test_live_fade_sets_out_and_arrives_gently_and_ends_at_the_very_style() -> None:
+    target, fade = level_style("b", 1), Fade(level_style("a", 0))
+    fade.to(target, 1.0, 0.5)
+    assert fade.at(1.5) is target
+    assert level_of(fade.at(0.0)) == 0  # a clock that stumbles does no harm
+    assert fade.at(1.25).name == "b"
+    steps = np.diff([level_of(fade.at(at)) for at in np.linspace(1, 1.5, 40)])
+    assert (steps >= 0).all()
+    assert steps[0] < steps[20] > steps[-1]

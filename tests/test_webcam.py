@@ -19,7 +19,7 @@ from live_media import mjpeg_server, nothing_grows, open_descriptors, resident_m
 from numpy.typing import NDArray
 
 from vidstyle.frame import Frame
-from vidstyle.live.canvas import bgr_from_planes
+from vidstyle.live.overlay import bgr_from_planes
 from vidstyle.stylizer import Stylizer
 from vidstyle.video.capture import Capture
 

@@ -66,7 +66,7 @@ def test_a_window_elsewhere_than_the_first_one_is_a_sentence_and_no_hang() -> No
 import os, threading
 from vidstyle.errors import VideoError
 from vidstyle.gallery import load_style
-from vidstyle.live.live import Live
+from vidstyle.live.session import Live
 from vidstyle.live.window import Window
 def attempt():
     try:

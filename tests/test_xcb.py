@@ -39,14 +39,13 @@ import time
 for name in {order!r}.split():
     __import__(name)
 import numpy
-from vidstyle.live import x11
-from vidstyle.live.window import Window
+from vidstyle.live.window import Window, screen_size
 with Window("a", (40, 60)) as window:
     end = time.monotonic() + 0.5
     while time.monotonic() < end:
         window.show(numpy.full((*window.size, 3), 200, numpy.uint8))
         assert window.keys() == []
-    print("window", x11.screen_size())
+    print("window", screen_size())
 """
 
 

@@ -12,6 +12,8 @@ from typing import Any
 MODULES = {
     "vidstyle.color": "vidstyle.frame",
     "vidstyle.gpu": "vidstyle.system",
+    "vidstyle.live.live": "vidstyle.live.session",
+    "vidstyle.live.options": "vidstyle.options",
     "vidstyle.model": "vidstyle.models.torch_net",
     "vidstyle.networks": "vidstyle.models.architecture",
     "vidstyle.still": "vidstyle.imaging.image_io",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from functools import cache
 from numbers import Integral, Real
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vidstyle.errors import BadOption
 
@@ -20,6 +22,7 @@ EnginePrecision = Literal["fp16", "fp32"]
 Pixels = Literal["rgb", "i420", "nv12"]
 Matrix = Literal["bt601", "bt709"]
 EngineTarget = Literal["portable", "current", "turing", "ampere", "ada", "blackwell"]
+View = Literal["painted", "split", "original"]
 EngineLibrary = Literal["auto", "tensorrt", "tensorrt-rtx"]
 
 MAX_SIDE = 16384
@@ -61,6 +64,32 @@ def check_callable(what: str, value: object, *, needed: bool = False) -> None:
         raise BadOption(f"{what} is {value!r}; it must be a function{'' if needed else ', or None'}")
 
 
+def within(default: Any, least: float, most: float) -> Any:
+    """A field of options whose value, unless None, lies between the two; the command line says so, too."""
+    return field(default=default, metadata={"range": (least, most)})
+
+
+@cache
+def kinds_of_fields(options: Any) -> dict[str, Any]:
+    """The type of each field of ``options``, a dataclass; of what may be None, too, the type of the rest."""
+    hints = {name: (hint, get_args(hint)) for name, hint in get_type_hints(options).items()}
+    return {name: kinds[0] if type(None) in kinds else hint for name, (hint, kinds) in hints.items()}
+
+
+def check_fields(options: Any) -> None:
+    """Raise `BadOption` unless each `Literal` field has one of its values, and each one made by `within` its range."""
+    kinds: dict[str, Any] = kinds_of_fields(type(options))  # type: ignore[arg-type]
+    for one in fields(options):
+        value, kind = getattr(options, one.name), kinds[one.name]
+        what = one.name.removesuffix("_mib").replace("_", " ")
+        if value is None and one.default is None:
+            continue
+        if get_origin(kind) is Literal:
+            check_choice(what, value, get_args(kind))
+        elif "range" in one.metadata:
+            (check_whole if kind is int else check_between)(what, value, *one.metadata["range"])
+
+
 @dataclass(frozen=True, kw_only=True)
 class BackendOptions:
     """Where and how the network runs."""
@@ -69,21 +98,16 @@ class BackendOptions:
     """Inference library; ``auto`` takes the best one that works on this machine."""
     precision: Precision = "auto"
     """Arithmetic; ``auto`` is bf16 where the processor computes in it, else fp32."""
-    threads: int | None = None
+    threads: int | None = within(None, 1, 1024)
     """CPU threads for inference; None uses every core this process may run on."""
-    gpu: int | None = None
+    gpu: int | None = within(None, 0, 1023)
     """Number of the NVIDIA GPU to run on, from 0, in CUDA's order. None leaves it to ``backend``: the first
     one where it runs on a GPU. With a number, what cannot run on that GPU is an error."""
     rebuild: bool = False
     """Build an engine file again, in its place, where it does not fit this machine; else that is an error."""
 
     def __post_init__(self) -> None:
-        check_choice("backend", self.backend, get_args(BackendName))
-        check_choice("precision", self.precision, get_args(Precision))
-        if self.threads is not None:
-            check_whole("threads", self.threads, 1, 1024)
-        if self.gpu is not None:
-            check_whole("gpu", self.gpu, 0, 1023)
+        check_fields(self)
 
 
 STROKE_SIZE = 720
@@ -94,30 +118,28 @@ STROKE_SIZE = 720
 class LookOptions:
     """How the stylized picture and the source make the result."""
 
-    strength: float = 1.0
+    strength: float = within(1.0, 0, 1)
     """Mix with the source: 0 is the source, 1 is the stylized picture."""
     preserve_color: bool = False
     """Keep the source's chroma and take only the luma of the stylized picture."""
-    work_size: int | None = None
+    work_size: int | None = within(None, 16, MAX_SIDE)
     """Height in pixels at which the network sees the frame (sets the stroke size); the result is
     upscaled to the output size, guided by the source's luma. None is the output size, but for frames whose
     shorter side is above `STROKE_SIZE`: these are painted with that one, as their strokes would be fine noise."""
 
     def __post_init__(self) -> None:
-        check_between("strength", self.strength, 0, 1)
-        if self.work_size is not None:
-            check_whole("work size", self.work_size, 16, MAX_SIDE)
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothOptions:
     """How strongly flicker is taken out of a video."""
 
-    strength: float = 0.7
+    strength: float = within(0.7, 0, 1)
     """0 is not at all, 1 as much as can be; 0.7 takes more than half of the flicker and no sharpness."""
 
     def __post_init__(self) -> None:
-        check_between("smooth", self.strength, 0, 1)
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +148,7 @@ class EncodeOptions:
 
     codec: Codec | None = None
     """Video codec; None takes what suits the container (H.264 for MP4, MOV and MKV, VP9 for WebM)."""
-    crf: int | None = None
+    crf: int | None = within(None, 0, 63)
     """Constant quality, smaller is better; None is the codec's usual choice. Ignored by ffv1."""
     preset: str | None = None
     """The encoder's own speed name (x264: ultrafast ... veryslow; SVT-AV1: 0 ... 13; NVENC: p1 ... p7); None
@@ -137,37 +159,63 @@ class EncodeOptions:
     """What encodes: the processor, or the NVIDIA GPU's own circuit; ``auto`` is the latter where it can."""
 
     def __post_init__(self) -> None:
-        if self.codec is not None:
-            check_choice("codec", self.codec, get_args(Codec))
-        if self.crf is not None:
-            check_whole("crf", self.crf, 0, 63)
+        check_fields(self)
         if not isinstance(self.preset, str | None):
             raise BadOption(f"preset is {self.preset!r}; it must be the encoder's name for a speed, such as 'veryfast'")
-        check_choice("pixel format", self.pixel_format, get_args(PixelFormat))
-        check_choice("encoder", self.encoder, get_args(EncoderName))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipOptions:
     """Which part of the input is rendered, what decodes it, and how forgiving the reading is."""
 
-    start: float = 0.0
+    start: float = within(0.0, 0, 1e9)
     """Seconds from the beginning of the input at which the output begins, with the picture that is shown then."""
-    end: float | None = None
+    end: float | None = within(None, 0, 1e9)
     """Seconds at which it ends (exclusive); None is the end of the input."""
-    skip_errors: bool = False
-    """Carry on, successfully, past frames that cannot be decoded (they are counted either way)."""
     decoder: DecoderName = "software"
     """What decodes: the processor, or the NVIDIA GPU's own circuit; ``auto`` is the latter where it can. A video
     that this circuit is not made for is decoded by the processor, and a note says so."""
 
     def __post_init__(self) -> None:
-        check_choice("decoder", self.decoder, get_args(DecoderName))
-        check_between("start", self.start, 0, 1e9)
-        if self.end is not None:
-            check_between("end", self.end, 0, 1e9)
-            if self.end <= self.start:
-                raise BadOption(f"end is {self.end:g} s; it must be later than start, {self.start:g} s")
+        check_fields(self)
+        if self.end is not None and self.end <= self.start:
+            raise BadOption(f"end is {self.end:g} s; it must be later than start, {self.start:g} s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveOptions:
+    """How a live picture is shown, recorded and sent on."""
+
+    target_fps: float | None = within(None, 1, 240)
+    """Frames a second to hold by painting at smaller work sizes; None keeps the work size."""
+    window: bool = True
+    """Whether there is a window; without one there must be a recording, an output or a virtual camera."""
+    mirror: bool = False
+    """Whether the window is a mirror. Recordings, outputs and snapshots never are: others read the text in them."""
+    view: View = "painted"
+    """What the window shows: the painting, the source beside it, or the source. Recordings are always painted."""
+    full_screen: bool = False
+    """Whether the window covers the screen."""
+    record: Path | None = None
+    """File to record to from the start. Key r goes on with ``out-2.mp4``, and so on; None leaves it to the key."""
+    outputs: tuple[str, ...] = ()
+    """Files, playlists and URLs that the painted picture is sent to, as `vidstyle.video.output` takes them."""
+    virtual_camera: bool = False
+    """Whether other programs get the picture as a camera."""
+    snapshots: Path = Path()
+    """Folder for snapshots, and for recordings where ``record`` names none."""
+    seconds: float | None = within(None, 0.01, 1e9)
+    """End so long after the first frame; None goes on until the source ends or somebody quits."""
+    overwrite: bool = False
+    """Whether ``record`` and ``outputs`` may replace files. Snapshots and later recordings never do."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not (self.window or self.record or self.outputs or self.virtual_camera):
+            raise BadOption(
+                "without a window there is nowhere to put the picture; give --record, --output or --virtual-camera "
+                "(LiveOptions: record, outputs or virtual_camera)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,17 +241,15 @@ class BuildOptions:
     """GPUs to build for; () is the current one, or ``portable`` where there is none (TensorRT-RTX)."""
     library: EngineLibrary = "auto"
     """TensorRT or TensorRT-RTX; ``auto`` takes the one that can build here for ``targets``."""
-    workspace_mib: int | None = None
+    workspace_mib: int | None = within(None, 1, 1 << 20)
     """Most GPU memory for scratch; None leaves it to the library."""
-    optimization_level: int | None = None
+    optimization_level: int | None = within(None, 0, 5)
     """0 builds fastest, 5 runs fastest; None is the library's own."""
     timing_cache: str | None = None
     """File in which TensorRT keeps its timings from build to build; TensorRT-RTX times nothing when it builds."""
 
     def __post_init__(self) -> None:
-        check_choice("pixels", self.pixels, get_args(Pixels))
-        check_choice("precision", self.precision, get_args(EnginePrecision))
-        check_choice("library", self.library, get_args(EngineLibrary))
+        check_fields(self)
         for target in self.targets:
             check_choice("target", target, get_args(EngineTarget))
         if (self.smallest is None) != (self.largest is None):
@@ -224,10 +270,6 @@ class BuildOptions:
                 raise BadOption(
                     f"the {what}s of a dynamic engine are {least}, {side}, {most}; they must be multiples of 4"
                 )
-        if self.workspace_mib is not None:
-            check_whole("workspace", self.workspace_mib, 1, 1 << 20)
-        if self.optimization_level is not None:
-            check_whole("optimization level", self.optimization_level, 0, 5)
 
     @property
     def dynamic(self) -> bool:

@@ -4,87 +4,91 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from vidstyle.cli.options import (
+    COMPUTE,
+    FILE,
+    SEED,
+    SIDE,
+    compute_of,
+    given,
+    group,
+    needs_torch,
+    network_option,
+    option,
+    overwrite_option,
+    plain,
+    weight_options,
+    weights_of,
+)
 from vidstyle.cli.terminal import echo
-from vidstyle.errors import BadOption, MissingDependency
+from vidstyle.errors import BadOption
 from vidstyle.options import NetworkName
 
 if TYPE_CHECKING:
     from vidstyle.models.style import Style
     from vidstyle.tools.contact_sheet import RGB
 
+Mode = Literal["vector", "full", "scratch"]
 PREVIEWED = 25
 """The step between start and end that --preview shows."""
 
 
+def _mode(vector: bool, full: bool, from_scratch: bool) -> Mode:
+    if vector + full + from_scratch > 1:
+        raise click.UsageError("--vector moves the style vector alone, --from-scratch random weights; choose one")
+    return "vector" if vector else "scratch" if from_scratch else "full"
+
+
 @click.command()
-@click.argument("painting", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Style file to write.")
-@click.option(
-    "--network",
-    type=click.Choice(get_args(NetworkName)),
-    default="fast",
-    show_default=True,
-    help="Network to start from.",
+@click.argument("painting", type=FILE)
+@plain(
+    option("-o", "--output", required=True, type=FILE, help="Style file to write."),
+    network_option("Network to start from."),
 )
-@click.option("--vector", is_flag=True, help="Move only the style vector: a file of 3 kB, which learns less.")
-@click.option("--full", is_flag=True, hidden=True)  # what is done without --vector; once it was not
-@click.option("--from-scratch", is_flag=True, help="Every weight, from random ones (takes thousands of steps).")
-@click.option("--steps", type=click.IntRange(1), default=150, show_default=True, help="Gradient steps.")
-@click.option("--batch", type=click.IntRange(1, 64), default=4, show_default=True, help="Photo crops a step.")
-@click.option("--crop", type=click.IntRange(32, 2048), default=192, show_default=True, help="Side of a photo crop.")
-@click.option("--style-size", type=click.IntRange(32, 2048), help="Stroke scale.  [default: that of the gallery]")
-@click.option("--style-weight", type=click.FloatRange(0, 1e6), help="More painting.  [default: that of the gallery]")
-@click.option("--content-weight", type=click.FloatRange(0, 1e6), help="More photo.  [default: that of the gallery]")
-@click.option("--tone-weight", type=click.FloatRange(0, 1e6), help="Lights stay light, darks dark.  [default: 1]")
-@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Same seed, same style.")
-@click.option(
-    "--preview", type=click.Path(path_type=Path), help="Also draw this photo before and after, beside OUTPUT."
+@group(
+    "mode",
+    _mode,
+    option("--vector", is_flag=True, help="Move only the style vector: a file of 3 kB, which learns less."),
+    option("--full", is_flag=True, hidden=True),  # what is done without --vector; once it was not
+    option("--from-scratch", is_flag=True, help="Every weight, from random ones (takes thousands of steps)."),
 )
-@click.option(
-    "--perceptual",
-    type=click.Choice(["shipped", "torchvision"]),
-    default="shipped",
-    show_default=True,
-    help="Whose copy of VGG-16 the loss takes.",
+@group(
+    "values",
+    dict,
+    option("--steps", type=click.IntRange(1), default=150, help="Gradient steps."),
+    option("--batch", type=click.IntRange(1, 64), default=4, help="Photo crops a step."),
+    option("--crop", "size", type=SIDE, default=192, help="Side of a photo crop."),
+    option("--style-size", type=SIDE, help="Stroke scale.  [default: that of the gallery]"),
+    *weight_options("  [default: that of the gallery]"),
+    option("--seed", type=SEED, default=0, help="Same seed, same style."),
+    *COMPUTE,
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--arithmetic", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.")
-@click.option("--title", help="Name of the painting, for the card.  [default: the name of OUTPUT]")
-@click.option("--painter", help="For the card.")
-@click.option("--year", help="For the card.")
-@click.option("--license", "licence", help="Of the painting, for the card.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Where the run is kept.  [default: beside OUTPUT]")
-@click.option("--resume", is_flag=True, help="Continue an interrupted run from its checkpoint.")
-@click.option("--overwrite", "-y", is_flag=True, help="Replace OUTPUT if it exists.")
+@group(
+    "card",
+    lambda title, **values: given({"painting": title, **values}),
+    option("--title", help="Name of the painting, for the card.  [default: the name of OUTPUT]"),
+    option("--painter", help="For the card."),
+    option("--year", help="For the card."),
+    option("--license", "licence", help="Of the painting, for the card."),
+)
+@plain(
+    option("--preview", type=FILE, help="Also draw this photo before and after, beside OUTPUT."),
+    option("--checkpoint", type=FILE, help="Where the run is kept.  [default: beside OUTPUT]"),
+    option("--resume", is_flag=True, help="Continue an interrupted run from its checkpoint."),
+    overwrite_option("Replace OUTPUT if it exists."),
+)
 def adapt(
     painting: Path,
     output: Path,
     network: NetworkName,
-    vector: bool,
-    full: bool,
-    from_scratch: bool,
-    steps: int,
-    batch: int,
-    crop: int,
-    style_size: int | None,
-    style_weight: float | None,
-    content_weight: float | None,
-    tone_weight: float | None,
-    seed: int,
+    mode: Mode,
+    values: dict[str, Any],
+    card: dict[str, str],
     preview: Path | None,
-    perceptual: str,
-    device: str,
-    arithmetic: str,
-    threads: int | None,
-    title: str | None,
-    painter: str | None,
-    year: str | None,
-    licence: str | None,
     checkpoint: Path | None,
     resume: bool,
     overwrite: bool,
@@ -95,8 +99,6 @@ def adapt(
     OUTPUT, called OUTPUT.preview.jpg, shows the photo, the painting, and the photo painted before
     the adaptation, after 25 steps and at its end.
     """
-    if vector + full + from_scratch > 1:
-        raise click.UsageError("--vector moves the style vector alone, --from-scratch random weights; choose one")
     if output.suffix != ".safetensors":
         raise BadOption(f"{output} does not end in .safetensors, the only kind of style file; rename it")
     from vidstyle.files import check_output
@@ -107,7 +109,7 @@ def adapt(
     kept = checkpoint or output.with_suffix(".checkpoint.safetensors")
     check_output(*((output, sheet) if preview else (output,)), overwrite=overwrite)
     check_output(kept, overwrite=True)
-    from vidstyle.cli.bar import Bar
+    from vidstyle.cli.progress import Bar
     from vidstyle.gallery import shared_network
     from vidstyle.imaging.image_io import read_opaque
 
@@ -118,25 +120,13 @@ def adapt(
         from vidstyle.training.loss import LossWeights
         from vidstyle.training.trainer import Checkpoint
     except ImportError as error:
-        raise MissingDependency(f"adapt needs PyTorch ({error}); pip install 'vidstyle[train]'") from error
+        raise needs_torch("adapt", error) from error
 
-    wishes = {"style": style_weight, "content": content_weight, "tone": tone_weight}
-    sizes = {} if style_size is None else {"style_size": style_size}
-    options = AdaptOptions(
-        mode="vector" if vector else "scratch" if from_scratch else "full",
-        steps=steps,
-        batch=batch,
-        size=crop,
-        seed=seed,
-        loss=LossWeights(**{term: weight for term, weight in wishes.items() if weight is not None}),
-        features=perceptual,  # type: ignore[arg-type]  # click has checked the choice
-        compute=Compute(device=device, arithmetic=arithmetic, threads=threads),  # type: ignore[arg-type]  # by click
-        **sizes,
-    )
+    loss, compute = LossWeights(**weights_of(values)), Compute(**compute_of(values))
+    options = AdaptOptions(mode=mode, loss=loss, compute=compute, **given(values))
     if resume and not kept.exists():
         raise BadOption(f"there is no checkpoint {kept} to resume from; start without --resume")
-    card = {"painting": title or output.stem, "painter": painter, "year": year, "licence": licence}
-    start = network if from_scratch else shared_network(network)  # from scratch only the shape counts
+    start = network if mode == "scratch" else shared_network(network)  # from scratch only the shape counts
     photo = read_opaque(preview).rgb if preview else None  # before the work, so that a wrong name costs nothing
     shown: dict[int, Style] = {}
 
@@ -151,7 +141,7 @@ def adapt(
                 start,
                 name=output.stem,
                 options=options,
-                card={key: value for key, value in card.items() if value is not None},
+                card={"painting": output.stem, **card},
                 checkpoint=Checkpoint(path=kept, resume=resume),
                 progress=lambda at: bar.update(at.step, at.steps, _figures(at.losses)),
                 watch=watch,
@@ -159,20 +149,23 @@ def adapt(
         except Interrupted as stop:
             stop.style.save(output, overwrite=overwrite)
             step = stop.style.card["steps"]
-            echo(f"{output} is the best so far, of step {step} of {steps}; --resume goes on from {kept}", err=True)
+            echo(
+                f"{output} is the best so far, of step {step} of {options.steps}; --resume goes on from {kept}",
+                err=True,
+            )
             raise
     style.save(output, overwrite=overwrite)
     if checkpoint is None:
         kept.unlink(missing_ok=True)
     if photo is not None:
-        _draw(sheet, photo, painting, [*shown.values(), style], threads, overwrite)
+        _draw(sheet, photo, painting, [*shown.values(), style], compute.threads, overwrite)
     notes, losses = style.card.get("notes", []), style.card["losses"]
     assert isinstance(losses, dict) and isinstance(notes, list)
     for note in notes:
         echo(f"Note: {note}", err=True)
     before, after = losses["before"], losses["after"]
     echo(
-        f"{output}: {style.kind} style for {style.network_name}, {steps} steps in {style.card['seconds']} s; "
+        f"{output}: {style.kind} style for {style.network_name}, {options.steps} steps in {style.card['seconds']} s; "
         f"style loss {before['style']:.3f} -> {after['style']:.3f}, "
         f"content loss {before['content']:.3f} -> {after['content']:.3f}"
     )

@@ -2,60 +2,77 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from vidstyle.cli.params import Size, chosen_style, style_option
+from vidstyle.cli.options import (
+    FILE,
+    PRECISION,
+    STYLE,
+    THREADS,
+    Size,
+    chosen_style,
+    field_option,
+    group,
+    json_option,
+    option,
+    plain,
+)
 from vidstyle.cli.terminal import echo, echo_json
-from vidstyle.options import BackendName, BackendOptions, Codec, EncodeOptions, Precision
+from vidstyle.options import BackendName, BackendOptions, EncodeOptions
 
 if TYPE_CHECKING:
     from vidstyle.tools.bench import CaseResult, StageTime
 
 
 @click.command()
-@style_option
-@click.option("--size", "sizes", type=Size(), multiple=True, help="Size of a generated clip; repeatable.")
-@click.option("--clip", type=click.Path(path_type=Path), help="Measure with this video instead of generated ones.")
-@click.option(
-    "--work-size",
-    "work_sizes",
-    type=click.IntRange(0, 16384),
-    metavar="ROWS",
-    multiple=True,
-    help="Height at which the network sees the frame, 0 for all of it; repeatable.  [default: 0, and 360 for HD]",
+@plain(
+    STYLE,
+    option("--size", "sizes", type=Size(), multiple=True, help="Size of a generated clip; repeatable."),
 )
-@click.option(
-    "--backend",
-    "backends",
-    type=click.Choice(get_args(BackendName)),
-    multiple=True,
-    help="Inference library; repeatable.  [default: all that work here]",
+@group(
+    "values",
+    dict,
+    option("--clip", type=FILE, help="Measure with this video instead of generated ones."),
+    option("--frames", type=click.IntRange(8), default=100, help="Frames in a round, at most."),
+    option("--rounds", type=click.IntRange(1, 1000), default=3, help="Median of this many."),
+    option("--seconds", "round_seconds", type=float, default=2.0, help="Length of a round of a slow network."),
 )
-@click.option("--precision", type=click.Choice(get_args(Precision)), default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the network.  [default: all cores]")
-@click.option("--codec", type=click.Choice(get_args(Codec)), help="Video codec of the results.  [default: h264]")
-@click.option("--preset", help="Speed name of the encoder.")
-@click.option("--frames", type=click.IntRange(8), default=100, show_default=True, help="Frames in a round, at most.")
-@click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Median of this many.")
-@click.option("--seconds", type=float, default=2.0, show_default=True, help="Length of a round of a slow network.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on stdout.")
+@plain(
+    option(
+        "--work-size",
+        "work_sizes",
+        type=click.IntRange(0, 16384),
+        metavar="ROWS",
+        multiple=True,
+        help="Height at which the network sees the frame, 0 for all of it; repeatable.  [default: 0, and 360 for HD]",
+    ),
+    option(
+        "--backend",
+        "backends",
+        type=click.Choice(get_args(BackendName)),
+        multiple=True,
+        help="Inference library; repeatable.  [default: all that work here]",
+    ),
+)
+@group("backend", BackendOptions, PRECISION, THREADS)
+@group(
+    "encode",
+    EncodeOptions,
+    field_option(EncodeOptions, "codec", "Video codec of the results.  [default: h264]"),
+    field_option(EncodeOptions, "preset", "Speed name of the encoder."),
+)
+@plain(json_option("Print everything as JSON on stdout."))
 def bench(
     style: str | None,
     sizes: tuple[tuple[int, int | None], ...],
-    clip: Path | None,
+    values: dict[str, Any],
     work_sizes: tuple[int, ...],
     backends: tuple[BackendName, ...],
-    precision: Precision,
-    threads: int | None,
-    codec: Codec | None,
-    preset: str | None,
-    frames: int,
-    rounds: int,
-    seconds: float,
+    backend: BackendOptions,
+    encode: EncodeOptions,
     as_json: bool,
 ) -> None:
     """Time decoding, network and encoding alone and together, by size and backend."""
@@ -63,21 +80,15 @@ def bench(
     from vidstyle.tools.bench import SIZES, BenchOptions
     from vidstyle.tools.bench import bench as run_bench
 
-    if clip is not None and sizes:
+    if values["clip"] is not None and sizes:
         raise click.UsageError("--clip has its own size; leave out --size")
-    names = backends or [status.name for status in backend_report() if status.works]
+    names: Any = backends or [status.name for status in backend_report() if status.works]
     options = BenchOptions(
         sizes=tuple((rows, _even_16_to_9(rows) if columns is None else columns) for rows, columns in sizes) or SIZES,
-        clip=clip,
         work_sizes=tuple(size or None for size in work_sizes) or None,
-        backends=tuple(
-            BackendOptions(backend=name, precision=precision, threads=threads)  # type: ignore[arg-type]
-            for name in names
-        ),
-        encode=EncodeOptions(codec=codec, preset=preset),
-        frames=frames,
-        rounds=rounds,
-        round_seconds=seconds,
+        backends=tuple(replace(backend, backend=name) for name in names),
+        encode=encode,
+        **values,
     )
 
     def tell(case: CaseResult) -> None:
@@ -86,12 +97,12 @@ def bench(
 
     report = run_bench(options, chosen_style(style), on_case=tell)
     if as_json:
-        echo_json(dataclasses.asdict(report))
+        echo_json(asdict(report))
         return
     cpu = report.cpu
     echo("")
     echo(f"{cpu.model}, {cpu.usable_cores} cores; {report.encoder}; style {report.style}; {report.date}")
-    echo(f"Milliseconds a frame (smallest-largest of {rounds} rounds); start-up is in no other figure.")
+    echo(f"Milliseconds a frame (smallest-largest of {options.rounds} rounds); start-up is in no other figure.")
 
 
 def _even_16_to_9(rows: int) -> int:

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from vidstyle.cli.params import FullSize
-from vidstyle.cli.terminal import echo, echo_json
-from vidstyle.errors import BadOption, ImageError, MissingDependency
-from vidstyle.options import (
-    BuildOptions,
-    EngineLibrary,
-    EnginePrecision,
-    EngineTarget,
-    Matrix,
-    NetworkName,
-    Pixels,
+from vidstyle.cli.options import (
+    FILE,
+    FullSize,
+    field_option,
+    given,
+    group,
+    json_option,
+    needs_torch,
+    network_option,
+    option,
+    overwrite_option,
+    plain,
 )
+from vidstyle.cli.terminal import echo, echo_json
+from vidstyle.errors import BadOption, ImageError
+from vidstyle.options import BuildOptions, EngineTarget, NetworkName
 
 if TYPE_CHECKING:
     from vidstyle.engine.build import BuildReport
@@ -28,60 +32,65 @@ if TYPE_CHECKING:
 PAINTINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
+def _build_field(name: str, help: str, *names: str, **settings: Any) -> click.Option:
+    """An option whose default is left to the build profile."""
+    return field_option(BuildOptions, name, help, *names, **{"default": None, **settings})
+
+
+def _wishes(size: tuple[int, int] | None, best: tuple[int, int] | None, **values: Any) -> dict[str, Any]:
+    """The fields of `BuildOptions` that were given."""
+    if size is not None and (values["smallest"], best, values["largest"]) != (None, None, None):
+        raise click.UsageError("--size is for an engine of one size, --min, --opt and --max for one of many; choose")
+    return given({**values, "size": size or best, "targets": values["targets"] or None})
+
+
 @click.command(name="build-engine")
 @click.argument("styles", metavar="STYLE|NETWORK|PAINTING...", nargs=-1, required=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Engine to write.  [default: STYLE.engine here]")
-@click.option("--profile", metavar="NAME|FILE", help="Take what is not given from a build profile, such as 1080p.")
-@click.option("--size", type=FullSize(), help="The one size of its frames.  [default: 1280x720]")
-@click.option("--min", "smallest", type=FullSize(), help="Take every size from this one ...")
-@click.option("--opt", "best", type=FullSize(), help="... tuned for this one ...  [default: 1280x720, or the last]")
-@click.option("--max", "largest", type=FullSize(), help="... up to this one.")
-@click.option(
-    "--pixels",
-    type=click.Choice(get_args(Pixels)),
-    help="Layout of the frames: i420 from software decoders, nv12 from the GPU's, rgb for stills.  [default: i420]",
+@plain(
+    option("-o", "--output", type=FILE, help="Engine to write.  [default: STYLE.engine here]"),
+    option("--profile", metavar="NAME|FILE", help="Take what is not given from a build profile, such as 1080p."),
 )
-@click.option("--matrix", type=click.Choice(get_args(Matrix)), help="YCbCr matrix.  [default: bt709 from 720 rows on]")
-@click.option("--full-range/--limited-range", default=None, help="Range of luma.  [default: limited]")
-@click.option("--precision", type=click.Choice(get_args(EnginePrecision)), help="Arithmetic.  [default: fp16]")
-@click.option(
-    "--target",
-    "targets",
-    type=click.Choice(get_args(EngineTarget)),
-    multiple=True,
-    help="GPUs to build for; repeat it for several.  [default: current, or portable where there is no GPU]",
+@group(
+    "wishes",
+    _wishes,
+    option("--size", type=FullSize(), help="The one size of its frames.  [default: 1280x720]"),
+    option("--min", "smallest", type=FullSize(), help="Take every size from this one ..."),
+    option("--opt", "best", type=FullSize(), help="... tuned for this one ...  [default: 1280x720, or the last]"),
+    option("--max", "largest", type=FullSize(), help="... up to this one."),
+    _build_field(
+        "pixels",
+        "Layout of the frames: i420 from software decoders, nv12 from the GPU's, rgb for stills.  [default: i420]",
+    ),
+    _build_field("matrix", "YCbCr matrix.  [default: bt709 from 720 rows on]"),
+    option("--full-range/--limited-range", default=None, help="Range of luma.  [default: limited]"),
+    _build_field("precision", "Arithmetic.  [default: fp16]"),
+    option(
+        "--target",
+        "targets",
+        type=click.Choice(get_args(EngineTarget)),
+        multiple=True,
+        help="GPUs to build for; repeat it for several.  [default: current, or portable where there is no GPU]",
+    ),
+    _build_field("library", "Whose engine.  [default: auto]"),
+    _build_field("workspace_mib", "Most GPU memory for scratch.", "--workspace", metavar="MIB"),
+    _build_field("optimization_level", "0 builds fastest, 5 runs fastest."),
+    _build_field("timing_cache", "Keep TensorRT's timings from build to build.", metavar="FILE"),
 )
-@click.option("--library", type=click.Choice(get_args(EngineLibrary)), help="Whose engine.  [default: auto]")
-@click.option("--gpu", type=click.IntRange(0, 1023), metavar="N", help="Build on NVIDIA GPU number N, from 0.")
-@click.option("--workspace", type=click.IntRange(1, 1 << 20), metavar="MIB", help="Most GPU memory for scratch.")
-@click.option("--optimization-level", type=click.IntRange(0, 5), help="0 builds fastest, 5 runs fastest.")
-@click.option("--timing-cache", metavar="FILE", help="Keep TensorRT's timings from build to build.")
-@click.option(
-    "--network", type=click.Choice(get_args(NetworkName)), help="Network to adapt PAINTING on.  [default: fast]"
+@plain(
+    option("--gpu", type=click.IntRange(0, 1023), metavar="N", help="Build on NVIDIA GPU number N, from 0."),
+    network_option("Network to adapt PAINTING on.  [default: fast]", default=None),
+    option("--vector", is_flag=True, help="Adapt only the style vector to PAINTING, not every weight."),
+    option("--full", is_flag=True, hidden=True),  # what is done without --vector; once it was not
+    option("--steps", type=click.IntRange(1), help="Gradient steps for PAINTING.  [default: 150]"),
+    overwrite_option("Replace what exists."),
+    json_option(),
 )
-@click.option("--vector", is_flag=True, help="Adapt only the style vector to PAINTING, not every weight.")
-@click.option("--full", is_flag=True, hidden=True)  # what is done without --vector; once it was not
-@click.option("--steps", type=click.IntRange(1), help="Gradient steps for PAINTING.  [default: 150]")
-@click.option("--overwrite", "-y", is_flag=True, help="Replace what exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 def build_engine(
     styles: tuple[str, ...],
     output: Path | None,
     profile: str | None,
-    size: tuple[int, int] | None,
-    smallest: tuple[int, int] | None,
-    best: tuple[int, int] | None,
-    largest: tuple[int, int] | None,
-    pixels: Pixels | None,
-    matrix: Matrix | None,
-    full_range: bool | None,
-    precision: EnginePrecision | None,
-    targets: tuple[EngineTarget, ...],
-    library: EngineLibrary | None,
+    wishes: dict[str, Any],
     gpu: int | None,
-    workspace: int | None,
-    optimization_level: int | None,
-    timing_cache: str | None,
     network: NetworkName | None,
     vector: bool,
     full: bool,
@@ -95,23 +104,7 @@ def build_engine(
     engine. NETWORK, fast or paper, stands for all its shipped styles. A PAINTING, an image file, is
     adapted first (needs PyTorch) and kept as a style beside the engine.
     """
-    if size is not None and (smallest, best, largest) != (None, None, None):
-        raise click.UsageError("--size is for an engine of one size, --min, --opt and --max for one of many; choose")
-    wishes = {
-        "size": size or best,
-        "smallest": smallest,
-        "largest": largest,
-        "pixels": pixels,
-        "matrix": matrix,
-        "full_range": full_range,
-        "precision": precision,
-        "targets": targets or None,
-        "library": library,
-        "workspace_mib": workspace,
-        "optimization_level": optimization_level,
-        "timing_cache": timing_cache,
-    }
-    options = _options(profile, {field: wish for field, wish in wishes.items() if wish is not None})
+    options = _options(profile, wishes)
     paintings = [word for word in styles if _is_painting(word)]
     if not paintings and (vector or full or network or steps):
         raise click.UsageError("--network, --vector and --steps are for a PAINTING to adapt, and none is given")
@@ -176,16 +169,13 @@ def _kept(painting: Path, output: Path, overwrite: bool) -> Path:
 def _adapted(
     painting: Path, path: Path, network: NetworkName, vector: bool, steps: int | None, overwrite: bool
 ) -> Style:
-    from vidstyle.cli.bar import Bar
+    from vidstyle.cli.progress import Bar
     from vidstyle.gallery import load_style, shared_network
 
     try:
         from vidstyle.training.adapt import AdaptOptions, adapt
     except ImportError as error:
-        raise MissingDependency(
-            f"adapting {painting.name} needs PyTorch ({error}); pip install 'vidstyle[train]', or build an engine of a "
-            "style"
-        ) from error
+        raise needs_torch(f"adapting {painting.name}", error, ", or build an engine of a style") from error
 
     options = AdaptOptions(mode="vector" if vector else "full", steps=steps or AdaptOptions.steps)
     echo(f"Adapting {painting} on {network} in {options.steps} steps", err=True)
@@ -204,7 +194,7 @@ def _adapted(
 
 
 def _built(styles: list[Style], output: Path, options: BuildOptions, gpu: int | None, overwrite: bool) -> BuildReport:
-    from vidstyle.cli.bar import Bar
+    from vidstyle.cli.progress import Bar
     from vidstyle.engine.build import build_engine
 
     with Bar() as bar:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from vidstyle.cli.options import json_option, plain
 from vidstyle.cli.terminal import echo, echo_json
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@plain(json_option("Print everything as JSON."))
 def doctor(as_json: bool) -> None:
     """Show processor, backends, codecs, GPU, versions, and how to get what is missing."""
     from vidstyle.tools.doctor import examine

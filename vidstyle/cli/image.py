@@ -4,98 +4,109 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidstyle.cli.optimize import Optimizer, Wishes, optimize_options
-from vidstyle.cli.params import (
-    backend_from,
-    backend_options,
+from vidstyle.cli.options import (
+    FILE,
+    SEED,
+    SIDE,
+    STYLE,
+    WEIGHTS,
     chosen_style,
-    gpu_options,
-    look_from,
+    given,
+    gpu_backend_options,
+    group,
     look_options,
-    style_option,
+    needs_torch,
+    option,
+    overwrite_option,
+    plain,
+    weights_of,
 )
 from vidstyle.cli.terminal import echo, write_bytes
 from vidstyle.errors import BadOption
-from vidstyle.options import BackendName, Precision
+from vidstyle.options import BackendOptions, LookOptions
 
 if TYPE_CHECKING:
     from vidstyle.imaging.image_io import Still
     from vidstyle.stylizer import Stylizer
+    from vidstyle.training.gatys import Optimized
 
 PIPE = Path("-")
 
 
 @click.command()
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
-@click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
-@style_option
+@click.argument("source", metavar="IN", type=FILE)
+@click.argument("output", metavar="OUT", type=FILE)
+@plain(STYLE)
 @look_options
-@backend_options
-@gpu_options
-@click.option("--format", "suffix", default="png", show_default=True, help="Kind of picture when OUT is -.")
-@click.option("--overwrite", "-y", is_flag=True, help="Replace files that exist.")
-@optimize_options
+@gpu_backend_options
+@plain(
+    option("--format", "suffix", default="png", help="Kind of picture when OUT is -."),
+    overwrite_option("Replace files that exist."),
+    option(
+        "--optimize",
+        is_flag=True,
+        help="Optimize the pixels themselves (Gatys et al.): minutes a picture, the best quality. "
+        "--style is then the painting, a picture file. The options from here on are for this alone.",
+    ),
+)
+@group(
+    "values",
+    dict,
+    option(
+        "--init",
+        type=click.Choice(["metastyle", "content", "noise"]),
+        help="Start from a network adapted to the painting, the photo, or noise.  [default: content]",
+    ),
+    option("--iterations", type=click.IntRange(1), help="Steps of --optimize.  [default: 300]"),
+    option(
+        "--style-size",
+        type=SIDE,
+        help="Stroke scale: shorter side of the painting.  [default: that of the photo]",
+    ),
+    option("--style-weight", type=WEIGHTS, help="More painting."),
+    option("--tone-weight", type=WEIGHTS, help="Lights stay light, darks dark."),
+    option("--content-weight", type=WEIGHTS, help="More photo."),
+    option("--seed", type=SEED, help="Same seed, same picture.  [default: 0]"),
+    option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where --optimize computes.  [default: auto]"),
+)
 @click.pass_context
 def image(
     ctx: click.Context,
     source: Path,
     output: Path,
     style: str | None,
-    strength: float,
-    preserve_color: bool,
-    work_size: int | None,
-    backend: BackendName,
-    precision: Precision,
-    threads: int | None,
-    gpu: int | None,
-    rebuild: bool,
+    look: LookOptions,
+    backend: BackendOptions,
     suffix: str,
     overwrite: bool,
     optimize: bool,
-    init: Literal["metastyle", "content", "noise"] | None,
-    iterations: int | None,
-    style_size: int | None,
-    style_weight: float | None,
-    content_weight: float | None,
-    tone_weight: float | None,
-    seed: int | None,
-    device: Literal["auto", "cpu", "cuda"] | None,
+    values: dict[str, Any],
 ) -> None:
     """Stylize the picture IN into OUT. Folders go to folders, - is stdin and stdout.
 
     With --optimize, Ctrl-C writes the best so far to OUT.
     """
-    look = look_from(strength, preserve_color, work_size)
     folder = source.is_dir() and source != PIPE
     ending = f".{suffix.lstrip('.')}"
-    wishes = Wishes(
-        init=init,
-        iterations=iterations,
-        style_size=style_size,
-        style_weight=style_weight,
-        content_weight=content_weight,
-        tone_weight=tone_weight,
-        seed=seed,
-        device=device,
-    )
     if optimize:
         if folder:
             raise BadOption(f"{source} is a folder; --optimize takes minutes a picture, so give it one picture")
-        if gpu is not None or rebuild:
-            raise click.UsageError("--gpu and --rebuild are not for --optimize, which runs on the --device of PyTorch")
-        optimizer = Optimizer(style, wishes, look=look, backend=backend, precision=precision, threads=threads)
+        optimizer = _Optimizer(style, values, look, backend)
         _one(optimizer, source, output, ending, overwrite)
         if optimizer.interrupted:
             echo(f"{'The output' if output == PIPE else output} is the best so far", err=True)
             raise KeyboardInterrupt
         return
-    wishes.refuse_without_optimize()
+    if given(values):
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in given(values))
+        raise BadOption(f"{names} need --optimize; give it too, or leave them out")
     from vidstyle.imaging.image_io import FORMATS
     from vidstyle.rendering import stylize_still
     from vidstyle.stylizer import Stylizer
@@ -105,8 +116,7 @@ def image(
             f"{style} is a picture, not a style; make a style of it with `vidstyle adapt {style} -o mine.safetensors`, "
             "or give --optimize"
         )
-    options = backend_from(backend, precision, threads, gpu, rebuild)
-    with Stylizer(chosen_style(style), look=look, backend=options, fixed=True) as stylizer:
+    with Stylizer(chosen_style(style), look=look, backend=backend, fixed=True) as stylizer:
         if not folder:
             _one(partial(stylize_still, stylizer), source, output, ending, overwrite)
         elif _folder(stylizer, source, output, overwrite):
@@ -157,3 +167,70 @@ def _folder(stylizer: Stylizer, source: Path, output: Path, overwrite: bool) -> 
     report = stylize_folder(stylizer, source, output, overwrite=overwrite, on_file=tell)
     echo(f"{len(report.files) - len(report.failed)} of {len(report.files)} pictures painted into {output}")
     return len(report.failed)
+
+
+class _Optimizer:
+    """Paints a `Still` like the picture file that ``--style`` names.
+
+    After Ctrl-C it returns the best so far, and `interrupted` is set.
+    """
+
+    def __init__(self, style: str | None, values: dict[str, Any], look: LookOptions, backend: BackendOptions) -> None:
+        self._painting = _painting(style)
+        if backend.gpu is not None or backend.rebuild:
+            raise click.UsageError("--gpu and --rebuild are not for --optimize, which runs on the --device of PyTorch")
+        if backend.backend not in ("auto", "torch"):
+            raise BadOption(f"--optimize computes with PyTorch, not with {backend.backend}; leave --backend out")
+        if backend.precision == "fp16":
+            raise BadOption("--optimize computes in fp32 or bf16, not in fp16; leave --precision out")
+        try:
+            from vidstyle.training.device import Compute
+            from vidstyle.training.gatys import OptimizeOptions
+        except ImportError as error:
+            raise needs_torch("--optimize", error) from error
+        loss = replace(OptimizeOptions().loss, **weights_of(values))
+        device: Any = values.pop("device") or "auto"
+        compute = Compute(device=device, arithmetic=backend.precision, threads=backend.threads)
+        self._options = OptimizeOptions(look=look, loss=loss, compute=compute, **given(values))
+        self.interrupted = False
+
+    def __call__(self, still: Still) -> Still:
+        from vidstyle.cli.progress import Bar
+        from vidstyle.training.gatys import Interrupted, optimize
+
+        with Bar() as bar:
+            try:
+                result = optimize(
+                    still.rgb,
+                    self._painting,
+                    options=self._options,
+                    adapting=lambda at: bar.update(at.step, at.steps, "adapting a network for the start"),
+                    progress=lambda at: bar.update(at.step, at.steps, f"loss {at.losses['total']:.3f}"),
+                )
+            except Interrupted as stop:
+                result = stop.result
+                self.interrupted = True
+        self._report(result)
+        return replace(still, rgb=result.rgb, notes=(*still.notes, *result.notes))
+
+    def _report(self, result: Optimized) -> None:
+        done = f"{result.iterations} of {self._options.iterations}" if self.interrupted else f"{result.iterations}"
+        start = f", {result.start_seconds:.0f} s for the start" if self._options.init == "metastyle" else ""
+        echo(
+            f"{done} iterations in {result.seconds:.0f} s{start}: "
+            f"loss {result.curve[0]:.3f} -> {result.losses['total']:.3f} (style {result.losses['style']:.3f}, "
+            f"content {result.losses['content']:.3f})",
+            err=True,
+        )
+
+
+def _painting(style: str | None) -> Path:
+    needs = "--optimize needs the painting itself, as --style painting.jpg"
+    if style is None:
+        raise BadOption(f"{needs}; no --style was given")
+    path = Path(style)
+    if not path.is_file():
+        raise BadOption(f"{needs}; {style!r} is not a file")
+    if path.suffix == ".safetensors":
+        raise BadOption(f"{needs}; {style} is a style file, which paints without --optimize")
+    return path

@@ -5,106 +5,76 @@ from __future__ import annotations
 import dataclasses
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
-from vidstyle.cli.params import (
+from vidstyle.cli.options import (
+    FILE,
     Seconds,
     Size,
     SmoothCommand,
-    backend_from,
-    backend_options,
-    chosen_timeline,
-    gpu_options,
-    look_from,
+    field_option,
+    gpu_backend_options,
+    group,
+    json_option,
     look_options,
-    smooth_from,
+    option,
+    overwrite_option,
+    plain,
     smooth_options,
-    style_option,
     timeline_options,
 )
 from vidstyle.cli.terminal import echo, echo_json
-from vidstyle.options import (
-    BackendName,
-    ClipOptions,
-    Codec,
-    DecoderName,
-    EncodeOptions,
-    EncoderName,
-    PixelFormat,
-    Precision,
-)
+from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, SmoothOptions
 
 if TYPE_CHECKING:
+    from vidstyle.models.style import Style
+    from vidstyle.models.timeline import Timeline
     from vidstyle.rendering import Progress, RenderReport
 
 
 @click.command(cls=SmoothCommand)
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
-@click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
-@style_option
+@click.argument("source", metavar="IN", type=FILE)
+@click.argument("output", metavar="OUT", type=FILE)
 @timeline_options
 @look_options
 @smooth_options
-@click.option("--size", type=Size(), help="Size of the output.  [default: that of the input]")
-@click.option("--start", type=Seconds(), default=0.0, help="Begin at this time: seconds, m:ss or h:mm:ss.")
-@click.option("--end", type=Seconds(), help="End at this time.")
-@click.option("--codec", type=click.Choice(get_args(Codec)), help="Video codec.  [default: by the suffix of OUT]")
-@click.option("--crf", type=click.IntRange(0, 63), help="Constant quality, smaller is better.")
-@click.option("--preset", help="Speed name of the encoder, such as veryfast or medium.")
-@click.option(
-    "--pixel-format",
-    type=click.Choice(get_args(PixelFormat)),
-    default="yuv420p",
-    show_default=True,
-    help="yuv444p keeps odd sizes and full color.",
+@plain(option("--size", type=Size(), help="Size of the output.  [default: that of the input]"))
+@group(
+    "clip",
+    ClipOptions,
+    field_option(ClipOptions, "start", "Begin at this time: seconds, m:ss or h:mm:ss.", type=Seconds()),
+    field_option(ClipOptions, "end", "End at this time.", type=Seconds()),
+    field_option(ClipOptions, "decoder", "nvdec is an NVIDIA GPU's; auto takes it where it can."),
 )
-@backend_options
-@gpu_options
-@click.option(
-    "--decoder",
-    type=click.Choice(get_args(DecoderName)),
-    default="software",
-    show_default=True,
-    help="nvdec is an NVIDIA GPU's; auto takes it where it can.",
+@group(
+    "encode",
+    EncodeOptions,
+    field_option(EncodeOptions, "codec", "Video codec.  [default: by the suffix of OUT]"),
+    field_option(EncodeOptions, "crf", "Constant quality, smaller is better."),
+    field_option(EncodeOptions, "preset", "Speed name of the encoder, such as veryfast or medium."),
+    field_option(EncodeOptions, "pixel_format", "yuv444p keeps odd sizes and full color."),
+    field_option(EncodeOptions, "encoder", "nvenc is an NVIDIA GPU's; auto takes it where it can."),
 )
-@click.option(
-    "--encoder",
-    type=click.Choice(get_args(EncoderName)),
-    default="software",
-    show_default=True,
-    help="nvenc is an NVIDIA GPU's; auto takes it where it can.",
+@gpu_backend_options
+@plain(
+    option("--skip-errors", is_flag=True, help="Succeed even if some frames cannot be decoded."),
+    overwrite_option("Replace OUT if it exists."),
+    json_option(),
 )
-@click.option("--skip-errors", is_flag=True, help="Succeed even if some frames cannot be decoded.")
-@click.option("--overwrite", "-y", is_flag=True, help="Replace OUT if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 @click.pass_context
 def render(
     ctx: click.Context,
     source: Path,
     output: Path,
-    style: str | None,
-    style_at: tuple[tuple[float, str], ...],
-    fade: float | None,
-    strength: float,
-    preserve_color: bool,
-    work_size: int | None,
-    smooth: float | None,
+    style: Style | Timeline,
+    look: LookOptions,
+    smooth: SmoothOptions | None,
     size: tuple[int, int | None] | None,
-    start: float,
-    end: float | None,
-    codec: Codec | None,
-    crf: int | None,
-    preset: str | None,
-    pixel_format: PixelFormat,
-    backend: BackendName,
-    precision: Precision,
-    threads: int | None,
-    gpu: int | None,
-    rebuild: bool,
-    decoder: DecoderName,
-    encoder: EncoderName,
+    clip: ClipOptions,
+    encode: EncodeOptions,
+    backend: BackendOptions,
     skip_errors: bool,
     overwrite: bool,
     as_json: bool,
@@ -117,13 +87,13 @@ def render(
         report = render_video(
             source,
             output,
-            chosen_timeline(style, style_at, fade),
+            style,
             size=size,
-            look=look_from(strength, preserve_color, work_size),
-            smooth=smooth_from(smooth),
-            backend=backend_from(backend, precision, threads, gpu, rebuild),
-            encode=EncodeOptions(codec=codec, crf=crf, preset=preset, pixel_format=pixel_format, encoder=encoder),
-            clip=ClipOptions(start=start, end=end, skip_errors=skip_errors, decoder=decoder),
+            look=look,
+            smooth=smooth,
+            backend=backend,
+            encode=encode,
+            clip=clip,
             overwrite=overwrite,
             on_start=display.start,
             on_progress=display.update,
@@ -154,7 +124,7 @@ class _Display:
 
     def start(self, report: RenderReport) -> None:
         """Say what runs and show the bar, once everything is open and compiled."""
-        from vidstyle.cli.bar import Bar
+        from vidstyle.cli.progress import Bar
 
         echo(f"Painting {report.style} at {report.width}x{report.height} on {report.backend}", err=True)
         self._bar = self._stack.enter_context(Bar())
@@ -171,6 +141,5 @@ def _closing_line(report: RenderReport) -> str:
     speed = report.seconds_of_video / report.seconds if report.seconds else 0.0
     return (
         f"{report.output}: {report.frames} frames in {report.seconds:.1f} s ({report.fps:.1f} fps, {speed:.2f}x real "
-        f"time; start-up {report.startup_seconds:.1f} s); seconds at work: {stages}; "
-        f"not decoded {report.lost}, dropped 0"
+        f"time; start-up {report.startup_seconds:.1f} s); seconds at work: {stages}; not decoded {report.lost}"
     )

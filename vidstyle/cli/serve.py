@@ -6,13 +6,15 @@ import _thread
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidstyle.cli.params import FullSize, backend_from, backend_options
+from vidstyle.cli.options import FullSize, backend_options, field_option, group, option
 from vidstyle.cli.terminal import echo
-from vidstyle.options import BackendName, Precision
+from vidstyle.files import cache_folder
+from vidstyle.options import BackendOptions
+from vidstyle.serve.config import ServeOptions, new_token
 
 if TYPE_CHECKING:
     from vidstyle.serve.app import Server
@@ -21,70 +23,64 @@ GRACE_SECONDS = 10.0
 """How long closing everything may take."""
 
 
+def _serve_options(token: str | None, folder: Path | None, **values: Any) -> ServeOptions:
+    open_to_all = token == "none"
+    if token in ("none", ""):
+        token = None
+    elif token == "auto":
+        token = new_token()
+    return ServeOptions(token=token, open_to_all=open_to_all, folder=folder or cache_folder("serve"), **values)
+
+
 @click.command()
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all, and needs --token."
-)
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8360, show_default=True, help="Port; 0 takes a free one."
-)
-@click.option(
-    "--token",
-    envvar="VIDSTYLE_TOKEN",
-    metavar="TOKEN|auto|none",
-    help="Let only those in who know it; `auto` makes one up, `none` lets all in. Also taken from $VIDSTYLE_TOKEN.",
-)
-@click.option(
-    "--allow-host",
-    "allowed_hosts",
-    multiple=True,
-    metavar="NAME",
-    help="Name by which browsers may call the server, as that of a proxy before it; needs --token, too; may be given "
-    "several times.",
-)
-@click.option(
-    "--public-address",
-    metavar="ADDRESS",
-    help="IP address to which browsers send their pictures, where that is none of this machine's own (NAT).",
-)
-@click.option(
-    "--source",
-    help="Show this to those who start without a camera: camera (number, name or device), `screen`, `testsrc`, a video "
-    "file played over and over, or a URL.",
-)
-@click.option("--visitors", type=click.IntRange(1, 64), default=4, show_default=True, help="Visitors painted at once.")
-@click.option("--size", type=FullSize(), default="640x360", show_default=True, help="Scale live pictures down to fit.")
-@click.option(
-    "--upload-limit",
-    type=click.IntRange(1, 1 << 14),
-    default=64,
-    show_default=True,
-    metavar="MIB",
-    help="The largest video to upload; paintings 32 at most.",
-)
-@click.option("--queue", type=click.IntRange(1, 1000), default=4, show_default=True, help="Jobs that may wait.")
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where jobs and visitors' styles are kept.  [default: serve in vidstyle's own folder]",
+@group(
+    "options",
+    _serve_options,
+    field_option(ServeOptions, "host", "Address to listen on; 0.0.0.0 is all, and needs --token."),
+    field_option(ServeOptions, "port", "Port; 0 takes a free one.", type=click.IntRange(0, 65535)),
+    option(
+        "--token",
+        envvar="VIDSTYLE_TOKEN",
+        metavar="TOKEN|auto|none",
+        help="Let only those in who know it; `auto` makes one up, `none` lets all in. Also taken from $VIDSTYLE_TOKEN.",
+    ),
+    option(
+        "--allow-host",
+        "allowed_hosts",
+        multiple=True,
+        metavar="NAME",
+        help="Name by which browsers may call the server, as that of a proxy before it; needs --token, too; may be "
+        "given several times.",
+    ),
+    option(
+        "--public-address",
+        metavar="ADDRESS",
+        help="IP address to which browsers send their pictures, where that is none of this machine's own (NAT).",
+    ),
+    option(
+        "--source",
+        help="Show this to those who start without a camera: camera (number, name or device), `screen`, `testsrc`, a "
+        "video file played over and over, or a URL.",
+    ),
+    field_option(ServeOptions, "visitors", "Visitors painted at once.", type=click.IntRange(1, 64)),
+    option("--size", type=FullSize(), default="640x360", help="Scale live pictures down to fit."),
+    field_option(
+        ServeOptions,
+        "upload_mib",
+        "The largest video to upload; paintings 32 at most.",
+        "--upload-limit",
+        type=click.IntRange(1, 1 << 14),
+        metavar="MIB",
+    ),
+    field_option(ServeOptions, "queue", "Jobs that may wait.", type=click.IntRange(1, 1000)),
+    option(
+        "--folder",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where jobs and visitors' styles are kept.  [default: serve in vidstyle's own folder]",
+    ),
 )
 @backend_options
-def serve(
-    host: str,
-    port: int,
-    token: str | None,
-    allowed_hosts: tuple[str, ...],
-    public_address: str | None,
-    source: str | None,
-    visitors: int,
-    size: tuple[int, int],
-    upload_limit: int,
-    queue: int,
-    folder: Path | None,
-    backend: BackendName,
-    precision: Precision,
-    threads: int | None,
-) -> None:
+def serve(options: ServeOptions, backend: BackendOptions) -> None:
     """Paint in the browser: a local web page with live picture, gallery and studio.
 
     The page, and everything that it asks for, stays on this machine unless --host says otherwise. Browsers give a
@@ -93,33 +89,9 @@ def serve(
 
     Ctrl-C ends it properly; what then hangs is given ten seconds, or until Ctrl-C comes again.
     """
-    from vidstyle.files import cache_folder
-    from vidstyle.serve.config import ServeOptions, new_token
-
-    open_to_all = token == "none"
-    if open_to_all or not token:
-        token = None
-    elif token == "auto":
-        token = new_token()
-    options = ServeOptions(
-        host=host,
-        port=port,
-        token=token,
-        open_to_all=open_to_all,
-        allowed_hosts=allowed_hosts,
-        public_address=public_address,
-        source=source,
-        visitors=visitors,
-        size=size,
-        upload_mib=upload_limit,
-        queue=queue,
-        folder=folder or cache_folder("serve"),
-    )
-
     from vidstyle.serve import open_app
 
-    chosen = backend_from(backend, precision, threads)
-    open_app().serve(options, backend=chosen, on_start=_say_where, on_stop=_Ending().on_signal)
+    open_app().serve(options, backend=backend, on_start=_say_where, on_stop=_Ending().on_signal)
     echo("Stopped.", err=True)
 
 

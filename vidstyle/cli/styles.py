@@ -6,16 +6,17 @@ from pathlib import Path
 
 import click
 
+from vidstyle.cli.options import FILE, json_option, option, overwrite_option, plain
 from vidstyle.cli.terminal import echo, echo_json
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the list with its cards as JSON.")
-@click.option(
-    "--sheet", "photos", type=click.Path(path_type=Path), multiple=True, help="Draw PHOTO in every style; repeatable."
+@plain(
+    json_option("Print the list with its cards as JSON."),
+    option("--sheet", "photos", type=FILE, multiple=True, help="Draw PHOTO in every style; repeatable."),
+    option("-o", "--output", type=FILE, help="Picture file for --sheet."),
+    overwrite_option("Replace the picture if it exists."),
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture file for --sheet.")
-@click.option("--overwrite", "-y", is_flag=True, help="Replace the picture if it exists.")
 def styles(as_json: bool, photos: tuple[Path, ...], output: Path | None, overwrite: bool) -> None:
     """List the shipped styles, or draw them on a photo."""
     from vidstyle.gallery import load_style, style_names

@@ -4,119 +4,109 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidstyle.cli.params import (
+from vidstyle.cli.options import (
+    STYLE,
     FullSize,
     Seconds,
     SmoothCommand,
-    backend_from,
-    backend_options,
-    gpu_options,
-    look_from,
+    field_option,
+    gpu_backend_options,
+    group,
+    json_option,
     look_options,
-    smooth_from,
+    option,
+    overwrite_option,
+    plain,
     smooth_options,
-    style_option,
 )
 from vidstyle.cli.terminal import echo, echo_json
-from vidstyle.options import BackendName, Precision
+from vidstyle.live.keys import KEYS, style_list
+from vidstyle.options import BackendOptions, LiveOptions, LookOptions, SmoothOptions
 
 if TYPE_CHECKING:
-    from vidstyle.live.report import LiveReport
+    from vidstyle.live.session import LiveReport
 
-_KEYS = """\b
-Keys:
-  n p           next, previous style        1 ... 9 0  style by number
-  [ ]           blend with the next style   + -        strength
-  o             painted, split, original    m          mirror
-  s             snapshot                    r          record on, off
-  space         pause                       f          full screen
-  h             help                        q Esc      quit
-"""
+_KEYS = "\b\nKeys:\n" + "\n".join(f"  {line.shown:12}{line.help}" for line in KEYS)
+
+
+def _live_options(no_window: bool, split: bool, **values: Any) -> LiveOptions:
+    return LiveOptions(window=not no_window, view="split" if split else "painted", **values)
 
 
 @click.command(cls=SmoothCommand, epilog=_KEYS)
-@style_option
-@click.option(
-    "--source",
-    default="0",
-    show_default=True,
-    help="Camera (number, name or device), `screen`, `testsrc`, a video file played in real time, or a URL (RTSP, "
-    "HTTP, RTMP, SRT, UDP).",
+@plain(STYLE)
+@group(
+    "source",
+    dict,
+    option(
+        "--source",
+        default="0",
+        help="Camera (number, name or device), `screen`, `testsrc`, a video file played in real time, or a URL (RTSP, "
+        "HTTP, RTMP, SRT, UDP).",
+    ),
+    option("--size", type=FullSize(), help="Size to ask the camera for.  [default: the camera's own]"),
+    option("--fps", type=click.FloatRange(1, 240), help="Frames a second to ask the camera for."),
+    option("--loop", is_flag=True, help="Play a file again when it ends."),
 )
-@click.option("--size", type=FullSize(), help="Size to ask the camera for.  [default: the camera's own]")
-@click.option("--fps", type=click.FloatRange(1, 240), help="Frames a second to ask the camera for.")
-@click.option("--loop", is_flag=True, help="Play a file again when it ends.")
 @look_options
 @smooth_options
-@click.option(
-    "--target-fps",
-    type=click.FloatRange(1, 240),
-    help="Hold this many frames a second by painting at fewer rows, down to half, when the machine is too slow.",
+@group(
+    "options",
+    _live_options,
+    field_option(
+        LiveOptions,
+        "target_fps",
+        "Hold this many frames a second by painting at fewer rows, down to half, when the machine is too slow.",
+    ),
+    field_option(LiveOptions, "mirror", "Show the window as a mirror; recordings and streams are not mirrored."),
+    option("--split", is_flag=True, help="Show the source beside the painting."),
+    field_option(LiveOptions, "full_screen", "Cover the whole screen."),
+    field_option(
+        LiveOptions,
+        "record",
+        "Record from the start to .mp4, .mov or .mkv; a crash leaves a file that plays. Key r stops, and goes on in "
+        "FILE-2.",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+    ),
+    option(
+        "--output",
+        "outputs",
+        multiple=True,
+        metavar="TARGET",
+        help="Stream to rtmp://..., rtsp://..., udp://..., a playlist.m3u8 or a file; may be given several times.",
+    ),
+    field_option(LiveOptions, "virtual_camera", "Be a camera for other programs."),
+    field_option(
+        LiveOptions,
+        "snapshots",
+        "Folder for the pictures of key s.  [default: this folder]",
+        type=click.Path(path_type=Path, file_okay=False),
+        show_default=False,
+    ),
+    option("--no-window", is_flag=True, help="Show nothing; with --record, --output or --virtual-camera."),
+    field_option(LiveOptions, "seconds", "Stop after this time.", type=Seconds()),
+    overwrite_option("Replace files of --record and --output that exist."),
 )
-@click.option("--mirror", is_flag=True, help="Show the window as a mirror; recordings and streams are not mirrored.")
-@click.option("--split", is_flag=True, help="Show the source beside the painting.")
-@click.option("--full-screen", is_flag=True, help="Cover the whole screen.")
-@click.option(
-    "--record",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Record from the start to .mp4, .mov or .mkv; a crash leaves a file that plays. Key r stops, and goes on in "
-    "FILE-2.",
+@gpu_backend_options
+@plain(
+    option("--microphone", metavar="NAME", help="Take the sound from this microphone instead of the source."),
+    json_option("Print the report as JSON on stdout at the end."),
 )
-@click.option(
-    "--output",
-    "outputs",
-    multiple=True,
-    metavar="TARGET",
-    help="Stream to rtmp://..., rtsp://..., udp://..., a playlist.m3u8 or a file; may be given several times.",
-)
-@click.option("--virtual-camera", is_flag=True, help="Be a camera for other programs.")
-@click.option("--microphone", metavar="NAME", help="Take the sound from this microphone instead of the source.")
-@click.option(
-    "--snapshots",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    help="Folder for the pictures of key s.  [default: this folder]",
-)
-@click.option("--no-window", is_flag=True, help="Show nothing; with --record, --output or --virtual-camera.")
-@click.option("--seconds", type=Seconds(), help="Stop after this time.")
-@backend_options
-@gpu_options
-@click.option("--overwrite", "-y", is_flag=True, help="Replace files of --record and --output that exist.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout at the end.")
 @click.pass_context
 def webcam(
     ctx: click.Context,
     style: str | None,
-    source: str,
-    size: tuple[int, int] | None,
-    fps: float | None,
-    loop: bool,
-    strength: float,
-    preserve_color: bool,
-    work_size: int | None,
-    smooth: float | None,
-    target_fps: float | None,
-    mirror: bool,
-    split: bool,
-    full_screen: bool,
-    record: Path | None,
-    outputs: tuple[str, ...],
-    virtual_camera: bool,
+    source: dict[str, Any],
+    look: LookOptions,
+    smooth: SmoothOptions | None,
+    options: LiveOptions,
+    backend: BackendOptions,
     microphone: str | None,
-    snapshots: Path,
-    no_window: bool,
-    seconds: float | None,
-    backend: BackendName,
-    precision: Precision,
-    threads: int | None,
-    gpu: int | None,
-    rebuild: bool,
-    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Paint a camera, or another live source, as it comes.
@@ -131,47 +121,25 @@ def webcam(
 
     q, Esc, the window's close button and Ctrl-C all end it properly.
     """
-    if no_window and not (record or outputs or virtual_camera):
-        raise click.UsageError("--no-window shows nothing: give --record, --output or --virtual-camera, too")
-
     from vidstyle.gallery import default_style_name
-    from vidstyle.live.live import Live
-    from vidstyle.live.options import LiveOptions
-    from vidstyle.live.repertoire import repertoire
-    from vidstyle.live.source import Microphone as OpenMicrophone
-    from vidstyle.live.source import OnSound, Source
-    from vidstyle.video.capture.capture import Capture
+    from vidstyle.live.session import Live, Microphone, OnSound
+    from vidstyle.video.capture import Capture
 
-    def open_source(on_sound: OnSound | None) -> Source:
-        return Capture(source, size=size, fps=fps, loop=loop, on_sound=on_sound)
-
-    def open_microphone(on_sound: OnSound) -> OpenMicrophone:
-        from vidstyle.video.capture.microphone import Microphone
+    def open_microphone(on_sound: OnSound) -> Microphone:
+        from vidstyle.video.capture import microphone as capture
 
         assert microphone is not None
-        return Microphone(microphone, on_sound=on_sound)
+        return capture.Microphone(microphone, on_sound=on_sound)
 
-    styles, index = repertoire(style or default_style_name())
+    styles, index = style_list(style or default_style_name())
     live = Live(
-        open_source,
+        lambda on_sound: Capture(source.pop("source"), **source, on_sound=on_sound),
         styles,
         index=index,
-        look=look_from(strength, preserve_color, work_size),
-        smooth=smooth_from(smooth),
-        backend=backend_from(backend, precision, threads, gpu, rebuild),
-        options=LiveOptions(
-            target_fps=target_fps,
-            window=not no_window,
-            mirror=mirror,
-            view="split" if split else "painted",
-            full_screen=full_screen,
-            record=record,
-            outputs=outputs,
-            virtual_camera=virtual_camera,
-            snapshots=snapshots,
-            seconds=seconds,
-            overwrite=overwrite,
-        ),
+        look=look,
+        smooth=smooth,
+        backend=backend,
+        options=options,
         open_microphone=None if microphone is None else open_microphone,
         on_start=_say_what_runs,
     )
@@ -180,7 +148,7 @@ def webcam(
         echo_json(dataclasses.asdict(report))
     else:
         echo(_closing_line(report))
-    if report.dropped > report.shown and work_size is None and target_fps is None:
+    if report.dropped > report.shown and look.work_size is None and options.target_fps is None:
         echo("Most pictures were not painted in time; a smaller --work-size, or --target-fps N, is faster.", err=True)
     for sentence in report.problems:
         echo(f"Problem: {sentence}", err=True)

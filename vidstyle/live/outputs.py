@@ -1,15 +1,22 @@
-"""Where the painted frames go beside the window: recordings, streams, a virtual camera."""
+"""Where the painted frames go beside the window: recordings, streams, a virtual camera, snapshots."""
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidstyle.errors import VidstyleError
+import cv2
+
+from vidstyle.errors import ImageError, VidstyleError
+from vidstyle.files import short_name, write_failure, write_whole
 from vidstyle.frame import Frame, FrameFormat
+from vidstyle.live.overlay import bgr_from_planes
 from vidstyle.options import EncodeOptions
+from vidstyle.pipeline import Closing
 from vidstyle.video.audio import AudioChunk, AudioFormat
 from vidstyle.video.output.recorder import Recorder
 from vidstyle.video.output.virtual_camera import Sink, VirtualCamera
@@ -29,7 +36,7 @@ class OutputReport:
     """Why it is not whole, or nobody was there at the end; None if all went well."""
 
 
-class Outputs:
+class Outputs(Closing):
     """Passes frames and sound on to every output.
 
     `write` and the methods that begin and end things are for one thread, `sound` for another one.
@@ -139,3 +146,30 @@ def free_name(path: Path) -> Path:
         number += 1
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")
     return free
+
+
+def snapshot_path(folder: Path, title: str, suffix: str = ".png") -> Path:
+    """A name in ``folder`` that says style and time and that no file has."""
+    style = re.sub(r"[^\w+-]+", "-", title.replace(" %", "").replace(" + ", "+")).strip("-") or "picture"
+    stem = f"{short_name(style, 80)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = folder / f"{stem}{suffix}", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}-{number}{suffix}"
+    return path
+
+
+def save_snapshot(frame: Frame, folder: Path, title: str) -> Path:
+    """Write ``frame`` to a new PNG file in ``folder``, which is made if need be; returns its path.
+
+    Raises `ImageError` naming the file.
+    """
+    path = folder / "snapshot.png"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = snapshot_path(folder, title)
+        _, encoded = cv2.imencode(".png", bgr_from_planes(frame.planes, frame.form))
+        write_whole(path, encoded.tobytes(), overwrite=False)
+    except OSError as error:
+        raise ImageError(write_failure(path, error)) from error
+    return path

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import struct
+import sys
 import threading
+from collections.abc import Callable
+from functools import cache
 from time import monotonic
-from types import TracebackType
+from typing import Any, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle.errors import VideoError
-from vidstyle.live import x11
+from vidstyle.pipeline import Closing
+from vidstyle.video import LIBXCB_IS_SHARED
 
 _NO_WINDOW = (
     "record with `--record out.mp4 --no-window`, send it on with `--output rtmp://... --no-window`, "
@@ -38,8 +44,8 @@ _NAMED = {
 }
 
 
-class Window:
-    """A window that shows one picture after another, and tells which keys were pressed. A context manager.
+class Window(Closing):
+    """A window that shows one picture after another, and tells which keys were pressed.
 
     Use it from the main thread: some systems allow windows nowhere else.
     """
@@ -122,7 +128,7 @@ class Window:
             self._cover_screen()
         if self._tell_at and monotonic() >= self._tell_at[0]:
             self._tell_at.pop(0)
-            x11.tell_windows_that_they_are_shown()
+            tell_windows_that_they_are_shown()
         pressed: list[str] = []
         for _ in range(_KEYS_AT_ONCE):
             # With pollKey the drawing costs more processor time, and the wait here is for nothing else.
@@ -145,21 +151,13 @@ class Window:
     def _cover_screen(self) -> None:
         """Where no window manager makes a window full screen, as in a kiosk, do it by hand."""
         self._by_hand = True
-        screen = x11.screen_size()
+        screen = screen_size()
         if screen is not None and self.size == self._before != screen:
             self._place(screen)
 
     def _place(self, size: tuple[int, int]) -> None:
         cv2.moveWindow(self.title, 0, 0)
         cv2.resizeWindow(self.title, size[1], size[0])
-
-    def __enter__(self) -> Window:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def key_of(code: int) -> str | None:
@@ -188,12 +186,12 @@ def check_display() -> None:
             ended = "" if _opened_by[1].is_alive() else ", which has ended"
             where = f"on the thread {_opened_by[1].name}{ended}; open every one on one thread, at best the main one"
         raise VideoError(f"no window can be opened here: the first one was opened {where}, or do without a window")
-    if not x11.is_in_use():
+    if not x11_is_in_use():
         return
     display = os.environ.get("DISPLAY", "")
     if not display:
         raise VideoError(f"there is no display to open a window on (DISPLAY is not set); {_NO_WINDOW}")
-    if not x11.answers(display):
+    if not x11_answers(display):
         raise VideoError(f"the display {display} does not answer, so no window can be opened; {_NO_WINDOW}")
 
 
@@ -202,3 +200,147 @@ def _first_size(picture: tuple[int, int]) -> tuple[int, int]:
     scale = max(1.0, min(bound / side for bound, side in zip(_LEAST, picture, strict=True)))
     scale = min(scale, *(bound / side for bound, side in zip(_MOST, picture, strict=True)))
     return max(1, round(picture[0] * scale)), max(1, round(picture[1] * scale))
+
+
+# What OpenCV does not tell about an X11 display, asked by way of libxcb, which Qt below OpenCV needs, too.
+
+_MAP_NOTIFY = 19
+_MAX_WORDS = 4096
+_connections: dict[str, int] = {}
+"""They stay open: a display that loses its last client starts anew, which Qt must not run into."""
+
+
+class _Screen(ctypes.Structure):
+    """The beginning of ``xcb_screen_t``; the first number is the root window."""
+
+    _fields_ = [("numbers", ctypes.c_uint32 * 5), ("width", ctypes.c_uint16), ("height", ctypes.c_uint16)]
+
+
+class _Screens(ctypes.Structure):
+    """``xcb_screen_iterator_t``."""
+
+    _fields_ = [("screen", ctypes.POINTER(_Screen)), ("rem", ctypes.c_int), ("index", ctypes.c_int)]
+
+
+def x11_is_in_use() -> bool:
+    """Whether OpenCV's windows come by X11 on this system."""
+    if sys.platform in ("win32", "darwin"):
+        return False
+    return os.environ.get("QT_QPA_PLATFORM", "") in ("", "xcb")
+
+
+def x11_answers(display: str) -> bool:
+    """Whether ``display``, such as ``:0``, lets us in. True, too, where nobody can tell."""
+    xcb = _xcb()
+    if xcb is None or display in _connections:
+        return True
+    connection = cast(int, xcb.xcb_connect(display.encode(), None))
+    if xcb.xcb_connection_has_error(connection):
+        xcb.xcb_disconnect(connection)
+        return False
+    _connections[display] = connection
+    return True
+
+
+def screen_size() -> tuple[int, int] | None:
+    """``(height, width)`` of the screen; None where nobody knows."""
+    screen = _screen()
+    return None if screen is None else (screen.height, screen.width)
+
+
+def tell_windows_that_they_are_shown() -> None:
+    """Tell Qt once more that this process's windows are on the screen.
+
+    The events that say so get lost now and then between libxcb and Qt 5.15, and a window then stays
+    black for ever (one start in five on a busy machine of two cores). Told twice it does nothing.
+    """
+    screen = _screen()
+    if screen is None:
+        return
+    xcb, connection = _connected()
+    root = screen.numbers[0]
+    windows = _property(root, b"_NET_CLIENT_LIST") or _children(root)  # without a window manager there is no list
+    for window in windows:
+        if _property(window, b"_NET_WM_PID") == (os.getpid(),):
+            event = struct.pack("=BxHII20x", _MAP_NOTIFY, 0, window, window)
+            xcb.xcb_send_event(connection, 0, window, 0, event)
+    xcb.xcb_flush(connection)
+
+
+def _connected() -> tuple[Any, int | None]:
+    """The library and its connection to the display, if there is one."""
+    return _xcb(), _connections.get(os.environ.get("DISPLAY", "")) if x11_is_in_use() else None
+
+
+def _screen() -> _Screen | None:
+    xcb, connection = _connected()
+    if connection is None or xcb is None:
+        return None
+    return cast(_Screen, xcb.xcb_setup_roots_iterator(xcb.xcb_get_setup(connection)).screen.contents)
+
+
+def _property(window: int, name: bytes) -> tuple[int, ...]:
+    """The 32-bit words of a property; none if it is not there."""
+    atom = _asked("intern_atom", 0, len(name), name, read=lambda xcb, reply: (reply, 3))[2:] or (0,)
+    return _asked(
+        "get_property",
+        *(0, window, *atom, 0, 0, _MAX_WORDS),
+        read=lambda xcb, at: (xcb.xcb_get_property_value(at), xcb.xcb_get_property_value_length(at) // 4),
+    )
+
+
+def _children(window: int) -> tuple[int, ...]:
+    return _asked(
+        "query_tree",
+        window,
+        read=lambda xcb, at: (xcb.xcb_query_tree_children(at), xcb.xcb_query_tree_children_length(at)),
+    )
+
+
+def _asked(request: str, *arguments: Any, read: Callable[[Any, int], tuple[int, int]]) -> tuple[int, ...]:
+    """The 32-bit words of an answer, whose place and number ``read`` finds; none where there is no answer."""
+    xcb, connection = _connected()
+    cookie = getattr(xcb, f"xcb_{request}")(connection, *arguments)
+    reply = getattr(xcb, f"xcb_{request}_reply")(connection, cookie, None)
+    if not reply:
+        return ()
+    place, count = read(xcb, reply)
+    words = tuple(ctypes.cast(place, ctypes.POINTER(ctypes.c_uint32))[:count])
+    free = ctypes.CDLL(None).free
+    free.argtypes = [ctypes.c_void_p]
+    free(reply)
+    return words
+
+
+@cache
+def _xcb() -> Any:
+    if not x11_is_in_use():
+        return None
+    xcb: Any = ctypes.CDLL(None)  # that which is shared out; another one's calls would end up in it half way
+    if not (LIBXCB_IS_SHARED and hasattr(xcb, "xcb_connect")):
+        return None
+    pointer, word = ctypes.c_void_p, ctypes.c_uint32
+    byte, short = ctypes.c_uint8, ctypes.c_uint16
+    # Cookies are structures of one word, which are passed like the word.
+    signatures: dict[str, tuple[Any, list[Any]]] = {
+        "connect": (pointer, [ctypes.c_char_p, pointer]),
+        "connection_has_error": (ctypes.c_int, [pointer]),
+        "disconnect": (None, [pointer]),
+        "flush": (ctypes.c_int, [pointer]),
+        "get_setup": (pointer, [pointer]),
+        "setup_roots_iterator": (_Screens, [pointer]),
+        "intern_atom": (word, [pointer, byte, short, ctypes.c_char_p]),
+        "get_property": (word, [pointer, byte, word, word, word, word, word]),
+        "get_property_value": (pointer, [pointer]),
+        "get_property_value_length": (ctypes.c_int, [pointer]),
+        "query_tree": (word, [pointer, word]),
+        "query_tree_children": (pointer, [pointer]),
+        "query_tree_children_length": (ctypes.c_int, [pointer]),
+        "send_event": (word, [pointer, byte, word, word, ctypes.c_char_p]),
+    }
+    for name in ("intern_atom", "get_property", "query_tree"):
+        signatures[f"{name}_reply"] = pointer, [pointer, word, pointer]
+    for name, (result, arguments) in signatures.items():
+        function = getattr(xcb, f"xcb_{name}")
+        function.restype, function.argtypes = result, arguments
+    return xcb

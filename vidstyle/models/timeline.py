@@ -14,6 +14,8 @@ from vidstyle.gallery import load_blend
 from vidstyle.models.style import Style, blend
 from vidstyle.options import check_between
 
+FADE_SECONDS = 0.5
+"""How long one style takes to become another in a live picture."""
 _LONGEST = 1e9
 """Seconds; as in `vidstyle.options.ClipOptions`."""
 
@@ -79,9 +81,7 @@ class Timeline:
     def at(self, seconds: float | Fraction) -> Style:
         """The style at a time of the output: a key's own `Style`, or between two the blend of both.
 
-        The share of the coming style follows the smoothstep curve. Pictures move evenly with the share
-        (measured on the gallery), so that any kink of the curve would be seen as a jerk: a straight line
-        has one at either end, this has none.
+        The share of the coming style follows `smoothstep`.
         """
         now = seconds if isinstance(seconds, Fraction) else Fraction(repr(float(seconds)))
         index = bisect_right(self._times, now)
@@ -91,8 +91,7 @@ class Timeline:
         begin = self._fade_begin(before, after)
         if now <= begin:
             return before.style
-        way = float((now - begin) / (after.seconds - begin))
-        share = way * way * (3 - 2 * way)
+        share = smoothstep(float((now - begin) / (after.seconds - begin)))
         name = f"{before.style.name} to {after.style.name} ({share:.0%})"
         return replace(blend([(before.style, 1 - share), (after.style, share)]), name=name)
 
@@ -108,6 +107,36 @@ class Timeline:
 
     def _fade_begin(self, before: Key, after: Key) -> Fraction:
         return max(before.seconds, after.seconds - self.fade)
+
+
+class Fade:
+    """A style on its way to another one, from wherever it is at that moment: live, where a `Timeline` knows all."""
+
+    def __init__(self, style: Style) -> None:
+        self._from = self._to = style
+        self._began, self._seconds = 0.0, 0.0
+
+    def to(self, style: Style, now: float, seconds: float) -> None:
+        """Be at ``style`` in ``seconds`` from ``now``; both have one theta."""
+        self._from, self._to = self.at(now), style
+        self._began, self._seconds = now, seconds
+
+    def at(self, now: float) -> Style:
+        """The style of that moment, under the name of the one that it goes to; that very one once it is there."""
+        passed = now - self._began
+        if passed >= self._seconds:
+            return self._to
+        share = smoothstep(max(0.0, passed / self._seconds))
+        return replace(blend([(self._from, 1 - share), (self._to, share)]), name=self._to.name)
+
+
+def smoothstep(way: float) -> float:
+    """The share of the coming style when ``way``, from 0 to 1, of a fade has passed.
+
+    Pictures move evenly with the share (measured on the gallery), so that any kink of the curve would be
+    seen as a jerk: a straight line has one at either end, this has none.
+    """
+    return way * way * (3 - 2 * way)
 
 
 def clock(seconds: float | Fraction) -> str:

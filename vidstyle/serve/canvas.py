@@ -12,8 +12,8 @@ from av.video.frame import VideoFrame
 
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import FrameFormat
-from vidstyle.live.controls import FADE_SECONDS, Fade
 from vidstyle.models.style import Style
+from vidstyle.models.timeline import FADE_SECONDS, Fade
 from vidstyle.scheduler import LatestSlot
 from vidstyle.serve.look import Look
 from vidstyle.serve.picture import Picture, form_for, size_of

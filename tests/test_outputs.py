@@ -1,4 +1,4 @@
-"""Snapshots: PNG, named by style and time, never over another file."""
+"""Names and snapshots: PNG, named by style and time, never over another file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pictures import photo
 
 from vidstyle.errors import ImageError
 from vidstyle.frame import Frame, FrameFormat
-from vidstyle.live.snapshot import save_snapshot
+from vidstyle.live.outputs import free_name, save_snapshot
 
 FRAME = Frame((photo(1, (32, 48)),), FrameFormat(height=32, width=48), 0, Fraction(1, 1_000_000))
 
@@ -40,3 +40,10 @@ def test_folder_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ImageError, match="cannot write"):
         save_snapshot(FRAME, tmp_path / "file", "x")
+
+
+def test_free_names(tmp_path: Path) -> None:
+    for expected in ("out.mp4", "out-2.mp4", "out-3.mp4"):
+        path = free_name(tmp_path / "out.mp4")
+        assert path.name == expected
+        path.touch()

@@ -20,12 +20,8 @@ from networks import photo, planes_from_rgb
 from vidstyle.errors import BadOption, VideoError, VidstyleError
 from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.gallery import load_style
-from vidstyle.live.live import Live
-from vidstyle.live.options import LiveOptions
-from vidstyle.live.outputs import free_name
-from vidstyle.live.report import LiveReport
-from vidstyle.live.source import OnSound
-from vidstyle.options import LookOptions
+from vidstyle.live.session import Live, LiveReport, OnSound
+from vidstyle.options import LiveOptions, LookOptions
 from vidstyle.stylizer import FrameTask, Stylizer
 from vidstyle.video.audio import AudioChunk, AudioFormat
 
@@ -182,16 +178,14 @@ def test_newest_wins_where_the_machine_is_slow() -> None:
     assert min(ages[-5:]) < 0.6, "latency grows: old frames are kept"  # a queue would have 1.6 s of them by now
 
 
-def test_style_and_strength_change_while_it_runs(
-    monkeypatch: pytest.MonkeyPatch, compiled: list[tuple[float, float]]
-) -> None:
-    monkeypatch.setattr("vidstyle.live.controls.FADE_SECONDS", 1.0)  # some frame must fall into it, on any machine
+def test_style_and_strength_change_while_it_runs(compiled: list[tuple[float, float]]) -> None:
     camera, source = Camera(), Moving(seconds=60)
     pressed: list[tuple[float, int]] = []
 
     def hook(live: Live, shown: int) -> None:
         clock = time.monotonic()
         if not pressed and shown == 10:
+            live.controls.fade_seconds = 1.0  # some frame must fall into it, on any machine
             live.controls.press("n", clock)
         elif len(pressed) == 1 and clock > pressed[0][0] + 1.2 and shown > pressed[0][1] + 5:
             for _ in range(10):
@@ -236,9 +230,6 @@ class Looks:
         self.looks.append(0)
         return []
 
-    def wants_figures(self, now: float) -> bool:
-        return False
-
     def say(self, message: str, now: float) -> None:
         pass
 
@@ -265,8 +256,8 @@ def test_keys_are_looked_at_while_a_slow_network_paints(fps: float, monkeypatch:
         return wait
 
     monkeypatch.setattr(Stylizer, "submit", slow)
-    monkeypatch.setattr("vidstyle.live.live.Screen", lambda *_, **__: screen)
-    monkeypatch.setattr("vidstyle.live.live.check_display", lambda: None)
+    monkeypatch.setattr("vidstyle.live.session.Screen", lambda *_, **__: screen)
+    monkeypatch.setattr("vidstyle.live.session.check_display", lambda: None)
     live = Live(lambda on_sound: Moving(fps=fps, seconds=3), STYLES)
     live.run()
     assert len(screen.looks) > 4
@@ -522,13 +513,6 @@ def test_existing_recording_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VidstyleError, match="overwrite"):
         run(Moving(), options={"record": file})
     assert file.read_text() == "mine"
-
-
-def test_free_names(tmp_path: Path) -> None:
-    for expected in ("out.mp4", "out-2.mp4", "out-3.mp4"):
-        path = free_name(tmp_path / "out.mp4")
-        assert path.name == expected
-        path.touch()
 
 
 @pytest.mark.slow

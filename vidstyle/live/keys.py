@@ -1,0 +1,194 @@
+"""The keys of the live window, in one table, and what they change: style, blend, strength, view.
+
+Knows no window and no clock. Styles are imported late: the command line's help shows the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
+
+from vidstyle.errors import BadOption
+from vidstyle.options import View, check_between
+
+if TYPE_CHECKING:
+    from vidstyle.models.style import Style
+
+Action = Literal["snapshot", "record", "quit"]
+"""What a key leaves to whoever shows the picture."""
+_VIEWS: tuple[View, ...] = get_args(View)
+_NUDGE_SECONDS = 0.15
+"""How long a step of the blend takes: long enough not to jump, short enough to follow the finger."""
+_STEPS = 10
+"""Steps of the blend, and of the strength, from nothing to all."""
+
+
+class Controls:
+    """The state that keys change. Times are seconds of any clock that goes forward."""
+
+    def __init__(
+        self,
+        styles: Sequence[Style],
+        *,
+        index: int = 0,
+        strength: float = 1.0,
+        mirror: bool = False,
+        view: View = "painted",
+        full_screen: bool = False,
+    ) -> None:
+        """``styles``, all of one theta, are what n, p and digits go through, beginning with number ``index``."""
+        from vidstyle.models.style import blend
+        from vidstyle.models.timeline import FADE_SECONDS, Fade
+
+        if not styles or not 0 <= index < len(styles):
+            raise BadOption(f"{len(styles)} styles and {index = }; there must be a style, and the index must be of one")
+        check_between("strength", strength, 0, 1)
+        blend([(style, 1.0) for style in styles])  # says which of them do not go together
+        self.styles = tuple(styles)
+        self.index = index
+        """Number of the current style."""
+        self.share = 0.0
+        """How much of the next style is in the blend, 0 to 1."""
+        self.strength = strength
+        self.mirror = mirror
+        self.view: View = view
+        self.full_screen = full_screen
+        self.paused = False
+        self.help = False
+        self.fade_seconds = FADE_SECONDS
+        """How long one style takes to become another."""
+        self._fade = Fade(self.current)
+
+    @property
+    def current(self) -> Style:
+        """The style that was chosen."""
+        return self.styles[self.index]
+
+    @property
+    def next(self) -> Style:
+        """The style that [ and ] blend it with."""
+        return self.styles[(self.index + 1) % len(self.styles)]
+
+    @property
+    def title(self) -> str:
+        """Style and blend, for people: ``great_wave 70 % + the_scream 30 %``."""
+        percent = round(100 * self.share)
+        if percent in (0, 100):
+            return (self.next if percent else self.current).name
+        return f"{self.current.name} {100 - percent} % + {self.next.name} {percent} %"
+
+    def style(self, now: float) -> Style:
+        """What to paint with at this moment, on its way from the last style if need be."""
+        return self._fade.at(now)
+
+    def press(self, key: str, now: float) -> Action | None:
+        """Do what ``key`` stands for, or return what the caller is to do; unknown keys do nothing.
+
+        ``key`` is a character, or ``escape``, ``left``, ``right``, ``up`` or ``down``.
+        """
+        effect = _EFFECTS.get("space" if key == " " else key.lower())
+        return effect(self, now) if callable(effect) else effect
+
+    def choose(self, index: int, now: float) -> None:
+        """Fade to the style with that number, if there is one."""
+        if index < len(self.styles):
+            self.index, self.share = index, 0.0
+            self._fade_to(self.fade_seconds, now)
+
+    def blend(self, direction: int, now: float) -> None:
+        """Take a step more or less of the next style."""
+        if len(self.styles) > 1:
+            self.share = _stepped(self.share, direction)
+            self._fade_to(_NUDGE_SECONDS, now)
+
+    def _fade_to(self, seconds: float, now: float) -> None:
+        from vidstyle.models.style import blend
+
+        parts = [(self.current, 1 - self.share), (self.next, self.share)]
+        self._fade.to(blend([(style, weight) for style, weight in parts if weight > 0]), now, seconds)
+
+
+def _stepped(value: float, direction: int) -> float:
+    """The next step above or below ``value``, within 0 and 1."""
+    return min(_STEPS, max(0, round(value * _STEPS) + direction)) / _STEPS
+
+
+_Effect: TypeAlias = Action | Callable[[Controls, float], None]
+
+
+def _style_by(step: int) -> _Effect:
+    return lambda controls, now: controls.choose((controls.index + step) % len(controls.styles), now)
+
+
+def _style(number: int) -> _Effect:
+    return lambda controls, now: controls.choose(number, now)
+
+
+def _blend(direction: int) -> _Effect:
+    return lambda controls, now: controls.blend(direction, now)
+
+
+def _strength(direction: int) -> _Effect:
+    return lambda controls, _: setattr(controls, "strength", _stepped(controls.strength, direction))
+
+
+def _toggle(name: str) -> _Effect:
+    return lambda controls, _: setattr(controls, name, not getattr(controls, name))
+
+
+def _next_view(controls: Controls, now: float) -> None:
+    controls.view = _VIEWS[(_VIEWS.index(controls.view) + 1) % len(_VIEWS)]
+
+
+class Keys(NamedTuple):
+    """A line of the help, and what each of its keys, named with spaces between them, does."""
+
+    shown: str
+    help: str
+    effects: dict[str, _Effect]
+
+
+KEYS = (
+    Keys("n  p", "next, previous style", {"n right": _style_by(1), "p left": _style_by(-1)}),
+    Keys("1 ... 9  0", "style by number", {str((number + 1) % 10): _style(number) for number in range(10)}),
+    Keys("[  ]", "blend with the next style: less, more", {"[": _blend(-1), "]": _blend(1)}),
+    Keys("+  -", "strength", {"+ = up": _strength(1), "- _ down": _strength(-1)}),
+    Keys("o", "painted, split, original", {"o": _next_view}),
+    Keys("m", "mirror the window", {"m": _toggle("mirror")}),
+    Keys("f", "full screen", {"f": _toggle("full_screen")}),
+    Keys("space", "pause", {"space": _toggle("paused")}),
+    Keys("s", "snapshot", {"s": "snapshot"}),
+    Keys("r", "record on, off", {"r": "record"}),
+    Keys("h", "this help", {"h": _toggle("help")}),
+    Keys("q  Esc", "quit", {"q escape": "quit"}),
+)
+"""All keys, as the help panel and the command line's help show them."""
+_EFFECTS = {key: effect for line in KEYS for keys, effect in line.effects.items() for key in keys.split()}
+
+
+def style_list(text: str) -> tuple[list[Style], int]:
+    """The style to begin with among all that can follow it without compiling, and its number.
+
+    ``text`` is what ``--style`` takes: a shipped name, a file, an engine file or a blend. A shipped style
+    stands in its place among the shipped ones of its network; anything else stands first, then what it is
+    blended of or the engine's other styles, then the shipped ones. A style learned from scratch is alone.
+    """
+    from vidstyle.gallery import load_blend, load_style, shared_network, style_names
+    from vidstyle.models.style import parse_blend, styles_of_engine
+
+    chosen = load_blend(text)
+    related = chosen.theta == shared_network(chosen.network_name).digest
+    shipped = [load_style(name) for name in style_names(chosen.network_name)] if related else []
+    names = [style.name for style in shipped]
+    if text in names:
+        return shipped, names.index(text)
+    own: list[Style] = []
+    if chosen.engine is not None:
+        own = styles_of_engine(chosen.engine)
+    elif not Path(text).is_file():
+        own = [load_style(name) for name, _ in parse_blend(text)]
+    named: dict[str, Style] = {}
+    for style in (chosen, *own, *shipped):
+        named.setdefault(style.name, style)
+    return list(named.values()), 0
