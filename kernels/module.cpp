@@ -1,6 +1,6 @@
 // vidstyle._kernels: the kernels as functions on buffers. Arguments are checked here, once, so that no
 // call from Python can reach outside a buffer; the work runs without the GIL, on the caller's thread and,
-// where asked for, on those of team.h.
+// where asked for, on those of thread_pool.h.
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 

@@ -14,7 +14,7 @@
 
 #include "plane.h"
 #include "rows.h"
-#include "team.h"
+#include "thread_pool.h"
 #include "warp_row.h"
 
 namespace vidstyle {
@@ -214,7 +214,7 @@ inline void warp_plane(const Warp& warp, int threads, const Rows& rows) {
   constexpr int kBandsPerThread = 16;
   const int height = warp.height();
   const long long worth = static_cast<long long>(height) * warp.width() * warp.fresh.channels / kLeastPixels;
-  threads = std::min(threads, Team::most());
+  threads = std::min(threads, ThreadPool::size());
   const int count = threads == 1 ? 1 : static_cast<int>(std::clamp<long long>(
                                            std::min<long long>(threads * kBandsPerThread, worth), 1, height));
   threads = std::min(threads, count);
@@ -229,15 +229,15 @@ inline void warp_plane(const Warp& warp, int threads, const Rows& rows) {
   const auto work = [](void* context, int piece, int member) {
     auto& all = *static_cast<Shared*>(context);
     WarpBand& band = all.members[static_cast<std::size_t>(member)];
-    if (piece == Job::kEnd)
+    if (piece == Task::kEnd)
       band.finish(member == 0);
     else
       band.run(all.edge(piece), all.edge(piece + 1), member == 0);
   };
   if (count == 1)
-    work(&shared, 0, 0), work(&shared, Job::kEnd, 0);
+    work(&shared, 0, 0), work(&shared, Task::kEnd, 0);
   else
-    Team::ours().run(work, &shared, count, threads - 1);
+    ThreadPool::shared().run(work, &shared, count, threads - 1);
 }
 
 }  // namespace vidstyle

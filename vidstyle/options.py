@@ -166,7 +166,7 @@ class EncodeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipOptions:
-    """Which part of the input is rendered, what decodes it, and how forgiving the reading is."""
+    """Which part of the input is rendered, and what decodes it."""
 
     start: float = within(0.0, 0, 1e9)
     """Seconds from the beginning of the input at which the output begins, with the picture that is shown then."""

@@ -24,13 +24,13 @@ namespace vidstyle {
 // Pieces of work numbered from 0, done by whoever comes. The caller begins at the front, the others at the
 // back, so that with two threads each sees about the same pieces of every frame, which its cache may still hold,
 // and one after the other. Who comes late finds nothing left: nobody waits for a thread that has not begun.
-class Job {
+class Task {
  public:
   // Called for each piece, and once more with `kEnd` by each member that did one.
   using Work = void (*)(void* context, int piece, int member);
   static constexpr int kEnd = -1;
 
-  Job(Work work, void* context, int pieces)
+  Task(Work work, void* context, int pieces)
       : work_(work), context_(context), pieces_(pieces), open_(static_cast<std::uint64_t>(pieces)) {}
 
   // Do pieces until none is left. The caller is member 0, the others are numbered as they come.
@@ -74,14 +74,14 @@ class Job {
   std::condition_variable finished_;
 };
 
-class Team {
+class ThreadPool {
  public:
-  // The team of this process.
-  static Team& ours() {
-    Team* team = pointer().load();
-    if (team != nullptr) return *team;
-    auto* fresh = new Team;
-    if (pointer().compare_exchange_strong(team, fresh)) {
+  // The pool of this process.
+  static ThreadPool& shared() {
+    ThreadPool* pool = pointer().load();
+    if (pool != nullptr) return *pool;
+    auto* fresh = new ThreadPool;
+    if (pointer().compare_exchange_strong(pool, fresh)) {
 #ifndef _WIN32
       static std::once_flag once;
       std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { pointer().store(nullptr); }); });
@@ -89,36 +89,36 @@ class Team {
       return *fresh;
     }
     delete fresh;
-    return *team;
+    return *pool;
   }
 
   // How many threads are worth having: one a processor, the caller's own among them.
-  static int most() { return static_cast<int>(std::max(1U, std::thread::hardware_concurrency())); }
+  static int size() { return static_cast<int>(std::max(1U, std::thread::hardware_concurrency())); }
 
   // Do `pieces` pieces on this thread and on up to `others` more, and come back when all are done. `work`
   // must not throw; its members are numbered from 0 to `others`.
-  void run(Job::Work work, void* context, int pieces, int others) {
-    const auto job = std::make_shared<Job>(work, context, pieces);
-    if (others > 0) ask(job, others);
-    job->help(true);
-    job->wait();
+  void run(Task::Work work, void* context, int pieces, int others) {
+    const auto task = std::make_shared<Task>(work, context, pieces);
+    if (others > 0) ask(task, others);
+    task->help(true);
+    task->wait();
   }
 
  private:
-  static std::atomic<Team*>& pointer() {
-    static std::atomic<Team*> team{nullptr};
-    return team;
+  static std::atomic<ThreadPool*>& pointer() {
+    static std::atomic<ThreadPool*> pool{nullptr};
+    return pool;
   }
 
-  void ask(const std::shared_ptr<Job>& job, int others) {
+  void ask(const std::shared_ptr<Task>& task, int others) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       try {
         for (; threads_ < others; ++threads_) std::thread([this] { serve(); }).detach();
       } catch (const std::system_error&) {
-        // No more threads to be had: those that are there, and the caller, do the work.
+        // The system starts no more threads: those that are there, and the caller, do the work.
       }
-      jobs_.insert(jobs_.end(), static_cast<std::size_t>(std::min(others, threads_)), job);
+      tasks_.insert(tasks_.end(), static_cast<std::size_t>(std::min(others, threads_)), task);
     }
     if (others == 1)
       wanted_.notify_one();
@@ -129,17 +129,17 @@ class Team {
   void serve() {
     for (;;) {
       std::unique_lock<std::mutex> lock(mutex_);
-      wanted_.wait(lock, [this] { return !jobs_.empty(); });
-      const std::shared_ptr<Job> job = std::move(jobs_.front());
-      jobs_.pop_front();
+      wanted_.wait(lock, [this] { return !tasks_.empty(); });
+      const std::shared_ptr<Task> task = std::move(tasks_.front());
+      tasks_.pop_front();
       lock.unlock();
-      job->help(false);
+      task->help(false);
     }
   }
 
   std::mutex mutex_;
   std::condition_variable wanted_;
-  std::deque<std::shared_ptr<Job>> jobs_;
+  std::deque<std::shared_ptr<Task>> tasks_;
   int threads_ = 0;
 };
 
