@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,22 @@ def same_scheduling() -> Iterator[None]:
     if after != before:
         os.sched_setscheduler(0, before, priority)
     assert after == before, f"the scheduling policy is {after}, and was {before}"
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every graph that OpenVINO compiles or reads back from here on."""
+    from vidstyle.backends import openvino
+
+    done: list[str] = []
+    compile_graph = openvino._compile
+
+    def counted(*arguments: Any) -> Any:
+        done.append("compiled")
+        return compile_graph(*arguments)
+
+    monkeypatch.setattr(openvino, "_compile", counted)
+    return done
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

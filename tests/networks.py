@@ -131,6 +131,11 @@ def _levels(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
+def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Mean absolute difference in levels."""
+    return float(np.abs(a.astype(int) - b.astype(int)).mean())
+
+
 def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
     """Peak signal to noise ratio in dB; 99 for equal pictures."""
     assert first.shape == second.shape and first.dtype == second.dtype == np.uint8

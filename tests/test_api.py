@@ -15,6 +15,7 @@ from media import make_video, picture
 
 import vidstyle
 from vidstyle import (
+    BackendOptions,
     BuildOptions,
     ClipOptions,
     EncodeOptions,
@@ -60,6 +61,16 @@ WRONG: dict[str, tuple[Callable[[Any], object], str]] = {
     "an array to prepare": (lambda s: s.prepare(RGB), "Frame"),
     "a number for a style": (lambda s: setattr(s, "style", 5), "style is 5"),
     "a number for a look": (lambda s: setattr(s, "look", 5), "LookOptions"),
+    "no painter": (lambda s: Stylizer(5), "style is 5"),  # type: ignore[arg-type]
+    "a dictionary for a look": (lambda s: Stylizer(look={"strength": 1}), "LookOptions"),  # type: ignore[arg-type]
+    "a backend's name": (lambda s: Stylizer(backend="onnxruntime"), "BackendOptions"),  # type: ignore[arg-type]
+    "a number to smooth": (lambda s: Stylizer(smooth=0.7), "SmoothOptions"),  # type: ignore[arg-type]
+    "strength in words": (lambda s: LookOptions(strength="1"), "strength is '1'"),  # type: ignore[arg-type]
+    "half a row": (lambda s: LookOptions(work_size=99.5), "whole number"),  # type: ignore[arg-type]
+    "threads in words": (lambda s: BackendOptions(threads="2"), "threads"),  # type: ignore[arg-type]
+    "a float height": (lambda s: FrameFormat(height=4.0, width=4), "height is 4.0"),  # type: ignore[arg-type]
+    "other pixels": (lambda s: FrameFormat(height=4, width=4, pixels="bgr"), "bgr"),  # type: ignore[arg-type]
+    "a codec to encode": (lambda s: render("a.mp4", "b.mp4", encode="h264"), "EncodeOptions"),  # type: ignore[arg-type]
     "a number to load": (lambda s: load_style(5), "style is 5"),  # type: ignore[arg-type]
     "a list to load": (lambda s: load_blend([FIRST]), "a list"),  # type: ignore[arg-type]
     "a number for a file": (lambda s: Style.load(5), "is 5"),  # type: ignore[arg-type]

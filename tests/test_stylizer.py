@@ -9,40 +9,30 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
-import onnxruntime
-import openvino
 import pytest
 import torch
-from media import Audio, make_video, picture, read_rgb
-from networks import psnr, whole_style
+from media import picture
+from networks import difference
 
 from vidstyle import (
     BackendOptions,
     BadOption,
-    ClipOptions,
     EncodeOptions,
     Frame,
     FrameFormat,
     LookOptions,
-    Progress,
-    RenderReport,
     SmoothOptions,
     Stylizer,
-    Timeline,
-    VideoError,
     VidstyleError,
-    render,
     stylize_stream,
 )
 from vidstyle.gallery import load_style, style_names
@@ -53,22 +43,6 @@ from vidstyle.stylizer import work_size, work_size_note
 FIRST, SECOND, THIRD = style_names()[:3]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 LOSSLESS = EncodeOptions(codec="ffv1")
-
-
-def frames(count: int, form: FrameFormat | None = None) -> Iterator[Frame]:
-    form = form or FrameFormat(height=48, width=64, pixels="rgb")
-    for index in range(count):
-        yield Frame((picture(form.size, index),), form, index * 3, Fraction(1, 90))
-
-
-def decoded(path: Path) -> tuple[list[np.ndarray], list[float]]:
-    with av.open(str(path)) as file:
-        shown = list(file.decode(video=0))
-        return [frame.to_ndarray(format="rgb24") for frame in shown], [float(frame.time) for frame in shown]
-
-
-def difference(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.abs(a.astype(int) - b.astype(int)).mean())
 
 
 def test_a_picture_is_painted_at_its_own_size() -> None:
@@ -235,26 +209,6 @@ def test_planes_that_do_not_fit_the_form_are_refused_in_a_sentence(planes: Any) 
         Frame(planes, FrameFormat(height=4, width=4), 0, Fraction(1, 25))
 
 
-@pytest.mark.parametrize(
-    ("make", "word"),
-    [
-        (lambda: Stylizer(5), "style is 5"),  # type: ignore[arg-type]
-        (lambda: Stylizer(look={"strength": 1}), "LookOptions"),  # type: ignore[arg-type]
-        (lambda: Stylizer(backend="onnxruntime"), "BackendOptions"),  # type: ignore[arg-type]
-        (lambda: Stylizer(smooth=0.7), "SmoothOptions"),  # type: ignore[arg-type]
-        (lambda: LookOptions(strength="1"), "strength is '1'"),  # type: ignore[arg-type]
-        (lambda: LookOptions(work_size=99.5), "whole number"),  # type: ignore[arg-type]
-        (lambda: BackendOptions(threads="2"), "threads"),  # type: ignore[arg-type]
-        (lambda: FrameFormat(height=4.0, width=4), "height is 4.0"),  # type: ignore[arg-type]
-        (lambda: FrameFormat(height=4, width=4, pixels="bgr"), "bgr"),  # type: ignore[arg-type]
-        (lambda: render("a.mp4", "b.mp4", FIRST, encode="h264"), "EncodeOptions"),  # type: ignore[arg-type]
-    ],
-)
-def test_arguments_of_another_kind_are_a_sentence(make: Callable[[], object], word: str) -> None:
-    with pytest.raises(BadOption, match=word):
-        make()
-
-
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
 def test_a_copy_of_a_stylizer_paints_the_same(copied: Callable[[Stylizer], Stylizer]) -> None:
     rgb = picture((24, 32), 0)
@@ -353,278 +307,6 @@ def test_few_programs_are_kept_open() -> None:
         assert len(stylizer._open) == 4
 
 
-def test_stream_keeps_order_and_times() -> None:
-    written: list[Frame] = []
-    with Stylizer(FIRST) as stylizer:
-        seconds = stylize_stream(stylizer, frames(12), written.append)
-    assert [frame.pts for frame in written] == [index * 3 for index in range(12)]
-    assert seconds.infer > 0
-
-
-def test_stream_of_nothing_is_nothing() -> None:
-    with Stylizer(FIRST) as stylizer:
-        assert stylize_stream(stylizer, iter(()), lambda frame: None).infer == 0
-
-
-def test_a_style_set_by_the_source_belongs_to_that_very_frame() -> None:
-    a, b = load_style(FIRST), load_style(SECOND)
-    form = FrameFormat(height=48, width=64, pixels="rgb")
-    still = picture(form.size, 0)
-    written: list[np.ndarray] = []
-    with Stylizer(a) as stylizer:
-        expected = {a.name: stylizer(still)}
-        stylizer.style = b
-        expected[b.name] = stylizer(still)
-        order = [a, b, b, a, b, a, a, b] * 3
-
-        def switching() -> Iterator[Frame]:
-            for pts, style in enumerate(order):
-                stylizer.style = style
-                yield Frame((still,), form, pts, Fraction(1, 25))
-
-        stylize_stream(stylizer, switching(), lambda frame: written.append(frame.planes[0]))
-    for style, painted in zip(order, written, strict=True):
-        np.testing.assert_array_equal(painted, expected[style.name])
-
-
-def test_render_keeps_times_and_sound(tmp_path: Path) -> None:
-    pts = [0, 40, 81, 140, 180, 260, 300, 333, 400, 441]
-    source = make_video(
-        tmp_path / "in.mp4",
-        size=(96, 128),
-        frames=len(pts),
-        pts=pts,
-        time_base=Fraction(1, 1000),
-        audio=[Audio(seconds=0.5)],
-    )
-    report = render(source, tmp_path / "out.mp4", FIRST)
-    pictures, times = decoded(tmp_path / "out.mp4")
-    originals, original_times = decoded(source)
-    assert times == original_times
-    assert all(difference(a, b) > 5 for a, b in zip(pictures, originals, strict=True))
-    with av.open(str(source)) as a, av.open(str(tmp_path / "out.mp4")) as b:
-        sound = [[bytes(p) for p in f.demux(audio=0) if p.size] for f in (a, b)]
-    assert sound[0] == sound[1]
-    assert (report.frames, report.lost, report.style) == (10, 0, FIRST)
-    assert report.fps > 0
-    assert report.seconds_of_video == pytest.approx(times[-1] - times[0], abs=0.1)
-
-
-def test_render_scales_to_the_size_asked_for(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "in.mp4", size=(96, 128), frames=3)
-    render(source, tmp_path / "a.mp4", FIRST, size=(48, None))
-    render(source, tmp_path / "b.mp4", FIRST, size=(80, 60))
-    assert decoded(tmp_path / "a.mp4")[0][0].shape == (48, 64, 3)
-    assert decoded(tmp_path / "b.mp4")[0][0].shape == (80, 60, 3)
-
-
-def test_render_of_a_part_begins_at_zero(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "in.mp4", frames=50, rate=25)
-    report = render(source, tmp_path / "out.mp4", FIRST, clip=ClipOptions(start=0.4, end=1.2))
-    _, times = decoded(tmp_path / "out.mp4")
-    assert times == pytest.approx([i / 25 for i in range(20)], abs=1e-4)
-    assert report.frames == 20
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
-def test_a_clip_of_nothing_is_refused_and_the_old_file_kept(
-    tmp_path: Path, suffix: str, compilations: list[str]
-) -> None:
-    source = make_video(tmp_path / f"in{suffix}", frames=25, options={"bf": "2"})
-    (tmp_path / "out.mp4").write_text("precious")
-    with pytest.raises(BadOption, match=rf"start is 1:40; in\{suffix} lasts 0:01"):
-        render(source, tmp_path / "out.mp4", FIRST, clip=ClipOptions(start=100), overwrite=True)
-    assert (tmp_path / "out.mp4").read_text() == "precious"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"in{suffix}", "out.mp4"]
-    assert compilations == []
-
-
-def test_a_clip_before_the_first_picture_is_refused(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "in.mkv", pts=[2000, 2040], time_base=Fraction(1, 1000), audio=[Audio(seconds=3)])
-    with pytest.raises(BadOption, match=r"in\.mkv shows no picture from 0:00 to 0:01"):
-        render(source, tmp_path / "out.mp4", FIRST, clip=ClipOptions(end=1))
-    assert not (tmp_path / "out.mp4").exists()
-
-
-@pytest.mark.parametrize("clip", [ClipOptions(), ClipOptions(start=0.4)])
-def test_seconds_of_video_count_from_the_start_of_the_clock(tmp_path: Path, clip: ClipOptions) -> None:
-    options = {"output_ts_offset": "95000"}
-    source = make_video(tmp_path / "in.ts", frames=25, audio=[Audio()], container_options=options)
-    report = render(source, tmp_path / "out.mp4", FIRST, clip=clip)
-    assert report.seconds_of_video == pytest.approx(1 - clip.start, abs=0.03)
-
-
-def test_progress_counts_to_the_end(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "in.mp4", frames=7)
-    started: list[RenderReport] = []
-    seen: list[Progress] = []
-    render(source, tmp_path / "out.mp4", FIRST, on_start=started.append, on_progress=seen.append)
-    assert [p.frames for p in seen] == [1, 2, 3, 4, 5, 6, 7]
-    assert seen[-1].total == 7
-    assert started[0].backend
-
-
-def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "in.mp4", frames=30)
-
-    def fail(progress: Progress) -> None:
-        if progress.frames == 5:
-            raise RuntimeError("stop here")
-
-    with pytest.raises(RuntimeError, match="stop here"):
-        render(source, tmp_path / "out.mp4", FIRST, on_progress=fail)
-    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
-    assert threading.active_count() == len([t for t in threading.enumerate() if not t.name.startswith("vidstyle")])
-
-
-def test_an_existing_output_is_kept(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "in.mp4", frames=2)
-    (tmp_path / "out.mp4").write_text("precious")
-    with pytest.raises((BadOption, VideoError), match="overwrite"):
-        render(source, tmp_path / "out.mp4", FIRST)
-    assert (tmp_path / "out.mp4").read_text() == "precious"
-
-
-def still_video(path: Path, pts: list[int], **more: Any) -> Path:
-    """One picture at the times ``pts``, in milliseconds, without loss: only the style can change it."""
-    return make_video(
-        path,
-        size=(48, 64),
-        pts=pts,
-        time_base=Fraction(1, 1000),
-        pictures=[picture((48, 64), 0)] * len(pts),
-        **{"codec": "ffv1", **more},
-    )
-
-
-def painted(source: Path, style: str | Timeline, clip: ClipOptions | None = None) -> dict[Fraction, np.ndarray]:
-    """The luma and chroma of each frame of the rendered ``source`` by its time in the output."""
-    output = source.with_suffix(".out.mkv")
-    render(source, output, style, encode=LOSSLESS, clip=clip, overwrite=True)
-    with av.open(str(output)) as file:
-        return {f.pts * f.time_base: f.to_ndarray() for f in file.decode(video=0)}
-
-
-def test_frames_at_the_times_of_styles_are_those_of_the_styles_alone(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "in.mkv", size=(48, 64), frames=51, codec="ffv1")  # a moving picture
-    changing = painted(source, Timeline([(0, FIRST), (1, f"{SECOND}:0.5,{THIRD}:0.5"), (2, THIRD)], fade=0.6))
-    held = {
-        FIRST: range(0, 11),
-        f"{SECOND}:0.5,{THIRD}:0.5": range(25, 36),
-        THIRD: range(50, 51),
-    }
-    for style, indices in held.items():
-        alone = painted(source, style)
-        assert alone.keys() == changing.keys()
-        for index in indices:
-            np.testing.assert_array_equal(changing[Fraction(index, 25)], alone[Fraction(index, 25)])
-        assert difference(changing[Fraction(18, 25)], alone[Fraction(18, 25)]) > 1
-
-
-def test_a_crossfade_moves_on_steadily(tmp_path: Path) -> None:
-    source = still_video(tmp_path / "in.mkv", [40 * i for i in range(41)])
-    shown = list(painted(source, Timeline([(0, FIRST), (1.4, SECOND)], fade=1.2)).values())
-    assert all((frame == shown[0]).all() for frame in shown[:6])
-    assert all((frame == shown[35]).all() for frame in shown[35:])
-    fading = shown[5:36]
-    whole = difference(fading[0], fading[-1])
-    assert whole > 5
-    # Ever further from the style that goes and nearer to the one that comes, but for a rounded level.
-    away = np.diff([difference(frame, fading[0]) for frame in fading])
-    nearer = -np.diff([difference(frame, fading[-1]) for frame in fading])
-    assert min(away.min(), nearer.min()) > -0.01 * whole
-    steps = np.array([difference(a, b) for a, b in zip(fading, fading[1:], strict=False)])
-    assert steps.max() < 2.5 * steps.mean()
-    assert (steps[1:-1] < 2 * np.maximum(steps[:-2], steps[2:])).all()  # no jump between two small steps
-    assert max(steps[0], steps[-1]) < steps.mean() / 2  # it begins and ends softly
-
-
-def test_a_frame_has_the_style_of_its_time_at_any_rate(tmp_path: Path) -> None:
-    timeline = Timeline([(0, FIRST), (1, SECOND), (1.5, THIRD)], fade=0.8)
-    even = painted(still_video(tmp_path / "even.mkv", list(range(0, 2000, 20))), timeline)
-    times = [0, 20, 40, 280, 300, 780, 860, 880, 1000, 1020, 1300, 1320, 1480, 1500, 1900]
-    uneven = painted(still_video(tmp_path / "uneven.mkv", times), timeline)
-    assert list(uneven) == [Fraction(t, 1000) for t in times]
-    for seconds, frame in uneven.items():
-        np.testing.assert_array_equal(frame, even[seconds])
-
-
-def test_times_of_styles_are_those_of_the_output(tmp_path: Path) -> None:
-    source = still_video(tmp_path / "in.mkv", list(range(0, 2000, 40)))
-    timeline = Timeline([(0, FIRST), (0.8, SECOND)], fade=0.4)
-    whole = painted(source, timeline)
-    part = painted(source, timeline, ClipOptions(start=0.6, end=1.8))
-    assert list(part) == [Fraction(i, 25) for i in range(30)]
-    for seconds, frame in part.items():
-        np.testing.assert_array_equal(frame, whole[seconds])
-
-
-@pytest.mark.parametrize(
-    ("name", "more"),
-    [("late.mkv", {}), ("broadcast.ts", {"codec": "libx264", "options": {"crf": "0"}})],
-)
-def test_a_clock_that_begins_late_counts_from_its_beginning(name: str, more: dict[str, Any], tmp_path: Path) -> None:
-    timeline = Timeline([(0, FIRST), (0.8, SECOND)], fade=0)
-    late = painted(still_video(tmp_path / name, [7000 + 40 * i for i in range(30)], **more), timeline)
-    frames = [frame for _, frame in sorted(late.items())]
-    assert len(frames) == 30
-    assert difference(frames[19], frames[20]) > 5
-    for index, frame in enumerate(frames):
-        np.testing.assert_array_equal(frame, frames[19 if index < 20 else 20])
-
-
-def test_the_report_names_the_styles_and_their_times(tmp_path: Path) -> None:
-    source = still_video(tmp_path / "in.mkv", list(range(0, 2000, 40)))
-    report = render(source, tmp_path / "a.mp4", Timeline([(0, FIRST), (1, SECOND)], fade=0.5))
-    assert report.style == f"{FIRST}, from 0:01 {SECOND}"
-    assert (report.styles, report.fade) == ([(0.0, FIRST), (1.0, SECOND)], 0.5)
-    report = render(source, tmp_path / "b.mp4", FIRST)
-    assert (report.style, report.styles) == (FIRST, [(0.0, FIRST)])
-
-
-def test_a_style_behind_the_end_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    source = still_video(tmp_path / "in.mkv", list(range(0, 2000, 40)))
-    timeline = Timeline([(0, FIRST), (5, SECOND)])
-    with pytest.raises(BadOption, match=f"'{SECOND}' at 0:05 is never seen, as the output ends at 0:02; give"):
-        render(source, tmp_path / "out.mp4", timeline)
-    with pytest.raises(BadOption, match=r"ends at 0:01\.5"):
-        render(source, tmp_path / "out.mp4", timeline, clip=ClipOptions(start=0.2, end=1.7))
-    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
-    # A fade that is on its way at the end is seen.
-    assert not render(source, tmp_path / "out.mp4", Timeline([(0, FIRST), (5, SECOND)], fade=4)).notes
-
-
-def test_a_style_behind_the_end_of_a_file_that_hides_it_is_a_note(tmp_path: Path) -> None:
-    source = still_video(tmp_path / "in.h264", list(range(0, 1000, 40)), codec="libx264")
-    report = render(source, tmp_path / "out.mp4", Timeline([(0, FIRST), (5, SECOND)]))
-    assert [note for note in report.notes if "never seen" in note] == [
-        f"style '{SECOND}' at 0:05 is never seen, as the output ends at 0:00.96"
-    ]
-
-
-@pytest.fixture
-def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every graph that OpenVINO compiles or reads back from here on."""
-    from vidstyle.backends import openvino
-
-    done: list[str] = []
-    compile_graph = openvino._compile
-
-    def counted(*arguments: Any) -> Any:
-        done.append("compiled")
-        return compile_graph(*arguments)
-
-    monkeypatch.setattr(openvino, "_compile", counted)
-    return done
-
-
-def test_one_program_plays_every_style(compilations: list[str], tmp_path: Path) -> None:
-    source = still_video(tmp_path / "in.mkv", list(range(0, 2000, 40)))
-    timeline = Timeline([(0, FIRST), (1, SECOND), (1.6, f"{FIRST}:0.5,{THIRD}:0.5")])
-    render(source, tmp_path / "out.mp4", timeline, backend=BackendOptions(backend="openvino"))
-    assert len(compilations) == 1
-
-
 @pytest.mark.alone
 def test_switching_the_style_takes_under_a_millisecond(compilations: list[str]) -> None:
     form = FrameFormat(height=720, width=1280, pixels="i420")
@@ -650,47 +332,3 @@ def test_switching_the_style_takes_under_a_millisecond(compilations: list[str]) 
         other = stylizer.submit(stylizer.prepare(frame))()
         assert difference(first[0], other[0]) > 1
     assert len(compilations) == 1
-
-
-# Styles as whole networks
-
-
-@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
-def test_one_program_plays_whole_networks_vectors_and_the_fades_between(
-    name: BackendName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compiled: list[str] = []
-
-    def counted(owner: Any, method: str) -> None:
-        original = getattr(owner, method)
-
-        def count(*given: Any, **more: Any) -> Any:
-            compiled.append(method)
-            return original(*given, **more)
-
-        monkeypatch.setattr(owner, method, count)
-
-    counted(openvino.Core, "compile_model")
-    counted(onnxruntime.InferenceSession, "__init__")
-    monkeypatch.setenv("VIDSTYLE_HOME", str(tmp_path / "home"))
-    styles = [whole_style("a", 1), load_style("great_wave"), whole_style("b", 2), whole_style("c", 3)]
-    backend = BackendOptions(backend=name, precision="fp32", threads=1)
-    source, output = make_video(tmp_path / "in.mkv", size=(48, 64), frames=13, rate=4), tmp_path / "out.mkv"
-    timeline = Timeline([(second, style) for second, style in enumerate(styles)], fade=0.5)
-    render(source, output, timeline, backend=backend, encode=LOSSLESS)
-    assert len(compiled) == 1
-    (home,) = [*(tmp_path / "home").glob("openvino/*.model")] or [None]
-    assert (home is not None) == (name == "openvino")
-
-    found = read_rgb(output)
-    for second, style in enumerate(styles):
-        render(source, tmp_path / f"{second}.mkv", style, backend=backend, encode=LOSSLESS)
-        # At its time a style is there, to the very frame; a program of one style may round otherwise.
-        assert psnr(found[4 * second], read_rgb(tmp_path / f"{second}.mkv")[4 * second]) > 50, style.name
-
-
-def test_a_stylizer_of_one_style_plays_no_other() -> None:
-    with Stylizer("great_wave", fixed=True) as stylizer:
-        stylizer.style = "great_wave"
-        with pytest.raises(BadOption, match="for 'great_wave' alone"):
-            stylizer.style = "the_scream"
