@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from vidstyle.cli import vidstyle
-from vidstyle.errors import BadOption, ImageError
+from vidstyle.errors import BadOption
 from vidstyle.gallery import style_names
 from vidstyle.imaging.image_io import Still, read_still, write_still
 from vidstyle.options import LookOptions
@@ -77,7 +77,11 @@ def loss_of(rgb: RGB, photo: RGB, painting: Path, options: OptimizeOptions) -> f
 
 @pytest.mark.parametrize("init", INITS)
 def test_the_loss_falls_from_every_start(init: Init, photo: RGB, painting: Path) -> None:
-    result = optimize(photo, painting, options=tiny(init, iterations=8))
+    heard: list[Progress] = []
+    result = optimize(photo, painting, options=tiny(init, iterations=8), progress=heard.append)
+    assert [(at.step, at.steps, at.losses["total"]) for at in heard] == [
+        (step, 8, total) for step, total in enumerate(result.curve) if step
+    ]
     assert result.rgb.shape == photo.shape and result.rgb.dtype == np.uint8
     assert result.iterations == 8
     assert result.losses["total"] == min(result.curve) < 0.9 * result.curve[0]
@@ -120,15 +124,6 @@ def test_the_same_seed_gives_the_same_picture(init: Init, photo: RGB, painting: 
     assert np.array_equal(first.rgb, second.rgb)
 
 
-def test_bf16_follows_fp32(photo: RGB, painting: Path) -> None:
-    exact = optimize(photo, painting, options=tiny(iterations=15))
-    rough = optimize(
-        photo, painting, options=tiny(iterations=15, compute=Compute(arithmetic="bf16", threads=1, device="cpu"))
-    )
-    options = tiny()
-    assert loss_of(rough.rgb, photo, painting, options) < 1.1 * loss_of(exact.rgb, photo, painting, options)
-
-
 def test_a_work_size_gives_a_picture_of_the_photos_size(photo: RGB, painting: Path) -> None:
     large = np.repeat(np.repeat(photo, 3, 0), 3, 1)
     result = optimize(large, painting, options=tiny(iterations=2, look=LookOptions(work_size=37)))
@@ -156,13 +151,6 @@ def test_more_style_weight_brings_the_painting_nearer(photo: RGB, painting: Path
         for weight in (0.5, 50)
     )
     assert high["style"] < low["style"] and high["content"] > low["content"]
-
-
-def test_progress_counts_the_iterations(photo: RGB, painting: Path) -> None:
-    heard: list[Progress] = []
-    result = optimize(photo, painting, options=tiny(iterations=3), progress=heard.append)
-    assert [(at.step, at.steps) for at in heard] == [(1, 3), (2, 3), (3, 3)]
-    assert [at.losses["total"] for at in heard] == list(result.curve[1:])
 
 
 def test_an_enormous_weight_never_makes_the_picture_worse_than_the_start(photo: RGB, painting: Path) -> None:
@@ -240,14 +228,6 @@ def test_sizes_that_cannot_be_optimized_are_sentences() -> None:
 )
 def test_the_size_of_the_optimization(size: tuple[int, int], rows: int | None, expected: tuple[int, int]) -> None:
     assert work_size(size, rows) == expected
-
-
-def test_what_is_no_picture_is_a_sentence(photo: RGB, painting: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadOption, match=r"photo is float64 of shape \(37, 45, 3\); it must be a uint8 RGB"):
-        optimize(photo.astype(float), painting)  # type: ignore[arg-type]
-    (tmp_path / "painting.jpg").write_bytes(b"no picture")
-    with pytest.raises(ImageError, match=r"painting\.jpg"):
-        optimize(photo, tmp_path / "painting.jpg", options=tiny())
 
 
 # The command
@@ -328,18 +308,8 @@ def test_ctrl_c_writes_the_best_so_far(files: Path, painting: Path) -> None:
         "Bar.update = lambda bar, done, total, figures: done == 3 and signal.raise_signal(signal.SIGINT)\n"
         "main()\n"
     )
-    words = [
-        "image",
-        str(files / "photo.png"),
-        str(files / "out.png"),
-        "-s",
-        str(painting),
-        "--optimize",
-        "--init",
-        "content",
-        "--threads",
-        "1",
-    ]
+    words = ["image", str(files / "photo.png"), str(files / "out.png"), "-s", str(painting)]
+    words += ["--optimize", "--init", "content", "--threads", "1"]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert done.returncode == 130
     assert "3 of 300 iterations" in done.stderr and "out.png is the best so far" in done.stderr

@@ -69,14 +69,45 @@ def test_one_who_is_told_to_go_keeps_the_last_whole_step(stop: type[BaseExceptio
     assert second.values() == whole.values()
 
 
-def test_slow_steps_are_kept_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = count(0, 50)  # a step takes 50 seconds
+def test_an_interrupt_inside_the_optimizer_costs_only_that_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, first, second = Bowl(), Bowl(), Bowl()
+    whole.trainer.run(whole.loss)
+    step, calls = torch.optim.Adam.step, count(1)
+
+    def interrupted(self: torch.optim.Adam) -> None:
+        step(self)
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+
+    kept = Checkpoint(path=tmp_path / "run.safetensors", resume=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch.optim.Adam, "step", interrupted)
+        first.trainer.run(first.loss, checkpoint=kept)
+    second.trainer.load(kept.path)
+    assert first.trainer.step == second.trainer.step == 2
+    second.trainer.run(second.loss, checkpoint=kept)
+    assert second.values() == whole.values()
+
+
+@pytest.mark.parametrize(("seconds", "every", "expected"), [(50, 100, [3, 6, 8]), (1, 3, [3, 6, 8])])
+def test_a_checkpoint_is_written_every_so_many_steps_and_seconds_and_at_the_end(
+    seconds: int, every: int, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = count(0, seconds)  # a step takes so long
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     writes: list[int] = []
     monkeypatch.setattr(module._State, "write", lambda state, path: writes.append(state.step))
     bowl = Bowl(steps=8)
-    bowl.trainer.run(bowl.loss, checkpoint=Checkpoint(path=tmp_path / "run.safetensors", every=100))
-    assert writes == [3, 6, 8]
+    bowl.trainer.run(bowl.loss, checkpoint=Checkpoint(path=tmp_path / "run.safetensors", every=every))
+    assert writes == expected
+
+
+def test_the_learning_rate_rises_and_then_falls_to_nothing() -> None:
+    factors = [Schedule(steps=100, warm_up=10).factor(step) for step in range(100)]
+    assert factors[:10] == sorted(factors[:10]) and factors[10:] == sorted(factors[10:], reverse=True)
+    assert max(factors) == 1 and factors[0] < 0.1 and 0 < factors[-1] < 0.001
 
 
 def test_a_checkpoint_keeps_the_values_of_any_memory_layout(tmp_path: Path) -> None:
