@@ -252,7 +252,7 @@ def test_the_curves_are_drawn(tmp_path: Path) -> None:
     for name in ("coffee", "rocket"):
         file = tmp_path / "m" / "adaptation" / f"{name}.json"
         file.write_text(json.dumps({"fast": {"vector": run, "full": run, "scratch_2x": run}}))
-    done = script("plots.py", "--results", tmp_path, "--output", tmp_path / "curves.svg")
+    done = script("plots.py", "adaptation", "--results", tmp_path, "--output", tmp_path / "curves.svg")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "curves.svg").read_text().count('id="axes_') == 2
 

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-import plot_temporal
+import plots
 import pytest
 from flicker import Motion, mean_warping_error, restlessness
 from flicker_bench import (
@@ -155,8 +155,8 @@ def test_a_plot_has_a_point_for_every_strength(tmp_path: Path, monkeypatch: pyte
     }
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "temporal.json").write_text(json.dumps({"temporal": {"flicker": {"summary": summary}}}))
-    words = ["plot_temporal.py", "here", "--results", str(tmp_path), "--output", str(tmp_path / "plot.svg")]
+    words = ["plots.py", "temporal", "--results", str(tmp_path), "--output", str(tmp_path / "plot.svg")]
     monkeypatch.setattr("sys.argv", words)
-    plot_temporal.main()
+    plots.main()
     drawn = (tmp_path / "plot.svg").read_text()
     assert "<!-- 0.7 -->" in drawn and "norms" not in drawn
