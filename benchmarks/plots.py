@@ -9,8 +9,8 @@
 `temporal`: flicker that is left against sharpness, ours and the nearest peer's, each tool against itself unsmoothed
 (`temporal.py` measures it). The dotted lines are half of the flicker and 95 % of the sharpness.
 
-`training`: what the phases of the shared networks' training did, from the ``log.csv`` of `vidstyle train`, means over 20
-steps (geometric ones of ``total``). reach.json has curves of `adapt` from the network before and after a phase.
+`training`: what the phases of the shared networks' training did, from the ``log.csv`` of `vidstyle train`, means over
+20 steps (geometric ones of ``total``). reach.json has curves of `adapt` from the network before and after a phase.
 """
 
 from __future__ import annotations
