@@ -16,7 +16,7 @@ from av.stream import Disposition
 from av.subtitles.subtitle import SubtitleSet
 from numpy.typing import NDArray
 
-from vidstyle.video.writer import keep_scheduling
+from vidstyle.video.formats import keep_scheduling
 
 
 @dataclass(frozen=True)

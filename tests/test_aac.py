@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from test_sink import copy
 
 from vidstyle.options import ClipOptions
-from vidstyle.video.audio import AacConfig, config_in
+from vidstyle.video.audio import AacConfig
 
 PARTS = {
     "stereo, then 5.1": (("stereo", 48000), ("5.1", 48000)),
@@ -121,7 +121,7 @@ def test_sound_that_does_not_change_is_not_told(tmp_path: Path, codec: str) -> N
 
 
 def test_configurations_are_read() -> None:
-    assert config_in(bytes.fromhex("1190")) == AacConfig(2, 3, 2)
-    assert config_in(bytes.fromhex("1210")) == AacConfig(2, 4, 2)
-    assert config_in(bytes.fromhex("2b11880000")) == AacConfig(2, 6, 2)  # HE-AAC, spelled out
-    assert config_in(b"\x11") is config_in(None) is None
+    assert AacConfig.parse(bytes.fromhex("1190")) == AacConfig(2, 3, 2)
+    assert AacConfig.parse(bytes.fromhex("1210")) == AacConfig(2, 4, 2)
+    assert AacConfig.parse(bytes.fromhex("2b11880000")) == AacConfig(2, 6, 2)  # HE-AAC, spelled out
+    assert AacConfig.parse(b"\x11") is AacConfig.parse(None) is None

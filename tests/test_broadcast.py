@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -29,6 +30,7 @@ from live_media import PATIENCE, free_port, join, wait_for
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import FrameFormat
 from vidstyle.options import EncodeOptions
+from vidstyle.pipeline import BackOff
 from vidstyle.video.audio import AudioFormat
 from vidstyle.video.output import push_process
 from vidstyle.video.output.recorder import Recorder
@@ -53,8 +55,8 @@ def children() -> set[int]:
     return found
 
 
-def broadcast(target: str | Path, *, sound: AudioFormat | None = None, overwrite: bool = False) -> Recorder:
-    return Recorder(target, form=FORM, fps=30, sound=sound, overwrite=overwrite)
+def broadcast(target: str | Path, *, sound: AudioFormat | None = None, **options: Any) -> Recorder:
+    return Recorder(target, form=FORM, fps=30, sound=sound, **options)
 
 
 # Files
@@ -409,15 +411,12 @@ def test_a_server_gets_picture_and_sound_in_step(scheme: str, sound: AudioFormat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "times"), [("rtmp", 5), ("rtsp", 1)])
-def test_a_server_that_goes_away_is_found_again_each_time(
-    scheme: str, times: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vidstyle.video.output.recorder._LONGEST_BACK_OFF_SECONDS", 0.25)  # or it takes 20 s
+def test_a_server_that_goes_away_is_found_again_each_time(scheme: str, times: int) -> None:
     url = server_url(scheme)
     server = Server(url, frames=4, times=times + 1)
     server.listen()
     told: set[str] = set()
-    with broadcast(url, sound=STEREO) as made:
+    with broadcast(url, sound=STEREO, back_off=BackOff(longest=0.25)) as made:  # or it takes 20 s
 
         def over() -> bool:
             told.add(made.failed or "")
@@ -513,9 +512,8 @@ def test_a_server_that_does_not_answer_is_given_up_after_a_while(monkeypatch: py
 
 
 @pytest.mark.parametrize("wait", [0.0, 0.7])
-def test_closing_while_it_waits_to_connect_again_takes_no_time(wait: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidstyle.video.output.recorder._BACK_OFF_SECONDS", 60.0)
-    made = broadcast(server_url("rtmp"))
+def test_closing_while_it_waits_to_connect_again_takes_no_time(wait: float) -> None:
+    made = broadcast(server_url("rtmp"), back_off=BackOff(60.0))
     made.write(frame(now()))
     time.sleep(wait)
     began = time.monotonic()

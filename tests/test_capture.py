@@ -49,7 +49,7 @@ def now() -> int:
 @pytest.fixture(autouse=True)
 def nothing_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine puts recordings off, as it should: see test_liveclock.py. Here that would be noise."""
-    monkeypatch.setattr("vidstyle.video.capture.clock._LATE", 60_000_000)
+    monkeypatch.setattr("vidstyle.video.capture.clock.LATE", 60_000_000)
 
 
 def take(capture: Capture, count: int) -> list[Frame]:
@@ -427,10 +427,9 @@ def mjpeg_server_at(port: int) -> Server:
 
 
 @pytest.mark.slow
-def test_source_killed_twenty_times_comes_back_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_killed_twenty_times_comes_back_each_time() -> None:
     """An RTSP camera; test_webcam.py does it to the whole command with an HTTP one."""
-    monkeypatch.setattr("vidstyle.video.capture.capture._BACK_OFF", 0.05)
-    with rtsp_server() as server, reading(f"rtsp://127.0.0.1:{server.port}/cam") as reader:
+    with rtsp_server() as server, reading(f"rtsp://127.0.0.1:{server.port}/cam", back_off=0.05) as reader:
         states = []
         for kills in range(21):
             if kills:
@@ -449,10 +448,9 @@ def test_source_killed_twenty_times_comes_back_each_time(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp", "rtmp"])
-def test_server_that_says_nothing_is_an_error_that_says_so(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidstyle.video.capture.capture._FIRST_SECONDS", 0.4)
+def test_server_that_says_nothing_is_an_error_that_says_so(scheme: str) -> None:
     with silent_server() as server, pytest.raises(VideoError, match=r"did not answer within 0\.4 s"):
-        Capture(f"{scheme}://127.0.0.1:{server.port}/cam")
+        Capture(f"{scheme}://127.0.0.1:{server.port}/cam", patience=0.4)
 
 
 def test_close_while_the_server_has_gone_silent() -> None:
@@ -462,9 +460,8 @@ def test_close_while_the_server_has_gone_silent() -> None:
         assert reader.end() < 10
 
 
-def test_close_while_it_waits_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidstyle.video.capture.capture._BACK_OFF", 60.0)
-    with mjpeg_server() as server, reading(f"http://127.0.0.1:{server.port}/cam") as reader:
+def test_close_while_it_waits_to_come_back() -> None:
+    with mjpeg_server() as server, reading(f"http://127.0.0.1:{server.port}/cam", back_off=60.0) as reader:
         assert wait_for(lambda: reader.count > 2)
         server.stop()
         assert wait_for(lambda: reader.capture.state == "lost")

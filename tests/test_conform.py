@@ -47,7 +47,7 @@ def test_what_is_around_is_black_and_what_is_inside_is_not_stretched(
     wide = FrameFormat(height=bounds[0], width=bounds[1], pixels=pixels, full_range=full_range)
     rgb = flat((200, 60, 60), (96, 48))
     rgb[40:56, 16:32] = 255  # a square
-    placed = FrameConverter(wide).conform(Frame(planes_from_rgb(rgb, tall), tall, 5, Fraction(1, 25)))
+    placed = FrameConverter(wide).convert(Frame(planes_from_rgb(rgb, tall), tall, 5, Fraction(1, 25)))
     place = place_in(tall.size, wide.size)
     assert place is not None and (placed.form, placed.pts) == (wide, 5)
     black = put_in(tuple(np.zeros_like(p) for p in cut_out(placed.planes, place)), place, wide)

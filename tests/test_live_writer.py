@@ -86,7 +86,7 @@ def test_a_file_that_was_never_closed_plays_up_to_its_last_second(tmp_path: Path
         made.sound(beep(CLOCK + index * 33_333, index * 1600, 1600))
         made.write(frame(CLOCK + time, seconds=time / 1e6))
     played = play(path)
-    made.abandon()
+    made.muxer.abandon()
     assert len(played.times) >= 30 * 4.5
     assert played.times[0] == 0
     assert played.sound_seconds > 4.4
@@ -146,11 +146,11 @@ def test_a_key_frame_comes_each_second_whatever_the_rate(tmp_path: Path) -> None
 def test_no_frame_waits_in_the_encoder(tmp_path: Path) -> None:
     made = writer(tmp_path / "out.mkv")
     packets: list[object] = []
-    made.outlet.write = packets.append  # type: ignore[method-assign,assignment]
+    made.muxer.write = packets.append  # type: ignore[method-assign,assignment]
     for index in range(40):
         made.write(frame(CLOCK + index * 33_333))
         assert len(packets) == index + 1
-    made.abandon()
+    made.muxer.abandon()
 
 
 def test_a_frame_that_is_not_later_than_the_last_is_refused(tmp_path: Path) -> None:
@@ -258,6 +258,6 @@ def test_old_segments_of_a_playlist_go(tmp_path: Path) -> None:
 def test_what_a_live_output_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match=r"codec is hevc; live output is always H\.264"):
         writer(tmp_path / "out.mp4", encode=EncodeOptions(codec="hevc"))
-    with pytest.raises(BadOption, match="picture is 1x90; live output needs at least 2x2"):
+    with pytest.raises(BadOption, match="picture is 1x90; needs at least 2x2"):
         writer(tmp_path / "out.mp4", form=FORM.resized((90, 1)))
     assert list(tmp_path.iterdir()) == []

@@ -112,14 +112,14 @@ def test_a_sender_that_is_late_from_now_on_is_shown() -> None:
 
 
 def test_counted_frames_get_the_time_of_their_arrival(at: Callable[[float], None]) -> None:
-    clock = ArrivalClock(invented=True)
+    clock = ArrivalClock(synthetic=True)
     for number in range(10):
         at(number / 10)  # ten a second, though the demuxer believes in 25
         assert seconds(clock.picture(number / 25)) == pytest.approx(number / 10)
 
 
 def test_time_of_a_driver_on_our_clock_is_taken_as_it_is(at: Callable[[float], None]) -> None:
-    clock = ArrivalClock(ours=True)
+    clock = ArrivalClock(monotonic=True)
     at(2.05)
     assert seconds(clock.picture(1002.0)) == pytest.approx(2.0)
 

@@ -15,7 +15,7 @@ from vidstyle.video.capture.microphone import Microphone
 
 
 def test_tone_comes_in_real_time_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidstyle.video.capture.clock._LATE", 60_000_000)  # however busy this machine is
+    monkeypatch.setattr("vidstyle.video.capture.clock.LATE", 60_000_000)  # however busy this machine is
     pieces: list[AudioChunk] = []
     began = time.monotonic_ns() // 1000
     with Microphone("testsrc", on_sound=pieces.append) as microphone:

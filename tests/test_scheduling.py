@@ -13,7 +13,7 @@ from media import make_video
 
 from vidstyle.options import EncodeOptions
 from vidstyle.rendering import render
-from vidstyle.video.writer import keep_scheduling
+from vidstyle.video.formats import keep_scheduling
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="schedules as Linux does")
 

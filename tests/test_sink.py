@@ -21,7 +21,7 @@ from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import ClipOptions, EncodeOptions
 from vidstyle.video.reader import VideoReader
-from vidstyle.video.stream_copy import TrackCopier
+from vidstyle.video.stream_copy import StreamCopier
 from vidstyle.video.writer import VideoWriter
 
 VFR = (0, 40, 60, 61, 200, 333, 1000)
@@ -500,10 +500,10 @@ def test_a_link_is_followed_to_its_disk(dangling: bool, tmp_path: Path, clip: Pa
 def test_what_the_muxer_refuses_is_told_before_the_work_in_its_words(
     tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def add_a_track_without_a_rate(self: TrackCopier, indexes: range) -> None:
+    def add_a_track_without_a_rate(self: StreamCopier, indexes: range) -> None:
         self._output.add_mux_stream("aac")
 
-    monkeypatch.setattr(TrackCopier, "add_tracks", add_a_track_without_a_rate)
+    monkeypatch.setattr(StreamCopier, "add_tracks", add_a_track_without_a_rate)
     with VideoReader(clip) as source, pytest.raises(VideoError, match=r"out\.mp4: sample rate not set \(Invalid arg"):
         VideoWriter(tmp_path / "out.mp4", source=source.info, source_path=clip, form=source.form)
     assert leftovers(tmp_path) == []

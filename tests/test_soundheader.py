@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vidstyle.video.audio import form_in
+from vidstyle.video.audio import described_header
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,6 @@ from vidstyle.video.audio import form_in
     ],
 )
 def test_channels_and_rate_are_read(codec: str, head: str, form: str | None) -> None:
-    assert form_in(codec, bytes.fromhex(head).ljust(8, b"\0") if len(head) > 4 else bytes.fromhex(head)) == form
+    assert (
+        described_header(codec, bytes.fromhex(head).ljust(8, b"\0") if len(head) > 4 else bytes.fromhex(head)) == form
+    )

@@ -181,7 +181,7 @@ class Painter(FrameScheduler[Request]):
 
     def request(self, frame: Frame, style: Style, strength: float) -> Request:
         """What is to be done with ``frame``: the style and look of this moment."""
-        source, place = self._converter.conform(frame), place_in(frame.form.size, self.form.size)
+        source, place = self._converter.convert(frame), place_in(frame.form.size, self.form.size)
         whole = source
         if place is not None:
             whole = source.with_planes(put_in(cut_out(source.planes, place), place, self.form, "mirrored"))

@@ -12,7 +12,7 @@ from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.imaging import resample
 from vidstyle.video.capture.clock import MICROSECOND
 from vidstyle.video.convert import FrameConverter, plane_view
-from vidstyle.video.formats import MATRIX_BT470BG, MATRIX_SMPTE170M, RANGE_FULL, UNSPECIFIED
+from vidstyle.video.formats import UNSPECIFIED, MatrixCode, Range
 
 Picture: TypeAlias = VideoFrame | Frame
 """As a browser's camera or as the server's own source gives it."""
@@ -20,7 +20,7 @@ Picture: TypeAlias = VideoFrame | Frame
 _STEP = 4
 """Sides are multiples of it, which the network needs anyway: fewer sizes are compiled, and none is padded."""
 _SCALER = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_NATIVE_MATRICES = (UNSPECIFIED, MATRIX_BT470BG, MATRIX_SMPTE170M)
+_NATIVE_MATRICES = (UNSPECIFIED, MatrixCode.BT470BG, MatrixCode.SMPTE170M)
 
 
 def size_of(picture: Picture) -> tuple[int, int]:
@@ -60,8 +60,8 @@ class Intake:
                 return picture.with_planes(resample.resize(picture.planes, picture.form, form.size), form)
             if self._conformer is None or self._conformer.form != form:
                 self._conformer = FrameConverter(form)
-            return self._conformer.conform(picture)
-        native = picture.colorspace in _NATIVE_MATRICES and picture.color_range != RANGE_FULL
+            return self._conformer.convert(picture)
+        native = picture.colorspace in _NATIVE_MATRICES and picture.color_range != Range.FULL
         if picture.format.name != "yuv420p" or not native:
             picture = self._reformatter.reformat(
                 picture,

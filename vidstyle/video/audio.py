@@ -1,4 +1,4 @@
-"""Pieces of live sound made into one track without holes, in step with the picture's clock."""
+"""Sound: decoded pieces on the capture clock, tracks made of them, and AAC and other tracks encoded anew."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import cast
 
 import av.error
 import numpy as np
+from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
@@ -19,7 +20,20 @@ from av.packet import Packet
 from av.stream import Stream
 from numpy.typing import NDArray
 
+from vidstyle.video.demux import move_packet
+
+LIVE_RATE = 48_000
+"""Samples a second of every live sound."""
 LAYOUTS = ("mono", "stereo")
+USUAL_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
+"""Layouts that both AAC and Opus take, by the number of channels; the resampler mixes others into them."""
+AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+"""Samples a second, in the order in which AAC numbers them."""
+_AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "7.1"}
+_BIT_RATES = {"aac": 96_000, "libopus": 64_000}
+"""For each channel."""
+_GAP_SECONDS = 0.04
+"""How far two pieces may miss each other before the times are believed more than the samples."""
 _JUMP_SECONDS = 0.1
 """A piece that is off by more has lost samples before it (or comes twice): silence, or a cut."""
 _SETTLING_SECONDS = 2.0
@@ -30,6 +44,91 @@ _STRETCH = 0.005
 """The most by which a piece is made longer or shorter, as a share: a twelfth of a semitone."""
 _SILENCE_SECONDS = 1.0
 """Silence is made in pieces of this length, so that no gap takes much memory."""
+
+
+@dataclass(frozen=True)
+class AudioFormat:
+    """What every piece of one sound has in common."""
+
+    rate: int
+    """Samples a second."""
+    channels: int
+    """1 is mono, 2 is stereo."""
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return "stereo" if self.channels == 2 else "mono"
+
+
+@dataclass(frozen=True, eq=False)
+class AudioChunk:
+    """A piece of sound and the time at which it is heard."""
+
+    samples: NDArray[np.float32]
+    """Planar, of shape (channels, n), from -1 to 1."""
+    form: AudioFormat
+    pts: int
+    """Of the first sample, in microseconds of the capture clock (`time.monotonic`)."""
+
+
+def audio_format(stream: AudioStream) -> AudioFormat:
+    """The format that sound of ``stream`` is brought to: mono stays mono, everything else becomes stereo."""
+    return AudioFormat(LIVE_RATE, 1 if stream.codec_context.layout.nb_channels == 1 else 2)
+
+
+class Resampler:
+    """PyAV's resampler into one form, made anew where frames of another kind come: it would pass those on as they are.
+
+    Broadcasts change between stereo and 5.1.
+    """
+
+    def __init__(self, format: object, layout: object, rate: int) -> None:
+        self._made = format, layout, rate
+        self._resampler: AudioResampler | None = None
+        self.kind: tuple[str, str, int] | None = None
+        """Sample format, layout and rate of the frames that came last."""
+
+    def resample(self, frame: AudioFrame | None) -> list[AudioFrame]:
+        """What is ready after ``frame``; None is the end, and gives what was held back."""
+        kind = self.kind if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+        made = []
+        if kind != self.kind:
+            made = self.resample(None)
+            self._resampler, self.kind = AudioResampler(*self._made), kind  # type: ignore[arg-type]
+        ready = [] if self._resampler is None else self._resampler.resample(frame)
+        return [*made, *(one for one in ready if one is not None)]
+
+
+class AudioReader:
+    """Turns a decoder's frames into samples of ``form``. One reader serves one stream and one thread."""
+
+    def __init__(self, form: AudioFormat) -> None:
+        self.form = form
+        self._resampler = Resampler("fltp", LAYOUTS[form.channels - 1], form.rate)
+
+    def read(self, frame: AudioFrame) -> Iterator[tuple[NDArray[np.float32], float]]:
+        """Pieces of float32 of shape (channels, n) and their times in seconds of the stream."""
+        for piece in self._resampler.resample(frame):
+            if piece.pts is not None and piece.time_base and piece.samples:
+                samples = np.clip(np.asarray(piece.to_ndarray(), np.float32), -1.0, 1.0)
+                yield samples, float(piece.pts * piece.time_base)
+
+
+class AudioJoiner:
+    """Gives pieces of sound times that join up, as long as that is true to the clock."""
+
+    def __init__(self, form: AudioFormat) -> None:
+        self._form = form
+        self._next: float | None = None
+
+    def join(self, samples: NDArray[np.float32], at: int) -> AudioChunk:
+        """The piece that the clock says begins ``at``."""
+        begin = float(at)
+        if self._next is not None and abs(self._next - at) < _GAP_SECONDS * 1e6:
+            begin = self._next
+        self._next = begin + samples.shape[1] / self._form.rate * 1e6
+        return AudioChunk(samples, self._form, round(begin))
 
 
 class AudioTrack:
@@ -50,7 +149,7 @@ class AudioTrack:
         self._origin = origin
         self._drift = 0.0
         self._exact = True
-        self._resampler: tuple[AudioFormat, AudioResampler] | None = None
+        self._resampler = Resampler("fltp", LAYOUTS[form.channels - 1], form.rate)
 
     def add(self, sound: AudioChunk) -> Iterator[NDArray[np.float32]]:
         """The samples that ``sound`` continues the track with, float32 of shape (channels, n)."""
@@ -108,11 +207,8 @@ class AudioTrack:
     def _converted(self, sound: AudioChunk) -> NDArray[np.float32]:
         if sound.form == self.form:
             return sound.samples
-        if self._resampler is None or self._resampler[0] != sound.form:
-            made = AudioResampler("fltp", LAYOUTS[self.form.channels - 1], self.form.rate)
-            self._resampler = sound.form, made
-        channels = sound.samples if sound.form.channels <= len(LAYOUTS) else sound.samples[: len(LAYOUTS)]
-        parts = self._resampler[1].resample(audio_frame(channels, sound.form.rate, None))
+        channels = sound.samples[: len(LAYOUTS)]
+        parts = self._resampler.resample(audio_frame(channels, sound.form.rate, None))
         return np.concatenate([np.zeros((self.form.channels, 0), np.float32), *(p.to_ndarray() for p in parts)], axis=1)
 
 
@@ -124,78 +220,63 @@ def audio_frame(samples: NDArray[np.float32], rate: int, pts: int | None) -> Aud
     return made
 
 
-@dataclass(frozen=True)
-class AudioFormat:
-    """What every piece of one sound has in common."""
-
-    rate: int
-    """Samples a second."""
-    channels: int
-    """1 is mono, 2 is stereo."""
+def add_encoder(output: OutputContainer, encoder: str, rate: int, channels: int) -> AudioStream:
+    """A new track of ``output``, with as many ``channels``, at ``rate`` if ``encoder`` takes it."""
+    stream = cast(AudioStream, output.add_stream(encoder, rate=encoded_rate(encoder, rate)))
+    _set_up(stream.codec_context, encoder, USUAL_LAYOUTS[channels - 1], stream.codec_context.sample_rate)
+    return stream
 
 
-@dataclass(frozen=True, eq=False)
-class AudioChunk:
-    """A piece of sound and the time at which it is heard."""
-
-    samples: NDArray[np.float32]
-    """Planar, of shape (channels, n), from -1 to 1."""
-    form: AudioFormat
-    """Rate and channels."""
-    pts: int
-    """Of the first sample, in microseconds of the capture clock (`time.monotonic`)."""
+def encoded_rate(encoder: str, rate: int) -> int:
+    """``rate``, or 48000 where ``encoder`` does not take it."""
+    return rate if encoder == "aac" and rate in AAC_RATES else 48000
 
 
-LIVE_RATE = 48_000
-"""Samples a second of every live sound."""
-_GAP = 0.04
-"""Seconds by which two pieces may miss each other before the times are believed more than the samples."""
+def _set_up(context: AudioCodecContext, encoder: str, layout: str, rate: int) -> None:
+    context.layout = layout
+    context.bit_rate = _BIT_RATES[encoder] * context.channels
+    context.time_base = Fraction(1, rate)
 
 
-def audio_format(stream: AudioStream) -> AudioFormat:
-    """The form that sound of ``stream`` is brought to: mono stays mono, everything else becomes stereo."""
-    return AudioFormat(LIVE_RATE, 1 if stream.codec_context.layout.nb_channels == 1 else 2)
+class AudioEncoder:
+    """Decodes the packets of one sound track and encodes them anew."""
 
+    def __init__(self, source: AudioStream, output: OutputContainer, encoder: str) -> None:
+        self._source = source.codec_context
+        self.change: str | None = None
+        """What the track changes to in mid-stream, and what becomes of that; None where it does not."""
+        channels = min(source.codec_context.channels, len(USUAL_LAYOUTS))
+        self.stream = add_encoder(output, encoder, source.codec_context.sample_rate, channels)
+        """The track in the output."""
+        context = self.stream.codec_context
+        self._resampler = Resampler(context.format, context.layout, context.sample_rate)
 
-class AudioReader:
-    """Turns a decoder's frames into samples of ``form``. One reader serves one stream and one thread."""
+    def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
+        """Packets for the output, made of one packet of the source shown ``shift`` seconds earlier."""
+        made: list[Packet[Stream]] = []
+        for frame in self._source.decode(packet):
+            if frame.pts is not None and frame.time_base:
+                # AVI counts packets, of which each may last 24 ms: too coarse to be exact.
+                frame.pts = round((frame.pts * frame.time_base - shift) * frame.sample_rate)
+                frame.time_base = Fraction(1, frame.sample_rate)
+            made += self._encoded(frame)
+        return made
 
-    def __init__(self, form: AudioFormat) -> None:
-        self.form = form
-        self._resampler: AudioResampler | None = None
-        self._made_for: tuple[str, str, int] | None = None
+    def flush(self) -> list[Packet[Stream]]:
+        """The last packets."""
+        frames = [*self._source.decode(None), None]
+        return [*(packet for frame in frames for packet in self._encoded(frame)), *self.stream.encode(None)]
 
-    def read(self, frame: AudioFrame) -> Iterator[tuple[NDArray[np.float32], float]]:
-        """Pieces of float32 of shape (channels, n) and their times in seconds of the stream."""
-        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-        made: list[AudioFrame] = []
-        if kind != self._made_for:  # a resampler that had nothing to do would pass another form on as it is
-            made = [] if self._resampler is None else [piece for piece in self._resampler.resample(None) if piece]
-            self._resampler, self._made_for = self._new(), kind
-        assert self._resampler is not None
-        for piece in (*made, *self._resampler.resample(frame)):
-            if piece.pts is not None and piece.time_base and piece.samples:
-                samples = np.clip(np.asarray(piece.to_ndarray(), np.float32), -1.0, 1.0)
-                yield samples, float(piece.pts * piece.time_base)
-
-    def _new(self) -> AudioResampler:
-        return AudioResampler("fltp", "mono" if self.form.channels == 1 else "stereo", self.form.rate)
-
-
-class AudioJoiner:
-    """Gives pieces of sound times that join up, as long as that is true to the clock."""
-
-    def __init__(self, form: AudioFormat) -> None:
-        self._form = form
-        self._next: float | None = None
-
-    def join(self, samples: NDArray[np.float32], at: int) -> AudioChunk:
-        """The piece that the clock says begins ``at``."""
-        begin = float(at)
-        if self._next is not None and abs(self._next - at) < _GAP * 1e6:
-            begin = self._next
-        self._next = begin + samples.shape[1] / self._form.rate * 1e6
-        return AudioChunk(samples, self._form, round(begin))
+    def _encoded(self, frame: AudioFrame | None) -> list[Packet[Stream]]:
+        before, context = self._resampler.kind, self.stream.codec_context
+        made = [packet for one in self._resampler.resample(frame) for packet in self.stream.encode(one)]
+        kind = self._resampler.kind
+        if before is not None and kind is not None and before[1:] != kind[1:] and self.change is None:
+            self.change = (
+                f"{kind[1]} at {kind[2]} Hz; "
+                f"all of it is converted to {context.layout.name} at {context.sample_rate} Hz"
+            )
+        return made
 
 
 _MPEG_RATES = (44100, 48000, 32000)
@@ -204,29 +285,19 @@ _AC3_RATES = (48000, 44100, 32000)
 _AC3_CHANNELS = ("two mono", "mono", "stereo", "3.0", "3.0(back)", "4.0", "quad", "5.0 or 5.1")
 
 
-def form_in(codec: str, head: bytes) -> str | None:
+def described_header(codec: str, head: bytes) -> str | None:
     """Channels and rate for people, ``stereo at 48000 Hz``, from a packet's first bytes; None where it is not said.
 
     Knows ``mp1``, ``mp2``, ``mp3``, ``ac3`` and ``eac3``.
     """
     if codec in ("mp1", "mp2", "mp3"):
-        return _mpeg(head)
-    if codec in ("ac3", "eac3"):
-        return _ac3(head)
-    return None
-
-
-def _mpeg(head: bytes) -> str | None:
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return None
-    divisor, rate = _MPEG_DIVISORS.get(head[1] >> 3 & 3), head[2] >> 2 & 3
-    if divisor is None or rate == 3:
-        return None
-    return f"{'mono' if head[3] >> 6 == 3 else 'stereo'} at {_MPEG_RATES[rate] // divisor} Hz"
-
-
-def _ac3(head: bytes) -> str | None:
-    if len(head) < 7 or head[:2] != b"\x0b\x77" or head[4] >> 6 == 3:
+        if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+            return None
+        divisor, rate = _MPEG_DIVISORS.get(head[1] >> 3 & 3), head[2] >> 2 & 3
+        if divisor is None or rate == 3:
+            return None
+        return f"{'mono' if head[3] >> 6 == 3 else 'stereo'} at {_MPEG_RATES[rate] // divisor} Hz"
+    if codec not in ("ac3", "eac3") or len(head) < 7 or head[:2] != b"\x0b\x77" or head[4] >> 6 == 3:
         return None
     enhanced = head[5] >> 3 > 10
     if enhanced and head[2] >> 3:  # not the first substream, which alone has the whole sound
@@ -235,10 +306,6 @@ def _ac3(head: bytes) -> str | None:
     return f"{_AC3_CHANNELS[channels]} at {_AC3_RATES[head[4] >> 6]} Hz"
 
 
-AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-"""Samples a second, in the order in which AAC numbers them."""
-_AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "7.1"}
-_BIT_RATE_A_CHANNEL = 96_000
 _ADTS_BYTES = 7
 _AAC_SLACK = 512  # half a packet, in samples
 _EXPLICIT_SBR = (5, 29)
@@ -261,30 +328,32 @@ class AacConfig:
         rate = f"{AAC_RATES[self.rate]} Hz" if self.rate < len(AAC_RATES) else "an unknown rate"
         return f"{_AAC_LAYOUTS.get(self.channels, 'other channels')} at {rate}"
 
-
-def config_of(packet: Packet[Stream]) -> AacConfig | None:
-    """What the packet says of itself: its ADTS header, or a new configuration beside it; None where nothing."""
-    if packet.size >= _ADTS_BYTES:
-        head = bytes(memoryview(packet)[:4])
-        if head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
-            channels = (head[2] & 1) << 2 | head[3] >> 6
-            return AacConfig((head[2] >> 6) + 1, head[2] >> 2 & 15, channels)
-    if packet.has_sidedata("new_extradata"):
-        return config_in(bytes(packet.get_sidedata("new_extradata")))
-    return None
-
-
-def config_in(extradata: bytes | None) -> AacConfig | None:
-    """What an AudioSpecificConfig (ISO/IEC 14496-3) says of the core; None where it is none of the usual ones."""
-    if extradata is None or len(extradata) < 2:
+    @classmethod
+    def of(cls, packet: Packet[Stream]) -> AacConfig | None:
+        """What the packet says of itself: its ADTS header, or a new configuration beside it; None where nothing."""
+        if packet.size >= _ADTS_BYTES:
+            head = bytes(memoryview(packet)[:4])
+            if head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+                return cls((head[2] >> 6) + 1, head[2] >> 2 & 15, (head[2] & 1) << 2 | head[3] >> 6)
+        if packet.has_sidedata("new_extradata"):
+            return cls.parse(bytes(packet.get_sidedata("new_extradata")))
         return None
-    bits = int.from_bytes(extradata[:2], "big")
-    profile, rate, channels = bits >> 11, bits >> 7 & 15, bits >> 3 & 15
-    return AacConfig(2 if profile in _EXPLICIT_SBR else profile, rate, channels)
+
+    @classmethod
+    def parse(cls, extradata: bytes | None) -> AacConfig | None:
+        """What an AudioSpecificConfig (ISO/IEC 14496-3) says of the core; None where it is none of the usual ones."""
+        if extradata is None or len(extradata) < 2:
+            return None
+        bits = int.from_bytes(extradata[:2], "big")
+        profile, rate, channels = bits >> 11, bits >> 7 & 15, bits >> 3 & 15
+        return cls(2 if profile in _EXPLICIT_SBR else profile, rate, channels)
 
 
 class AacCopy:
-    """Takes packets over as they are while they are as at the start; what is other is encoded like the start."""
+    """Takes packets over as they are while they are as at the start; what is other is encoded like the start.
+
+    AAC tracks say once for all what they hold, and some sources change in mid-stream.
+    """
 
     def __init__(self, source: AudioStream, copy: Stream) -> None:
         self.stream = copy
@@ -292,21 +361,19 @@ class AacCopy:
         self.change: str | None = None
         """What the track changes to in mid-stream, and what becomes of that; None where it does not."""
         self._source = source.codec_context
-        self._first = config_in(source.codec_context.extradata)
+        self._first = AacConfig.parse(source.codec_context.extradata)
         self._now = self._first
         self._head: bytes | None = None
         self._fitting: _Fitting | None = None
 
     def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
         """Packets for the output, shown ``shift`` seconds earlier than ``packet``."""
-        said = config_of(packet)
+        said = AacConfig.of(packet)
         if said is not None:
             self._now = said
         if self._first is None:
             self._first = self._now
-        ticks = round(shift / packet.time_base)
-        packet.pts = None if packet.pts is None else packet.pts - ticks
-        packet.dts = None if packet.dts is None else packet.dts - ticks
+        move_packet(packet, -round(shift / packet.time_base))
         if self._now == self._first or self._first is None:
             made = self._ended(packet)
             if said is not None and self._head is None and bytes(memoryview(packet)[:1]) == b"\xff":
@@ -318,11 +385,12 @@ class AacCopy:
         if self._fitting is None:
             self._source.flush_buffers()
             self._fitting = _Fitting(self._first, self._head, packet)
-        return self._sent(self._fitting.encoded(self._source.decode(packet)))
+        decoded = self._source.decode(packet)
+        return self._sent([made for frame in decoded for made in self._fitting.encoded(frame)])
 
     def skip(self, packet: Packet[Stream]) -> None:
         """Know of a packet that is left out: what follows may be like it."""
-        said = config_of(packet)
+        said = AacConfig.of(packet)
         if said is None or said == self._now:
             return
         self._now = said
@@ -356,37 +424,23 @@ class _Fitting:
     def __init__(self, config: AacConfig, head: bytes | None, first: Packet[Stream]) -> None:
         if config.channels not in _AAC_LAYOUTS or config.rate >= len(AAC_RATES):
             raise av.error.InvalidDataError(0, f"nothing can be encoded as AAC of {config.label}")
-        encoder = CodecContext.create("aac", "w")
+        encoder = self._encoder = CodecContext.create("aac", "w")
         encoder.rate = AAC_RATES[config.rate]
-        encoder.layout = _AAC_LAYOUTS[config.channels]
         encoder.format = "fltp"
-        encoder.bit_rate = _BIT_RATE_A_CHANNEL * encoder.channels
-        encoder.time_base = Fraction(1, encoder.rate)
-        self._encoder = encoder
+        _set_up(encoder, "aac", _AAC_LAYOUTS[config.channels], encoder.rate)
         self._head = head
         # Times are rounded on their way through the resampler.
         self._begin = None if first.pts is None else first.pts * first.time_base - Fraction(_AAC_SLACK, encoder.rate)
-        self._resampler: AudioResampler | None = None
-        self._made_for: tuple[object, ...] = ()
+        self._resampler = Resampler(encoder.format, encoder.layout, encoder.rate)
 
-    def encoded(self, frames: list[AudioFrame]) -> list[Packet[Stream]]:
-        made: list[Packet[Stream]] = []
-        for frame in frames:
-            kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if self._resampler is None or kind != self._made_for:
-                made += self._resampled(None)
-                encoder = self._encoder
-                self._resampler = AudioResampler(encoder.format, encoder.layout, encoder.sample_rate)
-                self._made_for = kind
-            made += self._resampled(frame)
-        return made
+    def encoded(self, frame: AudioFrame | None) -> list[Packet[Stream]]:
+        """The packets that are ready after ``frame``; None is the end of the frames."""
+        made = [packet for one in self._resampler.resample(frame) for packet in self._encoder.encode(one)]
+        return self._packed(made)
 
     def flushed(self) -> list[Packet[Stream]]:
-        return self._resampled(None) + self._packed(self._encoder.encode(None))
-
-    def _resampled(self, frame: AudioFrame | None) -> list[Packet[Stream]]:
-        ready = [] if self._resampler is None else self._resampler.resample(frame)
-        return [packet for one in ready if one is not None for packet in self._packed(self._encoder.encode(one))]
+        """The last packets."""
+        return self.encoded(None) + self._packed(self._encoder.encode(None))
 
     def _packed(self, packets: list[Packet[Stream]]) -> list[Packet[Stream]]:
         """Without what the encoder makes to start up, and with the header that the packets of the source have."""
@@ -406,66 +460,3 @@ class _Fitting:
         made.pts, made.dts, made.time_base, made.duration = packet.pts, packet.dts, packet.time_base, packet.duration
         made.is_keyframe = True
         return made
-
-
-_BIT_RATES = {"aac": 96_000, "libopus": 64_000}
-# Layouts that both AAC and Opus take, by the number of channels; the resampler mixes others into them.
-USUAL_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
-
-
-class AudioReencoder:
-    """Decodes the packets of one sound track and encodes them anew."""
-
-    def __init__(self, source: AudioStream, output: OutputContainer, encoder: str) -> None:
-        self._source = source
-        self._resampler: AudioResampler | None = None
-        self._kind: tuple[str, str, int] | None = None
-        self.change: str | None = None
-        """What the track changes to in mid-stream, and what becomes of that; None where it does not."""
-        rate = source.codec_context.sample_rate
-        if encoder == "libopus" or rate not in AAC_RATES:
-            rate = 48000
-        self.stream = cast(AudioStream, output.add_stream(encoder, rate=rate))
-        """The track in the output."""
-        channels = min(source.codec_context.channels, len(USUAL_LAYOUTS))
-        self.stream.codec_context.layout = USUAL_LAYOUTS[channels - 1]
-        self.stream.codec_context.bit_rate = _BIT_RATES[encoder] * channels
-        self.stream.codec_context.time_base = Fraction(1, rate)
-
-    def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
-        """Packets for the output, made of one packet of the source shown ``shift`` seconds earlier."""
-        made: list[Packet[Stream]] = []
-        for frame in self._source.codec_context.decode(packet):
-            if frame.pts is not None and frame.time_base:
-                # AVI counts packets, of which each may last 24 ms: too coarse to be exact.
-                frame.pts = round((frame.pts * frame.time_base - shift) * frame.sample_rate)
-                frame.time_base = Fraction(1, frame.sample_rate)
-            made.extend(self._encoded(frame))
-        return made
-
-    def flush(self) -> list[Packet[Stream]]:
-        """The last packets."""
-        made: list[Packet[Stream]] = []
-        for frame in self._source.codec_context.decode(None):
-            made.extend(self._encoded(frame))
-        made.extend(self._resampled(None))
-        return [*made, *self.stream.encode(None)]
-
-    def _encoded(self, frame: AudioFrame) -> list[Packet[Stream]]:
-        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-        made: list[Packet[Stream]] = []
-        if self._resampler is None or kind != self._kind:  # broadcasts change between stereo and 5.1
-            made = self._resampled(None)
-            context = self.stream.codec_context
-            if self._kind is not None and kind[1:] != self._kind[1:] and self.change is None:
-                self.change = (
-                    f"{frame.layout.name} at {frame.sample_rate} Hz; "
-                    f"all of it is converted to {context.layout.name} at {context.sample_rate} Hz"
-                )
-            self._kind = kind
-            self._resampler = AudioResampler(format=context.format, layout=context.layout, rate=context.sample_rate)
-        return [*made, *self._resampled(frame)]
-
-    def _resampled(self, frame: AudioFrame | None) -> list[Packet[Stream]]:
-        ready = [] if self._resampler is None else self._resampler.resample(frame)
-        return [packet for one in ready if one is not None for packet in self.stream.encode(one)]

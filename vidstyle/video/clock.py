@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 import os
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,15 +12,21 @@ from typing import Any, BinaryIO
 import av.error
 import numpy as np
 from av.container import InputContainer
-from av.packet import Packet
 from av.stream import Disposition, Stream
 
-from vidstyle.video.demux import known, open_input, packets
+from vidstyle.video.demux import (
+    FARTHEST_SECONDS,
+    READ_ERRORS_ALLOWED,
+    FileClock,
+    Part,
+    PtsGuard,
+    ends_stream,
+    known,
+    open_input,
+    packets,
+)
+from vidstyle.video.formats import BROADCAST, UNINDEXED
 
-DISCONTINUOUS = ("mpegts", "mpeg")
-"""Formats whose clock may jump forwards too, as FFmpeg flags them (AVFMT_TS_DISCONT)."""
-_UNINDEXED = (*DISCONTINUOUS, "flv", "ogg", "nut", "asf", "wtv", "rm")
-"""Formats that can be joined by `cat`, or by a recorder that starts again: nothing in them lists the whole."""
 _JUMP_SECONDS = 10.0
 """A clock that leaps forwards by more than this has jumped, as FFmpeg's own command takes it."""
 _BACK_SECONDS = 0.5
@@ -33,107 +36,11 @@ _OVERLAP_SECONDS = 1.0
 """Sound alone that goes back by less overlaps what was before, and keeps its place."""
 _SAME_SECONDS = 0.002
 _SOUNDS_AHEAD = 100
-_STEP_SECONDS = 5.0
-"""Streams of one clock are never further apart in the file."""
 _ROWS_AHEAD = 10_000
 _KEY_WITHIN = 600
 """Pictures among which the first key frame of a part is looked for: broadcasts have one every second or two."""
-_READ_ERRORS_ALLOWED = 100
-
-
-@dataclass(frozen=True)
-class Part:
-    """A stretch of the file with one clock, as its picture packets are numbered from 0."""
-
-    first: int
-    """The first packet."""
-    key: int
-    """The first that can be decoded without those before; equal to ``first`` where no key frame was found."""
-    begin: Fraction
-    """Corrected time, in seconds, at which packet ``key`` is shown."""
-    fresh: bool
-    """Whether decoding begins anew there, as nothing of the part before is needed."""
-
-
-@dataclass(frozen=True)
-class FileClock:
-    """What is added to the times of a file's packets, so that they count evenly from its start to its end."""
-
-    moves: dict[int, list[tuple[int, Fraction]]] = field(default_factory=dict, hash=False)
-    """By stream: the number of the packet (from 0) from which on times are moved, and by how many seconds."""
-    parts: tuple[Part, ...] = ()
-    """What the file was joined of: one part if its clock never breaks, none where that was not looked for."""
-    start: Fraction | None = None
-    """Seconds at which the first picture is shown or the first sound heard; None where that was not looked for."""
-    end: Fraction | None = None
-    """Seconds at which the last of them ends; None as for ``start``."""
-
-    def move(self, stream: int, number: int) -> Fraction:
-        """Seconds to add to the times of packet ``number`` of ``stream``."""
-        moves = self.moves.get(stream, [])
-        place = bisect_right(moves, number, key=lambda move: move[0])
-        return moves[place - 1][1] if place else Fraction(0)
-
-
-class PacketReader:
-    """The packets of some streams of an open file, from its beginning, in the file's corrected time.
-
-    A damaged place raises `av.error.FFmpegError`; reading may go on behind it. The markers that end a
-    stream are left out: empty the decoder yourself.
-    """
-
-    def __init__(self, container: InputContainer, clock: FileClock, *streams: Stream) -> None:
-        self._container = container
-        self._streams = streams
-        self._clock = clock
-        self._numbers: dict[int, int] = {}
-        self._delays: dict[int, int] = {}
-        self._wraps = container.format.name in DISCONTINUOUS
-        self._overlaps = bool(clock.moves) or self._wraps
-        self._sounds: dict[int, tuple[Fraction, Fraction]] = {}
-        self._demuxed: Iterator[Packet[Any]] | None = None
-
-    def __iter__(self) -> Iterator[Packet[Any]]:
-        return self
-
-    def __next__(self) -> Packet[Any]:
-        while True:
-            if self._demuxed is None:
-                self._demuxed = packets(self._container, *self._streams)
-            try:
-                packet = next(self._demuxed)
-            except av.error.FFmpegError:
-                self._demuxed = None
-                raise
-            if not packet.size and packet.dts is None and packet.pts is None:
-                continue
-            if not self._clock.parts or self._corrected(packet):
-                return packet
-
-    def number(self, stream: Stream) -> int:
-        """The number of the last packet of ``stream``, from 0."""
-        return self._numbers.get(stream.index, 0) - 1
-
-    def _corrected(self, packet: Packet[Any]) -> bool:
-        """Move the times of ``packet``; False if it is sound of a time that the part before has filled."""
-        stream = packet.stream
-        number = self._numbers.get(stream.index, 0)
-        self._numbers[stream.index] = number + 1
-        packet.pts = _credible_pts(packet, self._delays, wraps=self._wraps)
-        seconds = self._clock.move(stream.index, number)
-        if seconds:
-            ticks = round(seconds / packet.time_base)
-            packet.pts = None if packet.pts is None else packet.pts + ticks
-            packet.dts = None if packet.dts is None else packet.dts + ticks
-        if stream.type != "audio" or packet.pts is None or not self._overlaps:
-            return True
-        begin, length = packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base
-        before = self._sounds.get(stream.index)
-        overlaps = before is not None and (begin <= before[0] or begin + length / 2 < before[1])
-        if overlaps and not packet.has_sidedata("new_extradata"):  # without which what follows cannot be decoded
-            return False
-        self._sounds[stream.index] = begin, begin + length
-        return True
+_SEGMENT = b"\x18\x53\x80\x67"
+_STREAM, _NUMBER, _POS, _DTS, _PTS, _DURATION, _KEY = range(7)
 
 
 def file_clock(path: Path, container: InputContainer, picture: Stream) -> FileClock:
@@ -143,10 +50,8 @@ def file_clock(path: Path, container: InputContainer, picture: Stream) -> FileCl
     """
     name = container.format.name
     # What a browser records in Matroska does not know its length.
-    may_break = name in _UNINDEXED or (
-        name.startswith("matroska") and (container.duration is None or _goes_on_behind(path))
-    )
-    if not may_break:
+    joined = name.startswith("matroska") and (container.duration is None or _goes_on_behind(path))
+    if name not in UNINDEXED and not joined:
         return FileClock()
     with open_input(path) as file:
         return _Scan(file, picture.index).clock()
@@ -172,25 +77,8 @@ def _ebml_size(file: BinaryIO) -> int | None:
     return None if value == (1 << 7 * length) - 1 else value
 
 
-def _credible_pts(packet: Packet[Any], delays: dict[int, int], *, wraps: bool) -> int | None:
-    """When ``packet`` is shown, if that is known.
-
-    Where a clock breaks, FFmpeg may take the time from the other side of the break. ``delays`` keeps, by
-    stream, how long after its decoding a packet was last shown.
-    """
-    if packet.pts is None or packet.dts is None:
-        return packet.pts
-    delay = packet.pts - packet.dts
-    if wraps:
-        delay %= _WRAP
-    if 0 <= delay * packet.time_base <= _STEP_SECONDS:
-        delays[packet.stream.index] = delay
-        return packet.dts + delay
-    return packet.dts + delays.get(packet.stream.index, 0)
-
-
 class _Track:
-    """What the scan knows of one stream."""
+    """What the scan knows of one stream: its clock so far, in seconds, and exactly where that counts."""
 
     def __init__(self, stream: Stream, *, picture: bool, rate: Fraction | None) -> None:
         self.exact = known(stream.time_base) or Fraction(1, 1000)
@@ -206,6 +94,10 @@ class _Track:
         self.end = -math.inf
         self.moves: list[tuple[int, Fraction]] = []
 
+    def time(self, row: Any) -> float:
+        """The corrected decoding time of ``row``."""
+        return float(row[_DTS] * self.base + self.offset)
+
     def continued(self, time: float) -> Fraction:
         """The offset with which what has the corrected ``time`` now comes right behind what was last."""
         return self.exact_offset + round((self.next - time) / self.base) * self.exact
@@ -217,20 +109,14 @@ class _Track:
             self.exact_offset, self.offset = seconds, float(seconds)
 
 
-_WRAP = 2**33
-_SEGMENT = b"\x18\x53\x80\x67"
-_STREAM, _NUMBER, _POS, _DTS, _PTS, _DURATION, _KEY = range(7)
-_NONE = -(1 << 63)
-
-
 class _Scan:
     """Reads all packets of a file and finds out where its clock breaks."""
 
     def __init__(self, container: InputContainer, picture: int) -> None:
-        self._discontinuous = container.format.name in DISCONTINUOUS
+        self._discontinuous = container.format.name in BROADCAST
         # FFmpeg knows the clock of sound in a joined Ogg only from the second page on, and moves it for some codecs.
         self._chained = container.format.name == "ogg"
-        self._near = _BACK_SECONDS if self._chained else _STEP_SECONDS
+        self._near = _BACK_SECONDS if self._chained else FARTHEST_SECONDS
         self._picture = picture
         covers = {s.index for s in container.streams.video if s.disposition & Disposition.attached_pic}
         streams = [s for s in container.streams if s.index not in covers]
@@ -251,32 +137,21 @@ class _Scan:
         rows = array("q")
         numbers = dict.fromkeys((s.index for s in streams), 0)
         places = dict.fromkeys(numbers, 0)
-        delays: dict[int, int] = {}
-        errors = 0
-        while errors <= _READ_ERRORS_ALLOWED:
+        guard = PtsGuard(container)
+        for _ in range(READ_ERRORS_ALLOWED + 1):
             try:
                 for packet in packets(container, *streams):
-                    if not packet.size and packet.dts is None and packet.pts is None:
+                    if ends_stream(packet):
                         continue
                     index = packet.stream.index
                     number, numbers[index] = numbers[index], numbers[index] + 1
                     place = places[index] = places[index] if packet.pos is None else packet.pos
                     dts = packet.pts if packet.dts is None else packet.dts
                     if dts is not None:
-                        pts = _credible_pts(packet, delays, wraps=container.format.name in DISCONTINUOUS)
-                        rows.extend(
-                            (
-                                index,
-                                number,
-                                place,
-                                dts,
-                                dts if pts is None else pts,
-                                packet.duration or 0,
-                                packet.is_keyframe,
-                            )
-                        )
+                        pts = guard.pts(packet)
+                        pts = dts if pts is None else pts
+                        rows.extend((index, number, place, dts, pts, packet.duration or 0, packet.is_keyframe))
             except av.error.FFmpegError:
-                errors += 1
                 continue
             break
         table = np.frombuffer(rows, np.int64).reshape(-1, 7) if rows else np.zeros((0, 7), np.int64)
@@ -285,18 +160,23 @@ class _Scan:
 
     def clock(self) -> FileClock:
         """The clock of the file."""
-        for place, row in self._numbered():
+        rows = (
+            numbered
+            for begin in range(0, len(self._rows), _ROWS_AHEAD)
+            for numbered in enumerate(self._rows[begin : begin + _ROWS_AHEAD].tolist(), begin)
+        )
+        for place, row in rows:
             track = self._tracks[row[_STREAM]]
-            time = row[_DTS] * track.base + track.offset
+            time = track.time(row)
             if self._discontinuous and track.last is not None:
                 # FFmpeg follows a clock of 33 bits over its first wrap, and not in parts that come later.
-                wraps = round((time - track.next) / (_WRAP * track.base))
-                track.set_offset(track.exact_offset - wraps * _WRAP * track.exact, row[_NUMBER])
-                time = row[_DTS] * track.base + track.offset
+                wraps = round((time - track.next) / (PtsGuard.WRAP * track.base))
+                track.set_offset(track.exact_offset - wraps * PtsGuard.WRAP * track.exact, row[_NUMBER])
+                time = track.time(row)
             if not track.timed or track.last is None:
                 track.set_offset(self._offset(), row[_NUMBER])
             elif self._breaks(track, time, key=bool(row[_KEY])):
-                if abs(time - track.next) > _STEP_SECONDS and self._is_glitch(place, track):
+                if abs(time - track.next) > FARTHEST_SECONDS and self._is_glitch(place, track):
                     # The one packet goes between its neighbours.
                     offset = track.continued(time)
                     track.moves += [(row[_NUMBER], offset), (row[_NUMBER] + 1, track.exact_offset)]
@@ -315,13 +195,9 @@ class _Scan:
         ends = [round(track.end / track.base) * track.exact for track in heard]
         return FileClock(moves, tuple(self._parts), min(starts, default=None), max(ends, default=None))
 
-    def _numbered(self) -> Iterator[tuple[int, list[int]]]:
-        for begin in range(0, len(self._rows), _ROWS_AHEAD):
-            yield from enumerate(self._rows[begin : begin + _ROWS_AHEAD].tolist(), begin)
-
     def _note(self, row: list[int], track: _Track) -> None:
         length = row[_DURATION] * track.base or track.step
-        track.last = row[_DTS] * track.base + track.offset
+        track.last = track.time(row)
         track.next = track.last + length
         track.end = max(track.end, row[_PTS] * track.base + track.offset + length)
         if track.begin is None:
@@ -330,13 +206,17 @@ class _Scan:
     def _offset(self) -> Fraction:
         return self._tracks[self._picture].exact_offset
 
+    def _ahead(self, place: int, stream: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The rows of ``stream`` among the many from ``place`` on."""
+        ahead = self._rows[place : place + _ROWS_AHEAD]
+        found: np.ndarray[Any, np.dtype[np.int64]] = ahead[ahead[:, _STREAM] == stream]
+        return found
+
     def _breaks(self, track: _Track, time: float, *, key: bool) -> bool:
         """Whether a packet at ``time`` cannot be the next one of ``track``."""
         last = track.last
-        if last is None:
-            return False
-        if not self._discontinuous:
-            return time < last - _BACK_SECONDS
+        if last is None or not self._discontinuous:
+            return last is not None and time < last - _BACK_SECONDS
         if time > track.next + _JUMP_SECONDS:
             return True
         if track.picture:
@@ -348,13 +228,13 @@ class _Scan:
         index = self._rows[place, _STREAM]
         ahead = self._rows[place + 1 : place + 500]
         ahead = ahead[ahead[:, _STREAM] == index][:3]
-        return any(not self._breaks(track, row[_DTS] * track.base + track.offset, key=False) for row in ahead)
+        return any(not self._breaks(track, track.time(row), key=False) for row in ahead)
 
     def _rejoin(self, place: int, row: list[int], track: _Track) -> None:
         """Find the clock that ``track`` has from row ``place`` on."""
-        time = row[_DTS] * track.base + track.offset
+        time = track.time(row)
         others = [t for t in self._tracks.values() if t.timed and t is not track and t.last is not None]
-        if time > track.next and any(abs(time - other.next) < _STEP_SECONDS for other in others):
+        if time > track.next and any(abs(time - other.next) < FARTHEST_SECONDS for other in others):
             return  # a pause in this stream alone
         for other in others:  # the first of them to break has found out by how much
             moved = time - track.offset + other.offset
@@ -362,16 +242,15 @@ class _Scan:
                 track.set_offset(other.exact_offset, row[_NUMBER])
                 return
         ahead = place if track.picture else self._next_picture(place)
-        if ahead is not None and self._picture_breaks(ahead):
+        breaks = ahead is not None and self._picture_breaks(ahead)
+        if ahead is not None and breaks:
             self._join(ahead, place)
-            if not track.picture:
-                self._rejoin_sound(row, track)
-        else:
+        if not (breaks and track.picture):
             self._rejoin_sound(row, track)
 
     def _rejoin_sound(self, row: list[int], track: _Track) -> None:
         """Sound breaks in ``row``: it takes over the clock of the picture if that fits, else it goes on as it was."""
-        time = row[_DTS] * track.base + track.offset
+        time = track.time(row)
         moved = time - track.offset + self._tracks[self._picture].offset
         if abs(moved - track.next) < self._near and self._offset() != track.exact_offset:
             track.set_offset(self._offset(), row[_NUMBER])
@@ -381,10 +260,9 @@ class _Scan:
     def _leap(self, index: int, place: int) -> float | None:
         """By how many seconds the clock of sound leaps where it does so first from row ``place`` on, if it does."""
         track = self._tracks[index]
-        rows = self._rows[place : place + _ROWS_AHEAD]
         expected = track.next
-        for row in rows[rows[:, _STREAM] == index][:_SOUNDS_AHEAD].tolist():
-            time = row[_DTS] * track.base + track.offset
+        for row in self._ahead(place, index)[:_SOUNDS_AHEAD].tolist():
+            time = track.time(row)
             if abs(time - expected) > _SAME_SECONDS:
                 return float(time - expected)
             expected = time + row[_DURATION] * track.base
@@ -395,14 +273,12 @@ class _Scan:
         return place + int(ahead[0]) if ahead.size else None
 
     def _picture_breaks(self, place: int) -> bool:
-        picture = self._tracks[self._picture]
-        time = self._rows[place, _DTS] * picture.base + picture.offset
-        return self._breaks(picture, time, key=bool(self._rows[place, _KEY]))
+        picture, row = self._tracks[self._picture], self._rows[place]
+        return self._breaks(picture, picture.time(row), key=bool(row[_KEY]))
 
     def _first_key(self, place: int) -> tuple[int, int, Fraction]:
         """From row ``place`` on: numbers of the first picture packet and the first key frame, and the latter's pts."""
-        ahead = self._rows[place : place + _ROWS_AHEAD]
-        ahead = ahead[ahead[:, _STREAM] == self._picture][:_KEY_WITHIN]
+        ahead = self._ahead(place, self._picture)[:_KEY_WITHIN]
         if not len(ahead):
             return 0, 0, Fraction(0)
         keys = np.flatnonzero(ahead[:, _KEY])
@@ -417,11 +293,11 @@ class _Scan:
     def _join(self, picture_place: int, place: int) -> None:
         """A part begins whose first picture packet is in row ``picture_place``: it follows what was shown last."""
         picture = self._tracks[self._picture]
-        time = self._rows[picture_place, _DTS] * picture.base + picture.offset
+        time = picture.time(self._rows[picture_place])
         leap = time - picture.next
         sounds = [i for i, t in self._tracks.items() if t.timed and not t.picture and t.last is not None]
         leaps = [self._leap(index, place) for index in sounds]
-        alone = bool(leaps) and not any(leaps) and abs(leap) < _STEP_SECONDS
+        alone = bool(leaps) and not any(leaps) and abs(leap) < FARTHEST_SECONDS
         number, key, pts = self._first_key(picture_place)
         begin = round(picture.end / picture.base) * picture.exact
         # Where the clock alone leaps, for sound by as much to the tick, or for the picture alone, what was recorded
@@ -432,12 +308,11 @@ class _Scan:
         picture.set_offset(begin - pts if fresh else picture.continued(time), number)
         picture.last = None
         self._parts.append(Part(number, key if fresh else number, begin, fresh))
-        if alone or self._chained or abs(leap) >= _STEP_SECONDS:
+        if alone or self._chained or abs(leap) >= FARTHEST_SECONDS:
             return
         # The parts' clocks differ by so little that the other streams may not show it themselves.
-        after = self._rows[place : place + _ROWS_AHEAD]
         for index, track in self._tracks.items():
-            numbers = after[after[:, _STREAM] == index][:1, _NUMBER]
+            numbers = self._ahead(place, index)[:1, _NUMBER]
             if track is not picture and numbers.size:
                 track.set_offset(track.exact_offset + picture.exact_offset - old, int(numbers[0]))
                 track.last = None

@@ -1,4 +1,4 @@
-"""Between FFmpeg's frames and our planes, with as few copies as can be."""
+"""Between FFmpeg's frames and our planes, and between planes of two formats, with as few copies as can be."""
 
 from __future__ import annotations
 
@@ -16,27 +16,82 @@ from numpy.typing import NDArray
 
 from vidstyle.frame import Frame, FrameFormat, Matrix, Planes
 from vidstyle.video.filters import Cropper, SdrConverter
-from vidstyle.video.formats import (
-    MATRIX_FCC,
-    MATRIX_SMPTE240M,
-    RANGE_FULL,
-    RANGE_UNSPECIFIED,
-    UNSPECIFIED,
-    frame_tags,
-    guessed_matrix,
-    is_gray,
-    is_rgb,
-)
+from vidstyle.video.formats import UNSPECIFIED, MatrixCode, Range, guessed_matrix, is_gray, is_rgb
 from vidstyle.video.info import VideoInfo
 from vidstyle.video.nvcodec import GpuFrames, is_in_one_piece
 
 _FORMATS = {"rgb": "rgb24", "i420": "yuv420p", "nv12": "nv12"}
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
-_SWS_RANGE = {False: ColorRange.MPEG, True: ColorRange.JPEG}
-_SWS_MATRIX: dict[Matrix, Colorspace] = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709}
-_SWS_OTHERS = {MATRIX_FCC: Colorspace.FCC, MATRIX_SMPTE240M: Colorspace.SMPTE240M}
+_MATRICES: dict[Matrix, Colorspace] = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709}
+_OTHER_MATRICES: dict[int, Colorspace] = {MatrixCode.FCC: Colorspace.FCC, MatrixCode.SMPTE240M: Colorspace.SMPTE240M}
+_RANGES = {False: ColorRange.MPEG, True: ColorRange.JPEG}
 # Bilinear chroma, and the slower rounding: without it a conversion is off by up to two levels.
 _SCALER = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_OPAQUE = 250
+"""Alpha from which on nobody sees through; lossy codecs do not hold 255."""
+_SAME_SHAPE = 0.02
+"""Pictures whose shapes differ by less fill the frame: nobody sees that, and encoders round sizes."""
+
+Place: TypeAlias = tuple[slice, slice]
+"""Rows and columns of luma in which a picture lies; they begin at even ones."""
+Colors: TypeAlias = tuple[Colorspace | None, ColorRange]
+"""Matrix and range as libswscale names them; None for RGB."""
+_RGB: Colors = None, ColorRange.JPEG
+
+
+class Scaler:
+    """Converts size, layout, matrix and range of FFmpeg's frames, by libswscale. One scaler serves one thread."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def scale(
+        self, frame: VideoFrame, size: tuple[int, int], pixel_format: str, colors: Colors, made: Colors
+    ) -> VideoFrame:
+        """``frame``, whose pixels mean ``colors``, at ``size``, (height, width), in the colors ``made``."""
+        return self._reformatter.reformat(
+            frame,
+            size[1],
+            size[0],
+            pixel_format,
+            src_colorspace=colors[0],
+            src_color_range=colors[1],
+            dst_colorspace=made[0],
+            dst_color_range=made[1],
+            interpolation=_SCALER,
+            threads=1,
+        )
+
+    def to(self, frame: VideoFrame, form: FrameFormat, colors: Colors) -> VideoFrame:
+        """``frame``, whose pixels mean ``colors``, in ``form``."""
+        return self.scale(frame, form.size, _FORMATS[form.pixels], colors, colors_of(form))
+
+
+def colors_of(form: FrameFormat) -> Colors:
+    """Matrix and range of ``form``."""
+    return _RGB if form.pixels == "rgb" else (_MATRICES[form.matrix], _RANGES[form.full_range])
+
+
+def planes_of(frame: VideoFrame, form: FrameFormat) -> Planes:
+    """Views of the planes of ``frame``, which is in ``form``; they keep it alive."""
+    return tuple(plane_view(plane, shape) for plane, shape in zip(frame.planes, form.plane_shapes, strict=True))
+
+
+def frame_of(planes: Planes, form: FrameFormat, made: VideoFrame | None = None) -> VideoFrame:
+    """FFmpeg's frame with a copy of ``planes``, of which it may take a row or column less than they have."""
+    made = made or VideoFrame(form.width, form.height, _FORMATS[form.pixels])
+    for plane, target in zip(planes, planes_of(made, form), strict=True):
+        np.copyto(target, plane[: target.shape[0], : target.shape[1]])
+    return made
+
+
+def plane_view(plane: VideoPlane, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A uint8 array of ``shape`` over FFmpeg's memory, padding left out; it keeps the frame alive."""
+    stride = abs(plane.line_size)
+    strides = (plane.line_size, *((shape[2], 1) if len(shape) == 3 else (1,)))
+    # Rows of a frame stored bottom up have a negative stride and begin at the far end.
+    offset = (shape[0] - 1) * stride if plane.line_size < 0 else 0
+    return np.ndarray(shape, np.uint8, buffer=memoryview(plane), offset=offset, strides=strides)
 
 
 class PlaneReader:
@@ -50,19 +105,17 @@ class PlaneReader:
     def __init__(self, info: VideoInfo, form: FrameFormat) -> None:
         self._info = info
         self._form = form
-        turned = info.rotation in (90, 270)
-        self._stored_size = form.size[::-1] if turned else form.size
+        self._stored = form.resized(info.upright(form.size))
         self._cropper = Cropper(info)
-        self._alpha = AlphaReader(info)
         self._sdr = SdrConverter()
-        self._reformatter, self._rgb = VideoReformatter(), VideoReformatter()
+        self._scaler, self._rgb = Scaler(), Scaler()
         self._fitted: PlaneReader | None = None
         self.saw_transparency = False
         """Whether a frame so far had transparent parts: they are laid on white."""
 
     def read(self, frame: VideoFrame) -> Planes:
         """The planes of ``frame``. Views keep the decoder's frame alive as long as they live."""
-        return tuple(self._upright(plane) for plane in self._planes(self._converted(frame)))
+        return tuple(self._upright(plane) for plane in planes_of(self._converted(frame), self._stored))
 
     def read_shaped(self, frame: VideoFrame) -> Planes:
         """The planes of ``frame``; where its pixels have another shape than the first one's, it lies on black."""
@@ -81,75 +134,41 @@ class PlaneReader:
         first = info.coded_aspect or Fraction(1)
         if not isinstance(aspect, Fraction) or aspect == first:
             return None
-        height, width = frame.height, frame.width
-        if info.crop is not None and (height, width) == info.coded_size:
-            height, width = info.crop.shown((height, width))
-        shown = (height, max(1, round(width * aspect / first)))
-        return place_in(shown[::-1] if info.rotation in (90, 270) else shown, self._form.size)
+        height, width = info.shown_size((frame.height, frame.width))
+        return place_in(info.upright((height, max(1, round(width * aspect / first)))), self._form.size)
 
     def _converted(self, frame: VideoFrame) -> VideoFrame:
-        form, (height, width) = self._form, self._stored_size
         frame = self._cropper.cropped(frame)
-        alpha = self._alpha.read(frame)
-        tags = frame_tags(frame, self._info.stored_color)
+        alpha = _alpha(frame, self._info)
+        tags = self._info.stored_color.of(frame)
         if is_gray(frame.format):
             # FFmpeg's scaler takes every gray picture for full range, whatever its depth.
-            frame = with_neutral_chroma(frame)
+            frame = _with_neutral_chroma(frame)
         if tags.wide:
             frame = self._sdr.convert(frame, tags)
-            tags = frame_tags(frame, tags)
-        rgb = is_rgb(frame)
-        matrix = guessed_matrix(tags.matrix, frame.height)
-        full_range = tags.range == RANGE_FULL
+            tags = tags.of(frame)
+        form, unusual = self._stored, _OTHER_MATRICES.get(tags.matrix)
+        matrix, full_range = guessed_matrix(tags.matrix, frame.height), tags.range == Range.FULL
         if (
             # The old name of full range in front of the same bytes.
             frame.format.name in ("yuv420p", "yuvj420p")
             and form.pixels == "i420"
-            and tags.matrix not in _SWS_OTHERS
+            and unusual is None
             and (form.matrix, form.full_range) == (matrix, full_range)
-            and (frame.height, frame.width) == (height, width)
+            and (frame.height, frame.width) == form.size
             and alpha is None
         ):
             return frame
-        sws_matrix = None if rgb else _SWS_OTHERS.get(tags.matrix, _SWS_MATRIX[matrix])
-        sws_range = ColorRange.JPEG if rgb else _SWS_RANGE[full_range]
+        colors = _RGB if is_rgb(frame) else (unusual or _MATRICES[matrix], _RANGES[full_range])
         if alpha is not None:
-            frame = self._on_white(frame, alpha, sws_matrix, sws_range)
-            sws_matrix, sws_range = None, ColorRange.JPEG
-        return self._reformatter.reformat(
-            frame,
-            width,
-            height,
-            _FORMATS[form.pixels],
-            src_colorspace=sws_matrix,
-            src_color_range=sws_range,
-            dst_colorspace=_SWS_MATRIX[form.matrix],
-            dst_color_range=_SWS_RANGE[form.full_range or form.pixels == "rgb"],
-            interpolation=_SCALER,
-            threads=1,
-        )
-
-    def _on_white(
-        self, frame: VideoFrame, alpha: NDArray[np.uint8], matrix: Colorspace | None, color_range: ColorRange
-    ) -> VideoFrame:
-        """``frame`` as RGB without transparency. Before its chroma is halved: hidden colors must not bleed."""
-        self.saw_transparency = True
-        made = self._rgb.reformat(
-            frame,
-            format="rgb24",
-            src_colorspace=matrix,
-            src_color_range=color_range,
-            dst_color_range=ColorRange.JPEG,
-            interpolation=_SCALER,
-            threads=1,
-        )
-        rgb = plane_view(made.planes[0], (frame.height, frame.width, 3))
-        return VideoFrame.from_ndarray(on_white(np.ascontiguousarray(rgb), alpha), "rgb24")
-
-    def _planes(self, frame: VideoFrame) -> Planes:
-        height, width = self._stored_size
-        shapes = self._form.resized((height, width)).plane_shapes
-        return tuple(plane_view(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True))
+            # Made RGB before its chroma is halved: hidden colors must not bleed.
+            self.saw_transparency = True
+            size = frame.height, frame.width
+            made = self._rgb.scale(frame, size, "rgb24", colors, _RGB)
+            rgb = plane_view(made.planes[0], (*size, 3))
+            frame = VideoFrame.from_ndarray(on_white(np.ascontiguousarray(rgb), alpha), "rgb24")
+            colors = _RGB
+        return self._scaler.to(frame, form, colors)
 
     def _upright(self, plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self._info.mirrored:
@@ -174,14 +193,12 @@ class PlaneWriter:
 
         ``on_gpu`` says that the encoder takes frames from the GPU's memory as they are.
         """
-        self._form = form
+        self._form = form.resized(size)
         self._pixel_format = pixel_format
-        self._size = size
         self._scaled = scaled
         self._on_gpu = on_gpu
         self._gpu_frames = GpuFrames()
-        self._beside = SideDataWriter()
-        self._reformatter = VideoReformatter()
+        self._beside, self._scaler = VideoReformatter(), Scaler()
 
     def write(self, frame: Frame, pts: int, time_base: Fraction) -> VideoFrame:
         """A frame for the encoder: one copy of each plane, and a conversion if the formats differ.
@@ -189,49 +206,54 @@ class PlaneWriter:
         Planes on the GPU are not copied where the encoder takes them there, else they are downloaded.
         """
         form = self._form
-        made = self._copied(frame) if isinstance(frame.planes[0], np.ndarray) else self._gpu_frames.frame(frame)
+        if isinstance(frame.planes[0], np.ndarray):
+            made = frame_of(frame.planes, form, self._with_side_data(frame.beside))
+        else:
+            made = self._gpu_frames.frame(frame)
         stays = self._on_gpu and is_in_one_piece(made)
-        if not stays and (made.format.name != self._pixel_format or self._scaled != self._size):
-            color_range = _SWS_RANGE[form.full_range]
-            from_rgb = form.pixels == "rgb"
-            made = self._reformatter.reformat(
-                made,
-                self._scaled[1],
-                self._scaled[0],
-                self._pixel_format,
-                src_colorspace=None if from_rgb else _SWS_MATRIX[form.matrix],
-                src_color_range=ColorRange.JPEG if from_rgb else color_range,
-                dst_colorspace=_SWS_MATRIX[form.matrix],
-                dst_color_range=color_range,
-                interpolation=_SCALER,
-                threads=1,
-            )
+        if not stays and (made.format.name != self._pixel_format or self._scaled != form.size):
+            colors = _MATRICES[form.matrix], _RANGES[form.full_range]
+            made = self._scaler.scale(made, self._scaled, self._pixel_format, colors_of(form), colors)
         made.pts = pts
         made.time_base = time_base
         made.duration = frame.duration
         return made
 
-    def _copied(self, frame: Frame) -> VideoFrame:
-        height, width = self._size
-        pixel_format = _FORMATS[self._form.pixels]
-        if isinstance(frame.beside, VideoFrame):
-            made = self._beside.frame(frame.beside, self._size, pixel_format)
-        else:
-            made = VideoFrame(width, height, pixel_format)
-        shapes = self._form.resized(self._size).plane_shapes
-        for plane, target, shape in zip(frame.planes, made.planes, shapes, strict=True):
-            np.copyto(plane_view(target, shape), plane[: shape[0], : shape[1]])
+    def _with_side_data(self, beside: object) -> VideoFrame | None:
+        """A frame with what `SideDataExtractor` read, if it read anything; the pixels are still to come."""
+        if not isinstance(beside, VideoFrame):
+            return None
+        form = self._form
+        made = self._beside.reformat(
+            beside, form.width, form.height, _FORMATS[form.pixels], interpolation=Interpolation.POINT, threads=1
+        )
+        made.pict_type = PictureType.NONE  # the encoder would make a key frame of each that was one
+        made.colorspace, made.color_range = UNSPECIFIED, Range.UNSPECIFIED
         return made
 
 
-_FORMATS = {"rgb": "rgb24", "i420": "yuv420p", "nv12": "nv12"}
-_SCALER = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+class FrameConverter:
+    """Converts size, layout, matrix and range of our frames. One converter serves one thread."""
 
-_SAME_SHAPE = 0.02
-"""Pictures whose shapes differ by less fill the frame: nobody sees that, and encoders round sizes."""
+    def __init__(self, form: FrameFormat) -> None:
+        """``form`` is what every frame becomes."""
+        self.form = form
+        self._scaler = Scaler()
 
-Place: TypeAlias = tuple[slice, slice]
-"""Rows and columns of luma in which a picture lies; they begin at even ones."""
+    def convert(self, frame: Frame) -> Frame:
+        """``frame`` itself where it has the form, else one with new planes: `place_in` says where, on black."""
+        given, wanted = frame.form, self.form
+        place = place_in(given.size, wanted.size)
+        if place is None:
+            planes = self._converted(frame, wanted)
+            return frame if planes is frame.planes else frame.with_planes(planes, wanted)
+        return frame.with_planes(put_in(self._converted(frame, wanted.resized(size_of(place))), place, wanted), wanted)
+
+    def _converted(self, frame: Frame, wanted: FrameFormat) -> Planes:
+        given = frame.form
+        if given == wanted or (given.pixels == wanted.pixels == "rgb" and given.size == wanted.size):
+            return frame.planes
+        return planes_of(self._scaler.to(frame_of(frame.planes, given), wanted, colors_of(given)), wanted)
 
 
 def place_in(size: tuple[int, int], bounds: tuple[int, int]) -> Place | None:
@@ -258,147 +280,25 @@ def size_of(place: Place) -> tuple[int, int]:
 
 def cut_out(planes: Planes, place: Place) -> Planes:
     """Views of what lies at ``place``."""
-    parts = [place, *[(_halved(place[0]), _halved(place[1]))] * (len(planes) - 1)]
-    return tuple(plane[part] for plane, part in zip(planes, parts, strict=True))
+    return tuple(plane[_in_plane(place, index)] for index, plane in enumerate(planes))
 
 
 def put_in(planes: Planes, place: Place, form: FrameFormat, around: Literal["black", "mirrored"] = "black") -> Planes:
     """A picture of ``form`` with ``planes`` at ``place``, in black or in the mirror image of itself."""
     dark = 0 if form.pixels == "rgb" or form.full_range else 16
+    border = cv2.BORDER_REFLECT if around == "mirrored" else cv2.BORDER_CONSTANT
     result = []
     for index, (plane, shape) in enumerate(zip(planes, form.plane_shapes, strict=True)):
-        rows, columns = place if index == 0 else (_halved(place[0]), _halved(place[1]))
-        made = cv2.copyMakeBorder(
-            plane,
-            rows.start,
-            shape[0] - rows.stop,
-            columns.start,
-            shape[1] - columns.stop,
-            cv2.BORDER_REFLECT if around == "mirrored" else cv2.BORDER_CONSTANT,
-            value=[dark] * 3 if index == 0 else [128, 128],
-        )
+        rows, columns = _in_plane(place, index)
+        margins = rows.start, shape[0] - rows.stop, columns.start, shape[1] - columns.stop
+        made = cv2.copyMakeBorder(plane, *margins, border, value=[dark] * 3 if index == 0 else [128, 128])
         result.append(np.asarray(made, np.uint8).reshape(shape))
     return tuple(result)
 
 
-def _halved(part: slice) -> slice:
-    return slice(part.start // 2, -(-part.stop // 2))
-
-
-class FrameConverter:
-    """Converts size, layout, matrix and range. One conformer serves one thread."""
-
-    def __init__(self, form: FrameFormat) -> None:
-        """``form`` is what every frame becomes."""
-        self.form = form
-        """Of the frames that come out."""
-        self._reformatter = VideoReformatter()
-
-    def conform(self, frame: Frame) -> Frame:
-        """``frame`` itself where it has the form, else one with new planes: `place_in` says where, on black."""
-        given, wanted = frame.form, self.form
-        place = place_in(given.size, wanted.size)
-        if place is None:
-            planes = self._converted(frame, wanted)
-            return frame if planes is frame.planes else frame.with_planes(planes, wanted)
-        return frame.with_planes(put_in(self._converted(frame, wanted.resized(size_of(place))), place, wanted), wanted)
-
-    def _converted(self, frame: Frame, wanted: FrameFormat) -> Planes:
-        given = frame.form
-        if given == wanted or (given.pixels == wanted.pixels == "rgb" and given.size == wanted.size):
-            return frame.planes
-        source = VideoFrame(given.width, given.height, _FORMATS[given.pixels])
-        for plane, target, shape in zip(frame.planes, source.planes, given.plane_shapes, strict=True):
-            np.copyto(plane_view(target, shape), plane)
-        made = self._reformatter.reformat(
-            source,
-            wanted.width,
-            wanted.height,
-            _FORMATS[wanted.pixels],
-            src_colorspace=_matrix(given),
-            dst_colorspace=_matrix(wanted),
-            src_color_range=_range(given),
-            dst_color_range=_range(wanted),
-            interpolation=_SCALER,
-            threads=1,
-        )
-        return tuple(plane_view(plane, shape) for plane, shape in zip(made.planes, wanted.plane_shapes, strict=True))
-
-
-def _matrix(form: FrameFormat) -> Colorspace | None:
-    if form.pixels == "rgb":
-        return None
-    return Colorspace.ITU709 if form.matrix == "bt709" else Colorspace.ITU601
-
-
-def _range(form: FrameFormat) -> ColorRange:
-    return ColorRange.JPEG if form.pixels == "rgb" or form.full_range else ColorRange.MPEG
-
-
-def with_neutral_chroma(gray: VideoFrame) -> VideoFrame:
-    """A gray picture, of whatever depth, as 4:2:0; an alpha channel is left out."""
-    format = gray.format
-    bits, end = format.components[0].bits, "be" if format.is_big_endian else "le"
-    made = VideoFrame(gray.width, gray.height, "yuv420p" if bits == 8 else f"yuv420p{bits}{end}")
-    luma, *chroma = (samples(plane, made.format) for plane in made.planes)
-    np.copyto(luma, samples(gray.planes[0], format)[:, :: len(format.components)])
-    for plane in chroma:
-        plane.fill(1 << (bits - 1))
-    made.color_range = gray.color_range
-    return made
-
-
-def samples(plane: VideoPlane, format: VideoFormat) -> NDArray[Any]:
-    """An array over all that a plane has in each of its rows: components that share it lie side by side.
-
-    uint8 of shape (rows, columns * components), or uint16 where a component has more than 8 bits.
-    """
-    deep = format.components[0].bits > 8
-    shared = sum(component.plane == 0 for component in format.components)
-    rows = plane_view(plane, (plane.height, plane.width * shared * (2 if deep else 1)))
-    return rows.view(">u2" if format.is_big_endian else "<u2") if deep else rows
-
-
-def plane_view(plane: VideoPlane, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """A uint8 array of ``shape`` over FFmpeg's memory, padding left out; it keeps the frame alive."""
-    stride = abs(plane.line_size)
-    strides = (plane.line_size, *((shape[2], 1) if len(shape) == 3 else (1,)))
-    # Rows of a frame stored bottom up have a negative stride and begin at the far end.
-    offset = (shape[0] - 1) * stride if plane.line_size < 0 else 0
-    return np.ndarray(shape, np.uint8, buffer=memoryview(plane), offset=offset, strides=strides)
-
-
-_OPAQUE = 250
-"""Alpha from which on nobody sees through; lossy codecs do not hold 255."""
-
-
-class AlphaReader:
-    """Reads how transparent the decoder's frames are. One reader serves one thread."""
-
-    def __init__(self, info: VideoInfo) -> None:
-        self._info = info
-
-    def read(self, frame: VideoFrame) -> NDArray[np.uint8] | None:
-        """uint8 of shape (height, width), 0 is transparent; None where the picture is opaque."""
-        format = frame.format
-        if not _has_alpha(format.name) or self._is_padding(format):
-            return None
-        if format.is_planar and format.components[-1].plane == 3:
-            plane, bits = samples(frame.planes[3], format), format.components[-1].bits
-            if plane.min() >> (bits - 8) >= _OPAQUE:
-                return None
-            alpha = np.asarray(plane >> (bits - 8), np.uint8)
-        else:
-            rgba = frame.reformat(format="rgba", threads=1)
-            alpha = np.ascontiguousarray(samples(rgba.planes[0], rgba.format)[:, 3::4])
-        return None if alpha.min() >= _OPAQUE else alpha
-
-    def _is_padding(self, format: VideoFormat) -> bool:
-        """Whether the fourth byte of a pixel is there to fill it up: in AVI, and on screens, it says nothing."""
-        if format.has_palette:
-            return self._info.codec not in ("png", "apng")
-        doubtful = format.is_rgb and self._info.codec in ("rawvideo", "huffyuv")
-        return doubtful and not self._info.container.startswith(("mov,", "nut"))
+def _in_plane(place: Place, index: int) -> Place:
+    rows, columns = (part if index == 0 else slice(part.start // 2, -(-part.stop // 2)) for part in place)
+    return rows, columns
 
 
 def on_white(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -407,29 +307,55 @@ def on_white(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uin
     return np.asarray(cv2.bitwise_not(dark), np.uint8)
 
 
+def _alpha(frame: VideoFrame, info: VideoInfo) -> NDArray[np.uint8] | None:
+    """uint8 of shape (height, width), 0 is transparent; None where the picture is opaque."""
+    format = frame.format
+    if not _has_alpha(format.name) or _is_padding(format, info):
+        return None
+    if format.is_planar and format.components[-1].plane == 3:
+        plane, bits = _samples(frame.planes[3], format), format.components[-1].bits
+        if plane.min() >> (bits - 8) >= _OPAQUE:
+            return None
+        alpha = np.asarray(plane >> (bits - 8), np.uint8)
+    else:
+        rgba = frame.reformat(format="rgba", threads=1)
+        alpha = np.ascontiguousarray(_samples(rgba.planes[0], rgba.format)[:, 3::4])
+    return None if alpha.min() >= _OPAQUE else alpha
+
+
 @lru_cache
 def _has_alpha(name: str) -> bool:
     format = VideoFormat(name)
     return format.has_palette or any(component.is_alpha for component in format.components)
 
 
-class SideDataWriter:
-    """Makes frames for the encoder that have something beside their pixels."""
-
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
-
-    def frame(self, beside: VideoFrame, size: tuple[int, int], pixel_format: str) -> VideoFrame:
-        """A frame of ``size``, (height, width), with what `SideDataExtractor` read; the pixels are still to come."""
-        height, width = size
-        made = self._reformatter.reformat(
-            beside, width, height, pixel_format, interpolation=Interpolation.POINT, threads=1
-        )
-        made.pict_type = PictureType.NONE  # the encoder would make a key frame of each that was one
-        made.colorspace, made.color_range = UNSPECIFIED, RANGE_UNSPECIFIED
-        return made
+def _is_padding(format: VideoFormat, info: VideoInfo) -> bool:
+    """Whether the fourth byte of a pixel is there to fill it up: in AVI, and on screens, it says nothing."""
+    if format.has_palette:
+        return info.codec not in ("png", "apng")
+    doubtful = format.is_rgb and info.codec in ("rawvideo", "huffyuv")
+    return doubtful and not info.container.startswith(("mov,", "nut"))
 
 
-def has_captions(beside: object) -> bool:
-    """Whether closed captions (A/53) are among what `SideDataExtractor` read."""
-    return isinstance(beside, VideoFrame) and beside.side_data.get("A53_CC") is not None
+def _with_neutral_chroma(gray: VideoFrame) -> VideoFrame:
+    """A gray picture, of whatever depth, as 4:2:0; an alpha channel is left out."""
+    format = gray.format
+    bits, end = format.components[0].bits, "be" if format.is_big_endian else "le"
+    made = VideoFrame(gray.width, gray.height, "yuv420p" if bits == 8 else f"yuv420p{bits}{end}")
+    luma, *chroma = (_samples(plane, made.format) for plane in made.planes)
+    np.copyto(luma, _samples(gray.planes[0], format)[:, :: len(format.components)])
+    for plane in chroma:
+        plane.fill(1 << (bits - 1))
+    made.color_range = gray.color_range
+    return made
+
+
+def _samples(plane: VideoPlane, format: VideoFormat) -> NDArray[Any]:
+    """An array over all that a plane has in each of its rows: components that share it lie side by side.
+
+    uint8 of shape (rows, columns * components), or uint16 where a component has more than 8 bits.
+    """
+    deep = format.components[0].bits > 8
+    shared = sum(component.plane == 0 for component in format.components)
+    rows = plane_view(plane, (plane.height, plane.width * shared * (2 if deep else 1)))
+    return rows.view(">u2" if format.is_big_endian else "<u2") if deep else rows

@@ -1,4 +1,4 @@
-"""Opening media files that nobody vouches for."""
+"""Opening media files that nobody vouches for, their packets on one clock, and the pictures in these."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import numbers
 import os
 import stat
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -26,31 +28,20 @@ from av.video.stream import VideoStream
 
 from vidstyle.errors import VideoError, reason
 from vidstyle.options import MAX_SIDE
+from vidstyle.video.formats import BROADCAST, READABLE
 
-# Demuxers that read the named file and nothing else. Left out on purpose: playlists and everything
-# else that names other files (concat, hls, dash, sdp, imf, vobsub, image2), devices, and raw formats
-# that fit any bytes. With `protocol_whitelist` this keeps a hostile file from having others opened.
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,mxf,nut,ivf,obu,av1,"
-    "h264,hevc,m4v,yuv4mpegpipe,gif,apng,dv,rm,wtv,mjpeg,"
-    "mp3,wav,flac,aac,ac3,aiff,w64,caf"  # sound alone: opened only to say so
-)
 MAX_PIXELS = 1 << 26
 """The largest picture, 67 megapixels, that a decoder may take memory for (8K is 33)."""
-
-_STILLS = (
-    (b"\x89PNG\r\n", "PNG"),
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"BM", "BMP"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-)
-
+ONE_THREAD_PIXELS = 1920 * 1088
+"""Up to Full HD one thread decodes faster than any network runs, and at a tenth less cost than several."""
+READ_ERRORS_ALLOWED = 100
+FARTHEST_SECONDS = 5.0
+"""Streams of one clock are never further apart in the file."""
+_STILLS = {b"\x89PNG\r\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\x00": "TIFF", b"MM\x00*": "TIFF"}
 # Where Ogg files were joined, FFmpeg gives the headers of the next one as packets, and the last packet a duration
 # below 0, which 32 bits without a sign make huge.
 _OGG_HEADERS = (b"\x80theora", b"\x81theora", b"\x82theora", b"OVP80", b"Speex   ")
 _BELOW_ZERO = 1 << 31
-
 _READ_AGAIN = "a video is read more than once, so write it to a file first and name that"
 _KEEPS_STRANGE_BYTES = not hasattr(InputContainer, "metadata_errors")
 """PyAV 19 reads any tags, bytes that are not UTF-8 as surrogates; 18 has to be asked to."""
@@ -70,7 +61,7 @@ def open_input(path: Path) -> InputContainer:
         raise VideoError(f"cannot read {path}: {reason(error)}") from error
     if not head:
         raise VideoError(f"{path} is empty; name a video file")
-    still = next((name for magic, name in _STILLS if head.startswith(magic)), None)
+    still = next((name for magic, name in _STILLS.items() if head.startswith(magic)), None)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         still = "WebP"
         if head[12:16] == b"VP8X" and head[20] & 2:
@@ -86,7 +77,8 @@ def open_input(path: Path) -> InputContainer:
                 # An absolute path never looks like a protocol ("pipe:0") or an option.
                 os.path.abspath(path),
                 options={"max_pixels": str(MAX_PIXELS)},
-                container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
+                # Together they keep a hostile file from having others opened.
+                container_options={"format_whitelist": READABLE, "protocol_whitelist": "file"},
             )
     except (av.error.FFmpegError, ValueError, OSError) as error:
         if b"ftyp" in head and not _has_index(path):
@@ -139,6 +131,27 @@ def known(value: numbers.Rational | None) -> Fraction | None:
     return Fraction(value) if value else None
 
 
+def video_stream(container: InputContainer, path: Path | str) -> VideoStream:
+    """The picture track: the first video track that is not cover art and is no larger than is safe."""
+    pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not pictures:
+        kinds = "sound but no picture" if container.streams.audio else "no video track"
+        raise VideoError(f"{path} has {kinds}; name a file with a video track")
+    # A broadcast may name a track that it does not send.
+    pictures = [s for s in pictures if s.codec_context is None or s.codec_context.width] or pictures
+    # A file may mark one of several as the default; else it is the first.
+    stream = next((s for s in pictures if s.disposition & Disposition.default), pictures[0])
+    if stream.codec_context is None:
+        raise VideoError(f"{path} has a video track in a codec that FFmpeg cannot decode")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise VideoError(
+            f"{path} is {width}x{height}; at most {MAX_SIDE} pixels a side and {MAX_PIXELS} in all are accepted"
+        )
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    return stream
+
+
 def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
     """The packets of ``streams``, and at the end one without data for each, which empties its decoder."""
     demuxed = container.demux(*streams)
@@ -162,47 +175,132 @@ def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]
         yield packet
 
 
-def _check_kind(path: Path) -> None:
-    """Raise `VideoError` unless ``path`` can be a video file; `OSError` where it cannot be looked at."""
-    if str(path) == "-" and not path.exists():
-        raise VideoError(f"- is standard input, a pipe: {_READ_AGAIN}")
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise VideoError(f"{path} is a folder; name a video file")
-    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-        raise VideoError(f"{path} is a pipe: {_READ_AGAIN}")
-    if stat.S_ISCHR(mode):
-        raise VideoError(f"{path} is a device; name a video file (`vidstyle webcam` plays cameras)")
+def ends_stream(packet: Packet[Any]) -> bool:
+    """Whether ``packet`` only marks the end of its stream."""
+    return not packet.size and packet.dts is None and packet.pts is None
 
 
-def _is_animated_png(path: Path, head: bytes) -> bool:
-    if not head.startswith(b"\x89PNG"):
-        return False
-    with path.open("rb") as file:
-        return b"acTL" in file.read(4096)
+def packet_seconds(packet: Packet[Any]) -> Fraction:
+    """The time at which ``packet`` is shown or heard."""
+    return ((packet.dts if packet.pts is None else packet.pts) or 0) * packet.time_base
 
 
-def _has_index(path: Path) -> bool:
-    """Whether an MP4 or MOV file has its ``moov`` box: walks the top-level boxes, reads no content."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        position = 0
-        while position + 8 <= size:
-            file.seek(position)
-            header = file.read(16)
-            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-            if kind == b"moov":
-                return True
-            if length == 1:
-                length = int.from_bytes(header[8:16], "big")
-            if length < 8:
-                return False
-            position += length
-    return False
+@dataclass(frozen=True)
+class Part:
+    """A stretch of the file with one clock, as its picture packets are numbered from 0."""
+
+    first: int
+    """The first packet."""
+    key: int
+    """The first that can be decoded without those before; equal to ``first`` where no key frame was found."""
+    begin: Fraction
+    """Corrected time, in seconds, at which packet ``key`` is shown."""
+    fresh: bool
+    """Whether decoding begins anew there, as nothing of the part before is needed."""
 
 
-_SEQUENCE = b"\0\0\1\xb3"
-_SEQUENCE_EXTENSION = b"\0\0\1\xb5"
+@dataclass(frozen=True)
+class FileClock:
+    """What is added to the times of a file's packets, so that they count evenly from its start to its end."""
+
+    moves: dict[int, list[tuple[int, Fraction]]] = field(default_factory=dict, hash=False)
+    """By stream: the number of the packet (from 0) from which on times are moved, and by how many seconds."""
+    parts: tuple[Part, ...] = ()
+    """What the file was joined of: one part if its clock never breaks, none where that was not looked for."""
+    start: Fraction | None = None
+    """Seconds at which the first picture is shown or the first sound heard; None where that was not looked for."""
+    end: Fraction | None = None
+    """Seconds at which the last of them ends; None as for ``start``."""
+
+    def move(self, stream: int, number: int) -> Fraction:
+        """Seconds to add to the times of packet ``number`` of ``stream``."""
+        moves = self.moves.get(stream, [])
+        place = bisect_right(moves, number, key=lambda move: move[0])
+        return moves[place - 1][1] if place else Fraction(0)
+
+
+class PtsGuard:
+    """When packets are shown: where a clock breaks, FFmpeg may take that time from the other side of the break."""
+
+    WRAP = 2**33
+
+    def __init__(self, container: InputContainer) -> None:
+        self._wraps = container.format.name in BROADCAST
+        self._delays: dict[int, int] = {}  # how long after its decoding a packet of each stream was last shown
+
+    def pts(self, packet: Packet[Any]) -> int | None:
+        """When ``packet`` is shown, if that is known."""
+        if packet.pts is None or packet.dts is None:
+            return packet.pts
+        delay = packet.pts - packet.dts
+        if self._wraps:
+            delay %= self.WRAP
+        if 0 <= delay * packet.time_base <= FARTHEST_SECONDS:
+            self._delays[packet.stream.index] = delay
+            return packet.dts + delay
+        return packet.dts + self._delays.get(packet.stream.index, 0)
+
+
+class PacketReader:
+    """The packets of some streams of an open file, from its beginning, in the file's corrected time.
+
+    A damaged place raises `av.error.FFmpegError`; reading may go on behind it. The markers that end a
+    stream are left out: empty the decoder yourself.
+    """
+
+    def __init__(self, container: InputContainer, clock: FileClock, *streams: Stream) -> None:
+        self._container = container
+        self._streams = streams
+        self._clock = clock
+        self._numbers: dict[int, int] = {}
+        self._guard = PtsGuard(container)
+        self._overlaps = bool(clock.moves) or container.format.name in BROADCAST
+        self._sounds: dict[int, tuple[Fraction, Fraction]] = {}
+        self._demuxed: Iterator[Packet[Any]] | None = None
+
+    def __iter__(self) -> Iterator[Packet[Any]]:
+        return self
+
+    def __next__(self) -> Packet[Any]:
+        while True:
+            if self._demuxed is None:
+                self._demuxed = packets(self._container, *self._streams)
+            try:
+                packet = next(self._demuxed)
+            except av.error.FFmpegError:
+                self._demuxed = None
+                raise
+            if not ends_stream(packet) and (not self._clock.parts or self._corrected(packet)):
+                return packet
+
+    def number(self, stream: Stream) -> int:
+        """The number of the last packet of ``stream``, from 0."""
+        return self._numbers.get(stream.index, 0) - 1
+
+    def _corrected(self, packet: Packet[Any]) -> bool:
+        """Move the times of ``packet``; False if it is sound of a time that the part before has filled."""
+        stream = packet.stream
+        number = self._numbers.get(stream.index, 0)
+        self._numbers[stream.index] = number + 1
+        packet.pts = self._guard.pts(packet)
+        seconds = self._clock.move(stream.index, number)
+        if seconds:
+            move_packet(packet, round(seconds / packet.time_base))
+        if stream.type != "audio" or packet.pts is None or not self._overlaps:
+            return True
+        begin, length = packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base
+        before = self._sounds.get(stream.index)
+        overlaps = before is not None and (begin <= before[0] or begin + length / 2 < before[1])
+        if overlaps and not packet.has_sidedata("new_extradata"):  # without which what follows cannot be decoded
+            return False
+        self._sounds[stream.index] = begin, begin + length
+        return True
+
+
+def move_packet(packet: Packet[Any], ticks: int) -> None:
+    """Show and decode ``packet`` later by ``ticks``."""
+    packet.pts = None if packet.pts is None else packet.pts + ticks
+    packet.dts = None if packet.dts is None else packet.dts + ticks
 
 
 class PictureDecoder:
@@ -254,6 +352,16 @@ class PictureDecoder:
         return frames
 
 
+def is_on_gpu(frame: VideoFrame) -> bool:
+    """Whether the picture is in the memory of an NVIDIA GPU."""
+    return frame.format.name == "cuda"
+
+
+def on_host(frame: VideoFrame) -> VideoFrame:
+    """The picture in host memory, as yuv420p if it was on the GPU; others as they are."""
+    return frame.reformat(format="yuv420p", threads=1) if is_on_gpu(frame) else frame
+
+
 def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
     """What reads the transparency of VP8 and VP9 in WebM, which FFmpeg's own decoders leave out."""
     own = stream.codec_context
@@ -269,42 +377,49 @@ def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
 def _sequence(packet: Packet[VideoStream]) -> bytes | None:
     """Size, shape of the pixels and chroma format, where an MPEG-1 or MPEG-2 packet begins with them."""
     head = bytes(memoryview(packet)[:256])
-    place = head.find(_SEQUENCE)
+    place = head.find(b"\0\0\1\xb3")
     if place < 0 or len(head) < place + 8:
         return None
-    extension = head.find(_SEQUENCE_EXTENSION, place)
+    extension = head.find(b"\0\0\1\xb5", place)
     # In the extension stand the level, the chroma format and the upper bits of the size.
     rest = b"" if extension < 0 else head[extension + 5 : extension + 7]
-    size, shape = head[place + 4 : place + 7], head[place + 7] & 0xF0
-    return size + bytes([shape]) + rest
+    return head[place + 4 : place + 7] + bytes([head[place + 7] & 0xF0]) + rest
 
 
-def video_stream(container: InputContainer, path: Path | str) -> VideoStream:
-    """The picture track: the first video track that is not cover art and is no larger than is safe."""
-    pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not pictures:
-        kinds = "sound but no picture" if container.streams.audio else "no video track"
-        raise VideoError(f"{path} has {kinds}; name a file with a video track")
-    # A broadcast may name a track that it does not send.
-    pictures = [s for s in pictures if s.codec_context is None or s.codec_context.width] or pictures
-    # A file may mark one of several as the default; else it is the first.
-    stream = next((s for s in pictures if s.disposition & Disposition.default), pictures[0])
-    if stream.codec_context is None:
-        raise VideoError(f"{path} has a video track in a codec that FFmpeg cannot decode")
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise VideoError(
-            f"{path} is {width}x{height}; at most {MAX_SIDE} pixels a side and {MAX_PIXELS} in all are accepted"
-        )
-    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-    return stream
+def _check_kind(path: Path) -> None:
+    """Raise `VideoError` unless ``path`` can be a video file; `OSError` where it cannot be looked at."""
+    if str(path) == "-" and not path.exists():
+        raise VideoError(f"- is standard input, a pipe: {_READ_AGAIN}")
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise VideoError(f"{path} is a folder; name a video file")
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        raise VideoError(f"{path} is a pipe: {_READ_AGAIN}")
+    if stat.S_ISCHR(mode):
+        raise VideoError(f"{path} is a device; name a video file (`vidstyle webcam` plays cameras)")
 
 
-def is_on_gpu(frame: VideoFrame) -> bool:
-    """Whether the picture is in the memory of an NVIDIA GPU."""
-    return frame.format.name == "cuda"
+def _is_animated_png(path: Path, head: bytes) -> bool:
+    if not head.startswith(b"\x89PNG"):
+        return False
+    with path.open("rb") as file:
+        return b"acTL" in file.read(4096)
 
 
-def on_host(frame: VideoFrame) -> VideoFrame:
-    """The picture in host memory, as yuv420p if it was on the GPU; others as they are."""
-    return frame.reformat(format="yuv420p", threads=1) if is_on_gpu(frame) else frame
+def _has_index(path: Path) -> bool:
+    """Whether an MP4 or MOV file has its ``moov`` box: walks the top-level boxes, reads no content."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        position = 0
+        while position + 8 <= size:
+            file.seek(position)
+            header = file.read(16)
+            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+            if kind == b"moov":
+                return True
+            if length == 1:
+                length = int.from_bytes(header[8:16], "big")
+            if length < 8:
+                return False
+            position += length
+    return False

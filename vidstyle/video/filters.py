@@ -1,4 +1,4 @@
-"""HDR and BT.2020 frames in, BT.709 frames out."""
+"""FFmpeg's filters over decoded frames: side data, cropping, deinterlacing, and HDR to standard range."""
 
 from __future__ import annotations
 
@@ -20,39 +20,181 @@ from numpy.typing import NDArray
 from vidstyle.errors import VideoError, reason
 from vidstyle.files import write_failure
 from vidstyle.video.demux import is_on_gpu, on_host
-from vidstyle.video.formats import (
-    MATRIX_BT470BG,
-    MATRIX_BT709,
-    MATRIX_SMPTE170M,
-    PRIMARIES_BT709,
-    RANGE_FULL,
-    RANGE_LIMITED,
-    TRANSFER_BT709,
-    ColorTags,
-    Hdr,
-)
+from vidstyle.video.formats import BT709_TAGS, ColorTags, Hdr, MatrixCode, Range
 
 if TYPE_CHECKING:
     from vidstyle.video.info import VideoInfo
 
+
+class FrameFilter:
+    """A chain of FFmpeg's filters, each a name and its arguments. It begins anew where frames of another kind come."""
+
+    def __init__(self, *filters: tuple[str, str]) -> None:
+        self._filters = filters
+        self._graph: Graph | None = None
+        self._kind: tuple[object, ...] = ()
+
+    def begins(self, frame: VideoFrame) -> bool:
+        """Whether ``frame`` is of another kind than what was pushed last."""
+        return self._graph is None or self._kind != _kind(frame)
+
+    def push(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
+        """What is ready after ``frame``; None is the end of the frames of its kind."""
+        self._push(frame)
+        while (made := self._pull()) is not None:
+            yield made
+        if frame is None:
+            self._graph = None
+
+    def one(self, frame: VideoFrame) -> VideoFrame | None:
+        """What becomes of ``frame`` in filters that hold none back; None where they leave it out."""
+        self._push(frame)
+        return self._pull()
+
+    def _push(self, frame: VideoFrame | None) -> None:
+        if frame is not None and self.begins(frame):
+            self._kind, self._graph = _kind(frame), Graph()
+            self._graph.threads = 1
+            base = frame.time_base or Fraction(1, 90000)
+            nodes = [
+                self._graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=base),
+                *(self._graph.add(name, arguments) for name, arguments in self._filters),
+                self._graph.add("buffersink"),
+            ]
+            self._graph.link_nodes(*nodes).configure()
+        if self._graph is not None:
+            self._graph.vpush(frame)
+
+    def _pull(self) -> VideoFrame | None:
+        try:
+            return None if self._graph is None else self._graph.vpull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return None
+
+
+def _kind(frame: VideoFrame) -> tuple[object, ...]:
+    return (
+        *(frame.time_base, frame.width, frame.height, frame.format.name),
+        *(int(frame.colorspace), int(frame.color_range)),
+    )
+
+
+class SideDataReader:
+    """Reads the side data of one frame.
+
+    PyAV frees the name of a color profile that it has shown once more than FFmpeg does, and Python crashes at some
+    time after that. So PyAV never gets to see one.
+    """
+
+    def __init__(self, frame: VideoFrame) -> None:
+        self.has_profile = FrameFilter(("sidedata", "mode=select:type=ICC_PROFILE")).one(frame) is not None
+        """Whether there is a color profile (ICC)."""
+        self._rest = FrameFilter(("sidedata", "mode=delete:type=ICC_PROFILE")).one(frame)
+
+    def numbers(self, kind: str) -> NDArray[np.int32] | None:
+        """The data of ``kind``, by FFmpeg's name, as numbers of 32 bits; None where there is none."""
+        found = None if self._rest is None else self._rest.side_data.get(kind)
+        return np.frombuffer(memoryview(found).tobytes(), np.int32) if isinstance(found, SideData) else None
+
+    def __contains__(self, kind: str) -> bool:
+        return self._rest is not None and self._rest.side_data.get(kind) is not None
+
+
+# What encoders would write, too, though it is true of the decoder's pixels only.
+_OF_THE_PIXELS = (
+    *("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "AMBIENT_VIEWING_ENVIRONMENT", "DYNAMIC_HDR_PLUS"),
+    *("DOVI_RPU_BUFFER", "DOVI_METADATA", "DISPLAYMATRIX", "SEI_UNREGISTERED", "ICC_PROFILE"),
+)
+
+
+class SideDataExtractor:
+    """Takes from the decoder's frames what has to reach the encoder's beside their pixels: captions, the stereo mark.
+
+    PyAV can only pass such data on from frame to frame. It travels on a picture of 2x2 pixels; asking the
+    decoder's own frames for it would keep them in memory until Python looks for cycles.
+    """
+
+    def __init__(self, info: VideoInfo) -> None:
+        # Without a mark on every frame those are passed on that have captions.
+        self._filter = FrameFilter(
+            *(() if info.stereo else (("sidedata", "mode=select:type=A53_CC"),)),
+            *(("sidedata", f"mode=delete:type={kind}") for kind in _OF_THE_PIXELS),
+            ("crop", "2:2:0:0:exact=1"),
+            ("format", "gray"),
+        )
+
+    def read(self, frame: VideoFrame) -> VideoFrame | None:
+        """The side data of ``frame``, for `Frame.beside`; None where there is none."""
+        return None if is_on_gpu(frame) or min(frame.width, frame.height) < 2 else self._filter.one(frame)
+
+
+class Cropper:
+    """Leaves out what `VideoInfo.crop` names, without a copy where chroma samples allow it."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._crop = info.crop
+        self._coded_size = info.coded_size
+        self._reformatter = VideoReformatter()
+        if info.crop is not None:
+            height, width = info.shown_size(info.coded_size)
+            self._filter = FrameFilter(("crop", f"{width}:{height}:{info.crop.left}:{info.crop.top}:exact=1"))
+
+    def cropped(self, frame: VideoFrame) -> VideoFrame:
+        """The part of ``frame`` to be shown; a frame of another size than the first one as it is."""
+        crop = self._crop
+        if crop is None or (frame.height, frame.width) != self._coded_size:
+            return frame
+        step_x, step_y = 2 // frame.format.chroma_width(2), 2 // frame.format.chroma_height(2)
+        if crop.left % step_x or crop.top % step_y:
+            # The crop would begin inside a chroma sample: without subsampling it does not.
+            full = re.sub(r"4\d\dp", "444p", frame.format.name)
+            frame = self._reformatter.reformat(frame, format=full if "444p" in full else "yuv444p", threads=1)
+        return self._filter.one(frame) or frame
+
+
+class Deinterlacer:
+    """FFmpeg's bwdif over the frames of one stream, which may be interlaced in parts.
+
+    Frames pass as they are until the first interlaced one; from there on they come one frame late, and
+    those that are progressive are still not touched. A change of size or format begins anew.
+    """
+
+    def __init__(self) -> None:
+        self._filter = FrameFilter(("bwdif", "mode=send_frame:parity=auto:deint=interlaced"))
+        self._time_base: Fraction | None = None
+        self._is_on = False
+
+    def frames(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
+        """What is ready after ``frame`` (None: the stream has ended); in all, as many as were given."""
+        if self._is_on and (frame is None or self._filter.begins(frame := on_host(frame))):
+            yield from self._pushed(None)
+            self._is_on = False
+        if frame is None:
+            return
+        self._is_on |= frame.interlaced_frame
+        if self._is_on:
+            frame = on_host(frame)
+            self._time_base = frame.time_base
+            yield from self._pushed(frame)
+        else:
+            yield frame
+
+    def _pushed(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
+        for made in self._filter.push(frame):
+            # bwdif counts in half units, so that it could put a second frame between two.
+            if made.pts is not None and self._time_base is not None and made.time_base != self._time_base:
+                made.pts, made.duration = made.pts // 2, made.duration // 2
+                made.time_base = self._time_base
+            yield made
+
+
+# Scaling in the filters below is as in `vidstyle.video.convert`.
 _SCALE_FLAGS = "bilinear+accurate_rnd+full_chroma_inp"
-
-_MATRICES = {MATRIX_BT709: "bt709", MATRIX_BT470BG: "bt470bg", MATRIX_SMPTE170M: "smpte170m"}
-
-
-def peak_luminance(frame: VideoFrame) -> float:
-    """cd/m2 of the brightest highlights, as the file says (MaxCLL, else the mastering display)."""
-    side_data = SideDataReader(frame)
-    light = side_data.get("CONTENT_LIGHT_LEVEL")
-    if light is not None and (brightest := int(np.frombuffer(memoryview(light), np.uint32)[0])):
-        return float(np.clip(brightest, 100, 10000))
-    display = side_data.get("MASTERING_DISPLAY_METADATA")
-    if display is not None:
-        # Ten fractions: three primaries and the white point (x, y), least and greatest luminance; two flags.
-        numbers = np.frombuffer(memoryview(display), np.int32)
-        if numbers[21] and numbers[19]:
-            return float(np.clip(numbers[18] / numbers[19], 100, 10000))
-    return DEFAULT_PEAK
+_MATRICES: dict[int, str] = {
+    MatrixCode.BT709: "bt709",
+    MatrixCode.BT470BG: "bt470bg",
+    MatrixCode.SMPTE170M: "smpte170m",
+}
 
 
 class SdrConverter:
@@ -70,33 +212,31 @@ class SdrConverter:
         kind = (frame.time_base, frame.width, frame.height, frame.format.name, tags)
         try:
             if self._graph is None or kind != self._made_for:
-                self._graph, self._made_for = _graph(frame, tags), kind
+                self._graph, self._made_for = _sdr_graph(frame, tags), kind
             self._graph.vpush(frame)
             made = self._graph.vpull()
         except av.error.FFmpegError as error:
             raise VideoError(f"the colors of a frame cannot be converted to standard range: {reason(error)}") from error
         except OSError as error:
             raise VideoError(write_failure(f"a temporary file in {tempfile.gettempdir()}", error)) from error
-        made.colorspace, made.color_range = MATRIX_BT709, RANGE_LIMITED
-        made.color_primaries, made.color_trc = PRIMARIES_BT709, TRANSFER_BT709
+        made.colorspace, made.color_range = BT709_TAGS.matrix, BT709_TAGS.range
+        made.color_primaries, made.color_trc = BT709_TAGS.primaries, BT709_TAGS.transfer
         return made
 
 
-def _graph(frame: VideoFrame, tags: ColorTags) -> Graph:
-    is_full = tags.range == RANGE_FULL
+def _sdr_graph(frame: VideoFrame, tags: ColorTags) -> Graph:
     is_rgb = frame.format.is_rgb
-    matrix = _MATRICES.get(tags.matrix, "bt2020nc")
-    base = frame.time_base or Fraction(1, 90000)
+    matrix = "gbr" if is_rgb else _MATRICES.get(tags.matrix, "bt2020nc")
     source = (
-        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={base}"
-        f":colorspace={'gbr' if is_rgb else matrix}:range={'pc' if is_full or is_rgb else 'tv'}"
+        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}"
+        f":time_base={frame.time_base or Fraction(1, 90000)}"
+        f":colorspace={matrix}:range={'pc' if tags.range == Range.FULL or is_rgb else 'tv'}"
     )
-    table = lookup_table(tags.hdr, peak_luminance(frame))
     graph = Graph()
     graph.threads = 1
     with tempfile.TemporaryDirectory() as folder:
         cube = Path(folder) / "bt709.cube"  # FFmpeg takes the table as a file, and reads it at once
-        cube.write_text(_cube_text(table))
+        cube.write_text(_cube_text(lookup_table(tags.hdr, peak_luminance(frame))))
         nodes = [
             graph.add("buffer", source),
             graph.add("scale", f"flags={_SCALE_FLAGS}:out_range=pc"),
@@ -115,6 +255,24 @@ def _cube_text(table: NDArray[np.float64]) -> str:
     lines = (f"{r:.6f} {g:.6f} {b:.6f}" for r, g, b in rows)
     return f"LUT_3D_SIZE {table.shape[0]}\n" + "\n".join(lines) + "\n"
 
+
+def peak_luminance(frame: VideoFrame) -> float:
+    """cd/m2 of the brightest highlights, as the file says (MaxCLL, else the mastering display)."""
+    side_data = SideDataReader(frame)
+    light = side_data.numbers("CONTENT_LIGHT_LEVEL")
+    if light is not None and (brightest := int(light.view(np.uint32)[0])):
+        return float(np.clip(brightest, 100, 10000))
+    # Ten fractions: three primaries and the white point (x, y), least and greatest luminance; two flags.
+    display = side_data.numbers("MASTERING_DISPLAY_METADATA")
+    if display is not None and display[21] and display[19]:
+        return float(np.clip(display[18] / display[19], 100, 10000))
+    return DEFAULT_PEAK
+
+
+# From HDR and wide-gamut colors to BT.709, as a lookup table. Light is brought to absolute luminance (PQ: ITU-R BT.2100
+# table 4; HLG: table 5 on a display of 1000 cd/m2), its range is compressed with the curve of ITU-R BT.2390 section 5.4
+# to that of a standard display, whose white is taken as the 203 cd/m2 that ITU-R BT.2408 gives to HDR diffuse white;
+# then the primaries are changed, and what is outside BT.709 is desaturated until it fits.
 
 SDR_WHITE = 203.0
 """cd/m2 of the white that the result is made for."""
@@ -202,183 +360,3 @@ def _within_gamut(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
         room = np.where(away > 0, (1.0 - gray) / away, np.where(away < 0, -gray / away, np.inf))
     fitted: NDArray[np.float64] = gray + away * np.minimum(room.min(axis=-1, keepdims=True), 1.0)
     return fitted
-
-
-class Deinterlacer:
-    """FFmpeg's bwdif over the frames of one stream, which may be interlaced in parts.
-
-    Frames pass as they are until the first interlaced one; from there on they come one frame late, and
-    those that are progressive are still not touched. A change of size or format begins anew.
-    """
-
-    def __init__(self) -> None:
-        self._bwdif_graph: Graph | None = None
-        self._made_for: tuple[object, ...] = ()
-
-    def frames(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
-        """What is ready after ``frame`` (None: the stream has ended); in all, as many as were given."""
-        if self._bwdif_graph is None and (frame is None or not frame.interlaced_frame):
-            if frame is not None:
-                yield frame
-            return
-        frame = None if frame is None else on_host(frame)
-        if frame is None or (self._bwdif_graph is not None and _kind(frame) != self._made_for):
-            yield from self._pushed(None)
-            self._bwdif_graph = None
-            yield from () if frame is None else self.frames(frame)
-            return
-        if self._bwdif_graph is None:
-            self._bwdif_graph, self._made_for = _bwdif_graph(frame), _kind(frame)
-        yield from self._pushed(frame)
-
-    def _pushed(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
-        assert self._bwdif_graph is not None
-        self._bwdif_graph.vpush(frame)
-        while True:
-            try:
-                made = self._bwdif_graph.vpull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
-            # bwdif counts in half units, so that it could put a second frame between two.
-            time_base = self._made_for[0]
-            if made.pts is not None and made.time_base != time_base:
-                made.pts, made.duration = made.pts // 2, made.duration // 2
-                made.time_base = time_base  # type: ignore[assignment]
-            yield made
-
-
-def _kind(frame: VideoFrame) -> tuple[object, ...]:
-    """What a graph is made for."""
-    return (
-        *(frame.time_base, frame.width, frame.height, frame.format.name),
-        *(int(frame.colorspace), int(frame.color_range)),
-    )
-
-
-def _bwdif_graph(frame: VideoFrame) -> Graph:
-    graph = Graph()
-    graph.threads = 1
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
-    bwdif = graph.add("bwdif", mode="send_frame", parity="auto", deint="interlaced")
-    graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
-    return graph
-
-
-class Cropper:
-    """Leaves out what `VideoInfo.crop` names, without a copy where chroma samples allow it."""
-
-    def __init__(self, info: VideoInfo) -> None:
-        self._crop = info.crop
-        self._coded_size = info.coded_size
-        self._reformatter = VideoReformatter()
-        self._graph: Graph | None = None
-        self._made_for: tuple[object, ...] = ()
-
-    def cropped(self, frame: VideoFrame) -> VideoFrame:
-        """The part of ``frame`` to be shown; a frame of another size than the first one as it is."""
-        crop = self._crop
-        if crop is None or (frame.height, frame.width) != self._coded_size:
-            return frame
-        step_x, step_y = 2 // frame.format.chroma_width(2), 2 // frame.format.chroma_height(2)
-        if crop.left % step_x or crop.top % step_y:
-            # The crop would begin inside a chroma sample: without subsampling it does not.
-            full = re.sub(r"4\d\dp", "444p", frame.format.name)
-            frame = self._reformatter.reformat(frame, format=full if "444p" in full else "yuv444p", threads=1)
-        kind = (frame.time_base, frame.format.name, int(frame.colorspace), int(frame.color_range))
-        if self._graph is None or kind != self._made_for:
-            height, width = crop.shown(self._coded_size)
-            self._graph = Graph()
-            self._graph.threads = 1
-            source = self._graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-            )
-            part = self._graph.add("crop", f"{width}:{height}:{crop.left}:{crop.top}:exact=1")
-            self._graph.link_nodes(source, part, self._graph.add("buffersink")).configure()
-            self._made_for = kind
-        self._graph.vpush(frame)
-        return self._graph.vpull()
-
-
-class SideDataReader:
-    """Reads the side data of one frame.
-
-    PyAV frees the name of a color profile that it has shown once more than FFmpeg does, and Python crashes at some
-    time after that. So PyAV never gets to see one.
-    """
-
-    def __init__(self, frame: VideoFrame) -> None:
-        self.has_profile = _filtered(frame, "mode=select:type=ICC_PROFILE") is not None
-        """Whether there is a color profile (ICC)."""
-        self._rest = _filtered(frame, "mode=delete:type=ICC_PROFILE")
-
-    def get(self, kind: str) -> SideData | None:
-        """The data of ``kind``, by FFmpeg's name; None where there is none. Its memory lives as long as it."""
-        found = None if self._rest is None else self._rest.side_data.get(kind)
-        return found if isinstance(found, SideData) else None
-
-
-def _filtered(frame: VideoFrame, mode: str) -> VideoFrame | None:
-    graph = Graph()
-    graph.threads = 1
-    source = graph.add_buffer(
-        width=frame.width,
-        height=frame.height,
-        format=frame.format,
-        time_base=frame.time_base or Fraction(1, 90000),
-    )
-    graph.link_nodes(source, graph.add("sidedata", mode), graph.add("buffersink")).configure()
-    graph.vpush(frame)
-    try:
-        return graph.vpull()
-    except av.error.BlockingIOError:
-        return None
-
-
-# What encoders would write, too, though it is true of the decoder's pixels only.
-_OF_THE_PIXELS = (
-    *("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "AMBIENT_VIEWING_ENVIRONMENT", "DYNAMIC_HDR_PLUS"),
-    *("DOVI_RPU_BUFFER", "DOVI_METADATA", "DISPLAYMATRIX", "SEI_UNREGISTERED", "ICC_PROFILE"),
-)
-
-
-class SideDataExtractor:
-    """Takes from the decoder's frames what has to reach the encoder's beside their pixels.
-
-    PyAV can only pass such data on from frame to frame. It travels on a picture of 2x2 pixels; asking the
-    decoder's own frames for it would keep them in memory until Python looks for cycles.
-    """
-
-    def __init__(self, info: VideoInfo) -> None:
-        # Without a mark on every frame those are passed on that have captions.
-        self._chosen = () if info.stereo else ("mode=select:type=A53_CC",)
-        self._graph: Graph | None = None
-        self._made_for: tuple[object, ...] = ()
-
-    def read(self, frame: VideoFrame) -> VideoFrame | None:
-        """What rides beside ``frame``, for `Frame.beside`; None where it is nothing."""
-        if is_on_gpu(frame) or min(frame.width, frame.height) < 2:
-            return None
-        kind = (
-            *(frame.time_base, frame.width, frame.height, frame.format.name),
-            *(int(frame.colorspace), int(frame.color_range)),
-        )
-        if self._graph is None or kind != self._made_for:
-            self._graph, self._made_for = self._made(frame), kind
-        self._graph.vpush(frame)
-        try:
-            return self._graph.vpull()
-        except av.error.BlockingIOError:
-            return None
-
-    def _made(self, frame: VideoFrame) -> Graph:
-        graph = Graph()
-        graph.threads = 1
-        graph.link_nodes(
-            graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base),
-            *(graph.add("sidedata", chosen) for chosen in self._chosen),
-            *(graph.add("sidedata", f"mode=delete:type={kind}") for kind in _OF_THE_PIXELS),
-            graph.add("crop", "2:2:0:0:exact=1"),
-            graph.add("format", "gray"),
-            graph.add("buffersink"),
-        ).configure()
-        return graph

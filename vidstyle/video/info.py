@@ -11,33 +11,27 @@ from pathlib import Path
 import av
 import av.error
 import av.logging
-import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vidstyle.errors import VideoError, reason
-from vidstyle.video.clock import FileClock, file_clock
-from vidstyle.video.demux import PictureDecoder, ffmpeg_reasons, known, open_input, packets, video_stream
+from vidstyle.frame import FrameFormat, Matrix, Pixels
+from vidstyle.video.clock import file_clock
+from vidstyle.video.demux import FileClock, PictureDecoder, ffmpeg_reasons, known, open_input, packets, video_stream
 from vidstyle.video.filters import SideDataReader
 from vidstyle.video.formats import (
-    MATRIX_BT470BG,
-    MATRIX_BT709,
-    MATRIX_BT2020,
-    MATRIX_FCC,
-    MATRIX_RGB,
-    MATRIX_SMPTE170M,
-    MATRIX_SMPTE240M,
-    PRIMARIES_BT709,
-    RANGE_FULL,
-    RANGE_LIMITED,
-    RANGE_UNSPECIFIED,
-    TRANSFER_BT709,
+    BROADCAST,
+    BT709_TAGS,
+    LIMITED_GRAY,
+    SHAPELESS,
+    STEREO,
     UNSPECIFIED,
     ColorTags,
     Hdr,
-    frame_tags,
+    MatrixCode,
+    Range,
     guessed_matrix,
     is_gray,
     is_rgb,
@@ -165,32 +159,34 @@ class VideoInfo:
         """``pq`` or ``hlg`` where the file is high dynamic range (frames are handed out as BT.709)."""
         return self.stored_color.hdr
 
+    def shown_size(self, stored: tuple[int, int]) -> tuple[int, int]:
+        """``(height, width)`` that is shown of a picture of ``stored`` size, which is turned only later."""
+        return stored if self.crop is None or stored != self.coded_size else self.crop.shown(stored)
+
+    def upright(self, size: tuple[int, int]) -> tuple[int, int]:
+        """``size`` of a stored picture, (height, width), after the rotation; and the reverse."""
+        return size[::-1] if self.rotation in (90, 270) else size
+
+    def form(
+        self, size: tuple[int, int], pixels: Pixels, matrix: Matrix | None = None, full_range: bool | None = None
+    ) -> FrameFormat:
+        """The format of upright frames of ``size`` in the file's own colors, but for what is given."""
+        color = self.color
+        return FrameFormat(
+            height=size[0],
+            width=size[1],
+            pixels=pixels,
+            matrix=matrix or guessed_matrix(color.matrix, self.upright(size)[0]),
+            full_range=color.range == Range.FULL if full_range is None else full_range,
+        )
+
 
 _CHROMA_LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
-_BROADCAST = ("mpegts", "mpeg")
-"""Formats that say nothing about their length: FFmpeg looks for the last time in the file."""
-_SHAPELESS = (*_BROADCAST, "h264", "hevc", "mpegvideo", "m4v")
-"""Formats that say nothing of the shape of pixels themselves: FFmpeg gives the last one that it saw while probing."""
-_READABLE_MATRICES = (
-    *(UNSPECIFIED, MATRIX_RGB, MATRIX_BT709, MATRIX_FCC, MATRIX_BT470BG, MATRIX_SMPTE170M, MATRIX_SMPTE240M),
-    MATRIX_BT2020,
-)
-_CONVERTED_MATRICES = (MATRIX_RGB, MATRIX_FCC, MATRIX_SMPTE240M)
-# Without a range tag, gray is full range in what stills are made with, limited in what video is made with.
-_LIMITED_GRAY = ("h264", "hevc", "vp9", "libdav1d", "av1", "mpeg2video")
+_CONVERTED_MATRICES = (MatrixCode.RGB, MatrixCode.FCC, MatrixCode.SMPTE240M)
 _DOLBY_VISION_ALONE = (5, 10, 20)  # profiles whose pictures may be in Dolby's own colors, IPT-PQ-c2
 _CONVERT = (
     "`ffmpeg -i IN -vf libplacebo=colorspace=bt709:color_primaries=bt709:color_trc=bt709:format=yuv420p -c:a copy OUT`"
 )
-# AVStereo3DType to Matroska's words: left eye first, right eye first.
-_STEREO = {
-    1: ("left_right", "right_left"),
-    2: ("top_bottom", "bottom_top"),
-    3: ("block_lr", "block_rl"),
-    4: ("checkerboard_lr", "checkerboard_rl"),
-    6: ("row_interleaved_lr", "row_interleaved_rl"),
-    7: ("col_interleaved_lr", "col_interleaved_rl"),
-}
 _RECTILINEAR = 4  # AVSphericalProjection of what every camera takes
 _INTERLACED_ORDERS = (2, 3, 4, 5)  # AVFieldOrder: TT, BB, TB, BT
 
@@ -237,7 +233,7 @@ def read_info(
     height, width = crop.shown((frame.height, frame.width)) if crop else (frame.height, frame.width)
     coded_aspect = frame.opaque if isinstance(frame.opaque, Fraction) else None
     aspect = known(stream.sample_aspect_ratio)
-    if coded_aspect is not None and container.format.name in _SHAPELESS:
+    if coded_aspect is not None and container.format.name in SHAPELESS:
         aspect = coded_aspect
     if rotation in (90, 270):
         height, width = width, height
@@ -249,7 +245,7 @@ def read_info(
     rate = known(stream.average_rate) or known(stream.guessed_rate)
     duration = _duration(container, stream)
     declared_end = None
-    if duration is not None and container.format.name not in _BROADCAST:
+    if duration is not None and container.format.name not in BROADCAST:
         if not container.format.name.startswith("mov,") and duration > start > 0:
             # Matroska, ASF and NUT count it from 0, FLV from the first picture: nothing tells, so it may end early.
             duration -= float(start)
@@ -278,19 +274,20 @@ def read_info(
         notes.append("the pictures have a color profile (ICC), which is left out: they are taken for BT.709 or sRGB")
     if crop is not None:
         notes.append(f"the file asks for {width}x{height} of its {frame.width}x{frame.height} pixels: it is cropped")
-    if stored.matrix not in _READABLE_MATRICES:
+    if stored.matrix != UNSPECIFIED and stored.matrix not in list(MatrixCode):
         raise VideoError(
             f"{path} stores its colors in a way (matrix {stored.matrix} of ITU-T H.273) that cannot be read; "
             f"convert it first, for example with {_CONVERT}"
         )
     if stored.wide:
-        color = ColorTags(primaries=PRIMARIES_BT709, transfer=TRANSFER_BT709, matrix=MATRIX_BT709, range=RANGE_LIMITED)
+        color = BT709_TAGS
         kind = {"pq": "HDR (PQ)", "hlg": "HDR (HLG)", None: "in BT.2020 colors"}[stored.hdr]
         notes.append(f"the video is {kind}: it is converted to standard range and BT.709 colors")
     elif stored.matrix in _CONVERTED_MATRICES or is_rgb(frame):
         # Encoders and graphs know two matrices; the others become the one that players expect.
-        matrix = MATRIX_BT709 if guessed_matrix(UNSPECIFIED, frame.height) == "bt709" else MATRIX_SMPTE170M
-        color = replace(stored, matrix=matrix, range=RANGE_LIMITED)
+        guess = guessed_matrix(UNSPECIFIED, frame.height)
+        matrix = MatrixCode.BT709 if guess == "bt709" else MatrixCode.SMPTE170M
+        color = replace(stored, matrix=matrix, range=Range.LIMITED)
     if rotation or mirrored:
         # A turned grid of chroma samples has no name, except where it is symmetric.
         kept = stored.chroma_location if stored.chroma_location == "center" else None
@@ -326,8 +323,8 @@ def read_info(
         crop=crop,
         stereo=None if rotation or mirrored else _stereo(side_data),
         spherical=_is_spherical(side_data),
-        captions=side_data.get("A53_CC") is not None,
-        timecode=timecode_in(*(readable_tags(tags) for tags in metadata)),
+        captions="A53_CC" in side_data,
+        timecode=_timecode(*metadata),
         interlaced=interlaced,
         clock=clock,
         declared_end=declared_end,
@@ -340,10 +337,10 @@ def read_info(
 
 def _orientation(side_data: SideDataReader) -> tuple[int, bool]:
     """``(degrees clockwise, mirrored)`` of the display matrix, rounded to quarter turns."""
-    display = side_data.get("DISPLAYMATRIX")
+    display = side_data.numbers("DISPLAYMATRIX")
     if display is None:
         return 0, False
-    a, b, _, c, d = np.frombuffer(memoryview(display), np.int32)[:5].astype(float)
+    a, b, _, c, d = display[:5].astype(float)
     mirrored = bool(a * d - b * c < 0)
     if mirrored:  # the matrix mirrors x first, then turns
         a, b = -a, -b
@@ -351,32 +348,28 @@ def _orientation(side_data: SideDataReader) -> tuple[int, bool]:
 
 
 def _stereo(side_data: SideDataReader) -> str | None:
-    stereo = side_data.get("STEREO3D")
-    if stereo is None:
-        return None
-    kind, flags = np.frombuffer(memoryview(stereo), np.int32)[:2]
-    words = _STEREO.get(int(kind))
-    return None if words is None else words[flags & 1]
+    stereo = side_data.numbers("STEREO3D")
+    words = None if stereo is None else STEREO.get(int(stereo[0]))
+    return None if stereo is None or words is None else words[stereo[1] & 1]
 
 
 def _is_spherical(side_data: SideDataReader) -> bool:
-    spherical = side_data.get("SPHERICAL")
-    return spherical is not None and np.frombuffer(memoryview(spherical), np.int32)[0] != _RECTILINEAR
+    spherical = side_data.numbers("SPHERICAL")
+    return spherical is not None and bool(spherical[0] != _RECTILINEAR)
 
 
 def _color_tags(description: str, stream: VideoStream, frame: VideoFrame) -> ColorTags:
     # The decoder knows what the bitstream says, the context what the container says.
     context = stream.codec_context
-    said = ColorTags(
+    tags = ColorTags(
         primaries=int(context.color_primaries),
         transfer=int(context.color_trc),
         matrix=int(context.colorspace),
-        range=int(context.color_range) if context.color_range in (RANGE_LIMITED, RANGE_FULL) else RANGE_UNSPECIFIED,
+        range=int(context.color_range) if context.color_range in (Range.LIMITED, Range.FULL) else Range.UNSPECIFIED,
         chroma_location=_chroma_location(description),
-    )
-    tags = frame_tags(frame, said)
-    if is_gray(frame.format) and not tags.range and context.name not in _LIMITED_GRAY:
-        return replace(tags, range=RANGE_FULL)
+    ).of(frame)
+    if is_gray(frame.format) and not tags.range and context.name not in LIMITED_GRAY:
+        return replace(tags, range=Range.FULL)
     return tags
 
 
@@ -450,7 +443,7 @@ def _readable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def timecode_in(*tags: dict[str, str]) -> str | None:
+def _timecode(*tags: dict[str, str]) -> str | None:
     """The first time code among ``tags``; containers spell the key in their own ways."""
-    found = (value for each in tags for key, value in each.items() if key.lower() == "timecode")
+    found = (value for each in tags for key, value in readable_tags(each).items() if key.lower() == "timecode")
     return next(found, None)

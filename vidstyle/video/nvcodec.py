@@ -28,7 +28,7 @@ from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.options import Codec, EncodeOptions
 from vidstyle.system import nvidia_driver
 from vidstyle.video.demux import MAX_PIXELS, is_on_gpu, open_input, packets, video_stream
-from vidstyle.video.formats import NVENC_ENCODERS, RANGE_FULL, guessed_matrix
+from vidstyle.video.formats import NVENC_ENCODERS, Range, guessed_matrix
 from vidstyle.video.info import VideoInfo
 
 _DECODED = ("h264", "hevc", "av1", "vp9")
@@ -87,7 +87,7 @@ def nvdec_obstacle(info: VideoInfo, form: FrameFormat, *, on_device: bool) -> st
         return "the video is stored turned or mirrored"
     if form.height % 2 or form.width % 2:
         return f"the picture is {form.width}x{form.height}, and on the GPU sides are even"
-    stored = guessed_matrix(info.color.matrix, form.height), info.color.range == RANGE_FULL
+    stored = guessed_matrix(info.color.matrix, form.height), info.color.range == Range.FULL
     if info.color != info.stored_color or stored != (form.matrix, form.full_range):
         return "the colors of the video are converted"
     return None

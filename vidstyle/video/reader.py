@@ -1,4 +1,4 @@
-"""Frames of a video file, upright, in one form, each with its time."""
+"""Frames of a video file, upright, in one form, each with its time; which are missing, and what changes on the way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 import av.error
@@ -19,24 +18,88 @@ from av.video.stream import VideoStream
 
 from vidstyle._renamed import renamed_attribute
 from vidstyle.errors import BadOption, VideoError
-from vidstyle.frame import Frame, FrameFormat, Matrix, Pixels
+from vidstyle.frame import Frame, Matrix, Pixels
 from vidstyle.options import ClipOptions
-from vidstyle.video.clock import PacketReader, Part
+from vidstyle.pipeline import Closing
 from vidstyle.video.convert import PlaneReader
-from vidstyle.video.demux import PictureDecoder, is_on_gpu, open_input, packets, video_stream
+from vidstyle.video.demux import (
+    ONE_THREAD_PIXELS,
+    READ_ERRORS_ALLOWED,
+    PacketReader,
+    Part,
+    PictureDecoder,
+    is_on_gpu,
+    open_input,
+    packet_seconds,
+    packets,
+    video_stream,
+)
 from vidstyle.video.filters import Deinterlacer, SideDataExtractor
-from vidstyle.video.formats import RANGE_FULL, ColorTags, frame_tags, guessed_matrix
+from vidstyle.video.formats import INDEXED, ONE_FRAME_A_PACKET, ColorTags
 from vidstyle.video.info import VideoInfo, probe
 from vidstyle.video.nvcodec import VideoGpu, gpu_planes, nvdec_decoder, nvdec_obstacle, trial_obstacle
 
-_READ_ERRORS_ALLOWED = 100
-_ONE_THREAD_PIXELS = 1920 * 1088
-"""Up to Full HD one thread decodes faster than any network runs, and at a tenth less cost than several."""
-_INDEXED = ("mov,", "matroska,")
-"""Containers whose index says where key frames are; others are read from the beginning."""
+_GLIMPSE_SECONDS = Fraction(1, 20)
+"""A picture is not shown for less than this at the start of a clip."""
+_ERRORS_KEPT = 5
+# Containers differ by a frame or two, and by rounding, between the length they declare and what they hold.
+_SLACK_SECONDS = 1.0
+_UNCODED_BYTES = 16
+"""A packet of MPEG-4 that is no larger says that the last picture goes on; players show nothing new."""
+_SQUARE = Fraction(1)
 
 
-class VideoReader:
+def exact_seconds(seconds: float) -> Fraction:
+    """The decimal number that was typed, so that 1.1 s means a frame at exactly 11/10 s."""
+    return Fraction(repr(seconds))
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """The stretch of the source's clock that goes into the output: begin, end and shift, in seconds.
+
+    Whatever is shown or heard for a while is inside if any of that while is.
+    """
+
+    begin: Fraction | None
+    """What has ended by then is left out; None keeps everything from the first packet on."""
+    end: Fraction | None
+    """What begins at that time or later is left out; None keeps everything to the last packet."""
+    shift: Fraction
+    """What is subtracted from every time, so that the output starts at 0."""
+
+    @classmethod
+    def of(cls, info: VideoInfo, clip: ClipOptions) -> TimeRange:
+        """The part of the video ``info`` that ``clip`` names; a clip counts from the file's start."""
+        # Whole ticks of the video's clock, so that its times stay exact.
+        shift = (info.start + exact_seconds(clip.start)) // info.time_base * info.time_base
+        end = None if clip.end is None else info.start + exact_seconds(clip.end)
+        return cls(shift if clip.start > 0 else None, end, shift)
+
+    def pictures_before(self, start: Fraction, rate: Fraction) -> int:
+        """How many pictures, evenly spaced from ``start`` on, are left out before the first that is shown."""
+        if self.begin is None:
+            return 0
+        place = (self.begin - start) * rate
+        next_one = math.ceil(place)
+        return next_one if next_one - place < _GLIMPSE_SECONDS * rate else math.floor(place)
+
+    def holds(self, seconds: Fraction) -> bool:
+        """Whether ``seconds`` is inside."""
+        return (self.begin is None or seconds >= self.begin) and not self.is_over(seconds)
+
+    def is_over(self, seconds: Fraction) -> bool:
+        """Whether ``seconds`` is behind the end."""
+        return self.end is not None and seconds >= self.end
+
+    def cut(self, begin: Fraction, end: Fraction) -> tuple[Fraction, Fraction] | None:
+        """The part of what lasts from ``begin`` to ``end`` that is inside, if any."""
+        begin = begin if self.begin is None else max(begin, self.begin)
+        end = end if self.end is None else min(end, self.end)
+        return (begin, end) if begin < end else None
+
+
+class VideoReader(Closing):
     """A video file to read frames from.
 
     Use it from one thread. It is a context manager; closing twice is fine. A frame that cannot be
@@ -67,20 +130,11 @@ class VideoReader:
         self.path = path
         self.info: VideoInfo = probe(path)
         """What the file says about itself."""
-        height, width = self.info.size
-        stored_height = width if self.info.rotation in (90, 270) else height
-        color = self.info.color
-        self.form = FrameFormat(
-            height=height,
-            width=width,
-            pixels=pixels,
-            matrix=matrix or guessed_matrix(color.matrix, stored_height),
-            full_range=color.range == RANGE_FULL if full_range is None else full_range,
-        )
+        self.form = self.info.form(self.info.size, pixels, matrix, full_range)
         """Form of every frame."""
-        self._ledger: FrameLoss | None = None
-        self._clip = clip or ClipOptions()
         self._threads = threads
+        self._clip = clip or ClipOptions()
+        self._pass: _Pass | None = None
         self._reading: Generator[Frame, None, None] | None = None
         self._closed = False
         self.notes: list[str] = list(self.info.notes)
@@ -121,12 +175,16 @@ class VideoReader:
     @property
     def lost(self) -> int:
         """Frames so far that could not be decoded, or not in full; final when `frames` has ended."""
-        return self._ledger.lost if self._ledger else 0
+        return self._pass.loss.lost if self._pass else 0
 
     @property
     def errors(self) -> list[str]:
         """Sentences on the first few of them."""
-        return self._ledger.errors if self._ledger else []
+        return self._pass.loss.errors if self._pass else []
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def frames(self) -> Generator[Frame, None, None]:
         """Every frame of the clip, in the order of showing, from the beginning at each call.
@@ -148,18 +206,10 @@ class VideoReader:
             self._reading = None
         self._gpu = None
 
-    def __enter__(self) -> VideoReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _frames(self) -> Generator[Frame, None, None]:
         span = TimeRange.of(self.info, self._clip)
         # Where the index is wrong or missing, reading from the beginning is the fallback.
-        if span.begin is not None and self.info.container.startswith(_INDEXED) and not self.info.clock.parts:
+        if span.begin is not None and self.info.container.startswith(INDEXED) and not self.info.clock.parts:
             frames = self._read(span, seek=True)
             first = next(frames, None)
             if first is not None and first.pts * first.time_base <= span.begin:
@@ -172,52 +222,58 @@ class VideoReader:
         yield from self._read(span, seek=False)
 
     def _read(self, span: TimeRange, *, seek: bool) -> Generator[Frame, None, None]:
-        info = self.info
-        reader, beside = PlaneReader(info, self.form), SideDataExtractor(info)
         with open_input(self.path) as container:
-            stream = video_stream(container, self.path)
-            if self._threads is not None:
-                stream.codec_context.thread_count = self._threads
-            elif self.form.width * self.form.height <= _ONE_THREAD_PIXELS:
-                stream.codec_context.thread_count = 1
-            stream.codec_context.thread_type = "AUTO"
-            gpu = None if self._gpu is None else nvdec_decoder(stream, info.codec, self._gpu.accelerator)
-            decoder = PictureDecoder(stream, gpu)
-            if seek and span.begin is not None:
-                with contextlib.suppress(av.error.FFmpegError):
-                    container.seek(math.floor(span.begin / info.time_base), stream=stream)
-            ledger = self._ledger = FrameLoss(stream, interlaced=info.interlaced)
-            for decoded, pts, duration in self._shown(container, stream, decoder, ledger, span):
-                planes = gpu_planes(decoded, self.form) if self.on_device else None
-                if planes is None:
-                    planes = reader.read_shaped(decoded)
-                if reader.saw_transparency:
-                    self._note("the video has transparent parts, which outputs cannot hold: they are laid on white")
-                yield Frame(planes, self.form, pts, info.time_base, duration, beside.read(decoded))
-            if ledger.skipped:
-                self._note(
-                    f"{ledger.skipped} pictures before a key frame need others that the file does not have: "
-                    "they are left out"
-                )
+            self._pass = _Pass(self, container, span, seek=seek)
+            yield from self._pass.frames()
 
-    def _shown(
-        self,
-        container: InputContainer,
-        stream: VideoStream,
-        decoder: PictureDecoder,
-        ledger: FrameLoss,
-        span: TimeRange,
-    ) -> Generator[tuple[VideoFrame, int, int], None, None]:
+
+class _Pass:
+    """One reading of a file: packets, pictures, progressive pictures, those of the clip, frames."""
+
+    def __init__(self, reader: VideoReader, container: InputContainer, span: TimeRange, *, seek: bool) -> None:
+        info = self._info = reader.info
+        self._reader, self._container, self._span = reader, container, span
+        stream = self._stream = video_stream(container, reader.path)
+        if reader._threads is not None:
+            stream.codec_context.thread_count = reader._threads
+        elif reader.form.width * reader.form.height <= ONE_THREAD_PIXELS:
+            stream.codec_context.thread_count = 1
+        stream.codec_context.thread_type = "AUTO"
+        gpu = None if reader._gpu is None else nvdec_decoder(stream, info.codec, reader._gpu.accelerator)
+        self._decoder = PictureDecoder(stream, gpu)
+        if seek and span.begin is not None:
+            with contextlib.suppress(av.error.FFmpegError):
+                container.seek(math.floor(span.begin / info.time_base), stream=stream)
+        self.loss = FrameLoss(stream, interlaced=info.interlaced)
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames of the clip, in the reader's form."""
+        reader, info = self._reader, self._info
+        planes_of, side_data = PlaneReader(info, reader.form), SideDataExtractor(info)
+        for decoded, pts, duration in self._shown():
+            planes = gpu_planes(decoded, reader.form) if reader.on_device else None
+            if planes is None:
+                planes = planes_of.read_shaped(decoded)
+            if planes_of.saw_transparency:
+                reader._note("the video has transparent parts, which outputs cannot hold: they are laid on white")
+            yield Frame(planes, reader.form, pts, info.time_base, duration, side_data.read(decoded))
+        if self.loss.skipped:
+            reader._note(
+                f"{self.loss.skipped} pictures before a key frame need others that the file does not have: "
+                "they are left out"
+            )
+
+    def _shown(self) -> Iterator[tuple[VideoFrame, int, int]]:
         """The pictures of the clip, each with the pts from which on it is shown there, and for how many ticks.
 
         A picture is shown until the next one, so each waits for the next.
         """
-        info = self.info
+        info, span = self._info, self._span
         clock = _Clock(info)
         first = math.floor((span.begin or info.start) / info.time_base)
-        glimpse = 0 if span.begin is None else GLIMPSE_SECONDS / info.time_base
+        glimpse = 0 if span.begin is None else _GLIMPSE_SECONDS / info.time_base
         held: tuple[VideoFrame, int] | None = None
-        for decoded in self._progressive(container, stream, decoder, ledger, span):
+        for decoded in self._progressive():
             pts = clock.pts(decoded)
             over = span.is_over(pts * info.time_base)
             if held is not None and not over and held[1] < first < pts < first + glimpse:
@@ -225,12 +281,12 @@ class VideoReader:
                 decoded.duration += pts - first if decoded.duration else 0
                 pts = first
             elif held is not None:
-                yield from self._cut(*held, pts, span)
+                yield from self._cut(*held, pts)
             if over:
                 return
             held = decoded, pts
         if held is not None:
-            end = max(clock.end, math.floor(ledger.end / info.time_base))
+            end = max(clock.end, math.floor(self.loss.end / info.time_base))
             # Players leave the last picture standing while the sound goes on.
             if info.end is not None and span.end is not None:
                 end = max(end, math.ceil(min(span.end, info.end) / info.time_base))
@@ -238,101 +294,70 @@ class VideoReader:
                 end = math.ceil(info.end / info.time_base)
             if end > clock.end:
                 held[0].duration = end - held[1]
-            yield from self._cut(*held, end, span)
+            yield from self._cut(*held, end)
         ended = info.declared_end
         if ended is not None and span.end is not None:
             ended = min(ended, span.end)
-        ledger.ended(self.path, ended, info.rate)
+        self.loss.close(self._reader.path, ended, info.rate)
 
-    def _cut(
-        self, decoded: VideoFrame, pts: int, end: int, span: TimeRange
-    ) -> Generator[tuple[VideoFrame, int, int], None, None]:
-        if span.begin is None and span.end is None:
+    def _cut(self, decoded: VideoFrame, pts: int, end: int) -> Iterator[tuple[VideoFrame, int, int]]:
+        base = self._info.time_base
+        if self._span.begin is None and self._span.end is None:
             yield decoded, pts, decoded.duration
-            return
-        base = self.info.time_base
-        inside = span.cut(pts * base, max(end, pts + 1) * base)
-        if inside is not None:
-            first, last = (
-                math.floor(inside[0] / base),
-                max(math.floor(inside[1] / base), math.floor(inside[0] / base) + 1),
-            )
-            whole = (first, last) == (pts, end)
-            yield decoded, first, decoded.duration if whole else last - first
+        elif (inside := self._span.cut(pts * base, max(end, pts + 1) * base)) is not None:
+            first = math.floor(inside[0] / base)
+            last = max(math.floor(inside[1] / base), first + 1)
+            yield decoded, first, decoded.duration if (first, last) == (pts, end) else last - first
 
-    def _note(self, sentence: str) -> None:
-        if sentence not in self.notes:
-            self.notes.append(sentence)
-
-    def _progressive(
-        self,
-        container: InputContainer,
-        stream: VideoStream,
-        decoder: PictureDecoder,
-        ledger: FrameLoss,
-        span: TimeRange,
-    ) -> Generator[VideoFrame, None, None]:
-        deinterlacer = Deinterlacer()
-        changes = StreamChanges(self.info)
-        for frame in self._decoded(container, stream, decoder, ledger, span):
-            for sentence in changes.seen(frame):
-                self._note(sentence)
+    def _progressive(self) -> Iterator[VideoFrame]:
+        deinterlacer, changes = Deinterlacer(), StreamChanges(self._info)
+        for frame in self._decoded():
+            for sentence in changes.on_frame(frame):
+                self._reader._note(sentence)
             yield from deinterlacer.frames(frame)
         yield from deinterlacer.frames(None)
 
-    def _decoded(
-        self,
-        container: InputContainer,
-        stream: VideoStream,
-        decoder: PictureDecoder,
-        ledger: FrameLoss,
-        span: TimeRange,
-    ) -> Generator[VideoFrame, None, None]:
-        read_errors = 0
-        reader = PacketReader(container, self.info.clock, stream)
-        entry = _Entry(self.info)
-        ended = False
+    def _decoded(self) -> Iterator[VideoFrame]:
+        read_errors, ended = 0, False
+        reader = PacketReader(self._container, self._info.clock, self._stream)
+        entry = _Entry(self._info)
         while not ended:
             try:
                 packet = next(reader, None)
             except av.error.FFmpegError as error:
                 # A demuxer often finds its way again behind a damaged place.
-                ledger.unreadable(error.strerror or type(error).__name__)
+                self.loss.on_read_error(error.strerror or type(error).__name__)
                 read_errors += 1
-                if read_errors > _READ_ERRORS_ALLOWED:
+                if read_errors > READ_ERRORS_ALLOWED:
                     return
                 continue
             ended = packet is None
-            if packet is None:
-                yield from self._booked(decoder.drain(), ledger, span)
-            elif entry.skips(packet, reader.number(stream)):
-                ledger.skipped += 1
-            else:
+            if packet is not None and entry.skips(packet, reader.number(self._stream)):
+                self.loss.skipped += 1
+                continue
+            if packet is None or entry.begins:
+                yield from self._counted(self._decoder.drain())
+            if packet is not None:
                 if entry.begins:
-                    yield from self._booked(decoder.drain(), ledger, span)
-                    ledger.entered()
-                yield from self._booked(self._pictures(packet, decoder, ledger, span), ledger, span)
+                    self.loss.begin_part()
+                yield from self._counted(self._pictures(packet))
 
-    def _booked(self, frames: list[VideoFrame], ledger: FrameLoss, span: TimeRange) -> Iterator[VideoFrame]:
+    def _counted(self, frames: list[VideoFrame]) -> Iterator[VideoFrame]:
         for frame in frames:
-            ledger.decoded(frame, wanted=frame.pts is None or span.holds(frame.pts * self.info.time_base))
+            wanted = frame.pts is None or self._span.holds(frame.pts * self._info.time_base)
+            self.loss.on_frame(frame, wanted=wanted)
             yield frame
 
-    @staticmethod
-    def _pictures(
-        packet: Packet[VideoStream], decoder: PictureDecoder, ledger: FrameLoss, span: TimeRange
-    ) -> list[VideoFrame]:
-        ledger.came(packet)
+    def _pictures(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
+        wanted = packet.pts is None or self._span.holds(packet.pts * packet.time_base)
+        self.loss.on_packet(packet, wanted=wanted)
         if not packet.size:
             return []  # the picture before goes on
-        wanted = packet.pts is None or span.holds(packet.pts * packet.time_base)
-        if wanted:
-            ledger.sent(packet)
         try:
-            return decoder.decode(packet)
+            return self._decoder.decode(packet)
         except av.error.FFmpegError:
             if wanted:
-                ledger.failed(packet)
+                self.loss.on_error(packet)
             return []
 
 
@@ -379,6 +404,7 @@ class _Clock:
         self._delay: int | None = None
 
     def pts(self, frame: VideoFrame) -> int:
+        """When ``frame`` is shown."""
         pts = frame.pts
         if self._counts_packets:
             # What FFmpeg gives as the time is a guess, wrong if there are B frames. The packet's number is
@@ -392,30 +418,20 @@ class _Clock:
         return pts
 
 
-_ERRORS_KEPT = 5
-# Containers differ by a frame or two, and by rounding, between the length they declare and what they hold.
-_SLACK_SECONDS = 1.0
-_UNCODED_BYTES = 16
-"""A packet of MPEG-4 that is no larger says that the last picture goes on; players show nothing new."""
-_ONE_FRAME_A_PACKET = ("h264", "hevc", "libdav1d", "av1", "mpeg4", "ffv1", "mjpeg", "prores")
-
-
 class FrameLoss:
-    """Books packets against frames."""
+    """Counts packets against frames, so that none is lost in silence."""
 
     def __init__(self, stream: VideoStream, *, interlaced: bool) -> None:
         self._stream = stream
         # A packet may hold one field of two, or a picture that is never shown.
-        self._balances = stream.codec_context.name in _ONE_FRAME_A_PACKET and not interlaced
+        self._balances = stream.codec_context.name in ONE_FRAME_A_PACKET and not interlaced
         self._open: list[int | None] = []
         self._uncoded: set[int | None] = set()
         self._first_key: int | None = None
-        self._shown = False
-        self._damaged = False
+        self._shown = self._damaged = self._read_failed = False
+        self._last_dts: int | None = None
         self.end = Fraction(0)
         """Seconds at which the last picture ends that came out, or that a packet without data asked to go on."""
-        self._last_dts: int | None = None
-        self._read_failed = False
         self.lost = 0
         """Frames that could not be decoded, or not in full."""
         self.skipped = 0
@@ -423,42 +439,40 @@ class FrameLoss:
         self.errors: list[str] = []
         """Sentences on the first few."""
 
-    def entered(self) -> None:
-        """What comes now is of another part of the file, and leans on nothing that came before."""
+    def begin_part(self) -> None:
+        """Note that what comes now is of another part of the file, and leans on nothing that came before."""
         self._first_key, self._shown, self._damaged = None, False, False
 
-    def came(self, packet: Packet[VideoStream]) -> None:
-        """A packet was read."""
+    def on_packet(self, packet: Packet[VideoStream], *, wanted: bool) -> None:
+        """Count a packet, which goes to the decoder if it has data, ``wanted`` if its picture is in the clip."""
         if packet.dts is not None:
             self._last_dts = packet.dts
         if packet.is_keyframe and self._first_key is None:
             self._first_key = packet.pts
-        if not packet.size and packet.pts is not None:
-            self.end = max(self.end, (packet.pts + (packet.duration or 0)) * packet.time_base)
-
-    def sent(self, packet: Packet[VideoStream]) -> None:
-        """A packet of the clip goes to the decoder."""
-        if not packet.is_discard:
+        if not packet.size:
+            if packet.pts is not None:
+                self.end = max(self.end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+        elif wanted and not packet.is_discard:
             self._open.append(packet.pts)
             if self._stream.codec_context.name == "mpeg4" and packet.size <= _UNCODED_BYTES:
                 self._uncoded.add(packet.pts)
 
-    def failed(self, packet: Packet[VideoStream]) -> None:
-        """The decoder refused a packet."""
+    def on_error(self, packet: Packet[VideoStream]) -> None:
+        """Count a packet that the decoder refused."""
         self._settle(packet.pts)
         if self._first_key is None and not self._shown:
             self.skipped += 1
         else:
             self._damaged = True
-            self._lose(1, f"a frame{_at(packet.pts, self._stream)} could not be decoded")
+            self._lose(1, f"a frame{self._at(packet.pts)} could not be decoded")
 
-    def unreadable(self, reason: str) -> None:
-        """The file could not be read on."""
+    def on_read_error(self, reason: str) -> None:
+        """Note that the file could not be read on."""
         self._read_failed = True
-        self._tell(f"the file could not be read on: {reason}")
+        self._lose(0, f"the file could not be read on: {reason}")
 
-    def decoded(self, frame: VideoFrame, *, wanted: bool) -> None:
-        """A frame came out, ``wanted`` if it begins within the clip."""
+    def on_frame(self, frame: VideoFrame, *, wanted: bool) -> None:
+        """Count a frame that came out, ``wanted`` if it begins within the clip."""
         if frame.pts is not None:
             self.end = max(self.end, (frame.pts + frame.duration) * (self._stream.time_base or Fraction(0)))
         if not self._shown and frame.pts is not None:
@@ -472,10 +486,10 @@ class FrameLoss:
             return
         self._settle(frame.pts)
         if frame.is_corrupt:
-            self._lose(1, f"the frame{_at(frame.pts, self._stream)} is damaged and was repaired by guessing")
+            self._lose(1, f"the frame{self._at(frame.pts)} is damaged and was repaired by guessing")
 
-    def ended(self, path: Path, declared_end: Fraction | None, rate: Fraction | None) -> None:
-        """Nothing more comes: book what was never seen."""
+    def close(self, path: Path, declared_end: Fraction | None, rate: Fraction | None) -> None:
+        """Count what was never seen: nothing more comes."""
         open_ = [pts for pts in self._open if pts not in self._uncoded]
         if self._balances and open_:
             self._lose(len(open_), f"{len(open_)} frames gave no picture")
@@ -515,15 +529,12 @@ class FrameLoss:
 
     def _lose(self, count: int, sentence: str) -> None:
         self.lost += count
-        self._tell(sentence)
-
-    def _tell(self, sentence: str) -> None:
         if len(self.errors) < _ERRORS_KEPT and sentence not in self.errors:
             self.errors.append(sentence)
 
-
-def _at(pts: int | None, stream: VideoStream) -> str:
-    return "" if pts is None or not stream.time_base else f" at {float(pts * stream.time_base):.3f} s"
+    def _at(self, pts: int | None) -> str:
+        base = self._stream.time_base
+        return "" if pts is None or not base else f" at {float(pts * base):.3f} s"
 
 
 def _others_end(path: Path, index: int) -> Fraction:
@@ -533,79 +544,20 @@ def _others_end(path: Path, index: int) -> Fraction:
         others = [s for s in container.streams if s.index != index and s.type in ("audio", "video", "subtitle")]
         for packet in packets(container, *others) if others else ():
             if packet.pts is not None:
-                end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                end = max(end, packet_seconds(packet) + (packet.duration or 0) * packet.time_base)
     return end - Fraction(1, 2)
 
 
-GLIMPSE_SECONDS = Fraction(1, 20)
-"""A picture is not shown for less than this at the start of a clip."""
-
-
-def exact_seconds(seconds: float) -> Fraction:
-    """The decimal number that was typed, so that 1.1 s means a frame at exactly 11/10 s."""
-    return Fraction(repr(seconds))
-
-
-@dataclass(frozen=True)
-class TimeRange:
-    """Begin, end and shift, in seconds of the source's clock.
-
-    Whatever is shown or heard for a while is inside if any of that while is.
-    """
-
-    begin: Fraction | None
-    """What has ended by then is left out; None keeps everything from the first packet on."""
-    end: Fraction | None
-    """What begins at that time or later is left out; None keeps everything to the last packet."""
-    shift: Fraction
-    """What is subtracted from every time, so that the output starts at 0."""
-
-    @classmethod
-    def of(cls, info: VideoInfo, clip: ClipOptions) -> TimeRange:
-        """The part of the video ``info`` that ``clip`` names; a clip counts from the file's start."""
-        # Whole ticks of the video's clock, so that its times stay exact.
-        shift = (info.start + exact_seconds(clip.start)) // info.time_base * info.time_base
-        end = None if clip.end is None else info.start + exact_seconds(clip.end)
-        return cls(shift if clip.start > 0 else None, end, shift)
-
-    def pictures_before(self, start: Fraction, rate: Fraction) -> int:
-        """How many pictures, evenly spaced from ``start`` on, are left out before the first that is shown."""
-        if self.begin is None:
-            return 0
-        place = (self.begin - start) * rate
-        next_one = math.ceil(place)
-        return next_one if next_one - place < GLIMPSE_SECONDS * rate else math.floor(place)
-
-    def holds(self, seconds: Fraction) -> bool:
-        """Whether ``seconds`` is inside."""
-        return (self.begin is None or seconds >= self.begin) and (self.end is None or seconds < self.end)
-
-    def cut(self, begin: Fraction, end: Fraction) -> tuple[Fraction, Fraction] | None:
-        """The part of what lasts from ``begin`` to ``end`` that is inside, if any."""
-        inside = (
-            begin if self.begin is None else max(begin, self.begin),
-            end if self.end is None else min(end, self.end),
-        )
-        return inside if inside[0] < inside[1] else None
-
-    def is_over(self, seconds: Fraction) -> bool:
-        """Whether ``seconds`` is behind the end."""
-        return self.end is not None and seconds >= self.end
-
-
-_SQUARE = Fraction(1)
-
-
 class StreamChanges:
-    """Looks at the decoder's frames, all of which are brought to the form of the first one."""
+    """Tells what changes in mid-stream, once each: all frames are brought to the form of the first one."""
 
     def __init__(self, info: VideoInfo) -> None:
         self._info = info
         self._first: tuple[tuple[int, int], str, ColorTags, Fraction] | None = None
         self._last: tuple[object, ...] = ()
 
-    def seen(self, frame: VideoFrame) -> Iterator[str]:
-        """Sentences on what is other in ``frame`` than in the first one."""
+    def on_frame(self, frame: VideoFrame) -> Iterator[str]:
+        """Sentences on what is other in ``frame``, as decoded, than in the first one."""
         format = self._info.pixel_format if is_on_gpu(frame) else frame.format.name
         aspect = frame.opaque if isinstance(frame.opaque, Fraction) else _SQUARE
         look = (
@@ -615,7 +567,7 @@ class StreamChanges:
         if look == self._last:
             return
         self._last = look
-        colors = frame_tags(frame, self._info.stored_color)
+        colors = self._info.stored_color.of(frame)
         size = (frame.width, frame.height)
         if self._first is None:
             self._first = (size, format, colors, self._info.coded_aspect or _SQUARE)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TypeAlias, cast
 
 import av.error
 from av.audio.stream import AudioStream
@@ -18,48 +18,27 @@ from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
-from vidstyle.video.audio import USUAL_LAYOUTS, AacCopy, AudioReencoder, form_in
-from vidstyle.video.clock import FileClock, PacketReader
-from vidstyle.video.demux import known, open_input, packets
+from vidstyle.video.audio import USUAL_LAYOUTS, AacCopy, AudioEncoder, described_header
+from vidstyle.video.demux import FileClock, PacketReader, known, move_packet, open_input, packet_seconds, packets
+from vidstyle.video.formats import Container
 from vidstyle.video.info import TrackInfo, readable_tags, track_info
 from vidstyle.video.reader import TimeRange
 
-# The muxer's own table says it can hold these, but writing the header fails, or is "experimental".
-_REFUSED = {"mp4": {"truehd", "mlp"}, "mov": {"truehd", "mlp", "opus", "libopus", "flac", "vp9", "av1", "libdav1d"}}
-_AUDIO_ENCODER = {"mp4": "aac", "mov": "aac", "matroska": "aac", "webm": "libopus"}
-_SUBTITLE_ENCODER = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
 _BITMAP_SUBTITLES = ("hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub", "dvb_teletext")
 _COVER_TYPES = {"png": "image/png", "mjpeg": "image/jpeg"}
 _MILLISECOND = Fraction(1, 1000)
 _MAX_DENOMINATOR = 2**31 - 1
 _PRIMING_SECONDS = 0.1
-_SUFFIX = {"mp4": "MP4", "mov": "MOV", "matroska": "Matroska", "webm": "WebM"}
 
 
-class Carrier(Protocol):
-    """Takes the packets of one track into the output."""
-
-    @property
-    def stream(self) -> Stream:
-        """The track in the output."""
-
-    @property
-    def change(self) -> str | None:
-        """What the track changes to in mid-stream, and what becomes of that; None where it does not."""
-
-    def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
-        """Packets for the output, shown ``shift`` seconds earlier than ``packet``."""
-
-    def flush(self) -> list[Packet[Stream]]:
-        """The last packets."""
-
-
-class Copy:
-    """Takes packets over as they are."""
+class PacketCopy:
+    """Takes the packets of one track into the output as they are."""
 
     def __init__(self, stream: Stream, codec: str = "") -> None:
         self.stream = stream
+        """The track in the output."""
         self.change: str | None = None
+        """What the track changes to in mid-stream, and what becomes of that; None where it does not."""
         self._codec = codec
         self._form: str | None = None
         # Some demuxers do not say how long a packet lasts. MP4 must know, or the last one is not played:
@@ -68,13 +47,13 @@ class Copy:
         self._duration = 0
 
     def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
+        """Packets for the output, shown ``shift`` seconds earlier than ``packet``."""
         ticks = _exact_ticks(packet, shift)
         if self.stream.disposition & Disposition.attached_pic:
             packet.pts = packet.dts = 0  # a cover has no time of its own
         elif ticks:
-            packet.pts = None if packet.pts is None else packet.pts - ticks
-            packet.dts = None if packet.dts is None else packet.dts - ticks
-        form = form_in(self._codec, bytes(memoryview(packet)[:8])) if self._codec else None
+            move_packet(packet, -ticks)
+        form = described_header(self._codec, bytes(memoryview(packet)[:8])) if self._codec else None
         if self._form is not None and form not in (None, self._form) and self.change is None:
             self.change = f"{form}; it is copied as it is, and the output as a whole is said to be {self._form}"
         self._form = self._form or form
@@ -86,6 +65,7 @@ class Copy:
         return ready
 
     def flush(self) -> list[Packet[Stream]]:
+        """The last packets."""
         return self._released(None)
 
     def _released(self, following: Packet[Stream] | None) -> list[Packet[Stream]]:
@@ -98,23 +78,80 @@ class Copy:
         return [held]
 
 
-class TrackCopier:
+# FFmpeg's subtitle encoders take ASS events, and want to know the styles that these name.
+_ASS_HEADER = b"""[Script Info]
+ScriptType: v4.00+
+PlayResX: 384
+PlayResY: 288
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
+StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+
+
+class SubtitleEncoder:
+    """Turns the packets of one text subtitle track into another text format, bold and italics kept."""
+
+    def __init__(self, source: SubtitleStream, output: OutputContainer, encoder: str) -> None:
+        self._source = source
+        self.change: str | None = None
+        self.stream = cast(SubtitleStream, output.add_stream(encoder))
+        self.stream.time_base = _MILLISECOND
+        context = self.stream.codec_context
+        context.time_base = _MILLISECOND
+        # ASS has styles of its own, the others FFmpeg's default.
+        header = source.codec_context.extradata if source.codec_context.name in ("ass", "ssa") else None
+        context.subtitle_header = header or _ASS_HEADER
+
+    def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
+        """As `PacketCopy.feed`."""
+        decoded = self._source.codec_context.decode2(packet)
+        events = [rect.ass for rect in decoded or () if isinstance(rect, AssSubtitle)]
+        if packet.pts is None and packet.dts is None:
+            return []
+        begin = round((packet_seconds(packet) - shift) / _MILLISECOND)
+        duration = round((packet.duration or 0) * packet.time_base / _MILLISECOND)
+        made: list[Packet[Stream]] = []
+        for event in events:  # none where MP4 fills a pause with an empty packet
+            encoded = self.stream.codec_context.encode_subtitle(SubtitleSet.create(event, 0, duration))
+            encoded.stream = self.stream
+            encoded.time_base = _MILLISECOND
+            encoded.pts = encoded.dts = begin
+            encoded.duration = duration
+            made.append(encoded)
+        return made
+
+    def flush(self) -> list[Packet[Stream]]:
+        """Nothing: none is held back."""
+        return []
+
+
+Carrier: TypeAlias = PacketCopy | AacCopy | AudioEncoder | SubtitleEncoder
+"""Takes the packets of one track into the output."""
+
+
+class StreamCopier:
     """Reads the source a second time and takes its other tracks into the output, in step with the video.
 
     Make the output's tracks with `add_tracks`, in the order of the source, before the first packet is
     written; then call `copy_until` as the video proceeds, and `finish` at its end.
     """
 
-    def __init__(self, path: Path, output: OutputContainer, muxer: str, span: TimeRange, clock: FileClock) -> None:
+    def __init__(
+        self, path: Path, output: OutputContainer, container: Container, span: TimeRange, clock: FileClock
+    ) -> None:
         self.notes: list[str] = []
         """What is left out or converted; a sentence each."""
         self._path = path
         self._output = output
-        self._muxer = muxer
+        self._container = container
         self._span = span
         self._clock = clock
         self._input = open_input(path)
-        self._holds = output.supported_codecs - _REFUSED.get(muxer, set())
+        self._holds = output.supported_codecs - container.refused
         self._carriers: dict[int, Carrier] = {}
         self._last_dts: dict[int, int] = {}
         self._broken: dict[int, int] = {}
@@ -126,11 +163,6 @@ class TrackCopier:
         """How many tracks the source has, the video included."""
         return len(self._input.streams)
 
-    @property
-    def metadata(self) -> dict[str, str]:
-        """The source's own tags."""
-        return self._input.metadata
-
     def add_tracks(self, indexes: range) -> None:
         """Make tracks in the output for those of the source's that have these indexes."""
         for stream in self._input.streams:
@@ -140,23 +172,21 @@ class TrackCopier:
     def take_tags(self, index: int, copy: Stream, label: str) -> None:
         """Give ``copy`` the metadata and dispositions of the source's track ``index``."""
         stream = self._input.streams[index]
-        copy.metadata.update(track_tags(stream, self._muxer))
+        tags = _track_tags(stream, self._container)
+        copy.metadata.update(tags)
         copy.disposition = stream.disposition
-        lost = lost_track_tags(stream, self._muxer)
+        lost = sorted(key for key in tags if key.lower() not in _MP4_TRACK) if self._container.is_mp4 else []
         if lost:
-            self.notes.append(f"{_SUFFIX[self._muxer]} has no place for the tags {', '.join(lost)} of {label}")
+            self.notes.append(f"{self._container.name} has no place for the tags {', '.join(lost)} of {label}")
 
     def add_chapters(self) -> None:
         """Give the output the source's chapters, those of the clip."""
         kept = []
         for chapter in self._input.chapters():
             base = chapter["time_base"] or Fraction(1)
-            begin, end = chapter["start"] * base, chapter["end"] * base
-            if self._span.end is not None:
-                end = min(end, self._span.end)
-            begin, end = max(begin, self._span.begin or begin) - self._span.shift, end - self._span.shift
-            if begin < end:
-                chapter["start"], chapter["end"] = round(begin / base), round(end / base)
+            inside = self._span.cut(chapter["start"] * base, chapter["end"] * base)
+            if inside is not None:
+                chapter["start"], chapter["end"] = (round((time - self._span.shift) / base) for time in inside)
                 chapter["metadata"] = readable_tags(chapter["metadata"])
                 kept.append(chapter)
         self._output.set_chapters(kept)
@@ -169,22 +199,23 @@ class TrackCopier:
         """Copy all that is left."""
         self._copy(None)
         for index, carrier in self._carriers.items():
-            self._mux(carrier, carrier.flush())
+            self._mux(carrier.stream, carrier.flush())
             if carrier.change is not None:
-                label = track_info(self._input.streams[index]).label
-                self.notes.append(f"{label} changes in mid-stream to {carrier.change}")
+                self.notes.append(f"{self._label(index)} changes in mid-stream to {carrier.change}")
         for index, count in self._broken.items():
-            label = track_info(self._input.streams[index]).label
-            self.notes.append(f"{count} packets of {label} were damaged and are left out")
+            self.notes.append(f"{count} packets of {self._label(index)} were damaged and are left out")
 
     def close(self) -> None:
         """Close the source. Closing twice is fine."""
         with contextlib.suppress(av.error.FFmpegError):
             self._input.close()
 
+    def _label(self, index: int) -> str:
+        return track_info(self._input.streams[index]).label
+
     def _add(self, stream: Stream, info: TrackInfo) -> None:
         carrier: Carrier | None = None
-        name = _SUFFIX[self._muxer]
+        name = self._container.name
         if info.kind == "audio":
             carrier = self._audio(cast(AudioStream, stream), info)
         elif info.kind == "subtitle":
@@ -192,72 +223,71 @@ class TrackCopier:
         elif info.kind == "cover":
             carrier = self._cover(stream, info)
         elif info.kind == "attachment":
-            self._attachment(cast(AttachmentStream, stream), info)
+            self._attachment(cast(AttachmentStream, stream))
         elif info.kind == "video":
             self.notes.append(f"{info.label} is a second picture track: it is left out")
         elif not self._is_written_otherwise(stream):
             self.notes.append(f"{info.label} cannot be written to {name}: it is left out")
-        if carrier is None:
-            return
-        self._carriers[stream.index] = carrier
-        self.take_tags(stream.index, carrier.stream, info.label)
+        if carrier is not None:
+            self._carriers[stream.index] = carrier
+            self.take_tags(stream.index, carrier.stream, info.label)
 
     def _audio(self, stream: AudioStream, info: TrackInfo) -> Carrier | None:
-        if stream.codec_context is None:
+        context = stream.codec_context
+        if context is None:
             self.notes.append(f"{info.label} is in a codec that FFmpeg does not know: it is left out")
             return None
-        if not stream.codec_context.sample_rate or not stream.codec_context.channels:
+        if not context.sample_rate or not context.channels:
             # As broadcasts have it for a language or description that they do not send at the moment.
             self.notes.append(f"{info.label} is empty, at least at its start: it is left out")
             return None
-        if stream.codec_context.name in self._holds:
+        if context.name in self._holds:
             copy = self._output.add_stream_from_template(stream)
             channels = copy.codec_context.channels
             if copy.codec_context.layout.name == f"{channels} channels" and channels <= len(USUAL_LAYOUTS):
                 # Matroska does not say which speakers raw sound is for, MP4 must.
                 copy.codec_context.layout = USUAL_LAYOUTS[channels - 1]
-            return AacCopy(stream, copy) if info.codec == "aac" else Copy(copy, info.codec)
-        encoder = _AUDIO_ENCODER[self._muxer]
+            return AacCopy(stream, copy) if info.codec == "aac" else PacketCopy(copy, info.codec)
+        encoder = self._container.audio_encoder
         new = encoder.removeprefix("lib")
         self.notes.append(
-            f"{info.label} is converted to {new}, because {_SUFFIX[self._muxer]} cannot hold {info.codec}"
+            f"{info.label} is converted to {new}, because {self._container.name} cannot hold {info.codec}"
         )
-        return AudioReencoder(stream, self._output, encoder)
+        return AudioEncoder(stream, self._output, encoder)
 
     def _subtitle(self, stream: SubtitleStream, info: TrackInfo) -> Carrier | None:
-        name = _SUFFIX[self._muxer]
+        name, encoder = self._container.name, self._container.subtitle_encoder
         if stream.codec_context is not None and stream.codec_context.name in self._holds:
-            return Copy(self._output.add_stream_from_template(stream))
+            return PacketCopy(self._output.add_stream_from_template(stream))
         if stream.codec_context is None or info.codec in _BITMAP_SUBTITLES:
             self.notes.append(f"{info.label} cannot be written to {name}: it is left out; write to .mkv to keep it")
             return None
-        encoder = _SUBTITLE_ENCODER[self._muxer]
         self.notes.append(f"{info.label} is converted to {encoder}, because {name} cannot hold {info.codec}")
-        return SubtitleReencoder(stream, self._output, encoder)
+        return SubtitleEncoder(stream, self._output, encoder)
 
     def _cover(self, stream: Stream, info: TrackInfo) -> Carrier | None:
-        mime = _COVER_TYPES.get(info.codec)
-        if self._muxer == "mp4" and mime is not None:
-            return Copy(self._output.add_stream_from_template(stream, opaque=True))
-        if self._muxer == "matroska" and mime is not None:
+        mime, muxer = _COVER_TYPES.get(info.codec), self._container.muxer
+        if muxer == "mp4" and mime is not None:
+            return PacketCopy(self._output.add_stream_from_template(stream, opaque=True))
+        if muxer == "matroska" and mime is not None:
             # In Matroska a cover is an attached file.
             with open_input(self._path) as file:
                 packet = next((p for p in packets(file, file.streams[stream.index]) if p.size), None)
             if packet is not None:
                 self._output.add_attachment(f"cover.{mime.removeprefix('image/')}", mime, bytes(packet))
                 return None
-        self.notes.append(f"{info.label} cannot be written to {_SUFFIX[self._muxer]}: the cover is left out")
+        self.notes.append(f"{info.label} cannot be written to {self._container.name}: the cover is left out")
         return None
 
-    def _attachment(self, stream: AttachmentStream, info: TrackInfo) -> None:
+    def _attachment(self, stream: AttachmentStream) -> None:
         tags = readable_tags(stream.metadata)
         name = tags.get("filename")
-        if self._muxer == "matroska":
+        if self._container.muxer == "matroska":
             mimetype = tags.get("mimetype") or "application/octet-stream"
             self._output.add_attachment(name or f"attachment{stream.index}", mimetype, stream.data)
         else:
             name = f" {name!r}" if name else ""
-            self.notes.append(f"attached file{name} cannot be written to {_SUFFIX[self._muxer]}: it is left out")
+            self.notes.append(f"attached file{name} cannot be written to {self._container.name}: it is left out")
 
     def _is_written_otherwise(self, stream: Stream) -> bool:
         """QuickTime keeps chapter titles and the time code in tracks; the muxer makes them anew."""
@@ -270,7 +300,7 @@ class TrackCopier:
             self._next = next(self._packets, None)
         while self._next is not None:
             packet = self._next
-            if seconds is not None and _seconds(packet) > seconds:
+            if seconds is not None and packet_seconds(packet) > seconds:
                 return
             carrier = self._carriers[packet.stream.index]
             try:
@@ -279,7 +309,7 @@ class TrackCopier:
                 index = packet.stream.index
                 self._broken[index] = self._broken.get(index, 0) + 1
                 made = []
-            self._mux(carrier, made)
+            self._mux(carrier.stream, made)
             self._next = next(self._packets, None)
 
     def _wanted(self) -> Iterator[Packet[Stream]]:
@@ -297,25 +327,25 @@ class TrackCopier:
                 break
             if not packet.size:
                 continue
-            stream = packet.stream
+            stream, seconds = packet.stream, packet_seconds(packet)
             if stream.disposition & Disposition.attached_pic:
                 yield packet
             elif stream.type != "subtitle":
-                if self._span.holds(_seconds(packet)) and not self._is_hidden(packet):
-                    yield from self._begun(standing, _seconds(packet))
+                if self._span.holds(seconds) and not self._is_hidden(packet):
+                    yield from self._begun(standing, seconds)
                     yield packet
                 elif isinstance(carrier := self._carriers[stream.index], AacCopy):
                     carrier.skip(packet)
             elif packet.duration:
                 if self._cut(packet):
                     yield packet
-            elif self._span.begin is not None and _seconds(packet) < self._span.begin:
+            elif self._span.begin is not None and seconds < self._span.begin:
                 before = standing.get(stream.index)
-                if before and _seconds(before[-1]) != _seconds(packet):
+                if before and packet_seconds(before[-1]) != seconds:
                     before.clear()
                 standing.setdefault(stream.index, []).append(packet)
-            elif not self._span.is_over(_seconds(packet)):
-                yield from self._begun(standing, _seconds(packet))
+            elif not self._span.is_over(seconds):
+                yield from self._begun(standing, seconds)
                 yield packet
         yield from self._begun(standing, None)
 
@@ -332,7 +362,7 @@ class TrackCopier:
 
     def _cut(self, packet: Packet[Stream]) -> bool:
         """Cut the time for which a subtitle is shown to the clip; False if nothing is left."""
-        base, begin = packet.time_base, _seconds(packet)
+        base, begin = packet.time_base, packet_seconds(packet)
         inside = self._span.cut(begin, begin + (packet.duration or 0) * base)
         if inside is None:
             return False
@@ -344,11 +374,10 @@ class TrackCopier:
     def _is_hidden(self, packet: Packet[Stream]) -> bool:
         # An MP4 can mark its first packets as not to be shown; Matroska cannot, and would play them. The
         # last tenth of a second stays: a decoder needs it to start up, and it lies before time 0.
-        return packet.is_discard and self._muxer not in ("mp4", "mov") and _seconds(packet) < -_PRIMING_SECONDS
+        return packet.is_discard and not self._container.is_mp4 and packet_seconds(packet) < -_PRIMING_SECONDS
 
-    def _mux(self, carrier: Carrier, packets: list[Packet[Stream]]) -> None:
+    def _mux(self, stream: Stream, packets: list[Packet[Stream]]) -> None:
         for packet in packets:
-            stream = carrier.stream
             if packet.dts is not None:
                 # Muxers refuse a packet that is not later than the one before, counted in the output's ticks; broken
                 # files have such packets.
@@ -361,11 +390,6 @@ class TrackCopier:
                     packet.time_base, packet.pts, packet.dts, packet.duration = base, max(pts, dts), dts, length
                 self._last_dts[stream.index] = dts
             self._output.mux_one(packet)
-
-
-def _seconds(packet: Packet[Stream]) -> Fraction:
-    stamp = packet.pts if packet.pts is not None else packet.dts
-    return (stamp or 0) * packet.time_base
 
 
 def _exact_ticks(packet: Packet[Stream], shift: Fraction) -> int:
@@ -421,16 +445,9 @@ def file_tags(tags: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in kept.items() if kept.get(_without_language(key)) != value}
 
 
-def track_tags(stream: Stream, muxer: str) -> dict[str, str]:
-    """The tags of a track, without those that describe the old file, in words that ``muxer`` knows."""
-    tags = {key: value for key, value in readable_tags(stream.metadata).items() if not _STALE_TRACK.fullmatch(key)}
-    if "name" in tags and "title" not in tags:
-        tags["title"] = tags.pop("name")  # MP4 files are read with the one and written with the other
-    if stream.disposition & Disposition.attached_pic:
-        tags = {key: value for key, value in tags.items() if key not in ("filename", "mimetype")}
-    if muxer == "mov" and "language" in tags:
-        tags["language"] = _MAC_LANGUAGES.get(tags["language"], tags["language"])
-    return tags
+def _without_language(key: str) -> str:
+    base, _, language = key.rpartition("-")
+    return base if len(language) == 3 else ""
 
 
 def unusual_tags(tags: dict[str, str]) -> list[str]:
@@ -438,20 +455,19 @@ def unusual_tags(tags: dict[str, str]) -> list[str]:
     return sorted(key for key in tags if key.lower() not in _MP4_FILE)
 
 
-def lost_track_tags(stream: Stream, muxer: str) -> list[str]:
-    """Tags of a track for which the container has no place."""
-    if muxer not in ("mp4", "mov"):
-        return []
-    return sorted(key for key in track_tags(stream, muxer) if key.lower() not in _MP4_TRACK)
+def _track_tags(stream: Stream, container: Container) -> dict[str, str]:
+    """The tags of a track, without those that describe the old file, in words that the muxer knows."""
+    tags = {key: value for key, value in readable_tags(stream.metadata).items() if not _STALE_TRACK.fullmatch(key)}
+    if "name" in tags and "title" not in tags:
+        tags["title"] = tags.pop("name")  # MP4 files are read with the one and written with the other
+    if stream.disposition & Disposition.attached_pic:
+        tags = {key: value for key, value in tags.items() if key not in ("filename", "mimetype")}
+    if container.muxer == "mov" and "language" in tags:
+        tags["language"] = _MAC_LANGUAGES.get(tags["language"], tags["language"])
+    return tags
 
 
-def _without_language(key: str) -> str:
-    base, dash, language = key.rpartition("-")
-    return base if dash and len(language) == 3 else ""
-
-
-_SHAPE = re.compile(r"(\d\d):([0-5]\d):([0-5]\d)([:;.,])(\d\d+)")
-_HOURS = 24
+_TIMECODE = re.compile(r"(\d\d):([0-5]\d):([0-5]\d)([:;.,])(\d\d+)")
 
 
 def timecode_behind(code: str, rate: Fraction, frames: int) -> str | None:
@@ -460,7 +476,7 @@ def timecode_behind(code: str, rate: Fraction, frames: int) -> str | None:
     With another mark than a colon before its last number the code is a drop-frame one (SMPTE ST 12-1): in
     each minute but every tenth the first two numbers of 30 are left out, the first four of 60.
     """
-    match = _SHAPE.fullmatch(code.strip())
+    match = _TIMECODE.fullmatch(code.strip())
     base = round(rate)
     if match is None or base < 1:
         return None
@@ -472,64 +488,10 @@ def timecode_behind(code: str, rate: Fraction, frames: int) -> str | None:
     minute = 60 * hours + minutes
     number = (60 * minute + seconds) * base + frame - dropped * (minute - minute // 10) + frames
     ten_minutes = 600 * base - 9 * dropped
-    number %= _HOURS * 6 * ten_minutes
+    number %= 24 * 6 * ten_minutes
     tens, rest = divmod(number, ten_minutes)
     number += 9 * dropped * tens
     if rest >= 60 * base:  # behind the first of ten minutes, which drops nothing
         number += dropped * ((rest - dropped) // (60 * base - dropped))
     frame, seconds = number % base, number // base
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{match[4]}{frame:02}"
-
-
-# FFmpeg's subtitle encoders take ASS events, and want to know the styles that these name.
-_ASS_HEADER = b"""[Script Info]
-ScriptType: v4.00+
-PlayResX: 384
-PlayResY: 288
-[V4+ Styles]
-Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
-StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
-Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1
-[Events]
-Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
-"""
-_MILLISECOND = Fraction(1, 1000)
-
-
-class SubtitleReencoder:
-    """Turns the packets of one text subtitle track into another text format, bold and italics kept."""
-
-    def __init__(self, source: SubtitleStream, output: OutputContainer, encoder: str) -> None:
-        self._source = source
-        self.change: str | None = None
-        self.stream = cast(SubtitleStream, output.add_stream(encoder))
-        """The track in the output."""
-        self.stream.time_base = _MILLISECOND
-        context = self.stream.codec_context
-        context.time_base = _MILLISECOND
-        # ASS has styles of its own, the others FFmpeg's default.
-        header = source.codec_context.extradata if source.codec_context.name in ("ass", "ssa") else None
-        context.subtitle_header = header or _ASS_HEADER
-
-    def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
-        """Packets for the output, made of one packet of the source shown ``shift`` seconds earlier."""
-        decoded = self._source.codec_context.decode2(packet)
-        events = [rect.ass for rect in decoded or () if isinstance(rect, AssSubtitle)]
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        if not events or stamp is None:
-            return []  # MP4 fills pauses with empty packets
-        begin = round((stamp * packet.time_base - shift) / _MILLISECOND)
-        duration = round((packet.duration or 0) * packet.time_base / _MILLISECOND)
-        made: list[Packet[Stream]] = []
-        for event in events:
-            encoded = self.stream.codec_context.encode_subtitle(SubtitleSet.create(event, 0, duration))
-            encoded.stream = self.stream
-            encoded.time_base = _MILLISECOND
-            encoded.pts = encoded.dts = begin
-            encoded.duration = duration
-            made.append(encoded)
-        return made
-
-    def flush(self) -> list[Packet[Stream]]:
-        """Nothing is held back."""
-        return []

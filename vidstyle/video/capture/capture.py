@@ -6,26 +6,24 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Generator
-from types import TracebackType
 from typing import Literal
 
 from vidstyle.errors import VideoError
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import MAX_SIDE, check_between
+from vidstyle.pipeline import BackOff, Closing
 from vidstyle.video.audio import AudioChunk, AudioFormat, AudioJoiner, AudioReader
 from vidstyle.video.capture.clock import MICROSECOND, ArrivalClock, PlayClock, now
 from vidstyle.video.capture.devices import InputSpec, input_spec
-from vidstyle.video.capture.reader import Dropped, LiveReader, Piece
+from vidstyle.video.capture.reader import AudioPiece, LiveReader, SourceLost
 
 _FIRST_SECONDS = 5.0
 """For each of the two steps in which FFmpeg opens a source."""
 _AGAIN_SECONDS = 0.9
 """The same when it is opened again: `Capture.close` may have to wait for both steps."""
-_BACK_OFF = 0.25
-_MAX_BACK_OFF = 5.0
 
 
-class Capture:
+class Capture(Closing):
     """A live source to read frames from: camera, screen, stream, test pattern, or a file played in real time.
 
     ``source`` is one of
@@ -51,12 +49,16 @@ class Capture:
         fps: float | None = None,
         loop: bool = False,
         on_sound: Callable[[AudioChunk], None] | None = None,
+        back_off: float = 0.25,
+        patience: float = _FIRST_SECONDS,
     ) -> None:
         """Open ``source`` and decode its first picture. Raises `VideoError` in one sentence.
 
         ``size`` is ``(height, width)``: cameras are asked for it, the test pattern is made at it, larger
         screens, streams and files are scaled down to fit inside. ``fps`` is asked of cameras, screens and
         the test pattern. ``on_sound`` is called with the source's sound on the thread that reads frames.
+        ``back_off`` is the first pause in seconds before a lost source is opened again, ``patience`` how long it
+        may take for each of the two steps in which FFmpeg opens it.
         """
         for side in size or ():
             check_between("side of the source", side, 16, MAX_SIDE)
@@ -64,28 +66,29 @@ class Capture:
             check_between("fps of the source", fps, 1, 240)
         self.source = source
         self._size, self._fps, self._loop, self._on_sound = size, fps, loop, on_sound
+        self._back_off, self._patience = back_off, patience
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._owner: int | None = None
         began = time.monotonic()
-        origin = self._origin()
-        reader = self._reader = self._opened(origin, _FIRST_SECONDS)
+        spec = self._spec()
+        reader = self._reader = self._opened(spec, patience)
         # A source that takes its time is given it again, though closing may then take as long.
-        self._again_seconds = min(max(_AGAIN_SECONDS, 2 * (time.monotonic() - began)), _FIRST_SECONDS)
+        self._again_seconds = min(max(_AGAIN_SECONDS, 2 * (time.monotonic() - began)), patience)
         self.live = reader.live
         """Whether it goes on for ever; False for a recording, which ends."""
         self.form: FrameFormat = reader.natural_form()
         """Form of the frames. What comes in another one later is converted and scaled to it. A picture of another shape
         is as large as fits inside, and its frame has that size."""
-        if size is not None and origin.kind not in ("camera", "pattern"):
+        if size is not None and spec.kind not in ("camera", "pattern"):
             self.form = self.form.resized(_fitted(self.form.size, size))
         self.sound_form: AudioFormat | None = reader.sound
         """Form of its sound, None without sound."""
         self.fps: float | None = reader.fps
         """Frames a second that the source says it delivers, None where it says nothing."""
-        self.label = origin.label
+        self.label = spec.label
         """What the source is called to people: the name of a camera or file, scheme and host of a URL."""
-        self.description = _described(origin, reader, self.form)
+        self.description = _described(spec, reader, self.form)
         """What was really negotiated: ``HD Pro Webcam C920, 1280x720 at 30 fps (mjpeg)``."""
         self.reconnects = 0
         """How often it has come back."""
@@ -93,11 +96,6 @@ class Capture:
         """``lost`` while it waits for the source to come back."""
         self._last = 0
         self._run = self._frames()
-
-    @property
-    def has_sound(self) -> bool:
-        """Whether the source has sound."""
-        return self.sound_form is not None
 
     def frames(self) -> Generator[Frame, None, None]:
         """Every frame, as it comes, until the recording ends or `close` is called.
@@ -129,27 +127,19 @@ class Capture:
             self._run.close()
             self._reader.close()
 
-    def __enter__(self) -> Capture:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _origin(self) -> InputSpec:
+    def _spec(self) -> InputSpec:
         # Looked up anew each time: a camera that is plugged in again may have another number.
         return input_spec(self.source, size=self._size, fps=self._fps)
 
-    def _opened(self, origin: InputSpec, seconds: float) -> LiveReader:
-        return LiveReader(origin, self._stop, seconds, sound=self._on_sound is not None)
+    def _opened(self, spec: InputSpec, seconds: float) -> LiveReader:
+        return LiveReader(spec, self._stop, seconds, sound=self._on_sound is not None)
 
     def _frames(self) -> Generator[Frame, None, None]:
         play = PlayClock()
         while True:
             try:
                 yield from self._play(self._reader, play)
-            except Dropped as error:
+            except SourceLost as error:
                 if not self.live and not self._stop.is_set():
                     raise VideoError(f"{self.label} broke off while it was played: {error}") from error
             finally:
@@ -160,25 +150,25 @@ class Capture:
                 if not self._loop:
                     self._stop.wait((play.end - now()) / 1e6)  # the last frame is shown for its time, too
                     return
-                self._reader = self._opened(self._origin(), _FIRST_SECONDS)
-            elif not self._come_back():
+                self._reader = self._opened(self._spec(), self._patience)
+            elif not self._reconnect():
                 return
             # A frame that was asked for its side data, as the first one is, and that data hold each other, and the
             # decoder's buffers: too few objects for Python to look for them soon. This takes about 10 ms.
             gc.collect()
 
     def _play(self, reader: LiveReader, play: PlayClock) -> Generator[Frame, None, None]:
-        form = self.form
-        reader.become(form, None if self.sound_form is None else AudioReader(self.sound_form))
-        joiner = None if self.sound_form is None else AudioJoiner(self.sound_form)
-        arrival = ArrivalClock(invented=reader.counted, ours=reader.info.container.endswith("v4l2"))
+        sound = self.sound_form
+        reader.become(self.form, None if sound is None else AudioReader(sound))
+        joiner = None if sound is None else AudioJoiner(sound)
+        arrival = ArrivalClock(synthetic=reader.counted, monotonic=reader.info.container.endswith("v4l2"))
         if reader.paced:
-            play.begin(float(reader.start), may_jump=reader.may_jump)
+            play.begin(float(reader.info.start), may_jump=reader.may_jump)
         for item in reader.read():
             if self._stop.is_set():
                 return
-            if isinstance(item, Piece):
-                length = item.samples.shape[1] / (self.sound_form.rate if self.sound_form else 1)
+            if isinstance(item, AudioPiece):
+                length = item.samples.shape[1] / (sound.rate if sound else 1)
                 at = play.due(item.seconds, length) if reader.paced else arrival.sound(item.seconds)
                 if at is not None and joiner is not None and self._on_sound is not None:
                     self._on_sound(joiner.join(item.samples, at))
@@ -193,20 +183,18 @@ class Capture:
             self._last = pts = max(pts, self._last + 1)
             yield Frame(planes, shown, pts, MICROSECOND, round(item.length * 1e6) if reader.paced else 0)
 
-    def _come_back(self) -> bool:
+    def _reconnect(self) -> bool:
         """Open the source again; False when told to stop."""
         self.state = "lost"
-        pause = _BACK_OFF
-        while not self._stop.wait(pause):
-            try:
-                self._reader = self._opened(self._origin(), self._again_seconds)
-            except VideoError:
-                pause = min(2 * pause, _MAX_BACK_OFF)
-                continue
-            self.reconnects += 1
-            self.state = "open"
-            return True
-        return False
+        reader = BackOff(self._back_off).retry(
+            lambda: self._opened(self._spec(), self._again_seconds), self._stop, VideoError
+        )
+        if reader is None:
+            return False
+        self._reader = reader
+        self.reconnects += 1
+        self.state = "open"
+        return True
 
 
 def _fitted(size: tuple[int, int], bounds: tuple[int, int]) -> tuple[int, int]:
@@ -217,12 +205,12 @@ def _fitted(size: tuple[int, int], bounds: tuple[int, int]) -> tuple[int, int]:
     return max(2, round(size[0] * scale / 2) * 2), max(2, round(size[1] * scale / 2) * 2)
 
 
-def _described(origin: InputSpec, reader: LiveReader, form: FrameFormat) -> str:
+def _described(spec: InputSpec, reader: LiveReader, form: FrameFormat) -> str:
     height, width = reader.info.size
-    text = f"{origin.label}, {width}x{height}"
+    text = f"{spec.label}, {width}x{height}"
     if reader.fps:
         text += f" at {reader.fps:.4g} fps"
-    if origin.kind != "pattern":
+    if spec.kind != "pattern":
         text += f" ({reader.info.codec})"
     if form.size != reader.info.size:
         text += f", scaled to {form.width}x{form.height}"

@@ -16,7 +16,8 @@ _PATIENCE = 0.2
 """Seconds by which pictures may be late, and for which they may be, before some are left out."""
 _RESTED = 0.1
 _IDLE_SHARE = 0.05
-_LATE = 500_000
+LATE = 500_000
+"""Microseconds by which a recording may be late before the rest is put off."""
 _FAR = 10_000_000
 """Sound and picture of one moment arrive within less than this; broadcasts' clocks that leap further have jumped."""
 
@@ -33,10 +34,9 @@ class ArrivalClock:
     the way held up does not show as jitter. A sender whose clock is slower or faster is followed.
     """
 
-    def __init__(self, *, invented: bool = False, ours: bool = False) -> None:
-        """``invented``: the demuxer counts frames and knows no times. ``ours``: they are of our clock already."""
-        self._invented = invented
-        self._ours = ours
+    def __init__(self, *, synthetic: bool = False, monotonic: bool = False) -> None:
+        """``synthetic``: the demuxer counts frames and knows no times. ``monotonic``: they are of our clock already."""
+        self._synthetic, self._monotonic = synthetic, monotonic
         self._offset: float | None = None
         self._seconds: float | None = None
         self._last = 0
@@ -47,12 +47,12 @@ class ArrivalClock:
         Unless it was ``waited`` for, one that is late has been waiting here, and its clock has not been set.
         """
         here = now()
-        if seconds is None or self._invented:
+        if seconds is None or self._synthetic:
             if seconds is not None:
                 self._offset = here - seconds * 1e6
             return here
         pts = seconds * 1e6
-        if self._ours and 0 <= here - pts <= 1_000_000:
+        if self._monotonic and 0 <= here - pts <= 1_000_000:
             self._offset = 0.0
             return round(pts)
         offset = here - pts
@@ -169,7 +169,7 @@ class PlayClock:
     def late(self, at: int) -> int:
         """``at``, unless that is long past: then the rest is put off, as this machine does not keep up."""
         behind = now() - at
-        if behind > _LATE and self._zero is not None and self._end is not None:
+        if behind > LATE and self._zero is not None and self._end is not None:
             self._zero += behind
             self._end += behind
             return at + behind

@@ -1,4 +1,4 @@
-"""From what a user calls a live source to what FFmpeg opens."""
+"""Which cameras there are, and what FFmpeg is to open for what a user calls a live source."""
 
 from __future__ import annotations
 
@@ -22,8 +22,22 @@ from vidstyle.video.demux import MAX_PIXELS, open_demuxer, open_input
 
 V4L2_ROOT = Path("/sys/class/video4linux")
 """Where Linux lists its cameras."""
-CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
-"""FFmpeg's name of what reads a camera, by ``sys.platform``."""
+_CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp", "rtmp", "rtmps", "srt")
+"""Protocols that a stream may come by."""
+_PROTOCOLS = (*SCHEMES, "tls", "crypto", "data", "httpproxy")  # no "file": a playlist must not name local files
+_PATTERN_SIZE = (360, 640)
+_USUAL_FPS = 30.0
+# AVFMT_FLAG_NONBLOCK, which has no name among the values of fflags. Without it FFmpeg waits inside the
+# driver for the next picture, and a camera that has stopped would hold the thread for ever.
+NONBLOCK = "+4"
+# Else FFmpeg waits for 20 frames to guess a rate that nothing needs: 0.6 s of opening, and of old frames.
+_AT_ONCE = {"fpsprobesize": "0"}
+_READ_SECONDS = 1.5
+"""Silence after which a stream is taken for lost. `Capture.close` waits as long at most."""
+_NO_CAMERA = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
+_FINAL = (errno.EACCES, errno.EPERM, errno.EBUSY, *_NO_CAMERA)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,7 @@ def cameras(system: str = sys.platform, root: Path = V4L2_ROOT) -> list[Camera]:
     if system.startswith("linux"):
         return sorted(_linux_cameras(root), key=lambda camera: camera.index)
     try:
-        found = av.device.enumerate_input_devices(CAMERA_FORMATS[system])
+        found = av.device.enumerate_input_devices(_CAMERA_FORMATS[system])
     except (KeyError, ValueError, av.error.FFmpegError):
         return []
     names = [d.description for d in found if "video" in d.media_types]
@@ -66,24 +80,23 @@ def camera_named(word: str, system: str = sys.platform, root: Path = V4L2_ROOT) 
     Raises `VideoError` listing the cameras there are.
     """
     there = cameras(system, root)
+    listed = f"there are {', '.join(map(str, there))}" if there else "this machine shows no camera at all"
+    wanted, what = word.casefold(), "no camera " + word
     if word.startswith("/dev/"):
-        path = Path(word)
-        target = path.resolve().name  # /dev/v4l/by-id/... are links
-        known = next((c for c in there if Path(c.address).name == target), None)
-        if known is None and not path.exists():
-            raise VideoError(f"there is no camera {word}; {_listed(there)}")
-        return known or Camera(-1, word, word)
-    if word.isdecimal():
+        target = Path(word).resolve().name  # /dev/v4l/by-id/... are links
+        found = [c for c in there if Path(c.address).name == target]
+        if not found and Path(word).exists():
+            return Camera(-1, word, word)
+    elif word.isdecimal():
         found = [c for c in there if c.index == int(word)]
-        if not found:
-            raise VideoError(f"there is no camera {word}; {_listed(there)}")
-        return found[0]
-    wanted = word.casefold()
-    found = [c for c in there if c.name.casefold() == wanted] or [c for c in there if wanted in c.name.casefold()]
+    else:
+        found = [c for c in there if c.name.casefold() == wanted] or [c for c in there if wanted in c.name.casefold()]
+        what = f"no file and no camera called {word!r}"
+        if len(found) > 1:
+            listed = ", ".join(map(str, found))
+            raise VideoError(f"{word!r} fits more than one camera: {listed}; name one by its number")
     if not found:
-        raise VideoError(f"there is no file and no camera called {word!r}; {_listed(there)}")
-    if len(found) > 1:
-        raise VideoError(f"{word!r} fits more than one camera: {', '.join(map(str, found))}; name one by its number")
+        raise VideoError(f"there is {what}; {listed}")
     return found[0]
 
 
@@ -92,45 +105,23 @@ def _linux_cameras(root: Path) -> list[Camera]:
     for folder in root.glob("video*"):
         number = re.fullmatch(r"video(\d+)", folder.name)
         # A camera may have further nodes, for its metadata; the first has index 0.
-        if number and _first_line(folder / "index") in ("0", ""):
-            name = _first_line(folder / "name") or folder.name
-            found.append(Camera(int(number[1]), name, f"/dev/{folder.name}"))
+        if number and _text_of(folder / "index") in ("0", ""):
+            found.append(Camera(int(number[1]), _text_of(folder / "name") or folder.name, f"/dev/{folder.name}"))
     return found
 
 
-def _first_line(path: Path) -> str:
+def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
 
 
-def _listed(there: list[Camera]) -> str:
-    return f"there are {', '.join(map(str, there))}" if there else "this machine shows no camera at all"
-
-
-Kind = Literal["camera", "screen", "pattern", "network", "file"]
-
-SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp", "rtmp", "rtmps", "srt")
-"""Protocols that a stream may come by."""
-_PROTOCOLS = (*SCHEMES, "tls", "crypto", "data", "httpproxy")  # no "file": a playlist must not name local files
-_PATTERN_SIZE = (360, 640)
-_USUAL_FPS = 30.0
-# AVFMT_FLAG_NONBLOCK, which has no name among the values of fflags. Without it FFmpeg waits inside the
-# driver for the next picture, and a camera that has stopped would hold the thread for ever.
-_NONBLOCK = "+4"
-# Else FFmpeg waits for 20 frames to guess a rate that nothing needs: 0.6 s of opening, and of old frames.
-_AT_ONCE = {"fpsprobesize": "0"}
-_READ_SECONDS = 1.5
-"""Silence after which a stream is taken for lost. `Capture.close` waits as long at most."""
-
-
 @dataclass(frozen=True)
 class InputSpec:
-    """A source as FFmpeg is to open it."""
+    """A live source as FFmpeg is to open it."""
 
-    kind: Kind
-    """camera, screen, pattern, network or file."""
+    kind: Literal["camera", "screen", "pattern", "network", "file"]
     address: str
     """URL, path or device."""
     label: str
@@ -171,7 +162,7 @@ class InputSpec:
                 return f"no permission to use the camera {self.label}; on Linux its users are in the group `video`"
             if number == errno.EBUSY:
                 return f"the camera {self.label} is in use; close the program that has it"
-            if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+            if number in _NO_CAMERA:
                 return f"there is no camera at {self.address}; plug it in or name another one"
             return f"cannot open the camera {self.label}: {reason}"
         if self.kind == "screen":
@@ -183,12 +174,6 @@ class InputSpec:
         if isinstance(error, av.error.InvalidDataError) or number == errno.EPERM:
             return f"{self.label} answers, but not with a video that can be read"
         return f"cannot open {self.label}: {reason}"
-
-
-_FINAL = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.ENOENT, errno.ENODEV, errno.ENXIO)
-
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 
 
 def shown_url(url: str) -> str:
@@ -216,8 +201,8 @@ def input_spec(
     """
     if source == "testsrc":
         height, width = size or _PATTERN_SIZE
-        rate = fps or _USUAL_FPS
-        return InputSpec("pattern", f"testsrc=size={width}x{height}:rate={rate:g}", "test pattern", "lavfi")
+        pattern = f"testsrc=size={width}x{height}:rate={fps or _USUAL_FPS:g}"
+        return InputSpec("pattern", pattern, "test pattern", "lavfi")
     if source == "screen":
         return _screen(fps or _USUAL_FPS, system)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", source)
@@ -229,25 +214,22 @@ def input_spec(
         if Path(source).exists() or looks_like_path:
             return InputSpec("file", source, Path(source).name)
     camera = camera_named(source, system, cameras_at)
-    return InputSpec("camera", camera.address, camera.name, CAMERA_FORMATS[_family(system)], _wishes(size, fps, system))
+    family = "linux" if system.startswith("linux") else system
+    return InputSpec("camera", camera.address, camera.name, _CAMERA_FORMATS[family], _requests(size, fps, system))
 
 
-def _wishes(size: tuple[int, int] | None, fps: float | None, system: str) -> tuple[dict[str, str], ...]:
+def _requests(size: tuple[int, int] | None, fps: float | None, system: str) -> tuple[dict[str, str], ...]:
     """What to ask a camera for: MJPEG first, as raw pixels at these sizes do not fit through USB at full rate."""
     shape = {"video_size": f"{size[1]}x{size[0]}"} if size else {}
     pace = {"framerate": f"{fps:g}"} if fps else {}
-    common = {"fflags": _NONBLOCK, "max_pixels": str(MAX_PIXELS), **_AT_ONCE}
     if system == "darwin":  # avfoundation delivers raw pixels only, and refuses rates that the camera lacks
         pace = pace or {"framerate": "30"}
         asked = [{**shape, **pace}, shape, pace, {}]
     else:
         jpeg = {"vcodec": "mjpeg"} if system == "win32" else {"input_format": "mjpeg"}
         asked = [{**jpeg, **shape, **pace}, {**jpeg, **shape}, {**shape, **pace}, shape, {}]
-    wishes: list[dict[str, str]] = []
-    for wish in asked:
-        if {**common, **wish} not in wishes:
-            wishes.append({**common, **wish})
-    return tuple(wishes)
+    common = {"fflags": NONBLOCK, "max_pixels": str(MAX_PIXELS), **_AT_ONCE}
+    return tuple({**common, **one} for place, one in enumerate(asked) if one not in asked[:place])
 
 
 def _screen(fps: float, system: str) -> InputSpec:
@@ -255,9 +237,8 @@ def _screen(fps: float, system: str) -> InputSpec:
     if system == "win32":
         return InputSpec("screen", "desktop", "screen", "gdigrab", (rate,))
     if system == "darwin":
-        return InputSpec(
-            "screen", "Capture screen 0:none", "screen", "avfoundation", ({**rate, "capture_cursor": "1"},)
-        )
+        cursor = {**rate, "capture_cursor": "1"}
+        return InputSpec("screen", "Capture screen 0:none", "screen", "avfoundation", (cursor,))
     display = os.environ.get("DISPLAY")
     if not display:
         raise VideoError("there is no screen to read: DISPLAY is not set; name a camera, a file or a URL")
@@ -282,7 +263,3 @@ def _network(url: str, scheme: str) -> InputSpec:
     if scheme == "udp":
         options["overrun_nonfatal"] = "1"
     return InputSpec("network", url, shown_url(url), None, (options,))
-
-
-def _family(system: str) -> str:
-    return "linux" if system.startswith("linux") else system

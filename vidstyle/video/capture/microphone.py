@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 import av
@@ -19,20 +18,19 @@ from av.container import InputContainer
 
 from vidstyle.errors import VideoError
 from vidstyle.imaging.image_io import quiet_libraries
+from vidstyle.pipeline import BackOff, Closing, Worker
 from vidstyle.video.audio import AudioChunk, AudioFormat, AudioJoiner, AudioReader, audio_format
 from vidstyle.video.capture.clock import ArrivalClock, PlayClock, now
+from vidstyle.video.capture.devices import NONBLOCK
 from vidstyle.video.demux import packets
 
 _ALSA_FOLDER = Path("/usr/share/alsa")
 _CARDS = Path("/proc/asound/cards")
-_NONBLOCK = "+4"  # AVFMT_FLAG_NONBLOCK has no name among the values of fflags
 _POLL_SECONDS = 0.005
 _SILENCE_SECONDS = 5.0
-_BACK_OFF = 0.25
-_MAX_BACK_OFF = 5.0
 
 
-class Microphone:
+class Microphone(Closing):
     """A microphone that is listened to on a thread of its own, ``vidstyle-microphone``.
 
     It is a context manager; closing twice is fine. One that is unplugged is opened again for ever, with
@@ -52,7 +50,7 @@ class Microphone:
         self._container = _opened(name)
         self.form: AudioFormat = audio_format(self._container.streams.audio[0])
         """Form of every piece."""
-        self.description = f"microphone {name}, {self.form.rate} Hz, {'stereo' if self.form.channels == 2 else 'mono'}"
+        self.description = f"microphone {name}, {self.form.rate} Hz, {self.form.label}"
         """For people."""
         self.state: Literal["open", "lost"] = "open"
         """``lost`` while it waits for the microphone to come back."""
@@ -61,39 +59,35 @@ class Microphone:
         self.error: BaseException | None = None
         """What ``on_sound`` raised, which ended the listening."""
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="vidstyle-microphone")
-        self._thread.start()
+        self._worker = Worker("microphone", self._listen)
+        self._worker.start()
 
     def close(self) -> None:
         """Stop listening and free the device."""
         self._stop.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
-
-    def __enter__(self) -> Microphone:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        if threading.current_thread() is not self._worker:
+            self._worker.join()
 
     def _listen(self) -> None:
+        container: InputContainer | None = self._container
         try:
-            while True:
+            while container is not None:
                 try:
-                    self._pass_on()
+                    self._pass_on(container)
                 finally:
-                    self._container.close()
-                if not self._come_back():
-                    return
+                    container.close()
+                self.state = "lost"
+                container = BackOff().retry(lambda: _opened(self.name), self._stop, VideoError)
+                if container is not None:
+                    self.reconnects += 1
+                    self.state = "open"
         except Exception as error:
             self.error = error
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, container: InputContainer) -> None:
         reader, joiner = AudioReader(self.form), AudioJoiner(self.form)
         arrival, play = ArrivalClock(), PlayClock()
-        for frame in self._frames():
+        for frame in self._frames(container):
             for samples, seconds in reader.read(frame):
                 length = samples.shape[1] / self.form.rate
                 if self.name == "testsrc":
@@ -105,9 +99,9 @@ class Microphone:
                     at = arrival.picture(seconds + length) - round(length * 1e6)
                 self._on_sound(joiner.join(samples, at))
 
-    def _frames(self) -> Iterator[AudioFrame]:
-        stream = self._container.streams.audio[0]
-        demuxed = packets(self._container, stream)
+    def _frames(self, container: InputContainer) -> Iterator[AudioFrame]:
+        stream = container.streams.audio[0]
+        demuxed = packets(container, stream)
         heard = time.monotonic()
         while not self._stop.is_set():
             try:
@@ -116,7 +110,7 @@ class Microphone:
             except av.error.BlockingIOError:
                 if time.monotonic() - heard > _SILENCE_SECONDS or self._stop.wait(_POLL_SECONDS):
                     return
-                demuxed = packets(self._container, stream)
+                demuxed = packets(container, stream)
                 continue
             except av.error.FFmpegError:
                 return
@@ -127,30 +121,19 @@ class Microphone:
                 if isinstance(frame, AudioFrame):
                     yield frame
 
-    def _come_back(self) -> bool:
-        pause = _BACK_OFF
-        self.state = "lost"
-        while not self._stop.wait(pause):
-            try:
-                self._container = _opened(self.name)
-            except VideoError:
-                pause = min(2 * pause, _MAX_BACK_OFF)
-                continue
-            self.reconnects += 1
-            self.state = "open"
-            return True
-        return False
-
 
 def _opened(name: str, system: str = sys.platform) -> InputContainer:
-    address, demuxer, options = name, "alsa", {"fflags": _NONBLOCK}
+    address, demuxer, options = name, "alsa", {"fflags": NONBLOCK}
     if name == "testsrc":
         address, demuxer, options = "sine=frequency=440:sample_rate=48000", "lavfi", {}
     elif system == "darwin":
         address, demuxer = f":{name}", "avfoundation"
     elif system == "win32":
         # dshow has no word for the default device, and by default hands on half a second at a time.
-        address, demuxer = f"audio={_first_of_dshow() if name == 'default' else name}", "dshow"
+        if name == "default":
+            found = av.device.enumerate_input_devices("dshow")
+            address = next((d.description for d in found if "audio" in d.media_types), "")
+        address, demuxer = f"audio={address}", "dshow"
         options["audio_buffer_size"] = "40"
     elif (_ALSA_FOLDER / "alsa.conf").exists():
         # The ALSA in PyAV's wheel looks for its configuration where the wheel was built.
@@ -164,10 +147,6 @@ def _opened(name: str, system: str = sys.platform) -> InputContainer:
         container.close()
         raise VideoError(f"{name} has no sound; {_listed(system)}")
     return container
-
-
-def _first_of_dshow() -> str:
-    return next((d.description for d in av.device.enumerate_input_devices("dshow") if "audio" in d.media_types), "")
 
 
 def _listed(system: str) -> str:

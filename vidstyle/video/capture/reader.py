@@ -25,25 +25,21 @@ from vidstyle.frame import FrameFormat, Planes
 from vidstyle.video.audio import AudioReader, audio_format
 from vidstyle.video.capture.clock import Backlog
 from vidstyle.video.capture.devices import InputSpec
-from vidstyle.video.clock import DISCONTINUOUS
 from vidstyle.video.convert import PlaneReader, place_in, size_of
-from vidstyle.video.demux import PictureDecoder, packets, video_stream
+from vidstyle.video.demux import ONE_THREAD_PIXELS, PictureDecoder, packets, video_stream
 from vidstyle.video.filters import Deinterlacer
-from vidstyle.video.formats import RANGE_FULL, guessed_matrix
+from vidstyle.video.formats import BROADCAST, UNTIMED
 from vidstyle.video.info import VideoInfo, read_info
 
 _SILENCE_SECONDS = 5.0
 """How long packets may come without a picture in them before the stream is taken for lost."""
 _POLL_SECONDS = 0.002
 """How often a device that has nothing yet is asked again."""
-_MOST_ASPECT = 8
+_MAX_ASPECT = 8
 """Pixels that are said to be wider, or higher, than that are a mistake."""
-_ONE_THREAD_PIXELS = 1920 * 1088
-_COUNTED = ("mpjpeg", "mjpeg", "h264", "hevc", "mpegvideo", "m4v", "obu")
-"""Demuxers of what carries no times: FFmpeg counts frames of an assumed rate."""
 
 
-class Dropped(Exception):
+class SourceLost(Exception):
     """The source has stopped delivering."""
 
 
@@ -60,7 +56,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Piece:
+class AudioPiece:
     """Decoded sound on the stream's own clock."""
 
     samples: NDArray[np.float32]
@@ -70,21 +66,20 @@ class Piece:
 
 
 class LiveReader:
-    """An open source. Use it from one thread at a time; it is a context manager.
+    """An open source. Use it from one thread at a time.
 
     ``stop`` ends it: no call waits much longer than a second and a half after it was set.
     """
 
-    def __init__(self, origin: InputSpec, stop: threading.Event, seconds: float, *, sound: bool) -> None:
-        """Open ``origin`` and decode its first picture, with about ``2 * seconds`` to open it.
+    def __init__(self, spec: InputSpec, stop: threading.Event, seconds: float, *, sound: bool) -> None:
+        """Open ``spec`` and decode its first picture, with about ``2 * seconds`` to open it.
 
         ``sound``: also decode the first sound track. Raises `VideoError`.
         """
-        self._origin = origin
         self._stop = stop
-        self._container: InputContainer = origin.open(seconds)
+        self._container: InputContainer = spec.open(seconds)
         try:
-            self._video = video_stream(self._container, origin.label)
+            self._video = video_stream(self._container, spec.label)
             # A broadcast may name a track that it does not send.
             heard = (s for s in self._container.streams.audio if s.codec_context and s.codec_context.sample_rate)
             self._audio: AudioStream | None = next(heard, None)
@@ -92,13 +87,14 @@ class LiveReader:
             """Form that its sound is brought to, None without sound."""
             if not sound:
                 self._audio = None
-            duration = self._container.duration
-            self.live = origin.kind != "file" and not (origin.kind == "network" and duration)
+            self.live = spec.kind != "file" and not (spec.kind == "network" and self._container.duration)
             """Whether it goes on for ever: not a recording, be it on disk or behind a URL."""
-            self.paced = not self.live or origin.kind == "pattern"
+            self.paced = not self.live or spec.kind == "pattern"
             """Whether it delivers as fast as it is read, so that the reader has to keep the time."""
-            self.counted = self.live and self._container.format.name in _COUNTED
+            self.counted = self.live and self._container.format.name in UNTIMED
             """Whether the stream has no times of its own."""
+            self.may_jump = self._container.format.name in BROADCAST
+            """Whether its clock may leap to another time."""
             self.waited = True
             """Whether the last picture had to be waited for: one that had not has been waiting itself."""
             self._backlog = Backlog()
@@ -107,7 +103,7 @@ class LiveReader:
             self._decoder = PictureDecoder(self._video)
             self._decoded = self._decode()
             self._waiting: deque[VideoFrame | AudioFrame] = deque()
-            self.info: VideoInfo = read_info(origin.label, self._container, self._video, self._first())
+            self.info: VideoInfo = read_info(spec.label, self._container, self._video, self._first(spec.label))
             """What it says about itself."""
             self._progressive = Deinterlacer()
         except BaseException:
@@ -120,16 +116,6 @@ class LiveReader:
         self._reader: tuple[FrameFormat, PlaneReader] | None = None
         self._sound: AudioReader | None = None
 
-    @property
-    def may_jump(self) -> bool:
-        """Whether its clock may leap to another time."""
-        return self._container.format.name in DISCONTINUOUS
-
-    @property
-    def start(self) -> Fraction:
-        """Seconds at which a recording's clock starts."""
-        return self.info.start
-
     def _rate(self) -> float | None:
         if self.counted:
             return None
@@ -141,12 +127,7 @@ class LiveReader:
 
     def natural_form(self) -> FrameFormat:
         """Form of its pictures as they are shown, upright and with square pixels, as i420."""
-        crop, stored = self.info.crop, self.info.coded_size
-        height, width = self._shown(stored if crop is None else crop.shown(stored))
-        stored_height = width if self.info.rotation in (90, 270) else height
-        matrix = guessed_matrix(self.info.color.matrix, stored_height)
-        full = self.info.color.range == RANGE_FULL
-        return FrameFormat(height=height, width=width, pixels="i420", matrix=matrix, full_range=full)
+        return self.info.form(self._shown(self.info.coded_size), "i420")
 
     def become(self, form: FrameFormat, sound: AudioReader | None) -> None:
         """From now on pictures are brought to ``form``, as large as fits, and sound to the form of ``sound``."""
@@ -154,12 +135,12 @@ class LiveReader:
         self._sound = sound
 
     def _shown(self, stored: tuple[int, int]) -> tuple[int, int]:
-        """``(height, width)`` of a picture stored as ``(height, width)``, upright, with square pixels."""
-        height, width = stored
+        """``(height, width)`` of a picture stored as ``(height, width)``, cropped, upright, with square pixels."""
+        height, width = self.info.shown_size(stored)
         aspect = self._decoder.sample_aspect_ratio or self._video.sample_aspect_ratio
-        if aspect and aspect != 1 and _MOST_ASPECT > aspect > 1 / _MOST_ASPECT:
+        if aspect and aspect != 1 and _MAX_ASPECT > aspect > 1 / _MAX_ASPECT:
             width = max(2, round(width * aspect / 2) * 2)
-        return (width, height) if self.info.rotation in (90, 270) else (height, width)
+        return self.info.upright((height, width))
 
     def close(self) -> None:
         """Close the container. Not while another thread reads."""
@@ -168,13 +149,13 @@ class LiveReader:
         with contextlib.suppress(av.error.FFmpegError):
             self._container.close()
 
-    def read(self) -> Iterator[Picture | Piece]:
-        """Everything it delivers, as it comes; ends where a recording ends. Raises `Dropped`."""
+    def read(self) -> Iterator[Picture | AudioPiece]:
+        """Everything it delivers, as it comes; ends where a recording ends. Raises `SourceLost`."""
         seconds: float | None = None
         for decoded in chain(self._in_order(), (None,)):  # the last picture comes when the end is known
             if isinstance(decoded, AudioFrame):
                 if self._sound is not None:
-                    yield from (Piece(*piece) for piece in self._sound.read(decoded))
+                    yield from (AudioPiece(*piece) for piece in self._sound.read(decoded))
                 continue
             for frame in self._progressive.frames(decoded):
                 base = frame.time_base or Fraction(1, 90000)
@@ -191,10 +172,7 @@ class LiveReader:
         They may be views into the decoder's memory.
         """
         assert self._reader is not None, "become() comes first"
-        stored, crop = (frame.height, frame.width), self.info.crop
-        if crop is not None and stored == self.info.coded_size:
-            stored = crop.shown(stored)
-        place = place_in(self._shown(stored), self._form.size)
+        place = place_in(self._shown((frame.height, frame.width)), self._form.size)
         form = self._form if place is None else self._form.resized(size_of(place))
         if form != self._reader[0]:
             self._reader = form, PlaneReader(self.info, form)
@@ -209,20 +187,20 @@ class LiveReader:
         if self.live:
             # Threads that decode whole frames hold back as many frames as there are threads.
             context.thread_type = "SLICE"
-        elif context.width * context.height > _ONE_THREAD_PIXELS:
+        elif context.width * context.height > ONE_THREAD_PIXELS:
             context.thread_type = "AUTO"
         else:
             context.thread_count = 1
 
-    def _first(self) -> VideoFrame:
+    def _first(self, label: str) -> VideoFrame:
         try:
             for frame in self._decoded:
                 self._waiting.append(frame)
                 if isinstance(frame, VideoFrame):
                     return frame
-        except Dropped as error:
-            raise VideoError(f"{self._origin.label} broke off before its first picture: {error}") from error
-        raise VideoError(f"{self._origin.label} holds no picture that can be decoded")
+        except SourceLost as error:
+            raise VideoError(f"{label} broke off before its first picture: {error}") from error
+        raise VideoError(f"{label} holds no picture that can be decoded")
 
     def _in_order(self) -> Iterator[VideoFrame | AudioFrame]:
         while self._waiting:
@@ -240,12 +218,12 @@ class LiveReader:
                 packet = next(demuxed, None)
             except av.error.BlockingIOError:
                 if time.monotonic() - asked > _SILENCE_SECONDS:
-                    raise Dropped("it has gone silent") from None
+                    raise SourceLost("it has gone silent") from None
                 self._stop.wait(_POLL_SECONDS)
                 demuxed = packets(self._container, *streams)
                 continue
             except av.error.FFmpegError as error:
-                raise Dropped(error.strerror or type(error).__name__) from error
+                raise SourceLost(error.strerror or type(error).__name__) from error
             if packet is None:
                 return
             asked = time.monotonic()
@@ -266,5 +244,5 @@ class LiveReader:
                 if isinstance(frame, VideoFrame | AudioFrame):
                     yield frame
             if self.live and asked - seen > _SILENCE_SECONDS:
-                raise Dropped("no picture can be decoded")
+                raise SourceLost("no picture can be decoded")
             reading = time.monotonic()

@@ -1,4 +1,4 @@
-"""A live picture and its sound, encoded into one outlet, from its first frame to its end."""
+"""A live picture and its sound, encoded and muxed into one output: a file, a playlist of segments, or a server."""
 
 from __future__ import annotations
 
@@ -20,34 +20,28 @@ from urllib.parse import urlsplit
 import av
 import av.error
 import numpy as np
-from av.audio.stream import AudioStream
-from av.codec.context import Flags as CodecFlags
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
-from av.video.frame import PictureType, VideoFrame
-from av.video.stream import VideoStream
+from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.files import taken, write_failure
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import EncodeOptions
-from vidstyle.video.audio import LAYOUTS, AudioChunk, AudioFormat, AudioTrack, audio_frame
+from vidstyle.video.audio import LAYOUTS, AudioChunk, AudioFormat, AudioTrack, add_encoder, audio_frame, encoded_rate
 from vidstyle.video.convert import FrameConverter, PlaneWriter
 from vidstyle.video.demux import ffmpeg_reasons
-from vidstyle.video.formats import (
-    ENCODERS,
-    MATRIX_BT709,
-    MATRIX_SMPTE170M,
-    PRIMARIES_BT709,
-    RANGE_FULL,
-    RANGE_LIMITED,
-    TRANSFER_BT709,
-    UNSPECIFIED,
-)
+from vidstyle.video.formats import BT709_TAGS, CONTAINERS, ENCODERS, SERVERS, ColorTags, MatrixCode, suffix_of
 from vidstyle.video.output.push_process import INTERLEAVE, PushProcess
 
+SEGMENT_SECONDS = 1
+"""Length of a playlist's segments: short, as a player starts three of them behind."""
+SEGMENTS = 6
+"""How many of them the playlist names; older ones are deleted."""
+_FILES = {suffix: one for suffix, one in CONTAINERS.items() if one.live is not None}
+_BUFFER_BYTES = 1 << 18
 _MICROSECOND = Fraction(1, 1_000_000)
 _KEY_MICROSECONDS = 1_000_000
 """A key frame begins a fragment of MP4, a segment of a playlist, and what a new viewer sees."""
@@ -59,348 +53,10 @@ _LONGEST_MICROSECONDS = 1_000_000
 """A frame after a pause is not taken for the first of many such pauses."""
 _PENDING_PIECES = 500
 """Pieces of sound that are kept before the first frame: some seconds."""
-_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
-_AAC_BIT_RATE = 96_000
-"""For each channel."""
 _BITS_A_PIXEL = 0.1
 """The most that is sent for each pixel shown: 6 Mbit/s at 1920x1080 and 30 fps."""
-_LEAST_BIT_RATE = 500_000
+_MIN_BIT_RATE = 500_000
 _USUAL_RATE = 30
-
-
-class StreamEncoder:
-    """Encodes frames and sound, both on the capture clock; the first frame is at 0. Use it from one thread.
-
-    ``write`` and ``sound`` raise `VideoError` when the target is lost; then call `abandon`.
-    """
-
-    def __init__(
-        self,
-        target: OutputSpec,
-        *,
-        form: FrameFormat,
-        fps: float | None,
-        sound: AudioFormat | None,
-        encode: EncodeOptions,
-        overwrite: bool = True,
-    ) -> None:
-        """Open ``target`` for frames of about ``form``.
-
-        Raises `BadOption` for what cannot be asked, `VideoError` for what cannot be written.
-        """
-        settings = video_settings(target, form, fps, encode)
-        self._form = form
-        self._encode = encode
-        self._size = kept_size(form, encode)
-        self._conformer = FrameConverter(form)
-        self._writer = PlaneWriter(form, encode.pixel_format, self._size, self._size)
-        self._duration = round(1_000_000 / (fps or _USUAL_RATE))
-        self._sound_form = None if sound is None else track_form(sound)
-        self._pending: deque[AudioChunk] = deque(maxlen=_PENDING_PIECES)
-        self._track: AudioTrack | None = None
-        self._origin = 0
-        self._last = -1
-        self._last_key: int | None = None
-        self._arrived = 0.0
-        self.frames = 0
-        """How many were encoded."""
-        self.outlet = Muxer(target, overwrite=overwrite)
-        """Where the packets go."""
-        try:
-            self._video = self._add_video(settings, fps)
-            self._audio = None if self._sound_form is None else self._add_audio(self._sound_form)
-            if target.kind != "playlist":  # that is made with its first segment
-                self.outlet.begin()
-        except BaseException:
-            self.outlet.abandon()
-            self.outlet.remove()
-            raise
-
-    def write(self, frame: Frame) -> bool:
-        """Encode ``frame``; False, and nothing done, where it is not later than the one before."""
-        stamp = int(frame.pts * frame.time_base / _MICROSECOND)
-        if self.frames == 0:
-            self._origin = stamp
-        pts = stamp - self._origin
-        if pts <= self._last:
-            return False
-        made = self._fitted(frame, pts)
-        self._last, self._arrived = pts, time.monotonic()
-        if self._last_key is None or pts - self._last_key >= _KEY_MICROSECONDS - _EARLY_MICROSECONDS:
-            made.pict_type = PictureType.I
-            self._last_key = pts
-            self.outlet.check()
-        for packet in self._video.encode(made):
-            self.outlet.write(packet)
-        if self._sound_form is not None and self._track is None:
-            self._track = AudioTrack(self._sound_form, self._origin)
-            while self._pending:
-                self._add(self._track.add(self._pending.popleft()))
-        self._fill(stamp)
-        self.frames += 1
-        return True
-
-    def sound(self, sound: AudioChunk) -> None:
-        """Encode ``sound``; what was heard before the first frame is left out."""
-        if self._track is not None:
-            self._add(self._track.add(sound))
-        elif self._audio is not None:
-            self._pending.append(sound)
-
-    def skip(self) -> None:
-        """Know that sound is left out here; silence will take its place."""
-        if self._track is not None:
-            self._track.skip()
-
-    def idle(self) -> None:
-        """Go on with silence while nothing comes; and see whether the far end is still there."""
-        self.outlet.check()
-        if self.frames:
-            self._fill(self._origin + self._last + int((time.monotonic() - self._arrived) * 1_000_000))
-
-    def finish(self) -> None:
-        """Encode what is under way, write the index and close; a file without a frame is removed."""
-        if self.frames == 0:
-            self.outlet.abandon()
-            self.outlet.remove()
-            return
-        try:
-            for packet in self._video.encode(None):
-                self.outlet.write(packet)
-            if self._audio is not None:
-                self._mux_audio(None)
-        except VideoError:
-            self.outlet.abandon()
-            raise
-        self.outlet.finish()
-
-    def abandon(self) -> None:
-        """Close at once, without an index."""
-        self.outlet.abandon()
-
-    def _fitted(self, frame: Frame, pts: int) -> VideoFrame:
-        made = self._writer.write(self._conformer.conform(frame), pts, _MICROSECOND)
-        if self._last >= 0:
-            # How long it will be shown is not known yet: most likely as long as the one before.
-            self._duration = min(pts - self._last, _LONGEST_MICROSECONDS)
-        made.duration = self._duration
-        return made
-
-    def _fill(self, stamp: int) -> None:
-        if self._track is not None and self._track.end() < stamp - _MISSING_MICROSECONDS:
-            self._add(self._track.fill(stamp))
-
-    def _add(self, parts: Iterable[NDArray[np.float32]]) -> None:
-        assert self._track is not None and self._sound_form is not None
-        for samples in parts:
-            self._mux_audio(samples)
-
-    def _mux_audio(self, samples: NDArray[np.float32] | None) -> None:
-        assert self._audio is not None and self._sound_form is not None
-        frame = None
-        if samples is not None:
-            assert self._track is not None
-            frame = audio_frame(samples, self._sound_form.rate, self._track.length - samples.shape[1])
-        for packet in self._audio.encode(frame):
-            # The first packet only starts the decoder up and lies before 0, which half of the formats
-            # cannot say.
-            if packet.pts is not None and packet.pts >= 0:
-                self.outlet.write(packet)
-
-    def _add_video(self, settings: dict[str, str], fps: float | None) -> VideoStream:
-        rate = Fraction(fps or _USUAL_RATE).limit_denominator(1001)
-        stream = self.outlet.container.add_stream("libx264", rate=rate, options=settings)
-        stream.time_base = _MICROSECOND
-        context = stream.codec_context
-        context.time_base = _MICROSECOND
-        context.height, context.width = self._size
-        context.pix_fmt = self._encode.pixel_format
-        context.flags |= CodecFlags.frame_duration
-        context.color_range = RANGE_FULL if self._form.full_range else RANGE_LIMITED
-        is_709 = self._form.matrix == "bt709"
-        context.colorspace = MATRIX_BT709 if is_709 else MATRIX_SMPTE170M
-        context.color_primaries = PRIMARIES_BT709 if is_709 else UNSPECIFIED
-        context.color_trc = TRANSFER_BT709 if is_709 else UNSPECIFIED
-        try:
-            context.open()
-        except av.error.FFmpegError as error:
-            height, width = self._size
-            raise VideoError(
-                f"libx264 cannot encode {width}x{height} {self._encode.pixel_format}: {error.strerror}; "
-                "choose another size or crf"
-            ) from error
-        return stream
-
-    def _add_audio(self, form: AudioFormat) -> AudioStream:
-        stream = self.outlet.container.add_stream("aac", rate=form.rate)
-        stream.codec_context.layout = LAYOUTS[form.channels - 1]
-        stream.codec_context.bit_rate = _AAC_BIT_RATE * form.channels
-        stream.codec_context.time_base = Fraction(1, form.rate)
-        return stream
-
-
-def video_settings(target: OutputSpec, form: FrameFormat, fps: float | None, encode: EncodeOptions) -> dict[str, str]:
-    """FFmpeg's options for the encoder. Raises `BadOption` for what a live output cannot be."""
-    if encode.codec not in (None, "h264"):
-        raise BadOption(f"codec is {encode.codec}; live output is always H.264: leave the codec out")
-    kept_size(form, encode)
-    settings = ENCODERS["h264"].settings(encode)
-    settings["tune"] = "zerolatency"
-    # Key frames come by time, not by count: frames are not evenly spaced. A cut needs none beside them.
-    settings |= {"forced-idr": "1", "g": "100000", "sc_threshold": "0"}
-    if target.kind != "file":
-        # Servers and their viewers have a line of one width, and a second of slack.
-        most = max(_LEAST_BIT_RATE, int(form.height * form.width * (fps or _USUAL_RATE) * _BITS_A_PIXEL))
-        settings |= {"maxrate": str(most), "bufsize": str(most)}
-    return settings
-
-
-def kept_size(form: FrameFormat, encode: EncodeOptions) -> tuple[int, int]:
-    """``(height, width)`` of ``form`` as H.264 has it: 4:2:0 loses an odd last row and column."""
-    if encode.pixel_format == "yuv444p":
-        return form.size
-    height, width = form.height // 2 * 2, form.width // 2 * 2
-    if 0 in (height, width):
-        raise BadOption(f"picture is {form.width}x{form.height}; live output needs at least 2x2 pixels")
-    return height, width
-
-
-def track_form(sound: AudioFormat) -> AudioFormat:
-    """What ``sound`` is encoded as: AAC has its rates, and more than two channels are rare in live use."""
-    rate = sound.rate if sound.rate in _AAC_RATES else 48000
-    return AudioFormat(rate, min(sound.channels, len(LAYOUTS)))
-
-
-_BUFFER_BYTES = 1 << 18
-
-
-class Muxer:
-    """A container of FFmpeg's for one target, which can also be left without an end.
-
-    Add the streams to `container`, then `begin`. A file has its name from the start and is complete up to
-    its last second at any time.
-    """
-
-    def __init__(self, target: OutputSpec, *, overwrite: bool = True) -> None:
-        """Open it. Raises `VideoError`, and `BadOption` if the file is there and must stay."""
-        self._target = target
-        self._path = os.path.realpath(target.path) if target.kind != "server" else ""
-        options = {"flush_packets": "1", "max_interleave_delta": INTERLEAVE}
-        self.relay: PushProcess | None = None
-        """The process that sends to a server."""
-        self._file: _WholeWrites | None = None
-        with self._told():
-            if target.kind == "playlist":
-                # FFmpeg makes its files later, and it is now that a folder may be told to be no place.
-                open(self._path, "ab" if overwrite else "xb").close()
-                for old in segments(target.path):
-                    old.unlink()
-                file: Any = target.where
-            elif target.kind == "file":
-                file = self._file = _WholeWrites(self._path, "wb" if overwrite else "xb")
-            else:
-                file = self.relay = PushProcess(target)
-        if self.relay is None:
-            options |= target.options
-        else:
-            options["max_interleave_delta"] = "1"  # the other process puts the packets in order
-        muxer = target.muxer if self.relay is None else "nut"
-        self.container: OutputContainer = av.open(
-            file, "w", format=muxer, container_options=options, buffer_size=_BUFFER_BYTES
-        )
-        """Where the streams are added."""
-
-    def begin(self) -> None:
-        """Write the header. Raises `VideoError`."""
-        with self._told(), ffmpeg_reasons():
-            self.container.start_encoding()
-
-    @property
-    def opened(self) -> bool:
-        """Whether the far end has taken the stream; files are open from the start."""
-        return self.relay is None or self.relay.opened.is_set()
-
-    def write(self, packet: Packet[Stream]) -> None:
-        """Write one packet. Raises `VideoError`."""
-        with self._told():
-            self.container.mux_one(packet)
-
-    def check(self) -> None:
-        """Raise `VideoError` where what was written cannot be found any more, or nobody listens."""
-        if self.relay is not None and self.relay.ended:
-            raise self.relay.error()
-        if self._target.kind == "file" and not os.path.exists(self._path):
-            # The system goes on writing to a file without a name, and frees it at the end.
-            raise VideoError(f"{self._target.name} was removed while it was written; the recording ends here")
-
-    def finish(self) -> None:
-        """Write the index, and close. Raises `VideoError`."""
-        try:
-            with self._told():
-                self.container.close()
-        finally:
-            self.abandon()
-
-    def abandon(self) -> None:
-        """Close without an index: what is written plays, and an index might not be written whole."""
-        for file in (self._file, self.relay):
-            if file is not None:
-                file.close()
-        with contextlib.suppress(av.error.FFmpegError, OSError):
-            self.container.close()  # writes nothing to a file that is closed
-
-    def remove(self) -> None:
-        """Take an abandoned file away again, and a playlist without a segment."""
-        with contextlib.suppress(OSError):
-            if self._target.kind == "file" or (self._target.kind == "playlist" and not os.path.getsize(self._path)):
-                os.unlink(self._path)
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except VideoError:
-            raise
-        except FileExistsError as error:
-            raise taken(self._target.name) from error
-        except (av.error.FFmpegError, OSError) as error:
-            if self.relay is not None:
-                raise self.relay.error() from error
-            raise VideoError(write_failure(self._target.name, error)) from error
-
-
-class _WholeWrites(io.FileIO):
-    """An unbuffered file that never writes a part: FFmpeg takes what it gave for written."""
-
-    def write(self, data: Any, /) -> int:
-        view = memoryview(data)
-        length = view.nbytes
-        while view:
-            view = view[super().write(view) :]
-        return length
-
-
-# The index of a recording comes last in MP4: until then it is a row of fragments, each playable when it is
-# written, and at the end it becomes a usual file.
-_FRAGMENTED = {"movflags": "hybrid_fragmented+frag_keyframe+empty_moov+default_base_moof"}
-_FILES: dict[str, tuple[str, dict[str, str]]] = {
-    ".mp4": ("mp4", _FRAGMENTED),
-    ".m4v": ("mp4", _FRAGMENTED),
-    ".mov": ("mov", _FRAGMENTED),
-    ".mkv": ("matroska", {"cluster_time_limit": "1000"}),
-}
-_SERVERS: dict[str, tuple[str, dict[str, str]]] = {
-    "rtmp": ("flv", {"flvflags": "no_duration_filesize"}),
-    "rtmps": ("flv", {"flvflags": "no_duration_filesize"}),
-    # By TCP, which passes firewalls and loses nothing.
-    "rtsp": ("rtsp", {"rtsp_transport": "tcp"}),
-    "srt": ("mpegts", {}),
-    "udp": ("mpegts", {}),
-}
-SEGMENT_SECONDS = 1
-"""Length of a playlist's segments: short, as a player starts three of them behind."""
-SEGMENTS = 6
-"""How many of them the playlist names; older ones are deleted."""
 
 
 @dataclass(frozen=True)
@@ -434,36 +90,34 @@ def output_spec(text: str | Path) -> OutputSpec:
     if suffix == ".m3u8":
         return _playlist(path)
     if suffix not in _FILES:
-        given = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
         raise BadOption(
-            f"live output {path.name} {given}; it must end in {', '.join(_FILES)} or .m3u8, "
-            f"or be a URL: {', '.join(f'{name}://' for name in _SERVERS)}"
+            f"live output {path.name} {suffix_of(path)}; it must end in {', '.join(_FILES)} or .m3u8, "
+            f"or be a URL: {', '.join(f'{name}://' for name in SERVERS)}"
         )
-    muxer, options = _FILES[suffix]
-    return OutputSpec("file", str(path.absolute()), str(path), muxer, options)
+    container = _FILES[suffix]
+    return OutputSpec("file", str(path.absolute()), str(path), container.muxer, container.live or {})
 
 
-def segment_stem(playlist: Path) -> str:
+def segments(playlist: Path) -> list[Path]:
+    """The segments of ``playlist`` in its folder, of this run and of others."""
+    pattern = re.compile(re.escape(_segment_stem(playlist)) + r"-\d+\.ts(\.tmp)?")
+    return sorted(path for path in playlist.parent.iterdir() if pattern.fullmatch(path.name))
+
+
+def _segment_stem(playlist: Path) -> str:
     """What the names of the segments of ``playlist`` begin with: letters that need no escape in a URL."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", playlist.stem)
     return plain if plain == playlist.stem else f"{plain}-{zlib.crc32(playlist.stem.encode()):08x}"
 
 
-def segments(playlist: Path) -> list[Path]:
-    """The segments of ``playlist`` in its folder, of this run and of others."""
-    pattern = re.compile(re.escape(segment_stem(playlist)) + r"-\d+\.ts(\.tmp)?")
-    return sorted(path for path in playlist.parent.iterdir() if pattern.fullmatch(path.name))
-
-
 def _playlist(path: Path) -> OutputSpec:
-    folder = str(path.absolute().parent)
     if "%" in str(path.absolute()):
         raise BadOption(f"playlist {path} has a % in its path, which FFmpeg takes for a number's place; name another")
     options = {
         "hls_time": str(0.9 * SEGMENT_SECONDS),  # key frames come a little early and late
         "hls_list_size": str(SEGMENTS),
         "hls_flags": "delete_segments+temp_file+independent_segments",
-        "hls_segment_filename": f"{folder}/{segment_stem(path)}-%d.ts",
+        "hls_segment_filename": f"{path.absolute().parent}/{_segment_stem(path)}-%d.ts",
         # Numbered by the clock, so that no cache takes a segment for one of an earlier run.
         "hls_start_number_source": "epoch",
     }
@@ -471,9 +125,9 @@ def _playlist(path: Path) -> OutputSpec:
 
 
 def _server(scheme: str, url: str) -> OutputSpec:
-    if scheme not in _SERVERS:
+    if scheme not in SERVERS:
         raise BadOption(
-            f"live output {scheme}:// is unknown; it can go to {', '.join(f'{name}://' for name in _SERVERS)}, "
+            f"live output {scheme}:// is unknown; it can go to {', '.join(f'{name}://' for name in SERVERS)}, "
             f"or to a file that ends in {', '.join(_FILES)} or .m3u8"
         )
     parts = urlsplit(url)
@@ -492,7 +146,7 @@ def _server(scheme: str, url: str) -> OutputSpec:
     if scheme == "udp" and "pkt_size=" not in parts.query:
         url += f"{'&' if parts.query else '?'}pkt_size=1316"  # seven whole packets of MPEG-TS in each
     url = scheme + url[len(scheme) :]  # FFmpeg knows schemes in small letters only
-    muxer, options = _SERVERS[scheme]
+    muxer, options = SERVERS[scheme]
     return OutputSpec("server", url, name, muxer, options)
 
 
@@ -505,3 +159,263 @@ def _speaks(scheme: str) -> bool:
     except (av.error.FFmpegError, OSError, ValueError):
         pass
     return True
+
+
+class Muxer:
+    """A container of FFmpeg's for one output, which can also be left without an end.
+
+    Add the streams to `container`, then `begin`. A file has its name from the start and is complete up to
+    its last second at any time.
+    """
+
+    def __init__(self, spec: OutputSpec, *, overwrite: bool = True) -> None:
+        """Open it. Raises `VideoError`, and `BadOption` if the file is there and must stay."""
+        self._spec = spec
+        self._path = os.path.realpath(spec.path) if spec.kind != "server" else ""
+        self.process: PushProcess | None = None
+        """The process that sends to a server."""
+        self._file: _WholeWrites | None = None
+        with self._translated():
+            if spec.kind == "playlist":
+                # FFmpeg makes its files later, and it is now that a folder may be told to be no place.
+                open(self._path, "ab" if overwrite else "xb").close()
+                for old in segments(spec.path):
+                    old.unlink()
+                file: Any = spec.where
+            elif spec.kind == "file":
+                file = self._file = _WholeWrites(self._path, "wb" if overwrite else "xb")
+            else:
+                file = self.process = PushProcess(spec)
+        muxer, options = spec.muxer, {"flush_packets": "1", "max_interleave_delta": INTERLEAVE, **spec.options}
+        if self.process is not None:
+            # The other process puts the packets in order.
+            muxer, options = "nut", {"flush_packets": "1", "max_interleave_delta": "1"}
+        self.container: OutputContainer = av.open(
+            file, "w", format=muxer, container_options=options, buffer_size=_BUFFER_BYTES
+        )
+        """Where the streams are added."""
+
+    def begin(self) -> None:
+        """Write the header. Raises `VideoError`."""
+        with self._translated(), ffmpeg_reasons():
+            self.container.start_encoding()
+
+    @property
+    def opened(self) -> bool:
+        """Whether the far end has taken the stream; files are open from the start."""
+        return self.process is None or self.process.opened.is_set()
+
+    def write(self, packet: Packet[Stream]) -> None:
+        """Write one packet. Raises `VideoError`."""
+        with self._translated():
+            self.container.mux_one(packet)
+
+    def check(self) -> None:
+        """Raise `VideoError` where what was written cannot be found any more, or nobody listens."""
+        if self.process is not None and self.process.ended:
+            raise self.process.error()
+        if self._spec.kind == "file" and not os.path.exists(self._path):
+            # The system goes on writing to a file without a name, and frees it at the end.
+            raise VideoError(f"{self._spec.name} was removed while it was written; the recording ends here")
+
+    def finish(self) -> None:
+        """Write the index, and close. Raises `VideoError`."""
+        try:
+            with self._translated():
+                self.container.close()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close without an index: what is written plays, and an index might not be written whole."""
+        for file in (self._file, self.process):
+            if file is not None:
+                file.close()
+        with contextlib.suppress(av.error.FFmpegError, OSError):
+            self.container.close()  # writes nothing to a file that is closed
+
+    def remove(self) -> None:
+        """Abandon it and take the file away again, or a playlist without a segment."""
+        self.abandon()
+        with contextlib.suppress(OSError):
+            if self._spec.kind == "file" or (self._spec.kind == "playlist" and not os.path.getsize(self._path)):
+                os.unlink(self._path)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except VideoError:
+            raise
+        except FileExistsError as error:
+            raise taken(self._spec.name) from error
+        except (av.error.FFmpegError, OSError) as error:
+            if self.process is not None:
+                raise self.process.error() from error
+            raise VideoError(write_failure(self._spec.name, error)) from error
+
+
+class _WholeWrites(io.FileIO):
+    """An unbuffered file that never writes a part: FFmpeg takes what it gave for written."""
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data)
+        length = view.nbytes
+        while view:
+            view = view[super().write(view) :]
+        return length
+
+
+class StreamEncoder:
+    """Encodes frames and sound, both on the capture clock; the first frame is at 0. Use it from one thread.
+
+    ``write`` and ``sound`` raise `VideoError` when the output is lost; then call `abandon` of its `muxer`.
+    """
+
+    def __init__(
+        self,
+        spec: OutputSpec,
+        *,
+        form: FrameFormat,
+        fps: float | None,
+        sound: AudioFormat | None,
+        encode: EncodeOptions,
+        overwrite: bool = True,
+    ) -> None:
+        """Open ``spec`` for frames of about ``form``.
+
+        Raises `BadOption` for what cannot be asked, `VideoError` for what cannot be written.
+        """
+        settings = video_settings(spec, form, fps, encode)
+        size = ENCODERS["h264"].kept_size(form.size, encode.pixel_format)
+        self._converter = FrameConverter(form)
+        self._writer = PlaneWriter(form, encode.pixel_format, size, size)
+        self._duration = round(1_000_000 / (fps or _USUAL_RATE))
+        self._sound_form = None if sound is None else track_form(sound)
+        self._pending: deque[AudioChunk] = deque(maxlen=_PENDING_PIECES)
+        self._track: AudioTrack | None = None
+        self._origin = 0
+        self._last = -1
+        self._last_key: int | None = None
+        self._arrived = 0.0
+        self.frames = 0
+        """How many were encoded."""
+        self.muxer = Muxer(spec, overwrite=overwrite)
+        """Where the packets go."""
+        try:
+            rate = Fraction(fps or _USUAL_RATE).limit_denominator(1001)
+            self._video = self.muxer.container.add_stream("libx264", rate=rate, options=settings)
+            self._video.time_base = _MICROSECOND
+            tags = BT709_TAGS if form.matrix == "bt709" else ColorTags(matrix=MatrixCode.SMPTE170M)
+            with ffmpeg_reasons():
+                color = tags.written(form, size[0])
+                ENCODERS["h264"].open(self._video.codec_context, size, encode.pixel_format, _MICROSECOND, color)
+            made = self._sound_form
+            self._audio = None if made is None else add_encoder(self.muxer.container, "aac", made.rate, made.channels)
+            if spec.kind != "playlist":  # that is made with its first segment
+                self.muxer.begin()
+        except BaseException:
+            self.muxer.remove()
+            raise
+
+    def write(self, frame: Frame) -> bool:
+        """Encode ``frame``; False, and nothing done, where it is not later than the one before."""
+        stamp = int(frame.pts * frame.time_base / _MICROSECOND)
+        if self.frames == 0:
+            self._origin = stamp
+        pts = stamp - self._origin
+        if pts <= self._last:
+            return False
+        made = self._writer.write(self._converter.convert(frame), pts, _MICROSECOND)
+        if self._last >= 0:
+            # How long it will be shown is not known yet: most likely as long as the one before.
+            self._duration = min(pts - self._last, _LONGEST_MICROSECONDS)
+        made.duration = self._duration
+        self._last, self._arrived = pts, time.monotonic()
+        if self._last_key is None or pts - self._last_key >= _KEY_MICROSECONDS - _EARLY_MICROSECONDS:
+            made.pict_type = PictureType.I
+            self._last_key = pts
+            self.muxer.check()
+        for packet in self._video.encode(made):
+            self.muxer.write(packet)
+        if self._sound_form is not None and self._track is None:
+            self._track = AudioTrack(self._sound_form, self._origin)
+            while self._pending:
+                self._add(self._track.add(self._pending.popleft()))
+        self._fill(stamp)
+        self.frames += 1
+        return True
+
+    def sound(self, sound: AudioChunk) -> None:
+        """Encode ``sound``; what was heard before the first frame is left out."""
+        if self._track is not None:
+            self._add(self._track.add(sound))
+        elif self._audio is not None:
+            self._pending.append(sound)
+
+    def skip(self) -> None:
+        """Know that sound is left out here; silence will take its place."""
+        if self._track is not None:
+            self._track.skip()
+
+    def idle(self) -> None:
+        """Go on with silence while nothing comes; and see whether the far end is still there."""
+        self.muxer.check()
+        if self.frames:
+            self._fill(self._origin + self._last + int((time.monotonic() - self._arrived) * 1_000_000))
+
+    def finish(self) -> None:
+        """Encode what is under way, write the index and close; a file without a frame is removed."""
+        if self.frames == 0:
+            self.muxer.remove()
+            return
+        try:
+            for packet in self._video.encode(None):
+                self.muxer.write(packet)
+            if self._audio is not None:
+                self._mux_audio(None)
+        except VideoError:
+            self.muxer.abandon()
+            raise
+        self.muxer.finish()
+
+    def _fill(self, stamp: int) -> None:
+        if self._track is not None and self._track.end() < stamp - _MISSING_MICROSECONDS:
+            self._add(self._track.fill(stamp))
+
+    def _add(self, parts: Iterable[NDArray[np.float32]]) -> None:
+        for samples in parts:
+            self._mux_audio(samples)
+
+    def _mux_audio(self, samples: NDArray[np.float32] | None) -> None:
+        assert self._audio is not None
+        frame = None
+        if samples is not None:
+            assert self._track is not None
+            frame = audio_frame(samples, self._track.form.rate, self._track.length - samples.shape[1])
+        for packet in self._audio.encode(frame):
+            # The first packet only starts the decoder up and lies before 0, which half of the formats
+            # cannot say.
+            if packet.pts is not None and packet.pts >= 0:
+                self.muxer.write(packet)
+
+
+def video_settings(spec: OutputSpec, form: FrameFormat, fps: float | None, encode: EncodeOptions) -> dict[str, str]:
+    """FFmpeg's options for the encoder. Raises `BadOption` for what a live output cannot be."""
+    if encode.codec not in (None, "h264"):
+        raise BadOption(f"codec is {encode.codec}; live output is always H.264: leave the codec out")
+    ENCODERS["h264"].kept_size(form.size, encode.pixel_format)
+    settings = ENCODERS["h264"].settings(encode)
+    settings["tune"] = "zerolatency"
+    # Key frames come by time, not by count: frames are not evenly spaced. A cut needs none beside them.
+    settings |= {"forced-idr": "1", "g": "100000", "sc_threshold": "0"}
+    if spec.kind != "file":
+        # Servers and their viewers have a line of one width, and a second of slack.
+        most = max(_MIN_BIT_RATE, int(form.height * form.width * (fps or _USUAL_RATE) * _BITS_A_PIXEL))
+        settings |= {"maxrate": str(most), "bufsize": str(most)}
+    return settings
+
+
+def track_form(sound: AudioFormat) -> AudioFormat:
+    """What ``sound`` is encoded as: AAC has its rates, and more than two channels are rare in live use."""
+    return AudioFormat(encoded_rate("aac", sound.rate), min(sound.channels, len(LAYOUTS)))

@@ -20,21 +20,21 @@ from vidstyle.errors import VideoError
 if TYPE_CHECKING:
     from vidstyle.video.output.muxer import OutputSpec
 
-_CHILD = Path(__file__).with_name("push_child.py")
 INTERLEAVE = "500000"
 """Microseconds for which a track that falls silent may hold up the other, for FFmpeg."""
 PATIENCE_SECONDS = 10.0
 """How long the server may take to answer, or to read on."""
-_FAREWELL_SECONDS = 1.0
-"""How long the last packets may take once all are handed over."""
+_CHILD = Path(__file__).with_name("push_child.py")
+_CLOSE_TIMEOUT = 1.0
+"""How many seconds the last packets may take once all are handed over."""
 
 
 class PushProcess:
     """A file to write NUT to; `kill` may be called from any thread and ends a blocked `write`."""
 
-    def __init__(self, target: OutputSpec) -> None:
+    def __init__(self, spec: OutputSpec) -> None:
         """Start it. Raises `VideoError` where no process can be started."""
-        self._target = target
+        self._name = spec.name
         self._patience = PATIENCE_SECONDS
         self._reason: str | None = None
         self.opened = threading.Event()
@@ -51,22 +51,23 @@ class PushProcess:
                 start_new_session=True,  # Ctrl-C is for us; it ends when its input does
             )
         except OSError as error:
-            raise VideoError(f"cannot start a process to send to {target.name}: {error.strerror}") from error
-        self._listener = threading.Thread(target=self._listen, name="vidstyle-relay")
+            raise VideoError(f"cannot start a process to send to {spec.name}: {error.strerror}") from error
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._input, self._output = self._process.stdin, self._process.stdout
+        self._listener = threading.Thread(target=self._listen, name="vidstyle-push")
         self._listener.start()
         # Not as arguments: these can be read by every user of the machine, and the URL may hold a key.
-        options = {"max_interleave_delta": INTERLEAVE, **target.options}
-        order = {"url": target.where, "muxer": target.muxer, "options": options, "patience": self._patience}
+        options = {"max_interleave_delta": INTERLEAVE, **spec.options}
+        order = {"url": spec.where, "muxer": spec.muxer, "options": options, "patience": self._patience}
         with contextlib.suppress(VideoError):  # it is told at the first write
             self.write(json.dumps(order).encode() + b"\n")
 
     def write(self, data: bytes) -> int:
         """Pass all of ``data`` on; blocks while the far end does not read. Raises `VideoError`."""
-        assert self._process.stdin is not None
         view = memoryview(data)
         try:
             while view:
-                view = view[self._process.stdin.write(view) :]
+                view = view[self._input.write(view) :]
         except (OSError, ValueError) as error:
             self.closed = True
             raise self.error() from error
@@ -79,37 +80,35 @@ class PushProcess:
 
     def error(self) -> VideoError:
         """Why it ended. Waits a moment for the last words."""
-        self._listener.join(_FAREWELL_SECONDS)
+        self._listener.join(_CLOSE_TIMEOUT)
         reason = self._reason
         if reason is None and self.opened.is_set():
             reason = f"it took nothing for {self._patience:g} s, or the connection ended"
         elif reason is None:
             reason = f"no answer within {self._patience:g} s"
-        return VideoError(f"cannot send to {self._target.name}: {reason}; trying again")
+        return VideoError(f"cannot send to {self._name}: {reason}; trying again")
 
     def close(self) -> None:
         """Let the last packets out, within a second, and end the process. Closing twice is fine."""
         self.closed = True
-        assert self._process.stdin is not None and self._process.stdout is not None
         with contextlib.suppress(OSError):
-            self._process.stdin.close()
+            self._input.close()
         try:
-            self._process.wait(_FAREWELL_SECONDS)
+            self._process.wait(_CLOSE_TIMEOUT)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
             self._process.wait()
         self._listener.join()
-        self._process.stdout.close()
+        self._output.close()
 
     def kill(self) -> None:
         """End it at once; what is under way is lost."""
         self._process.kill()
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None
         # Not `readline`: the pipe has no buffer, so that it can be closed from another thread.
         heard = b""
-        while data := self._process.stdout.read(4096):
+        while data := self._output.read(4096):
             *lines, heard = (heard + data).split(b"\n")
             for line in lines:
                 word, _, rest = line.decode(errors="replace").partition(" ")

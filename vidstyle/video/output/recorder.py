@@ -6,31 +6,31 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from types import TracebackType
 
 from vidstyle.errors import VideoError
 from vidstyle.files import check_output
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import EncodeOptions
+from vidstyle.pipeline import BackOff, Closing, Worker
 from vidstyle.video.audio import AudioChunk, AudioFormat
-from vidstyle.video.output.muxer import OutputSpec, StreamEncoder, kept_size, output_spec, track_form, video_settings
+from vidstyle.video.formats import ENCODERS
+from vidstyle.video.output.muxer import StreamEncoder, output_spec, track_form, video_settings
 
 _WAITING_FRAMES = 16
 """Half a second at 30 fps; then the oldest goes."""
 _WAITING_PIECES = 500
 """Pieces of sound, some seconds."""
 _FIRST_FRAMES = 2
-"""What a server is shown before it has answered: its name, size and first picture, so to say."""
-_BACK_OFF_SECONDS = 0.25
-_LONGEST_BACK_OFF_SECONDS = 5.0
+"""Frames that go to a server before it has answered: enough to say its format and show a picture."""
 _STEADY_SECONDS = 1.0
 """A connection that held so long was a real one: the next wait is short again."""
 _IDLE_SECONDS = 0.2
-_CLOSE_SECONDS = 0.8
-"""How long a server may take for what waits when all ends."""
+_CLOSE_TIMEOUT = 0.8
+"""How many seconds a server may take for what waits when all ends."""
+_KINDS = {"mp4": "MP4 in fragments", "mov": "QuickTime in fragments", "matroska": "Matroska", "hls": "HLS"}
 
 
-class Recorder:
+class Recorder(Closing):
     """Writes frames and sound to one target from a thread of its own; a context manager.
 
     ``target`` is a file (.mp4, .m4v and .mov, written in fragments, or .mkv), a playlist (.m3u8, for HLS)
@@ -41,7 +41,7 @@ class Recorder:
     A file has its name from the start. If the process dies, what was written up to then plays, and at
     most about a second and a half is missing; a closed file has its duration and index like any other.
     When it cannot be written any more `failed` says so and the rest goes nowhere. A playlist or server that
-    is lost is tried again after 0.25 s, then after twice as long each time up to 5 s, for ever.
+    is lost is tried again after pauses as ``back_off`` has them, for ever.
 
     `write` and `sound` may be called from two threads, and return at once.
     """
@@ -55,6 +55,7 @@ class Recorder:
         sound: AudioFormat | None,
         encode: EncodeOptions | None = None,
         overwrite: bool = False,
+        back_off: BackOff | None = None,
     ) -> None:
         """Open ``target``; a server is connected to in the background.
 
@@ -63,11 +64,12 @@ class Recorder:
         cannot be asked (a file that exists, unless ``overwrite``) and `VideoError` for what cannot be
         written.
         """
-        self._target = output_spec(target)
+        self._spec = output_spec(target)
         self._form, self._fps, self._sound = form, fps, sound
         self._encode = encode or EncodeOptions()
-        video_settings(self._target, form, fps, self._encode)
-        self.description = _described(self._target, form, sound, self._encode)
+        self._back_off = back_off or BackOff()
+        video_settings(self._spec, form, fps, self._encode)
+        self.description = self._described()
         """What is written where, for people; without passwords and keys."""
         self.dropped = 0
         """Frames that are not in the output: they came too fast, or the far end was away."""
@@ -81,13 +83,12 @@ class Recorder:
         self._stop = False
         self._given_up = False
         self._was_open = False
-        self._finished = threading.Event()
-        self._writer: StreamEncoder | None = None
-        if self._target.kind != "server":
-            check_output(Path(self._target.name), overwrite=overwrite)
-            self._writer = self._open(overwrite)
-        self._thread = threading.Thread(target=self._run, name="vidstyle-broadcast")
-        self._thread.start()
+        self._encoder: StreamEncoder | None = None
+        if self._spec.kind != "server":
+            check_output(Path(self._spec.name), overwrite=overwrite)
+            self._encoder = self._open(overwrite)
+        self._worker = Worker("recorder", self._run)
+        self._worker.start()
 
     def write(self, frame: Frame) -> None:
         """Add ``frame``, whose planes must stay as they are from now on (they are not copied)."""
@@ -116,100 +117,85 @@ class Recorder:
         with self._state:
             self._stop = True
             self._state.notify()
-        if self._target.kind == "server" and not self._finished.wait(_CLOSE_SECONDS):
+        if self._spec.kind == "server" and not self._worker.finished.wait(_CLOSE_TIMEOUT):
             with self._state:
-                writer = self._writer
-            if writer is not None and writer.outlet.relay is not None:
-                writer.outlet.relay.kill()
-        self._finished.wait()
-        self._thread.join()
-
-    def __enter__(self) -> Recorder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+                encoder = self._encoder
+            if encoder is not None and encoder.muxer.process is not None:
+                encoder.muxer.process.kill()
+        self._worker.join()
 
     def _run(self) -> None:
         try:
             self._keep_on()
         except Exception as error:  # a mistake of ours must not look as if all went well
-            self.failed = f"cannot write {self._target.name}: {error}"
+            self.failed = f"cannot write {self._spec.name}: {error}"
             raise
         finally:
             with self._state:
                 self._given_up = True
-                self.dropped += len(self._frames)
-                self._frames.clear()
-                self._sounds.clear()
-            self._finished.set()
+                self._forget()
 
     def _keep_on(self) -> None:
-        back_off = _BACK_OFF_SECONDS
         while True:
             began = time.monotonic()
             try:
-                writer = self._writer or self._open()
+                encoder = self._encoder or self._open()
                 with self._state:
-                    self._writer = writer
-                self._feed(writer)
+                    self._encoder = encoder
+                self._feed(encoder)
                 return
             except VideoError as error:
                 self.failed = str(error)
             finally:
                 with self._state:
-                    self._writer = None
-            if self._target.kind == "file":
+                    self._encoder = None
+            if self._spec.kind == "file":
                 return
-            if time.monotonic() - began >= _STEADY_SECONDS + back_off:
-                back_off = _BACK_OFF_SECONDS
-            if self._waited(back_off):
-                return
-            back_off = min(2 * back_off, _LONGEST_BACK_OFF_SECONDS)
+            if time.monotonic() - began >= _STEADY_SECONDS + self._back_off.seconds:
+                self._back_off.reset()
+            with self._state:
+                self._state.wait_for(lambda: self._stop, self._back_off.next())
+                self._forget()  # what came meanwhile
+                if self._stop:
+                    return
 
     def _open(self, overwrite: bool = True) -> StreamEncoder:
         return StreamEncoder(
-            self._target,
-            form=self._form,
-            fps=self._fps,
-            sound=self._sound,
-            encode=self._encode,
-            overwrite=overwrite,
+            self._spec, form=self._form, fps=self._fps, sound=self._sound, encode=self._encode, overwrite=overwrite
         )
 
-    def _feed(self, writer: StreamEncoder) -> None:
+    def _feed(self, encoder: StreamEncoder) -> None:
         item: Frame | AudioChunk | None = None
+        muxer = encoder.muxer
         try:
             while True:
                 item = None
-                if (item := self._next(writer)) is None:
+                if (item := self._next(encoder)) is None:
                     break
-                if not writer.outlet.opened:
+                if not muxer.opened:
                     # While it connects only the first frames go out, so that what follows is not late.
-                    writer.outlet.check()
-                    if writer.frames >= _FIRST_FRAMES:
+                    muxer.check()
+                    if encoder.frames >= _FIRST_FRAMES:
                         self.dropped += isinstance(item, Frame)
-                        writer.skip()
+                        encoder.skip()
                         continue
-                elif writer.frames:
+                elif encoder.frames:
                     self._note_open()
                 if isinstance(item, AudioChunk):
-                    writer.sound(item)
-                elif not writer.write(item):
+                    encoder.sound(item)
+                elif not encoder.write(item):
                     self.dropped += 1
         except BaseException:
             self.dropped += isinstance(item, Frame)
-            writer.abandon()
+            muxer.abandon()
             raise
         else:
-            writer.finish()
+            encoder.finish()
         finally:
-            if not writer.outlet.opened:
-                self.dropped += writer.frames  # nobody has seen them
+            if not muxer.opened:
+                self.dropped += encoder.frames  # nobody has seen them
 
-    def _next(self, writer: StreamEncoder) -> Frame | AudioChunk | None:
+    def _next(self, encoder: StreamEncoder) -> Frame | AudioChunk | None:
         while True:
             with self._state:
                 if not (self._frames or self._sounds or self._stop):
@@ -221,10 +207,10 @@ class Recorder:
                     return self._frames.popleft()
                 if self._stop:
                     return None
-            if writer.outlet.opened:
-                writer.idle()
+            if encoder.muxer.opened:
+                encoder.idle()
             else:
-                writer.outlet.check()
+                encoder.muxer.check()
 
     def _note_open(self) -> None:
         if self.failed is not None:
@@ -232,25 +218,17 @@ class Recorder:
             self.reconnects += self._was_open
         self._was_open = True
 
-    def _waited(self, seconds: float) -> bool:
-        """Wait, and forget what came meanwhile; True where all is to end."""
-        with self._state:
-            self._state.wait_for(lambda: self._stop, seconds)
-            self.dropped += len(self._frames)
-            self._frames.clear()
-            self._sounds.clear()
-            return self._stop
+    def _forget(self) -> None:
+        self.dropped += len(self._frames)
+        self._frames.clear()
+        self._sounds.clear()
 
-
-_KINDS = {"mp4": "MP4 in fragments", "mov": "QuickTime in fragments", "matroska": "Matroska", "hls": "HLS"}
-
-
-def _described(target: OutputSpec, form: FrameFormat, sound: AudioFormat | None, encode: EncodeOptions) -> str:
-    height, width = kept_size(form, encode)
-    parts = [f"H.264 {width}x{height}"]
-    if sound is not None:
-        track = track_form(sound)
-        parts.append(f"AAC {track.rate / 1000:g} kHz {'stereo' if track.channels == 2 else 'mono'}")
-    if target.muxer in _KINDS:
-        parts.append(_KINDS[target.muxer])
-    return f"{target.name} ({', '.join(parts)})"
+    def _described(self) -> str:
+        height, width = ENCODERS["h264"].kept_size(self._form.size, self._encode.pixel_format)
+        parts = [f"H.264 {width}x{height}"]
+        if self._sound is not None:
+            track = track_form(self._sound)
+            parts.append(f"AAC {track.rate / 1000:g} kHz {track.label}")
+        if self._spec.muxer in _KINDS:
+            parts.append(_KINDS[self._spec.muxer])
+        return f"{self._spec.name} ({', '.join(parts)})"

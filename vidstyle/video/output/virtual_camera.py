@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib
 import platform
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vidstyle.errors import MissingDependency, VideoError
 from vidstyle.frame import Frame, FrameFormat
+from vidstyle.pipeline import Closing
 from vidstyle.video.convert import FrameConverter
 
 _USUAL_RATE = 30
@@ -33,7 +32,7 @@ class Sink(Protocol):
         """End. Closing twice is fine."""
 
 
-class VirtualCamera:
+class VirtualCamera(Closing):
     """A virtual camera by way of pyvirtualcam; a context manager. Use it from one thread.
 
     4:2:0 frames of even size are passed as they are where they already have the colors that programs
@@ -51,31 +50,27 @@ class VirtualCamera:
             raise MissingDependency(
                 f"a virtual camera needs pyvirtualcam ({error}); get it with: pip install 'vidstyle[virtual-camera]'"
             ) from error
-        even = form.height % 2 == 0 and form.width % 2 == 0
-        pixels = form.pixels if even else "rgb"
-        self._conformer = FrameConverter(replace(form, pixels=pixels, matrix="bt601", full_range=False))
-        name = {"rgb": "RGB", "i420": "I420", "nv12": "NV12"}[pixels]
+        pixels = "rgb" if form.height % 2 or form.width % 2 else form.pixels
+        self._converter = FrameConverter(replace(form, pixels=pixels, matrix="bt601", full_range=False))
+        fmt = library.PixelFormat[pixels.upper()]
         try:
-            self._camera: Any = library.Camera(
-                width=form.width,
-                height=form.height,
-                fps=fps or _USUAL_RATE,
-                fmt=library.PixelFormat[name],
-                device=device,
-            )
+            self._camera: Any = library.Camera(form.width, form.height, fps or _USUAL_RATE, fmt=fmt, device=device)
         except RuntimeError as error:
             what = "there is no virtual camera" if device is None else f"{device} is not a virtual camera"
             install = _INSTALL.get(platform.system(), "pyvirtualcam knows none for this system")
             raise VideoError(f"{what} ({_reason(error)}); {install}") from error
-        self.description: str = f"{self._camera.device} ({form.width}x{form.height}, {name})"
+        self.description: str = f"{self._camera.device} ({form.width}x{form.height}, {pixels.upper()})"
         """Which camera it is, by the name that other programs show, for people."""
 
     def write(self, frame: Frame) -> None:
         """Show ``frame`` from now on; it is scaled if it has another size. Raises `VideoError`."""
         if self._camera is None:
             return
+        planes = self._converter.convert(frame).planes
+        # (height, width, 3) for RGB, else all planes in one row of bytes.
+        flat = np.ascontiguousarray(planes[0]) if len(planes) == 1 else np.concatenate([p.reshape(-1) for p in planes])
         try:
-            self._camera.send(self._flat(frame))
+            self._camera.send(flat)
         except (RuntimeError, OSError) as error:
             raise VideoError(f"virtual camera {self.description} took no more frames: {_reason(error)}") from error
 
@@ -84,21 +79,6 @@ class VirtualCamera:
         if self._camera is not None:
             self._camera.close()
             self._camera = None
-
-    def __enter__(self) -> VirtualCamera:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _flat(self, frame: Frame) -> NDArray[np.uint8]:
-        """All planes in one row of bytes, or (height, width, 3) for RGB."""
-        planes = self._conformer.conform(frame).planes
-        if len(planes) == 1:
-            return np.ascontiguousarray(planes[0])
-        return np.concatenate([plane.reshape(-1) for plane in planes])
 
 
 def _reason(error: BaseException) -> str:
