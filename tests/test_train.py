@@ -359,7 +359,7 @@ def test_too_few_photos_to_hold_some_out_are_a_sentence(folders: Folders) -> Non
         ({"steps": 1, "batch": 1000}, "batch is 1000"),
         ({"steps": 1, "weight_rate": float("nan")}, "weight rate is nan"),
         ({"steps": 1, "stable": -1}, "stable is -1"),
-        ({"steps": 1, "features": "mine"}, "perceptual is 'mine'; it must be one of shipped, torchvision"),
+        ({"steps": 1, "features": "mine"}, "features is 'mine'; it must be one of shipped, torchvision"),
         ({}, "the run has no end; give a number of steps or of minutes"),
     ],
 )

@@ -46,7 +46,7 @@ def _inner(inner: str, inner_steps: int, inner_rate: float | None, first_order: 
     "data",
     dict,
     option("--content", required=True, type=FILE, help="Folder of photos, searched deeply."),
-    option("--styles", required=True, type=FILE, help="Folder of paintings, searched deeply."),
+    option("--styles", "paintings", required=True, type=FILE, help="Folder of paintings, searched deeply."),
     option(
         "--val-content",
         "held_out",
@@ -166,7 +166,7 @@ def train(
         compute=Compute(**compute_of(values)),
         **given(values),
     )
-    photos = Data.in_folders(data["styles"], data["content"], data["held_out"], size=options.size)
+    photos = Data.in_folders(data["paintings"], data["content"], data["held_out"], size=options.size)
     first = random_network(network, options.seed) if start is None else Network.load(start)
 
     with Bar() if leads else nullcontext() as bar:

@@ -29,7 +29,7 @@ from vidstyle.frame import Planes
 from vidstyle.gallery import default_style_name, load_blend
 from vidstyle.imaging.resample import kernels_in_use
 from vidstyle.models.style import Style
-from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, check_between
+from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, check_fields, within
 from vidstyle.rendering import render
 from vidstyle.stylizer import FrameTask, Stylizer
 from vidstyle.system import Cpu, Memory, find_cpu, find_memory, system_name
@@ -61,15 +61,13 @@ class BenchOptions:
     backends: tuple[BackendOptions, ...] | None = None
     """Backends to measure; None is every one installed."""
     encode: EncodeOptions = field(default_factory=EncodeOptions)
-    frames: int = 100
-    rounds: int = 3
-    round_seconds: float = 2.0
+    frames: int = within(100, _LEAST_FRAMES, 1_000_000)
+    rounds: int = within(3, 1, 1000)
+    round_seconds: float = within(2.0, 0, 1e6)
     """Where the network is slow, a round has fewer frames, so that they take it about this long (8 at least)."""
 
     def __post_init__(self) -> None:
-        check_between("frames", self.frames, _LEAST_FRAMES, 1e6)
-        check_between("rounds", self.rounds, 1, 1000)
-        check_between("round seconds", self.round_seconds, 0, 1e6)
+        check_fields(self)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from vidstyle.files import as_path
 from vidstyle.models.architecture import Network, architecture
 from vidstyle.models.style import Style
 from vidstyle.models.torch_net import TransformNet
-from vidstyle.options import NetworkName, check_between, check_choice, check_kind
+from vidstyle.options import NetworkName, check_fields, check_kind, within
 from vidstyle.training.data import Crops, Photos, painting_tensor, read_painting
 from vidstyle.training.device import Compute
 from vidstyle.training.loss import Features, LossWeights, Perceptual
@@ -39,40 +39,31 @@ class AdaptOptions:
 
     mode: Mode = "full"
     """What moves: every weight, the style vector, or every weight from random ones."""
-    steps: int = 150
+    steps: int = within(150, 1, 1_000_000)
     """Gradient steps. 150 make a style; ``scratch`` wants thousands."""
-    vector_rate: float | None = None
+    vector_rate: float | None = within(None, 1e-7, 1)
     """Adam's learning rate for the style vector, at its highest; None is the mode's of `RATES`."""
-    weight_rate: float | None = None
+    weight_rate: float | None = within(None, 1e-7, 1)
     """Adam's learning rate for the convolutions, at its highest; None is the mode's. Unused in mode ``vector``."""
-    batch: int = 4
-    crops: int = 128
+    batch: int = within(4, 1, 64)
+    crops: int = within(128, 1, 4096)
     """Different photo crops in all, of which every step shows some: what does not change is computed once for each."""
-    size: int = 192
-    style_size: int = 384
+    size: int = within(192, 32, 2048)
+    style_size: int = within(384, 32, 2048)
     """Shorter side of the painting in pixels: the larger, the larger are the strokes learned."""
     loss: LossWeights = LossWeights()
     features: Features = "shipped"
     """Where the VGG-16 of the loss comes from."""
-    measure_every: int = 25
+    measure_every: int = within(25, 1, 1_000_000)
     """Steps between two measurements; the start and the end are always measured."""
-    seed: int = 0
+    seed: int = within(0, 0, 2**31)
     """Photo crops, and the random weights of ``scratch``; the same seed gives the same style."""
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
-        check_choice("mode", self.mode, get_args(Mode))
-        check_between("steps", self.steps, 1, 1_000_000)
-        for what, rate in zip(("vector rate", "weight rate"), self.rates, strict=True):
-            check_between(what, rate, 1e-7, 1)
-        check_between("batch", self.batch, 1, 64)
-        check_between("crops", self.crops, 1, 4096)
-        check_between("measure every", self.measure_every, 1, 1_000_000)
-        for what in ("size", "style_size"):
-            check_between(what.replace("_", " "), getattr(self, what), 32, 2048)
+        check_fields(self)
         if self.size % 4:
             raise BadOption(f"size is {self.size}; it must be a multiple of 4")
-        check_between("seed", self.seed, 0, 2**31)
 
     def facts(self) -> dict[str, object]:
         """Everything that decides the result, the rates as they are; `compute` apart."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vidstyle.errors import BadOption
 from vidstyle.models.torch_net import threads_for
-from vidstyle.options import check_between, check_choice
+from vidstyle.options import check_fields, within
 
 Arithmetic = Literal["auto", "fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -35,13 +35,10 @@ class Compute:
     arithmetic: Arithmetic = "auto"
     """Of the convolutions; weights and sums stay in float32. ``auto`` is bf16 where the hardware
     multiplies in it (on CPUs three times as fast), else fp32."""
-    threads: int | None = None
+    threads: int | None = within(None, 1, 1024)
 
     def __post_init__(self) -> None:
-        check_choice("device", self.device, get_args(Device))
-        check_choice("arithmetic", self.arithmetic, get_args(Arithmetic))
-        if self.threads is not None:
-            check_between("threads", self.threads, 1, 1024)
+        check_fields(self)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise BadOption("device is 'cuda', but torch sees no CUDA GPU here; use --device cpu")
 

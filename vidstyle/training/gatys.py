@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from vidstyle.imaging import resample
 from vidstyle.models.architecture import Network
 from vidstyle.models.style import Style
 from vidstyle.models.torch_net import TransformNet
-from vidstyle.options import LookOptions, check_between, check_choice, check_kind
+from vidstyle.options import LookOptions, check_fields, check_kind, within
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.data import painting_tensor, read_painting
 from vidstyle.training.device import Compute
@@ -56,9 +56,9 @@ class OptimizeOptions:
     init: Init = "content"
     """Where the pixels start: what the adapted network painted, the photo, or uniform noise. From the photo the loss
     ended lowest where it was measured (`benchmarks/optimize.py`), and nothing has to be adapted first."""
-    iterations: int = 300
+    iterations: int = within(300, 1, 100_000)
     """Steps of L-BFGS, each one evaluation of the loss and its gradient."""
-    style_size: int | None = None
+    style_size: int | None = within(None, 32, 2048)
     """Shorter side of the painting in pixels: the larger, the larger are the strokes. None is the
     shorter side of the picture that is optimized."""
     loss: LossWeights = LossWeights(variation=0.4)
@@ -66,19 +66,14 @@ class OptimizeOptions:
     which cannot make speckles of single pixels so easily."""
     look: LookOptions = LookOptions()
     """What is done with the picture at the end, and with `work_size` the height at which it is optimized."""
-    adapt_steps: int = 100
+    adapt_steps: int = within(100, 1, 100_000)
     """Steps of the adaptation for init ``metastyle``."""
-    seed: int = 0
+    seed: int = within(0, 0, 2**31)
     """Of the noise and of the adaptation; the same seed gives the same picture."""
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
-        check_choice("init", self.init, get_args(Init))
-        check_between("iterations", self.iterations, 1, 100_000)
-        if self.style_size is not None:
-            check_between("style size", self.style_size, 32, 2048)
-        check_between("adapt steps", self.adapt_steps, 1, 100_000)
-        check_between("seed", self.seed, 0, 2**31)
+        check_fields(self)
 
 
 @dataclass(frozen=True, eq=False)

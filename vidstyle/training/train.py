@@ -12,7 +12,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from vidstyle.errors import BadModel, BadOption
 from vidstyle.files import check_folder
 from vidstyle.models.architecture import Network, architecture
 from vidstyle.models.torch_net import TransformNet
-from vidstyle.options import NetworkName, check_between, check_choice
+from vidstyle.options import NetworkName, check_fields, within
 from vidstyle.training.bilevel import Bilevel, InnerOptions
 from vidstyle.training.data import Paintings, Photos, PictureFolder, picture_paths
 from vidstyle.training.device import Compute, ProcessGroup
@@ -40,54 +40,38 @@ SHOWN = 4
 class TrainOptions:
     """How a shared network is trained. T, batches and image size are the paper's."""
 
-    steps: int | None = None
+    steps: int | None = within(None, 1, 10_000_000)
     """Outer steps of the bilevel or Reptile phase; see `Schedule`."""
-    minutes: float | None = None
-    warm_steps: int | None = None
+    minutes: float | None = within(None, 1e-3, 1e6)
+    warm_steps: int | None = within(None, 1, 10_000_000)
     """Steps of the multi-style phase before it; with neither this nor minutes there is none."""
-    warm_minutes: float | None = None
+    warm_minutes: float | None = within(None, 1e-3, 1e6)
     inner: InnerOptions = InnerOptions()
     reptile: ReptileOptions | None = None
     """What every step adapts to, if the start is to move towards where adaptations lead; None is the bilevel phase."""
-    styles: int = 4
-    batch: int = 4
+    styles: int = within(4, 1, 256)
+    """Paintings of an outer step."""
+    batch: int = within(4, 1, 256)
     """Photo crops for each of them, in the inner steps and in the outer loss alike. The multi-style phase
     shows as many crops a step, each with another painting."""
-    size: int = 256
-    style_size: int = 384
+    size: int = within(256, 32, 2048)
+    style_size: int = within(384, 32, 2048)
     """Shorter side of the paintings in pixels, as in `AdaptOptions`."""
-    weight_rate: float = 1e-3
+    weight_rate: float = within(1e-3, 1e-8, 1)
     """eta, Adam's learning rate for the weights, at its highest."""
-    vector_rate: float = 1e-2
+    vector_rate: float = within(1e-2, 1e-8, 1)
     """Adam's learning rate for the start vector and the styles' vectors, at its highest."""
     loss: LossWeights = LossWeights()
-    stable: float = 10.0
+    stable: float = within(10.0, 0, 1e6)
     """Weight of the instability: the same photo shifted and noisy should be painted the same."""
-    seed: int = 0
+    seed: int = within(0, 0, 2**31)
     """Random weights, order of the paintings, photo crops."""
     features: Features = "shipped"
     """Where the VGG-16 of the loss comes from."""
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
-        for what, low, high in (
-            ("steps", 1, 10_000_000),
-            ("minutes", 1e-3, 1e6),
-            ("warm_steps", 1, 10_000_000),
-            ("warm_minutes", 1e-3, 1e6),
-            ("styles", 1, 256),
-            ("batch", 1, 256),
-            ("size", 32, 2048),
-            ("style_size", 32, 2048),
-            ("weight_rate", 1e-8, 1),
-            ("vector_rate", 1e-8, 1),
-            ("stable", 0, 1e6),
-            ("seed", 0, 2**31),
-        ):
-            value = getattr(self, what)
-            if value is not None:
-                check_between(what.replace("_", " "), value, low, high)
-        check_choice("perceptual", self.features, get_args(Features))
+        check_fields(self)
         if self.size % 4:
             raise BadOption(f"size is {self.size}; it must be a multiple of 4")
         if not self._phases():
