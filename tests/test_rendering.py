@@ -434,14 +434,14 @@ def make_folder(folder: Path) -> None:
 def test_a_folder_is_painted_and_what_is_unreadable_is_told(painter: Stylizer, tmp_path: Path) -> None:
     make_folder(tmp_path / "in")
     seen: list[tuple[FileResult, int]] = []
-    report = stylize_folder(
+    results = stylize_folder(
         painter, tmp_path / "in", tmp_path / "out", on_file=lambda result, total: seen.append((result, total))
     )
-    assert [(Path(r.source).name, r.error is None) for r in report.files] == [
+    assert [(Path(r.source).name, r.error is None) for r in results] == [
         ("C.WEBP", True), ("a.jpg", True), ("b.png", True), ("damaged.png", False), ("empty.jpg", False),
     ]  # fmt: skip
-    assert [r for r, _ in seen] == report.files and {total for _, total in seen} == {5}
-    assert [r.error for r in report.failed if r.error] == [
+    assert [r for r, _ in seen] == results and {total for _, total in seen} == {5}
+    assert [r.error for r in results if r.error] == [
         f"{tmp_path / 'in' / 'damaged.png'} is cut short: it ends before its last part",
         f"{tmp_path / 'in' / 'empty.jpg'} is empty",
     ]
@@ -453,10 +453,11 @@ def test_pictures_that_exist_are_kept_unless_told_otherwise(painter: Stylizer, t
     (tmp_path / "out").mkdir()
     write_still(tmp_path / "in" / "a.png", Still(picture((48, 64), 0)))
     write_still(tmp_path / "out" / "a.png", Still(picture((4, 4), 0)))
-    report = stylize_folder(painter, tmp_path / "in", tmp_path / "out")
-    assert len(report.failed) == 1 and "exists" in str(report.failed[0].error)
+    (result,) = stylize_folder(painter, tmp_path / "in", tmp_path / "out")
+    assert "exists" in str(result.error)
     assert read_still(tmp_path / "out" / "a.png").size == (4, 4)
-    assert not stylize_folder(painter, tmp_path / "in", tmp_path / "out", overwrite=True).failed
+    (result,) = stylize_folder(painter, tmp_path / "in", tmp_path / "out", overwrite=True)
+    assert result.error is None
     assert read_still(tmp_path / "out" / "a.png").size == (48, 64)
 
 

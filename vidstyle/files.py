@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from vidstyle.errors import BadOption, reason
@@ -39,12 +40,19 @@ def check_output(*paths: Path, overwrite: bool, source: Path | None = None) -> N
     A link is followed. ``source`` is what the work is made of; it is never overwritten.
     """
     for path in paths:
-        try:
+        with _unwritable(f"cannot write {path}"):
             _check_output(path, overwrite, source)
-        except BadOption:
-            raise
-        except (OSError, ValueError) as error:  # a name that is too long, a folder that may not be looked into
-            raise BadOption(f"cannot write {path}: {reason(error)}; choose another name") from error
+
+
+@contextlib.contextmanager
+def _unwritable(what: str) -> Iterator[None]:
+    """Say ``what`` where the system refuses: a name that is too long, a folder that may not be looked into."""
+    try:
+        yield
+    except BadOption:
+        raise
+    except (OSError, ValueError) as error:
+        raise BadOption(f"{what}: {reason(error)}; choose another name") from error
 
 
 def _check_output(path: Path, overwrite: bool, source: Path | None) -> None:
@@ -76,17 +84,13 @@ def taken(path: Path | str) -> BadOption:
 def check_folder(path: Path) -> None:
     """`BadOption` unless files can be written to the folder ``path``, which need not be there yet."""
     folder = path
-    try:
+    with _unwritable(f"cannot write to {path}"):
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
         if not folder.is_dir():
             raise BadOption(f"cannot write to {path}: {folder} is a file; name a folder")
         if not _is_writable(folder):
             raise BadOption(f"cannot write to {path}: the folder {folder} is not writable; name another folder")
-    except BadOption:
-        raise
-    except (OSError, ValueError) as error:
-        raise BadOption(f"cannot write to {path}: {reason(error)}; choose another name") from error
 
 
 def part_path(path: Path) -> Path:

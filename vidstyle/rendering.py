@@ -300,19 +300,6 @@ class FileResult:
     """What the output does not keep of the source; one sentence each."""
 
 
-@dataclass
-class FolderReport:
-    """What `stylize_folder` did."""
-
-    files: list[FileResult] = field(default_factory=list)
-    """One for each picture file, sorted by name."""
-
-    @property
-    def failed(self) -> list[FileResult]:
-        """Those that could not be read or written."""
-        return [file for file in self.files if file.error is not None]
-
-
 def stylize_still(stylizer: Stylizer, still: Still) -> Still:
     """``still`` painted, with its own alpha and color profile."""
     check_kind("still", still, Still, needed=True)
@@ -338,12 +325,13 @@ def stylize_folder(
     *,
     overwrite: bool = False,
     on_file: Callable[[FileResult, int], None] | None = None,
-) -> FolderReport:
+) -> list[FileResult]:
     """Paint every picture of the folder ``source`` into a file of the same name in ``output``.
 
     Pictures are told by the endings of their names (`vidstyle.imaging.image_io.FORMATS`), hidden files are left
     out, and subfolders are not entered. ``output`` is made where it is missing. A picture that cannot be read or
-    written is in the report, and the others go on. ``on_file(result, total)`` is called after each.
+    written is in the results, which are sorted by name, and the others go on. ``on_file(result, total)`` is called
+    after each.
     """
     source, output = as_path(source, "folder"), as_path(output, "folder")
     pictures = _pictures(source)
@@ -355,17 +343,17 @@ def stylize_folder(
         raise BadOption(f"cannot write to {output}: {reason(error)}; name another folder") from error
     if same:
         raise BadOption(f"{output} is both the folder read and the folder written; write to another one")
-    report = FolderReport()
+    results = []
     for picture in pictures:
         target = output / picture.name
         try:
             result = stylize_file(stylizer, picture, target, overwrite=overwrite)
         except (BadOption, ImageError) as error:
             result = FileResult(str(picture), str(target), error=str(error))
-        report.files.append(result)
+        results.append(result)
         if on_file is not None:
             on_file(result, len(pictures))
-    return report
+    return results
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,15 +22,8 @@ from vidstyle.gallery import default_style_name, load_blend
 from vidstyle.imaging import resample
 from vidstyle.models.architecture import Architecture, Network
 from vidstyle.models.style import Style
-from vidstyle.options import (
-    MAX_SIDE,
-    STROKE_SIZE,
-    BackendOptions,
-    LookOptions,
-    SmoothOptions,
-    check_kind,
-    check_whole,
-)
+from vidstyle.options import MAX_SIDE, STROKE_SIZE, BackendOptions, LookOptions, SmoothOptions, check_kind, check_whole
+from vidstyle.pipeline import Closing
 
 if TYPE_CHECKING:
     from vidstyle.backends.base import Backend, Program
@@ -56,7 +48,7 @@ class FrameTask:
     """The smoother, and the motion that it found in the source, where `Stylizer.estimate_motion` was called."""
 
 
-class Stylizer:
+class Stylizer(Closing):
     """Paints pictures and frames in one style (or a blend).
 
     >>> painted = Stylizer("starry_night")(rgb)
@@ -256,14 +248,6 @@ class Stylizer:
         self._forget_inherited()
         while self._open:
             self._open.popitem()[1].close()
-
-    def __enter__(self) -> Stylizer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def work_size(size: tuple[int, int], rows: int | None = None, engine: EngineFile | None = None) -> tuple[int, int]:

@@ -164,9 +164,10 @@ def _folder(stylizer: Stylizer, source: Path, output: Path, overwrite: bool) -> 
         for note in result.notes:
             echo(f"Note: {note}", err=True)
 
-    report = stylize_folder(stylizer, source, output, overwrite=overwrite, on_file=tell)
-    echo(f"{len(report.files) - len(report.failed)} of {len(report.files)} pictures painted into {output}")
-    return len(report.failed)
+    results = stylize_folder(stylizer, source, output, overwrite=overwrite, on_file=tell)
+    failed = sum(result.error is not None for result in results)
+    echo(f"{len(results) - failed} of {len(results)} pictures painted into {output}")
+    return failed
 
 
 class _Optimizer:

@@ -169,7 +169,7 @@ def _grid(cells: list[RGB], labels: list[Label], width: int | None, columns: int
     sheet = _blank(rows * (height + _LABEL + _GAP) - _GAP, columns, width)
     for index, (cell, text) in enumerate(zip(cells, labels, strict=True)):
         row, column = divmod(index, columns)
-        top, left = _MARGIN + row * (height + _LABEL + _GAP), _left(column, width)
+        top, left = _MARGIN + row * (height + _LABEL + _GAP), _MARGIN + column * (width + _GAP)
         _place(sheet, cell, top, left, height, width)
         _write_label(sheet, text, top + height + 10, left, width)
     return sheet
@@ -189,7 +189,7 @@ def _table(cells: list[list[RGB]], labels: list[Label], width: int | None) -> RG
         top = _MARGIN + band * (band_height + 2 * _GAP)
         shown = [0, *range(1 + band * per_band, min(1 + (band + 1) * per_band, len(labels)))]
         for column, index in enumerate(shown):
-            left = _left(column, width)
+            left = _MARGIN + column * (width + _GAP)
             _write_label(sheet, labels[index], top, left, width)
             down = top + _LABEL
             for row, height in zip(cells, heights, strict=True):
@@ -202,10 +202,6 @@ def _cell_width(columns: int) -> int:
     return min(480, (_WIDEST - 2 * _MARGIN - _GAP * (columns - 1)) // columns)
 
 
-def _left(column: int, width: int) -> int:
-    return _MARGIN + column * (width + _GAP)
-
-
 def _blank(inner_height: int, columns: int, width: int) -> RGB:
     shape = inner_height + 2 * _MARGIN, 2 * _MARGIN + columns * width + (columns - 1) * _GAP, 3
     return np.full(shape, _PAPER, np.uint8)
@@ -215,14 +211,12 @@ def _place(sheet: RGB, picture: RGB, top: int, left: int, height: int, width: in
     """Put ``picture`` into a cell: whole, in the middle, where its shape is another."""
     form = FrameFormat(height=picture.shape[0], width=picture.shape[1])
     scale = min(height / form.height, width / form.width)
-    # A rounded pixel is no other shape.
-    inner = _rounded(form.height * scale, height), _rounded(form.width * scale, width)
+    inner = [
+        most if abs(side - most) < 1 else max(1, round(side))  # a rounded pixel is no other shape
+        for side, most in ((form.height * scale, height), (form.width * scale, width))
+    ]
     top, left = top + (height - inner[0]) // 2, left + (width - inner[1]) // 2
-    sheet[top : top + inner[0], left : left + inner[1]] = resample.resize((picture,), form, inner)[0]
-
-
-def _rounded(side: float, most: int) -> int:
-    return most if abs(side - most) < 1 else max(1, round(side))
+    sheet[top : top + inner[0], left : left + inner[1]] = resample.resize((picture,), form, (inner[0], inner[1]))[0]
 
 
 def _write_label(sheet: RGB, label: Label, top: int, left: int, width: int) -> None:
@@ -240,14 +234,14 @@ def _write_label(sheet: RGB, label: Label, top: int, left: int, width: int) -> N
 
 def _fitted(lines: tuple[str, ...], font: cv2.FontFace, size: int, weight: int, width: int) -> str:
     """The first of ``lines`` that is at most ``width`` pixels wide; else the last, cut with an ellipsis."""
+
+    def fits(text: str) -> bool:
+        return int(cv2.getTextSize((0, 0), text, (0, 0), font, size, weight)[2]) <= width
+
     text = ""
     for text in lines:
-        if _text_width(text, font, size, weight) <= width:
+        if fits(text):
             return text
-    while text and _text_width(text + "…", font, size, weight) > width:
+    while text and not fits(text + "…"):
         text = text[:-1].rstrip(" ,")
     return text and text + "…"
-
-
-def _text_width(text: str, font: cv2.FontFace, size: int, weight: int) -> int:
-    return int(cv2.getTextSize((0, 0), text, (0, 0), font, size, weight)[2])

@@ -155,7 +155,15 @@ def optimize(
         started = time.perf_counter()
         if options.init == "metastyle":
             crop = max(32, min(CROP, *small_form.size) // 4 * 4)
-            style = _adapted(painting, style_size, crop, network or shared_network("fast"), options, adapting)
+            own = AdaptOptions(
+                steps=options.adapt_steps,
+                size=crop,
+                style_size=style_size,
+                loss=options.loss,
+                seed=options.seed,
+                compute=compute,
+            )
+            style = adapt(painting, network or shared_network("fast"), options=own, progress=adapting)
             start = _painted(style, content)
         elif options.init == "noise":
             random = torch.Generator().manual_seed(options.seed)
@@ -245,26 +253,6 @@ class _PixelDescent:
             lbfgs.step(evaluate)  # type: ignore[no-untyped-call]
             if len(self.curve) <= before + 1:
                 break  # not a step could be made: the gradient vanishes
-
-
-def _adapted(
-    painting: Path,
-    style_size: int,
-    crop: int,
-    network: Network,
-    options: OptimizeOptions,
-    progress: Callable[[Progress], None] | None,
-) -> Style:
-    wishes = AdaptOptions(
-        mode="full",
-        steps=options.adapt_steps,
-        size=crop,
-        style_size=style_size,
-        loss=options.loss,
-        seed=options.seed,
-        compute=options.compute,
-    )
-    return adapt(painting, network, options=wishes, progress=progress)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import filecmp
 import math
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,15 +136,9 @@ def _in_both(paths: list[Path], others: list[Path]) -> Iterator[tuple[Path, Path
         sizes.setdefault(path.stat().st_size, []).append(path)
     for other in others:
         for path in sizes.get(other.stat().st_size, []):
-            if _same(path, other):
-                yield path, other
-
-
-def _same(path: Path, other: Path) -> bool:
-    try:
-        return path == other or filecmp.cmp(path, other, shallow=False)
-    except OSError:
-        return False  # one cannot be read: it will be skipped
+            with suppress(OSError):  # one that cannot be read will be skipped
+                if path == other or filecmp.cmp(path, other, shallow=False):
+                    yield path, other
 
 
 @dataclass(frozen=True, kw_only=True)
