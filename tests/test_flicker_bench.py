@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import plots
 import pytest
 from flicker import Motion, mean_warping_error, restlessness
 from flicker_bench import (
@@ -148,6 +147,7 @@ def test_frames_are_smoothed_as_a_stylizer_does_it(report: FlickerReport) -> Non
 
 
 def test_a_plot_has_a_point_for_every_strength(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plots = pytest.importorskip("plots", reason="needs matplotlib")
     summary = {
         "none": {"sharpness": 1.0, "warping_error_ratio": 1.0},
         "0.7": {"sharpness": 0.98, "warping_error_ratio": 0.4},

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 MODULES = {
+    "vidstyle.build": "vidstyle.engine.build",
     "vidstyle.color": "vidstyle.frame",
     "vidstyle.gpu": "vidstyle.system",
     "vidstyle.live.live": "vidstyle.live.session",
