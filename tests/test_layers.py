@@ -122,6 +122,30 @@ def test_imports_point_downwards(module: str) -> None:
         assert allowed, f"{module} (level {LEVELS[own]}) imports {imported} (level {LEVELS[other]})"
 
 
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and f"vidstyle.{name}" not in LEVELS
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_reaches_into_a_private_name_of_another(module: str) -> None:
+    nodes = list(ast.walk(ast.parse(MODULES[module].read_text())))
+    found = [
+        (f"{node.module}.{alias.name}", alias.name, alias.asname or alias.name)
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vidstyle")
+        for alias in node.names
+    ]
+    modules = {name for path, _, name in found if path in MODULES}
+    taken = {path for path, name, _ in found if is_private(name)}
+    taken |= {
+        f"{node.value.id}.{node.attr}"
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules
+        if is_private(node.attr)
+    }
+    assert not taken, f"{module} uses {sorted(taken)}"
+
+
 def test_no_import_cycle() -> None:
     edges = {m: {i for i in imports(p) if i in MODULES and i != m} for m, p in MODULES.items() if m != "vidstyle"}
     done: set[str] = set()

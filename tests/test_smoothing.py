@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from vidstyle import ClipOptions, EncodeOptions, Frame, FrameFormat, LookOptions, Stylizer, render
 from vidstyle.cli import vidstyle
 from vidstyle.cli.options import SmoothCommand, smooth_options
-from vidstyle.errors import BadOption
 from vidstyle.frame import Pixels, Planes, yuv_from_rgb
 from vidstyle.gallery import load_style, style_names
 from vidstyle.imaging import resample
@@ -290,14 +289,6 @@ def test_nothing_of_the_callers_is_changed_or_kept() -> None:
         source[:], styled[:] = 0, 255
 
 
-def test_results_are_new_arrays() -> None:
-    frames = clip("pan").frames[:4]
-    shown = smoothed(frames, paintings(frames))
-    copies = [frame.copy() for frame in shown]
-    again = smoothed(frames, paintings(frames))
-    assert all(np.array_equal(a, b) and np.array_equal(a, c) for a, b, c in zip(shown, copies, again, strict=True))
-
-
 def test_flat_and_black_pictures_go() -> None:
     for level in (0, 255, 90):
         source = np.full((48, 64, 3), level, np.uint8)
@@ -477,18 +468,3 @@ def test_wrong_strengths_are_refused(words: list[str]) -> None:
     done = CliRunner().invoke(vidstyle, ["render", *words, "in.mp4", "out.mp4"])
     assert done.exit_code == 2
     assert "--smooth" in done.output
-
-
-def test_a_strength_outside_its_range_is_refused() -> None:
-    for strength in (-0.1, 1.1, float("nan")):
-        with pytest.raises(BadOption, match="strength"):
-            SmoothOptions(strength=strength)
-
-
-def test_a_frame_of_a_stylizer_keeps_its_time() -> None:
-    photo = np.ascontiguousarray(clip("still").frames[0])
-    frame = Frame((photo,), form_of(photo), 1234, Fraction(1, 600), 7)
-    with Stylizer(smooth=SmoothOptions()) as stylizer:
-        job = stylizer.prepare(frame)
-        shown = stylizer.finish(job, stylizer.submit(job)())
-    assert (shown.pts, shown.time_base, shown.duration) == (1234, Fraction(1, 600), 7)
