@@ -382,9 +382,7 @@ def test_lost_source_is_waited_for_with_its_last_picture() -> None:
 def test_records_picture_and_sound(tmp_path: Path) -> None:
     file, camera = tmp_path / "out.mp4", Camera()
     report = run(
-        lambda on_sound: Moving(on_sound=on_sound, seconds=2),
-        camera=camera,
-        options={"record": file, "mirror": True},
+        lambda on_sound: Moving(on_sound=on_sound, seconds=2), camera=camera, options={"record": file, "mirror": True}
     )
     assert report.recordings == [str(file)]
     assert [output.failed for output in report.outputs] == [None]
@@ -417,9 +415,7 @@ def test_microphone_takes_the_place_of_the_sound(tmp_path: Path) -> None:
 
     file = tmp_path / "out.mkv"
     run(
-        open_source,
-        options={"record": file},
-        open_microphone=lambda on_sound: Microphone("testsrc", on_sound=on_sound),
+        open_source, options={"record": file}, open_microphone=lambda on_sound: Microphone("testsrc", on_sound=on_sound)
     )
     assert asked == [None]
     with av.open(str(file)) as container:

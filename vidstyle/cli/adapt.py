@@ -8,22 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from vidstyle.cli.options import (
-    COMPUTE,
-    FILE,
-    SEED,
-    SIDE,
-    compute_of,
-    given,
-    group,
-    needs_torch,
-    network_option,
-    option,
-    overwrite_option,
-    plain,
-    weight_options,
-    weights_of,
-)
+from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import echo
 from vidstyle.errors import BadOption
 from vidstyle.options import NetworkName
@@ -44,42 +29,42 @@ def _mode(vector: bool, full: bool, from_scratch: bool) -> Mode:
 
 
 @click.command()
-@click.argument("painting", type=FILE)
-@plain(
-    option("-o", "--output", required=True, type=FILE, help="Style file to write."),
-    network_option("Network to start from."),
+@click.argument("painting", type=opt.FILE)
+@opt.plain(
+    opt.option("-o", "--output", required=True, type=opt.FILE, help="Style file to write."),
+    opt.network_option("Network to start from."),
 )
-@group(
+@opt.group(
     "mode",
     _mode,
-    option("--vector", is_flag=True, help="Move only the style vector: a file of 3 kB, which learns less."),
-    option("--full", is_flag=True, hidden=True),  # what is done without --vector; once it was not
-    option("--from-scratch", is_flag=True, help="Every weight, from random ones (takes thousands of steps)."),
+    opt.flag("--vector", "Move only the style vector: a file of 3 kB, which learns less."),
+    opt.flag("--full", hidden=True),  # what is done without --vector; once it was not
+    opt.flag("--from-scratch", "Every weight, from random ones (takes thousands of steps)."),
 )
-@group(
+@opt.group(
     "values",
     dict,
-    option("--steps", type=click.IntRange(1), default=150, help="Gradient steps."),
-    option("--batch", type=click.IntRange(1, 64), default=4, help="Photo crops a step."),
-    option("--crop", "size", type=SIDE, default=192, help="Side of a photo crop."),
-    option("--style-size", type=SIDE, help="Stroke scale.  [default: that of the gallery]"),
-    *weight_options("  [default: that of the gallery]"),
-    option("--seed", type=SEED, default=0, help="Same seed, same style."),
-    *COMPUTE,
+    opt.option("--steps", type=click.IntRange(1), default=150, help="Gradient steps."),
+    opt.option("--batch", type=click.IntRange(1, 64), default=4, help="Photo crops a step."),
+    opt.option("--crop", "size", type=opt.SIDE, default=192, help="Side of a photo crop."),
+    opt.option("--style-size", type=opt.SIDE, help="Stroke scale.  [default: that of the gallery]"),
+    *opt.weight_options("  [default: that of the gallery]"),
+    opt.option("--seed", type=opt.SEED, default=0, help="Same seed, same style."),
+    *opt.COMPUTE,
 )
-@group(
+@opt.group(
     "card",
-    lambda title, **values: given({"painting": title, **values}),
-    option("--title", help="Name of the painting, for the card.  [default: the name of OUTPUT]"),
-    option("--painter", help="For the card."),
-    option("--year", help="For the card."),
-    option("--license", "licence", help="Of the painting, for the card."),
+    lambda title, **values: opt.given({"painting": title, **values}),
+    opt.option("--title", help="Name of the painting, for the card.  [default: the name of OUTPUT]"),
+    opt.option("--painter", help="For the card."),
+    opt.option("--year", help="For the card."),
+    opt.option("--license", "licence", help="Of the painting, for the card."),
 )
-@plain(
-    option("--preview", type=FILE, help="Also draw this photo before and after, beside OUTPUT."),
-    option("--checkpoint", type=FILE, help="Where the run is kept.  [default: beside OUTPUT]"),
-    option("--resume", is_flag=True, help="Continue an interrupted run from its checkpoint."),
-    overwrite_option("Replace OUTPUT if it exists."),
+@opt.plain(
+    opt.option("--preview", type=opt.FILE, help="Also draw this photo before and after, beside OUTPUT."),
+    opt.option("--checkpoint", type=opt.FILE, help="Where the run is kept.  [default: beside OUTPUT]"),
+    opt.flag("--resume", "Continue an interrupted run from its checkpoint."),
+    opt.overwrite_option("Replace OUTPUT if it exists."),
 )
 def adapt(
     painting: Path,
@@ -120,10 +105,10 @@ def adapt(
         from vidstyle.training.loss import LossWeights
         from vidstyle.training.trainer import Checkpoint
     except ImportError as error:
-        raise needs_torch("adapt", error) from error
+        raise opt.needs_torch("adapt", error) from error
 
-    loss, compute = LossWeights(**weights_of(values)), Compute(**compute_of(values))
-    options = AdaptOptions(mode=mode, loss=loss, compute=compute, **given(values))
+    loss, compute = LossWeights(**opt.weights_of(values)), Compute(**opt.compute_of(values))
+    options = AdaptOptions(mode=mode, loss=loss, compute=compute, **opt.given(values))
     if resume and not kept.exists():
         raise BadOption(f"there is no checkpoint {kept} to resume from; start without --resume")
     start = network if mode == "scratch" else shared_network(network)  # from scratch only the shape counts

@@ -7,19 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from vidstyle.cli.options import (
-    FILE,
-    PRECISION,
-    STYLE,
-    THREADS,
-    Size,
-    chosen_style,
-    field_option,
-    group,
-    json_option,
-    option,
-    plain,
-)
+from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import echo, echo_json
 from vidstyle.options import BackendName, BackendOptions, EncodeOptions
 
@@ -28,20 +16,20 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@plain(
-    STYLE,
-    option("--size", "sizes", type=Size(), multiple=True, help="Size of a generated clip; repeatable."),
+@opt.plain(
+    opt.STYLE,
+    opt.option("--size", "sizes", type=opt.Size(), multiple=True, help="Size of a generated clip; repeatable."),
 )
-@group(
+@opt.group(
     "values",
     dict,
-    option("--clip", type=FILE, help="Measure with this video instead of generated ones."),
-    option("--frames", type=click.IntRange(8), default=100, help="Frames in a round, at most."),
-    option("--rounds", type=click.IntRange(1, 1000), default=3, help="Median of this many."),
-    option("--seconds", "round_seconds", type=float, default=2.0, help="Length of a round of a slow network."),
+    opt.option("--clip", type=opt.FILE, help="Measure with this video instead of generated ones."),
+    opt.option("--frames", type=click.IntRange(8), default=100, help="Frames in a round, at most."),
+    opt.option("--rounds", type=click.IntRange(1, 1000), default=3, help="Median of this many."),
+    opt.option("--seconds", "round_seconds", type=float, default=2.0, help="Length of a round of a slow network."),
 )
-@plain(
-    option(
+@opt.plain(
+    opt.option(
         "--work-size",
         "work_sizes",
         type=click.IntRange(0, 16384),
@@ -49,7 +37,7 @@ if TYPE_CHECKING:
         multiple=True,
         help="Height at which the network sees the frame, 0 for all of it; repeatable.  [default: 0, and 360 for HD]",
     ),
-    option(
+    opt.option(
         "--backend",
         "backends",
         type=click.Choice(get_args(BackendName)),
@@ -57,14 +45,14 @@ if TYPE_CHECKING:
         help="Inference library; repeatable.  [default: all that work here]",
     ),
 )
-@group("backend", BackendOptions, PRECISION, THREADS)
-@group(
+@opt.group("backend", BackendOptions, opt.PRECISION, opt.THREADS)
+@opt.group(
     "encode",
     EncodeOptions,
-    field_option(EncodeOptions, "codec", "Video codec of the results.  [default: h264]"),
-    field_option(EncodeOptions, "preset", "Speed name of the encoder."),
+    opt.field(EncodeOptions, "codec", "Video codec of the results.  [default: h264]"),
+    opt.field(EncodeOptions, "preset", "Speed name of the encoder."),
 )
-@plain(json_option("Print everything as JSON on stdout."))
+@opt.plain(opt.json_option("Print everything as JSON on stdout."))
 def bench(
     style: str | None,
     sizes: tuple[tuple[int, int | None], ...],
@@ -95,7 +83,7 @@ def bench(
         for line in _lines(case):
             echo(line, err=as_json)
 
-    report = run_bench(options, chosen_style(style), on_case=tell)
+    report = run_bench(options, opt.chosen_style(style), on_case=tell)
     if as_json:
         echo_json(asdict(report))
         return

@@ -8,19 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from vidstyle.cli.options import (
-    FILE,
-    FullSize,
-    field_option,
-    given,
-    group,
-    json_option,
-    needs_torch,
-    network_option,
-    option,
-    overwrite_option,
-    plain,
-)
+from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import echo, echo_json
 from vidstyle.errors import BadOption, ImageError
 from vidstyle.options import BuildOptions, EngineTarget, NetworkName
@@ -34,37 +22,37 @@ PAINTINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 def _build_field(name: str, help: str, *names: str, **settings: Any) -> click.Option:
     """An option whose default is left to the build profile."""
-    return field_option(BuildOptions, name, help, *names, **{"default": None, **settings})
+    return opt.field(BuildOptions, name, help, *names, **{"default": None, **settings})
 
 
 def _wishes(size: tuple[int, int] | None, best: tuple[int, int] | None, **values: Any) -> dict[str, Any]:
     """The fields of `BuildOptions` that were given."""
     if size is not None and (values["smallest"], best, values["largest"]) != (None, None, None):
         raise click.UsageError("--size is for an engine of one size, --min, --opt and --max for one of many; choose")
-    return given({**values, "size": size or best, "targets": values["targets"] or None})
+    return opt.given({**values, "size": size or best, "targets": values["targets"] or None})
 
 
 @click.command(name="build-engine")
 @click.argument("styles", metavar="STYLE|NETWORK|PAINTING...", nargs=-1, required=True)
-@plain(
-    option("-o", "--output", type=FILE, help="Engine to write.  [default: STYLE.engine here]"),
-    option("--profile", metavar="NAME|FILE", help="Take what is not given from a build profile, such as 1080p."),
+@opt.plain(
+    opt.option("-o", "--output", type=opt.FILE, help="Engine to write.  [default: STYLE.engine here]"),
+    opt.option("--profile", metavar="NAME|FILE", help="Take what is not given from a build profile, such as 1080p."),
 )
-@group(
+@opt.group(
     "wishes",
     _wishes,
-    option("--size", type=FullSize(), help="The one size of its frames.  [default: 1280x720]"),
-    option("--min", "smallest", type=FullSize(), help="Take every size from this one ..."),
-    option("--opt", "best", type=FullSize(), help="... tuned for this one ...  [default: 1280x720, or the last]"),
-    option("--max", "largest", type=FullSize(), help="... up to this one."),
+    opt.option("--size", type=opt.FullSize(), help="The one size of its frames.  [default: 1280x720]"),
+    opt.option("--min", "smallest", type=opt.FullSize(), help="Take every size from this one ..."),
+    opt.option("--opt", "best", type=opt.FullSize(), help="... tuned for this one ...  [default: 1280x720, or --max]"),
+    opt.option("--max", "largest", type=opt.FullSize(), help="... up to this one."),
     _build_field(
         "pixels",
         "Layout of the frames: i420 from software decoders, nv12 from the GPU's, rgb for stills.  [default: i420]",
     ),
     _build_field("matrix", "YCbCr matrix.  [default: bt709 from 720 rows on]"),
-    option("--full-range/--limited-range", default=None, help="Range of luma.  [default: limited]"),
+    opt.option("--full-range/--limited-range", default=None, help="Range of luma.  [default: limited]"),
     _build_field("precision", "Arithmetic.  [default: fp16]"),
-    option(
+    opt.option(
         "--target",
         "targets",
         type=click.Choice(get_args(EngineTarget)),
@@ -76,14 +64,14 @@ def _wishes(size: tuple[int, int] | None, best: tuple[int, int] | None, **values
     _build_field("optimization_level", "0 builds fastest, 5 runs fastest."),
     _build_field("timing_cache", "Keep TensorRT's timings from build to build.", metavar="FILE"),
 )
-@plain(
-    option("--gpu", type=click.IntRange(0, 1023), metavar="N", help="Build on NVIDIA GPU number N, from 0."),
-    network_option("Network to adapt PAINTING on.  [default: fast]", default=None),
-    option("--vector", is_flag=True, help="Adapt only the style vector to PAINTING, not every weight."),
-    option("--full", is_flag=True, hidden=True),  # what is done without --vector; once it was not
-    option("--steps", type=click.IntRange(1), help="Gradient steps for PAINTING.  [default: 150]"),
-    overwrite_option("Replace what exists."),
-    json_option(),
+@opt.plain(
+    opt.option("--gpu", type=click.IntRange(0, 1023), metavar="N", help="Build on NVIDIA GPU number N, from 0."),
+    opt.network_option("Network to adapt PAINTING on.  [default: fast]", default=None),
+    opt.flag("--vector", "Adapt only the style vector to PAINTING, not every weight."),
+    opt.flag("--full", hidden=True),  # what is done without --vector; once it was not
+    opt.option("--steps", type=click.IntRange(1), help="Gradient steps for PAINTING.  [default: 150]"),
+    opt.overwrite_option("Replace what exists."),
+    opt.json_option(),
 )
 def build_engine(
     styles: tuple[str, ...],
@@ -175,7 +163,7 @@ def _adapted(
     try:
         from vidstyle.training.adapt import AdaptOptions, adapt
     except ImportError as error:
-        raise needs_torch(f"adapting {painting.name}", error, ", or build an engine of a style") from error
+        raise opt.needs_torch(f"adapting {painting.name}", error, ", or build an engine of a style") from error
 
     options = AdaptOptions(mode="vector" if vector else "full", steps=steps or AdaptOptions.steps)
     echo(f"Adapting {painting} on {network} in {options.steps} steps", err=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from vidstyle.cli.options import json_option, plain
+from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import echo, echo_json
 
 
 @click.command()
-@plain(json_option("Print everything as JSON."))
+@opt.plain(opt.json_option("Print everything as JSON."))
 def doctor(as_json: bool) -> None:
     """Show processor, backends, codecs, GPU, versions, and how to get what is missing."""
     from vidstyle.tools.doctor import examine

@@ -11,23 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidstyle.cli.options import (
-    FILE,
-    SEED,
-    SIDE,
-    STYLE,
-    WEIGHTS,
-    chosen_style,
-    given,
-    gpu_backend_options,
-    group,
-    look_options,
-    needs_torch,
-    option,
-    overwrite_option,
-    plain,
-    weights_of,
-)
+from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import echo, write_bytes
 from vidstyle.errors import BadOption
 from vidstyle.options import BackendOptions, LookOptions
@@ -41,40 +25,37 @@ PIPE = Path("-")
 
 
 @click.command()
-@click.argument("source", metavar="IN", type=FILE)
-@click.argument("output", metavar="OUT", type=FILE)
-@plain(STYLE)
-@look_options
-@gpu_backend_options
-@plain(
-    option("--format", "suffix", default="png", help="Kind of picture when OUT is -."),
-    overwrite_option("Replace files that exist."),
-    option(
+@click.argument("source", metavar="IN", type=opt.FILE)
+@click.argument("output", metavar="OUT", type=opt.FILE)
+@opt.plain(opt.STYLE)
+@opt.look_options
+@opt.gpu_backend_options
+@opt.plain(
+    opt.option("--format", "suffix", default="png", help="Kind of picture when OUT is -."),
+    opt.overwrite_option("Replace files that exist."),
+    opt.flag(
         "--optimize",
-        is_flag=True,
-        help="Optimize the pixels themselves (Gatys et al.): minutes a picture, the best quality. "
+        "Optimize the pixels themselves (Gatys et al.): minutes a picture, the best quality. "
         "--style is then the painting, a picture file. The options from here on are for this alone.",
     ),
 )
-@group(
+@opt.group(
     "values",
     dict,
-    option(
+    opt.option(
         "--init",
         type=click.Choice(["metastyle", "content", "noise"]),
         help="Start from a network adapted to the painting, the photo, or noise.  [default: content]",
     ),
-    option("--iterations", type=click.IntRange(1), help="Steps of --optimize.  [default: 300]"),
-    option(
-        "--style-size",
-        type=SIDE,
-        help="Stroke scale: shorter side of the painting.  [default: that of the photo]",
+    opt.option("--iterations", type=click.IntRange(1), help="Steps of --optimize.  [default: 300]"),
+    opt.option(
+        "--style-size", type=opt.SIDE, help="Stroke scale: shorter side of the painting.  [default: that of the photo]"
     ),
-    option("--style-weight", type=WEIGHTS, help="More painting."),
-    option("--tone-weight", type=WEIGHTS, help="Lights stay light, darks dark."),
-    option("--content-weight", type=WEIGHTS, help="More photo."),
-    option("--seed", type=SEED, help="Same seed, same picture.  [default: 0]"),
-    option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where --optimize computes.  [default: auto]"),
+    opt.option("--style-weight", type=opt.WEIGHTS, help="More painting."),
+    opt.option("--tone-weight", type=opt.WEIGHTS, help="Lights stay light, darks dark."),
+    opt.option("--content-weight", type=opt.WEIGHTS, help="More photo."),
+    opt.option("--seed", type=opt.SEED, help="Same seed, same picture.  [default: 0]"),
+    opt.option("--device", type=opt.DEVICES, help="Where --optimize computes.  [default: auto]"),
 )
 @click.pass_context
 def image(
@@ -104,8 +85,8 @@ def image(
             echo(f"{'The output' if output == PIPE else output} is the best so far", err=True)
             raise KeyboardInterrupt
         return
-    if given(values):
-        names = " and ".join(f"--{name.replace('_', '-')}" for name in given(values))
+    if opt.given(values):
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in opt.given(values))
         raise BadOption(f"{names} need --optimize; give it too, or leave them out")
     from vidstyle.imaging.image_io import FORMATS
     from vidstyle.rendering import stylize_still
@@ -116,7 +97,7 @@ def image(
             f"{style} is a picture, not a style; make a style of it with `vidstyle adapt {style} -o mine.safetensors`, "
             "or give --optimize"
         )
-    with Stylizer(chosen_style(style), look=look, backend=backend, fixed=True) as stylizer:
+    with Stylizer(opt.chosen_style(style), look=look, backend=backend, fixed=True) as stylizer:
         if not folder:
             _one(partial(stylize_still, stylizer), source, output, ending, overwrite)
         elif _folder(stylizer, source, output, overwrite):
@@ -188,11 +169,11 @@ class _Optimizer:
             from vidstyle.training.device import Compute
             from vidstyle.training.gatys import OptimizeOptions
         except ImportError as error:
-            raise needs_torch("--optimize", error) from error
-        loss = replace(OptimizeOptions().loss, **weights_of(values))
+            raise opt.needs_torch("--optimize", error) from error
+        loss = replace(OptimizeOptions().loss, **opt.weights_of(values))
         device: Any = values.pop("device") or "auto"
         compute = Compute(device=device, arithmetic=backend.precision, threads=backend.threads)
-        self._options = OptimizeOptions(look=look, loss=loss, compute=compute, **given(values))
+        self._options = OptimizeOptions(look=look, loss=loss, compute=compute, **opt.given(values))
         self.interrupted = False
 
     def __call__(self, still: Still) -> Still:

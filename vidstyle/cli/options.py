@@ -94,17 +94,17 @@ def option(*names: str, **settings: Any) -> click.Option:
     return click.Option(names, **settings)
 
 
-def field_option(options: type, name: str, help: str, *names: str, **settings: Any) -> click.Option:
+def field(options: type, name: str, help: str, *names: str, **settings: Any) -> click.Option:
     """The option for field ``name`` of the dataclass ``options``: with the field's type, range and default."""
-    field = next(field for field in fields(options) if field.name == name)
+    spec = next(one for one in fields(options) if one.name == name)
     kind = kinds_of_fields(options)[name]
-    found: dict[str, Any] = {"help": help, "default": None if field.default is MISSING else field.default}
+    found: dict[str, Any] = {"help": help, "default": None if spec.default is MISSING else spec.default}
     if get_origin(kind) is Literal:
         found["type"] = click.Choice(get_args(kind))
     elif kind is bool:
         found = {"help": help, "is_flag": True}
-    elif "range" in field.metadata:
-        found["type"] = (click.IntRange if kind is int else click.FloatRange)(*field.metadata["range"])
+    elif "range" in spec.metadata:
+        found["type"] = (click.IntRange if kind is int else click.FloatRange)(*spec.metadata["range"])
     return option(*(names or (f"--{name.replace('_', '-')}",)), name, **found | settings)
 
 
@@ -147,14 +147,19 @@ def needs_torch(what: str, error: ImportError, instead: str = "") -> MissingDepe
     return MissingDependency(f"{what} needs PyTorch ({error}); pip install 'vidstyle[train]'{instead}")
 
 
+def flag(name: str, help: str = "", *names: str, **settings: Any) -> click.Option:
+    """An option without a value."""
+    return click.Option((name, *names), is_flag=True, help=help, **settings)
+
+
 def overwrite_option(help: str) -> click.Option:
     """``--overwrite``."""
-    return option("--overwrite", "-y", is_flag=True, help=help)
+    return flag("--overwrite", help, "-y")
 
 
 def json_option(help: str = "Print the report as JSON on stdout.") -> click.Option:
     """``--json``, ending up as ``as_json``."""
-    return option("--json", "as_json", is_flag=True, help=help)
+    return flag("--json", help, "as_json")
 
 
 STYLE = option(
@@ -164,20 +169,20 @@ STYLE = option(
     help="Shipped style, style or engine file, or a blend: great_wave:0.7,the_scream:0.3.  [default: starry_night]",
 )
 """The text that `vidstyle.gallery.load_blend` reads."""
-THREADS = field_option(BackendOptions, "threads", "CPU threads.  [default: all cores]")
-PRECISION = field_option(BackendOptions, "precision", "Arithmetic; auto is bf16 where the CPU has it.")
-BACKEND = field_option(BackendOptions, "backend", "Inference library; one that is missing is an error.")
-GPU = field_option(BackendOptions, "gpu", "Run on NVIDIA GPU number N, from 0.", metavar="N")
-REBUILD = field_option(BackendOptions, "rebuild", "Build an engine file again where it does not fit this machine.")
+THREADS = field(BackendOptions, "threads", "CPU threads.  [default: all cores]")
+PRECISION = field(BackendOptions, "precision", "Arithmetic; auto is bf16 where the CPU has it.")
+BACKEND = field(BackendOptions, "backend", "Inference library; one that is missing is an error.")
+GPU = field(BackendOptions, "gpu", "Run on NVIDIA GPU number N, from 0.", metavar="N")
+REBUILD = field(BackendOptions, "rebuild", "Build an engine file again where it does not fit this machine.")
 
 backend_options = group("backend", BackendOptions, BACKEND, PRECISION, THREADS)
 gpu_backend_options = group("backend", BackendOptions, BACKEND, PRECISION, THREADS, GPU, REBUILD)
 look_options = group(
     "look",
     LookOptions,
-    field_option(LookOptions, "strength", "Mix with the source."),
-    field_option(LookOptions, "preserve_color", "Keep the source's colors, paint only its light."),
-    field_option(
+    field(LookOptions, "strength", "Mix with the source."),
+    field(LookOptions, "preserve_color", "Keep the source's colors, paint only its light."),
+    field(
         LookOptions,
         "work_size",
         "Stylize at this height, then upscale guided by the source: larger strokes, more speed.  "
@@ -243,6 +248,7 @@ timeline_options = group(
 
 WEIGHTS = click.FloatRange(0, 1e6)
 SIDE = click.IntRange(32, 2048)
+DEVICES = click.Choice(["auto", "cpu", "cuda"])
 SEED = click.IntRange(0, 2**31)
 
 
@@ -273,7 +279,7 @@ COMPUTE = (
         default="shipped",
         help="Whose copy of VGG-16 the loss takes.",
     ),
-    option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+    option("--device", type=DEVICES, default="auto"),
     option("--arithmetic", type=click.Choice(["auto", "fp32", "bf16"]), default="auto"),
     option("--threads", type=click.IntRange(1, 1024), help="CPU threads."),
 )

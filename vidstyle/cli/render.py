@@ -9,22 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidstyle.cli.options import (
-    FILE,
-    Seconds,
-    Size,
-    SmoothCommand,
-    field_option,
-    gpu_backend_options,
-    group,
-    json_option,
-    look_options,
-    option,
-    overwrite_option,
-    plain,
-    smooth_options,
-    timeline_options,
-)
+from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import echo, echo_json
 from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, SmoothOptions
 
@@ -34,34 +19,34 @@ if TYPE_CHECKING:
     from vidstyle.rendering import Progress, RenderReport
 
 
-@click.command(cls=SmoothCommand)
-@click.argument("source", metavar="IN", type=FILE)
-@click.argument("output", metavar="OUT", type=FILE)
-@timeline_options
-@look_options
-@smooth_options
-@plain(option("--size", type=Size(), help="Size of the output.  [default: that of the input]"))
-@group(
+@click.command(cls=opt.SmoothCommand)
+@click.argument("source", metavar="IN", type=opt.FILE)
+@click.argument("output", metavar="OUT", type=opt.FILE)
+@opt.timeline_options
+@opt.look_options
+@opt.smooth_options
+@opt.plain(opt.option("--size", type=opt.Size(), help="Size of the output.  [default: that of the input]"))
+@opt.group(
     "clip",
     ClipOptions,
-    field_option(ClipOptions, "start", "Begin at this time: seconds, m:ss or h:mm:ss.", type=Seconds()),
-    field_option(ClipOptions, "end", "End at this time.", type=Seconds()),
-    field_option(ClipOptions, "decoder", "nvdec is an NVIDIA GPU's; auto takes it where it can."),
+    opt.field(ClipOptions, "start", "Begin at this time: seconds, m:ss or h:mm:ss.", type=opt.Seconds()),
+    opt.field(ClipOptions, "end", "End at this time.", type=opt.Seconds()),
+    opt.field(ClipOptions, "decoder", "nvdec is an NVIDIA GPU's; auto takes it where it can."),
 )
-@group(
+@opt.group(
     "encode",
     EncodeOptions,
-    field_option(EncodeOptions, "codec", "Video codec.  [default: by the suffix of OUT]"),
-    field_option(EncodeOptions, "crf", "Constant quality, smaller is better."),
-    field_option(EncodeOptions, "preset", "Speed name of the encoder, such as veryfast or medium."),
-    field_option(EncodeOptions, "pixel_format", "yuv444p keeps odd sizes and full color."),
-    field_option(EncodeOptions, "encoder", "nvenc is an NVIDIA GPU's; auto takes it where it can."),
+    opt.field(EncodeOptions, "codec", "Video codec.  [default: by the suffix of OUT]"),
+    opt.field(EncodeOptions, "crf", "Constant quality, smaller is better."),
+    opt.field(EncodeOptions, "preset", "Speed name of the encoder, such as veryfast or medium."),
+    opt.field(EncodeOptions, "pixel_format", "yuv444p keeps odd sizes and full color."),
+    opt.field(EncodeOptions, "encoder", "nvenc is an NVIDIA GPU's; auto takes it where it can."),
 )
-@gpu_backend_options
-@plain(
-    option("--skip-errors", is_flag=True, help="Succeed even if some frames cannot be decoded."),
-    overwrite_option("Replace OUT if it exists."),
-    json_option(),
+@opt.gpu_backend_options
+@opt.plain(
+    opt.flag("--skip-errors", "Succeed even if some frames cannot be decoded."),
+    opt.overwrite_option("Replace OUT if it exists."),
+    opt.json_option(),
 )
 @click.pass_context
 def render(

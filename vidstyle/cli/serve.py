@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidstyle.cli.options import FullSize, backend_options, field_option, group, option
+from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import echo
 from vidstyle.files import cache_folder
 from vidstyle.options import BackendOptions
@@ -33,18 +33,18 @@ def _serve_options(token: str | None, folder: Path | None, **values: Any) -> Ser
 
 
 @click.command()
-@group(
+@opt.group(
     "options",
     _serve_options,
-    field_option(ServeOptions, "host", "Address to listen on; 0.0.0.0 is all, and needs --token."),
-    field_option(ServeOptions, "port", "Port; 0 takes a free one.", type=click.IntRange(0, 65535)),
-    option(
+    opt.field(ServeOptions, "host", "Address to listen on; 0.0.0.0 is all, and needs --token."),
+    opt.field(ServeOptions, "port", "Port; 0 takes a free one.", type=click.IntRange(0, 65535)),
+    opt.option(
         "--token",
         envvar="VIDSTYLE_TOKEN",
         metavar="TOKEN|auto|none",
         help="Let only those in who know it; `auto` makes one up, `none` lets all in. Also taken from $VIDSTYLE_TOKEN.",
     ),
-    option(
+    opt.option(
         "--allow-host",
         "allowed_hosts",
         multiple=True,
@@ -52,19 +52,19 @@ def _serve_options(token: str | None, folder: Path | None, **values: Any) -> Ser
         help="Name by which browsers may call the server, as that of a proxy before it; needs --token, too; may be "
         "given several times.",
     ),
-    option(
+    opt.option(
         "--public-address",
         metavar="ADDRESS",
         help="IP address to which browsers send their pictures, where that is none of this machine's own (NAT).",
     ),
-    option(
+    opt.option(
         "--source",
         help="Show this to those who start without a camera: camera (number, name or device), `screen`, `testsrc`, a "
         "video file played over and over, or a URL.",
     ),
-    field_option(ServeOptions, "visitors", "Visitors painted at once.", type=click.IntRange(1, 64)),
-    option("--size", type=FullSize(), default="640x360", help="Scale live pictures down to fit."),
-    field_option(
+    opt.field(ServeOptions, "visitors", "Visitors painted at once.", type=click.IntRange(1, 64)),
+    opt.option("--size", type=opt.FullSize(), default="640x360", help="Scale live pictures down to fit."),
+    opt.field(
         ServeOptions,
         "upload_mib",
         "The largest video to upload; paintings 32 at most.",
@@ -72,14 +72,14 @@ def _serve_options(token: str | None, folder: Path | None, **values: Any) -> Ser
         type=click.IntRange(1, 1 << 14),
         metavar="MIB",
     ),
-    field_option(ServeOptions, "queue", "Jobs that may wait.", type=click.IntRange(1, 1000)),
-    option(
+    opt.field(ServeOptions, "queue", "Jobs that may wait.", type=click.IntRange(1, 1000)),
+    opt.option(
         "--folder",
         type=click.Path(path_type=Path, file_okay=False),
         help="Where jobs and visitors' styles are kept.  [default: serve in vidstyle's own folder]",
     ),
 )
-@backend_options
+@opt.backend_options
 def serve(options: ServeOptions, backend: BackendOptions) -> None:
     """Paint in the browser: a local web page with live picture, gallery and studio.
 

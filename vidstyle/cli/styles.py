@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from vidstyle.cli.options import FILE, json_option, option, overwrite_option, plain
+from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import echo, echo_json
 
 
 @click.command()
-@plain(
-    json_option("Print the list with its cards as JSON."),
-    option("--sheet", "photos", type=FILE, multiple=True, help="Draw PHOTO in every style; repeatable."),
-    option("-o", "--output", type=FILE, help="Picture file for --sheet."),
-    overwrite_option("Replace the picture if it exists."),
+@opt.plain(
+    opt.json_option("Print the list with its cards as JSON."),
+    opt.option("--sheet", "photos", type=opt.FILE, multiple=True, help="Draw PHOTO in every style; repeatable."),
+    opt.option("-o", "--output", type=opt.FILE, help="Picture file for --sheet."),
+    opt.overwrite_option("Replace the picture if it exists."),
 )
 def styles(as_json: bool, photos: tuple[Path, ...], output: Path | None, overwrite: bool) -> None:
     """List the shipped styles, or draw them on a photo."""

@@ -9,21 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidstyle.cli.options import (
-    COMPUTE,
-    FILE,
-    SEED,
-    SIDE,
-    compute_of,
-    given,
-    group,
-    needs_torch,
-    network_option,
-    option,
-    plain,
-    weight_options,
-    weights_of,
-)
+from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import echo
 from vidstyle.errors import BadOption
 from vidstyle.options import NetworkName
@@ -42,86 +28,86 @@ def _inner(inner: str, inner_steps: int, inner_rate: float | None, first_order: 
 
 
 @click.command()
-@group(
+@opt.group(
     "data",
     dict,
-    option("--content", required=True, type=FILE, help="Folder of photos, searched deeply."),
-    option("--styles", "paintings", required=True, type=FILE, help="Folder of paintings, searched deeply."),
-    option(
+    opt.option("--content", required=True, type=opt.FILE, help="Folder of photos, searched deeply."),
+    opt.option("--styles", "paintings", required=True, type=opt.FILE, help="Folder of paintings, searched deeply."),
+    opt.option(
         "--val-content",
         "held_out",
-        type=FILE,
+        type=opt.FILE,
         help="Folder of photos for the outer loss, none of them in --content.  [default: every 5th of --content]",
     ),
 )
-@plain(
-    network_option("Shape of the network, if it begins with random weights."),
-    option("--start", type=FILE, help="Network file to begin with."),
+@opt.plain(
+    opt.network_option("Shape of the network, if it begins with random weights."),
+    opt.option("--start", type=opt.FILE, help="Network file to begin with."),
 )
-@group(
+@opt.group(
     "keep",
     dict,
-    option(
+    opt.option(
         "--run",
         "folder",
-        type=FILE,
+        type=opt.FILE,
         default=Path("runs/train"),
         help="Folder for the network, the log, samples and checkpoints.",
     ),
-    option("--resume", is_flag=True, help="Go on with the run in --run."),
-    option(
+    opt.flag("--resume", "Go on with the run in --run."),
+    opt.option(
         "--checkpoint-every",
         "every",
         type=click.IntRange(1),
         default=200,
         help="Most steps between two; there is one every two minutes in any case.",
     ),
-    option("--sample-every", type=click.IntRange(0), default=500, help="Steps between sample sheets."),
-    option("--tensorboard", is_flag=True, help="Write event files too (pip install tensorboard)."),
+    opt.option("--sample-every", type=click.IntRange(0), default=500, help="Steps between sample sheets."),
+    opt.flag("--tensorboard", "Write event files too (pip install tensorboard)."),
 )
-@group(
+@opt.group(
     "inner",
     _inner,
-    option("--inner-steps", type=click.IntRange(0, 1000), default=1, help="T."),
-    option("--inner-rate", type=float, help="Length of an inner step (delta).  [default: 1; 0.001 with --inner all]"),
-    option(
+    opt.option("--inner-steps", type=click.IntRange(0, 1000), default=1, help="T."),
+    opt.option("--inner-rate", type=float, help="Length of a step (delta).  [default: 1; 0.001 with --inner all]"),
+    opt.option(
         "--inner",
         type=click.Choice(["norm", "all"]),
         default="norm",
         help="What the inner steps move: the style vector, or every weight.",
     ),
-    option("--first-order", is_flag=True, help="Take the inner gradient for a constant: less time a step."),
+    opt.flag("--first-order", "Take the inner gradient for a constant: less time a step."),
 )
-@plain(
-    option(
+@opt.plain(
+    opt.option(
         "--reptile",
         type=click.IntRange(1, 1000),
         metavar="K",
         help="Instead of the bilevel step, move the start towards where K steps of adapt lead, on every weight.",
     )
 )
-@group(
+@opt.group(
     "values",
     dict,
-    option(
+    opt.option(
         "--steps", type=click.IntRange(1), help=f"Outer steps of the bilevel phase.  [default: {_STEPS}, or --minutes]"
     ),
-    option("--minutes", type=_TIME, help="Time of the bilevel phase."),
-    option(
+    opt.option("--minutes", type=_TIME, help="Time of the bilevel phase."),
+    opt.option(
         "--warm-steps",
         type=click.IntRange(1),
         help="Before the bilevel phase, steps of plain training on many styles at once (a warm start).",
     ),
-    option("--warm-minutes", type=_TIME, help="Time of the warm start."),
-    option("--rate", "weight_rate", type=float, help="Outer learning rate (eta), Adam's.  [default: 0.001]"),
-    option("--styles-per-step", "styles", type=click.IntRange(1, 256), default=4, help="Paintings of a step."),
-    option("--batch", type=click.IntRange(1, 256), default=4, help="Photo crops for each painting."),
-    option("--size", type=SIDE, default=256, help="Side of a crop."),
-    option("--style-size", type=SIDE, help="Stroke scale.  [default: that of adapt]"),
-    *weight_options("  [default: that of adapt]"),
-    option("--stable/--no-stable", default=True, help="Learn to paint a noisy, moved photo alike."),
-    option("--seed", type=SEED, default=0),
-    *COMPUTE,
+    opt.option("--warm-minutes", type=_TIME, help="Time of the warm start."),
+    opt.option("--rate", "weight_rate", type=float, help="Outer learning rate (eta), Adam's.  [default: 0.001]"),
+    opt.option("--styles-per-step", "styles", type=click.IntRange(1, 256), default=4, help="Paintings of a step."),
+    opt.option("--batch", type=click.IntRange(1, 256), default=4, help="Photo crops for each painting."),
+    opt.option("--size", type=opt.SIDE, default=256, help="Side of a crop."),
+    opt.option("--style-size", type=opt.SIDE, help="Stroke scale.  [default: that of adapt]"),
+    *opt.weight_options("  [default: that of adapt]"),
+    opt.option("--stable/--no-stable", default=True, help="Learn to paint a noisy, moved photo alike."),
+    opt.option("--seed", type=opt.SEED, default=0),
+    *opt.COMPUTE,
 )
 def train(
     data: dict[str, Any],
@@ -145,7 +131,7 @@ def train(
         from vidstyle.training.train import NETWORK_FILE, Data, Keep, TrainOptions, random_network
         from vidstyle.training.train import train as train_network
     except ImportError as error:
-        raise needs_torch("train", error) from error
+        raise opt.needs_torch("train", error) from error
     from vidstyle.cli.progress import Bar
     from vidstyle.files import check_folder
     from vidstyle.models.architecture import Network
@@ -156,15 +142,15 @@ def train(
     check_folder(folder)
     if not keep["resume"] and folder.is_dir() and any(folder.glob("*.safetensors")):
         raise BadOption(f"output {folder} exists, with a run in it; name another folder, or go on with it by --resume")
-    if not given({name: values[name] for name in ("steps", "minutes", "warm_steps", "warm_minutes")}):
+    if not opt.given({name: values[name] for name in ("steps", "minutes", "warm_steps", "warm_minutes")}):
         values["steps"] = _STEPS
     values["stable"] = None if values["stable"] else 0.0
     options = TrainOptions(
         inner=InnerOptions(**inner),
         reptile=None if reptile is None else ReptileOptions(steps=reptile),
-        loss=LossWeights(**weights_of(values)),
-        compute=Compute(**compute_of(values)),
-        **given(values),
+        loss=LossWeights(**opt.weights_of(values)),
+        compute=Compute(**opt.compute_of(values)),
+        **opt.given(values),
     )
     photos = Data.in_folders(data["paintings"], data["content"], data["held_out"], size=options.size)
     first = random_network(network, options.seed) if start is None else Network.load(start)

@@ -8,21 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidstyle.cli.options import (
-    STYLE,
-    FullSize,
-    Seconds,
-    SmoothCommand,
-    field_option,
-    gpu_backend_options,
-    group,
-    json_option,
-    look_options,
-    option,
-    overwrite_option,
-    plain,
-    smooth_options,
-)
+from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import echo, echo_json
 from vidstyle.live.keys import KEYS, style_list
 from vidstyle.options import BackendOptions, LiveOptions, LookOptions, SmoothOptions
@@ -37,35 +23,35 @@ def _live_options(no_window: bool, split: bool, **values: Any) -> LiveOptions:
     return LiveOptions(window=not no_window, view="split" if split else "painted", **values)
 
 
-@click.command(cls=SmoothCommand, epilog=_KEYS)
-@plain(STYLE)
-@group(
+@click.command(cls=opt.SmoothCommand, epilog=_KEYS)
+@opt.plain(opt.STYLE)
+@opt.group(
     "source",
     dict,
-    option(
+    opt.option(
         "--source",
         default="0",
         help="Camera (number, name or device), `screen`, `testsrc`, a video file played in real time, or a URL (RTSP, "
         "HTTP, RTMP, SRT, UDP).",
     ),
-    option("--size", type=FullSize(), help="Size to ask the camera for.  [default: the camera's own]"),
-    option("--fps", type=click.FloatRange(1, 240), help="Frames a second to ask the camera for."),
-    option("--loop", is_flag=True, help="Play a file again when it ends."),
+    opt.option("--size", type=opt.FullSize(), help="Size to ask the camera for.  [default: the camera's own]"),
+    opt.option("--fps", type=click.FloatRange(1, 240), help="Frames a second to ask the camera for."),
+    opt.flag("--loop", "Play a file again when it ends."),
 )
-@look_options
-@smooth_options
-@group(
+@opt.look_options
+@opt.smooth_options
+@opt.group(
     "options",
     _live_options,
-    field_option(
+    opt.field(
         LiveOptions,
         "target_fps",
         "Hold this many frames a second by painting at fewer rows, down to half, when the machine is too slow.",
     ),
-    field_option(LiveOptions, "mirror", "Show the window as a mirror; recordings and streams are not mirrored."),
-    option("--split", is_flag=True, help="Show the source beside the painting."),
-    field_option(LiveOptions, "full_screen", "Cover the whole screen."),
-    field_option(
+    opt.field(LiveOptions, "mirror", "Show the window as a mirror; recordings and streams are not mirrored."),
+    opt.flag("--split", "Show the source beside the painting."),
+    opt.field(LiveOptions, "full_screen", "Cover the whole screen."),
+    opt.field(
         LiveOptions,
         "record",
         "Record from the start to .mp4, .mov or .mkv; a crash leaves a file that plays. Key r stops, and goes on in "
@@ -73,29 +59,29 @@ def _live_options(no_window: bool, split: bool, **values: Any) -> LiveOptions:
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
     ),
-    option(
+    opt.option(
         "--output",
         "outputs",
         multiple=True,
         metavar="TARGET",
         help="Stream to rtmp://..., rtsp://..., udp://..., a playlist.m3u8 or a file; may be given several times.",
     ),
-    field_option(LiveOptions, "virtual_camera", "Be a camera for other programs."),
-    field_option(
+    opt.field(LiveOptions, "virtual_camera", "Be a camera for other programs."),
+    opt.field(
         LiveOptions,
         "snapshots",
         "Folder for the pictures of key s.  [default: this folder]",
         type=click.Path(path_type=Path, file_okay=False),
         show_default=False,
     ),
-    option("--no-window", is_flag=True, help="Show nothing; with --record, --output or --virtual-camera."),
-    field_option(LiveOptions, "seconds", "Stop after this time.", type=Seconds()),
-    overwrite_option("Replace files of --record and --output that exist."),
+    opt.flag("--no-window", "Show nothing; with --record, --output or --virtual-camera."),
+    opt.field(LiveOptions, "seconds", "Stop after this time.", type=opt.Seconds()),
+    opt.overwrite_option("Replace files of --record and --output that exist."),
 )
-@gpu_backend_options
-@plain(
-    option("--microphone", metavar="NAME", help="Take the sound from this microphone instead of the source."),
-    json_option("Print the report as JSON on stdout at the end."),
+@opt.gpu_backend_options
+@opt.plain(
+    opt.option("--microphone", metavar="NAME", help="Take the sound from this microphone instead of the source."),
+    opt.json_option("Print the report as JSON on stdout at the end."),
 )
 @click.pass_context
 def webcam(

@@ -6,6 +6,7 @@ Knows no window and no clock. Styles are imported late: the command line's help 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
@@ -90,17 +91,35 @@ class Controls:
         effect = _EFFECTS.get("space" if key == " " else key.lower())
         return effect(self, now) if callable(effect) else effect
 
-    def choose(self, index: int, now: float) -> None:
+    # What keys do; each is called with the time as ``now``.
+
+    def step(self, now: float, by: int) -> None:
+        """Fade to the next style, or with -1 to the one before."""
+        self.choose(now, (self.index + by) % len(self.styles))
+
+    def choose(self, now: float, index: int) -> None:
         """Fade to the style with that number, if there is one."""
         if index < len(self.styles):
             self.index, self.share = index, 0.0
             self._fade_to(self.fade_seconds, now)
 
-    def blend(self, direction: int, now: float) -> None:
+    def blend(self, now: float, by: int) -> None:
         """Take a step more or less of the next style."""
         if len(self.styles) > 1:
-            self.share = _stepped(self.share, direction)
+            self.share = _stepped(self.share, by)
             self._fade_to(_NUDGE_SECONDS, now)
+
+    def strengthen(self, now: float, by: int) -> None:
+        """Take a step more or less of strength."""
+        self.strength = _stepped(self.strength, by)
+
+    def next_view(self, now: float) -> None:
+        """Go on to the next of the views."""
+        self.view = _VIEWS[(_VIEWS.index(self.view) + 1) % len(_VIEWS)]
+
+    def toggle(self, now: float, name: str) -> None:
+        """Turn something on or off."""
+        setattr(self, name, not getattr(self, name))
 
     def _fade_to(self, seconds: float, now: float) -> None:
         from vidstyle.models.style import blend
@@ -117,30 +136,6 @@ def _stepped(value: float, direction: int) -> float:
 _Effect: TypeAlias = Action | Callable[[Controls, float], None]
 
 
-def _style_by(step: int) -> _Effect:
-    return lambda controls, now: controls.choose((controls.index + step) % len(controls.styles), now)
-
-
-def _style(number: int) -> _Effect:
-    return lambda controls, now: controls.choose(number, now)
-
-
-def _blend(direction: int) -> _Effect:
-    return lambda controls, now: controls.blend(direction, now)
-
-
-def _strength(direction: int) -> _Effect:
-    return lambda controls, _: setattr(controls, "strength", _stepped(controls.strength, direction))
-
-
-def _toggle(name: str) -> _Effect:
-    return lambda controls, _: setattr(controls, name, not getattr(controls, name))
-
-
-def _next_view(controls: Controls, now: float) -> None:
-    controls.view = _VIEWS[(_VIEWS.index(controls.view) + 1) % len(_VIEWS)]
-
-
 class Keys(NamedTuple):
     """A line of the help, and what each of its keys, named with spaces between them, does."""
 
@@ -150,17 +145,29 @@ class Keys(NamedTuple):
 
 
 KEYS = (
-    Keys("n  p", "next, previous style", {"n right": _style_by(1), "p left": _style_by(-1)}),
-    Keys("1 ... 9  0", "style by number", {str((number + 1) % 10): _style(number) for number in range(10)}),
-    Keys("[  ]", "blend with the next style: less, more", {"[": _blend(-1), "]": _blend(1)}),
-    Keys("+  -", "strength", {"+ = up": _strength(1), "- _ down": _strength(-1)}),
-    Keys("o", "painted, split, original", {"o": _next_view}),
-    Keys("m", "mirror the window", {"m": _toggle("mirror")}),
-    Keys("f", "full screen", {"f": _toggle("full_screen")}),
-    Keys("space", "pause", {"space": _toggle("paused")}),
+    Keys(
+        "n  p",
+        "next, previous style",
+        {"n right": partial(Controls.step, by=1), "p left": partial(Controls.step, by=-1)},
+    ),
+    Keys("1 ... 9  0", "style by number", {str((n + 1) % 10): partial(Controls.choose, index=n) for n in range(10)}),
+    Keys(
+        "[  ]",
+        "blend with the next style: less, more",
+        {"[": partial(Controls.blend, by=-1), "]": partial(Controls.blend, by=1)},
+    ),
+    Keys(
+        "+  -",
+        "strength",
+        {"+ = up": partial(Controls.strengthen, by=1), "- _ down": partial(Controls.strengthen, by=-1)},
+    ),
+    Keys("o", "painted, split, original", {"o": Controls.next_view}),
+    Keys("m", "mirror the window", {"m": partial(Controls.toggle, name="mirror")}),
+    Keys("f", "full screen", {"f": partial(Controls.toggle, name="full_screen")}),
+    Keys("space", "pause", {"space": partial(Controls.toggle, name="paused")}),
     Keys("s", "snapshot", {"s": "snapshot"}),
     Keys("r", "record on, off", {"r": "record"}),
-    Keys("h", "this help", {"h": _toggle("help")}),
+    Keys("h", "this help", {"h": partial(Controls.toggle, name="help")}),
     Keys("q  Esc", "quit", {"q escape": "quit"}),
 )
 """All keys, as the help panel and the command line's help show them."""

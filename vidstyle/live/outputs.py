@@ -151,12 +151,7 @@ def free_name(path: Path) -> Path:
 def snapshot_path(folder: Path, title: str, suffix: str = ".png") -> Path:
     """A name in ``folder`` that says style and time and that no file has."""
     style = re.sub(r"[^\w+-]+", "-", title.replace(" %", "").replace(" + ", "+")).strip("-") or "picture"
-    stem = f"{short_name(style, 80)}-{time.strftime('%Y%m%d-%H%M%S')}"
-    path, number = folder / f"{stem}{suffix}", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}-{number}{suffix}"
-    return path
+    return free_name(folder / f"{short_name(style, 80)}-{time.strftime('%Y%m%d-%H%M%S')}{suffix}")
 
 
 def save_snapshot(frame: Frame, folder: Path, title: str) -> Path:

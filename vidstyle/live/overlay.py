@@ -76,51 +76,39 @@ class Overlay:
         size = min(_LARGEST_TEXT, max(_SMALLEST_TEXT, round(height * _TEXT_OF_HEIGHT)))
         margin = size // 2
         most = max(20, int(width / size * 1.7))
-        self._place(bgr, _wrapped(_figures(status), most), size, (margin, margin))
+        _lay(bgr, self._panel(_wrapped(_figures(status), most), size), (margin, margin))
         if status.recording is not None:
             clock = f"{int(status.recording) // 60}:{int(status.recording) % 60:02d}"
-            panel = self._panel([Line(clock, bold=True, dot=True)], size)
+            panel = self._panel([[Line(clock, bold=True, dot=True)]], size)
             _lay(bgr, panel, (margin, width - panel[0].shape[1] - margin))
         below = [Line(text, color) for text, color in ((status.warning, _AMBER), (status.message, _WHITE)) if text]
         if below:
             panel = self._panel(_wrapped(below, most), size)
             _lay(bgr, panel, (height - panel[0].shape[0] - margin, (width - panel[0].shape[1]) // 2))
         if status.help:
-            panel = self._help(min(size, max(9, height // 26)))
+            rows = [(Line(keys.shown, bold=True), Line(keys.help, _GRAY)) for keys in KEYS]
+            panel = self._panel(rows, min(size, max(9, height // 26)), step=1.5, room=1.0, kept=_KEEP_HELP)
             _lay(bgr, panel, ((height - panel[0].shape[0]) // 2, (width - panel[0].shape[1]) // 2))
 
-    def _place(self, bgr: U8, lines: list[Line], size: int, at: tuple[int, int]) -> None:
-        if lines:
-            _lay(bgr, self._panel(lines, size), at)
-
-    def _panel(self, lines: Sequence[Line], size: int) -> tuple[U8, U8]:
+    def _panel(
+        self, rows: Sequence[Sequence[Line]], size: int, *, step: float = 1.45, room: float = 0.55, kept: float = _KEEP
+    ) -> tuple[U8, U8]:
         """What is kept of the picture, and what is added to it: both (height, width, 3)."""
-        key = (tuple(lines), size)
+        key = (tuple(tuple(row) for row in rows), size)
         if key not in self._panels:
-            step = round(size * 1.45)
-            room = round(size * 0.55)
-            width = max(self._width(line, size) for line in lines) + 2 * room
-            ink = np.zeros((step * len(lines) + room, width, 3), np.uint8)
-            for row, line in enumerate(lines):
-                self._write(ink, line, size, (room, row * step + room // 2 + round(size * 1.08)))
-            self._keep(key, ink, room)
+            pitch, edge = round(size * step), round(size * room)
+            columns, at = [], edge
+            for column in zip(*rows, strict=True):
+                columns.append(at)
+                at += max(self._width(line, size) for line in column) + 2 * size
+            ink = np.zeros((pitch * len(rows) + edge, at - 2 * size + edge, 3), np.uint8)
+            for number, row in enumerate(rows):
+                for x, line in zip(columns, row, strict=True):
+                    self._write(ink, line, size, (x, number * pitch + edge // 2 + round(size * 1.08)))
+            self._keep(key, ink, edge, kept)
         return self._panels[key]
 
-    def _help(self, size: int) -> tuple[U8, U8]:
-        key = ("help", size)
-        if key not in self._panels:
-            step, room = round(size * 1.5), size
-            first = max(self._width(Line(keys.shown, bold=True), size) for keys in KEYS)
-            second = max(self._width(Line(keys.help), size) for keys in KEYS)
-            ink = np.zeros((step * len(KEYS) + room, first + second + 4 * room, 3), np.uint8)
-            for row, keys in enumerate(KEYS):
-                base = row * step + room // 2 + round(size * 1.08)
-                self._write(ink, Line(keys.shown, bold=True), size, (room, base))
-                self._write(ink, Line(keys.help, _GRAY), size, (2 * room + first + size, base))
-            self._keep(key, ink, room, _KEEP_HELP)
-        return self._panels[key]
-
-    def _keep(self, key: tuple[object, ...], ink: U8, radius: int, kept: float = _KEEP) -> None:
+    def _keep(self, key: tuple[object, ...], ink: U8, radius: int, kept: float) -> None:
         height, width = ink.shape[:2]
         plate = np.zeros((height, width), np.uint8)
         r = min(radius, height // 2, width // 2)
@@ -162,17 +150,17 @@ def _figures(status: Status) -> list[Line]:
     return lines
 
 
-def _wrapped(lines: Sequence[Line], most: int) -> list[Line]:
-    """The lines, broken between words so that none has more than about ``most`` characters."""
-    result: list[Line] = []
+def _wrapped(lines: Sequence[Line], most: int) -> list[list[Line]]:
+    """The lines, broken between words so that none has more than about ``most`` characters, as rows of a panel."""
+    result: list[list[Line]] = []
     for line in lines:
         row = ""
         for word in line.text.split():
             if row and len(row) + 1 + len(word) > most:
-                result.append(replace(line, text=row))
+                result.append([replace(line, text=row)])
                 row = ""
             row = f"{row} {word}" if row else word
-        result.append(replace(line, text=row))
+        result.append([replace(line, text=row)])
     return result
 
 
@@ -251,7 +239,4 @@ def _split(left: Planes, right: Planes, form: FrameFormat, *, source_first: bool
 def _fitted(size: tuple[int, int], bounds: tuple[int, int]) -> tuple[int, int]:
     """``size`` scaled to lie within ``bounds``, its aspect kept; at least one pixel."""
     scale = min(bounds[0] / size[0], bounds[1] / size[1])
-    return (
-        min(bounds[0], max(1, round(size[0] * scale))),
-        min(bounds[1], max(1, round(size[1] * scale))),
-    )
+    return (min(bounds[0], max(1, round(size[0] * scale))), min(bounds[1], max(1, round(size[1] * scale))))
