@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from vidstyle.cli import options as opt
-from vidstyle.cli.terminal import echo
+from vidstyle.cli.terminal import echo, echo_notes
 from vidstyle.errors import BadOption
 from vidstyle.options import NetworkName
 
@@ -146,8 +146,7 @@ def adapt(
         _draw(sheet, photo, painting, [*shown.values(), style], compute.threads, overwrite)
     notes, losses = style.card.get("notes", []), style.card["losses"]
     assert isinstance(losses, dict) and isinstance(notes, list)
-    for note in notes:
-        echo(f"Note: {note}", err=True)
+    echo_notes(notes)
     before, after = losses["before"], losses["after"]
     echo(
         f"{output}: {style.kind} style for {style.network_name}, {options.steps} steps in {style.card['seconds']} s; "

@@ -99,19 +99,15 @@ def _even_16_to_9(rows: int) -> int:
 
 def _lines(case: CaseResult) -> list[str]:
     work = f", work size {case.work_size}" if case.work_size is not None else ""
-    lines = [
+    stages = {"decode": case.decode, "scale": case.scale, "infer": case.infer, "encode": case.encode}
+    stages["render"] = case.render
+    return [
         f"{case.width}x{case.height}{work}, {case.description}, {case.frames} frames of {case.clip}",
-        f"  {'decode':8}{_stage(case.decode)}",
-        f"  {'infer':8}{_stage(case.infer)}",
-        f"  {'encode':8}{_stage(case.encode)}",
-        f"  {'render':8}{_stage(case.render)}",
+        *(f"  {name:8}{_stage(time)}" for name, time in stages.items() if time is not None),
         f"  {case.fps.median:.1f} fps ({case.fps.low:.1f}-{case.fps.high:.1f}), "
         f"cores {100 * case.cores_busy.median:.0f} % busy, "
         f"processor time {case.overhead.median:.2f} x that of the stages, start-up {case.startup_seconds:.2f} s",
     ]
-    if case.scale is not None:
-        lines.insert(2, f"  {'scale':8}{_stage(case.scale)}")
-    return lines
 
 
 def _stage(time: StageTime) -> str:

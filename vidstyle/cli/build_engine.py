@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from vidstyle.cli import options as opt
-from vidstyle.cli.terminal import echo, echo_json
+from vidstyle.cli.terminal import echo, echo_json, echo_notes
 from vidstyle.errors import BadOption, ImageError
 from vidstyle.options import BuildOptions, EngineTarget, NetworkName
 
 if TYPE_CHECKING:
     from vidstyle.engine.build import BuildReport
     from vidstyle.models.style import Style
-
-PAINTINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def _build_field(name: str, help: str, *names: str, **settings: Any) -> click.Option:
@@ -93,10 +91,14 @@ def build_engine(
     adapted first (needs PyTorch) and kept as a style beside the engine.
     """
     options = _options(profile, wishes)
-    paintings = [word for word in styles if _is_painting(word)]
+    from vidstyle.imaging.image_io import FORMATS
+
+    paintings = [word for word in styles if Path(word).suffix.lower() in FORMATS]
     if not paintings and (vector or full or network or steps):
         raise click.UsageError("--network, --vector and --steps are for a PAINTING to adapt, and none is given")
     output = output or Path(f"{Path(styles[0]).stem}.engine")
+    from vidstyle.cli.progress import Bar
+    from vidstyle.engine.build import build_engine as build
     from vidstyle.engine.build import check_output
 
     check_output(output, overwrite)  # before an adaptation of minutes
@@ -105,11 +107,20 @@ def build_engine(
     for word, file in kept.items():
         chosen[word] = [_adapted(Path(word), file, network or "fast", vector, steps, overwrite)]
     together = [style for word in styles for style in chosen[word]]
-    report = _built(together, output, options, gpu, overwrite)
-    for note in report.notes:
-        echo(f"Note: {note}", err=True)
+    with Bar() as bar:
+        report = build(
+            together,
+            output,
+            options,
+            gpu=gpu,
+            overwrite=overwrite,
+            on_progress=lambda at: bar.update(round(100 * at.fraction), 100, at.phase),
+        )
+    echo_notes(report.notes)
     if as_json:
-        echo_json(_facts(report))
+        engine = report.engine
+        facts = {"engine": str(engine.path), **dataclasses.asdict(engine.card)}
+        echo_json({**facts, "seconds": round(report.seconds, 3), "notes": report.notes})
         return
     for line in _lines(report):
         echo(line)
@@ -122,10 +133,6 @@ def _options(profile: str | None, wishes: dict[str, Any]) -> BuildOptions:
     if any(field in wishes for field in SIZE_FIELDS):
         fields = {field: value for field, value in fields.items() if field not in SIZE_FIELDS}
     return options_from(fields | wishes)
-
-
-def _is_painting(word: str) -> bool:
-    return word.lower().endswith(PAINTINGS)
 
 
 def _named(word: str) -> list[Style]:
@@ -179,30 +186,6 @@ def _adapted(
     style.save(path, overwrite=overwrite)
     echo(f"{path}: {style.kind} style for {style.network_name}", err=True)
     return load_style(path)  # what the file holds is what will be built again
-
-
-def _built(styles: list[Style], output: Path, options: BuildOptions, gpu: int | None, overwrite: bool) -> BuildReport:
-    from vidstyle.cli.progress import Bar
-    from vidstyle.engine.build import build_engine
-
-    with Bar() as bar:
-        return build_engine(
-            styles,
-            output,
-            options,
-            gpu=gpu,
-            overwrite=overwrite,
-            on_progress=lambda at: bar.update(round(100 * at.fraction), 100, at.phase),
-        )
-
-
-def _facts(report: BuildReport) -> dict[str, Any]:
-    return {
-        "engine": str(report.engine.path),
-        **dataclasses.asdict(report.engine.card),
-        "seconds": round(report.seconds, 3),
-        "notes": report.notes,
-    }
 
 
 def _lines(report: BuildReport) -> list[str]:

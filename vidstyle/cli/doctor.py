@@ -11,7 +11,10 @@ from vidstyle.cli.terminal import echo, echo_json
 @click.command()
 @opt.plain(opt.json_option("Print everything as JSON."))
 def doctor(as_json: bool) -> None:
-    """Show processor, backends, codecs, GPU, versions, and how to get what is missing."""
+    """Show processor, backends, codecs, GPU, versions, and how to get what is missing.
+
+    Nothing is installed or changed.
+    """
     from vidstyle.tools.doctor import examine
 
     report = examine()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vidstyle.cli import options as opt
-from vidstyle.cli.terminal import echo, write_bytes
+from vidstyle.cli.terminal import echo, echo_notes, write_bytes
 from vidstyle.errors import BadOption
 from vidstyle.options import BackendOptions, LookOptions
 
@@ -51,9 +51,7 @@ PIPE = Path("-")
     opt.option(
         "--style-size", type=opt.SIDE, help="Stroke scale: shorter side of the painting.  [default: that of the photo]"
     ),
-    opt.option("--style-weight", type=opt.WEIGHTS, help="More painting."),
-    opt.option("--tone-weight", type=opt.WEIGHTS, help="Lights stay light, darks dark."),
-    opt.option("--content-weight", type=opt.WEIGHTS, help="More photo."),
+    *opt.weight_options(),
     opt.option("--seed", type=opt.SEED, help="Same seed, same picture.  [default: 0]"),
     opt.option("--device", type=opt.DEVICES, help="Where --optimize computes.  [default: auto]"),
 )
@@ -105,36 +103,26 @@ def image(
 
 
 def _one(paint: Callable[[Still], Still], source: Path, output: Path, suffix: str, overwrite: bool) -> None:
-    from vidstyle.imaging.image_io import (
-        MAX_FILE_BYTES,
-        check_output,
-        decode_still,
-        encode_still,
-        fit_still,
-        format_of,
-        read_still,
-        write_still,
-    )
+    from vidstyle.imaging import image_io
 
     # What cannot be written is told before anything is painted.
     if output == PIPE:
-        format_of(suffix)
+        image_io.format_of(suffix)
     else:
-        check_output(output, source=None if source == PIPE else source, overwrite=overwrite)
+        image_io.check_output(output, source=None if source == PIPE else source, overwrite=overwrite)
     if source == PIPE:
-        still = decode_still(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "standard input")
+        still = image_io.decode_still(sys.stdin.buffer.read(image_io.MAX_FILE_BYTES + 1), "standard input")
     else:
-        still = read_still(source)
+        still = image_io.read_still(source)
     painted = paint(still)
     if output != PIPE:
-        notes = write_still(output, painted, overwrite=overwrite)
+        notes = image_io.write_still(output, painted, overwrite=overwrite)
         echo(f"{output}: {painted.size[1]}x{painted.size[0]}")
     else:
-        painted = fit_still(painted, suffix)
+        painted = image_io.fit_still(painted, suffix)
         notes = painted.notes
-        write_bytes(encode_still(painted, suffix))
-    for note in notes:
-        echo(f"Note: {note}", err=True)
+        write_bytes(image_io.encode_still(painted, suffix))
+    echo_notes(notes)
 
 
 def _folder(stylizer: Stylizer, source: Path, output: Path, overwrite: bool) -> int:
@@ -142,8 +130,7 @@ def _folder(stylizer: Stylizer, source: Path, output: Path, overwrite: bool) -> 
 
     def tell(result: FileResult, total: int) -> None:
         echo(result.error or f"{result.source} -> {result.output}", err=result.error is not None)
-        for note in result.notes:
-            echo(f"Note: {note}", err=True)
+        echo_notes(result.notes)
 
     results = stylize_folder(stylizer, source, output, overwrite=overwrite, on_file=tell)
     failed = sum(result.error is not None for result in results)

@@ -252,7 +252,7 @@ DEVICES = click.Choice(["auto", "cpu", "cuda"])
 SEED = click.IntRange(0, 2**31)
 
 
-def weight_options(default: str) -> tuple[click.Option, ...]:
+def weight_options(default: str = "") -> tuple[click.Option, ...]:
     """The weights of the loss: ``style_weight``, ``content_weight`` and ``tone_weight``."""
     return (
         option("--style-weight", type=WEIGHTS, help=f"More painting.{default}"),

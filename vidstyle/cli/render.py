@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidstyle.cli import options as opt
-from vidstyle.cli.terminal import echo, echo_json
+from vidstyle.cli.terminal import echo, echo_json, echo_notes
 from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, SmoothOptions
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def render(
             on_start=display.start,
             on_progress=display.update,
         )
-    for note in report.notes:
-        echo(f"Note: {note}", err=True)
+    echo_notes(report.notes)
     if as_json:
         facts = dataclasses.asdict(report)
         echo_json({**facts, "fps": report.fps})

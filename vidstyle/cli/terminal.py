@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -32,6 +33,12 @@ def printable(text: str, *, keep: str = "") -> str:
 def echo(line: str, *, err: bool = False) -> None:
     """Print ``line`` on stdout, or on stderr; raises `OutputLost` for stdout."""
     _write(printable(line), err)
+
+
+def echo_notes(notes: Iterable[str]) -> None:
+    """Print ``notes`` on stderr."""
+    for note in notes:
+        echo(f"Note: {note}", err=True)
 
 
 def echo_json(facts: Any) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vidstyle.cli import options as opt
-from vidstyle.cli.terminal import echo
+from vidstyle.cli.terminal import echo, echo_notes
 from vidstyle.errors import BadOption
 from vidstyle.options import NetworkName
 
@@ -169,6 +169,5 @@ def train(
                 echo(f"The run is kept in {folder}; continue it with --resume", err=True)
             raise
     if leads:
-        for note in notes:
-            echo(f"Note: {note}", err=True)
+        echo_notes(notes)
         echo(f"{folder / NETWORK_FILE}: {trained.architecture.name} network {trained.digest[:12]}")
