@@ -263,13 +263,13 @@ def environment() -> dict[str, str]:
 
 INTERRUPTED = """
 import os, signal, sys
-from vidstyle.cli import bar, main
+from vidstyle.cli import main, progress
 number, calls = getattr(signal, sys.argv.pop(1)), []
 def update(self, done, total, figures):
     calls.append(done)
     if len(calls) == 5:
         os.kill(os.getpid(), number)
-bar.Bar.update = update
+progress.Bar.update = update
 main()
 """
 
