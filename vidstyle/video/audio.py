@@ -51,13 +51,10 @@ class AudioFormat:
     """What every piece of one sound has in common."""
 
     rate: int
-    """Samples a second."""
     channels: int
-    """1 is mono, 2 is stereo."""
 
     @property
     def label(self) -> str:
-        """For people."""
         return "stereo" if self.channels == 2 else "mono"
 
 
@@ -134,10 +131,9 @@ class AudioJoiner:
 class AudioTrack:
     """The samples of one track, counted from the moment ``origin``.
 
-    A sound card has a clock of its own, which goes a little faster or slower than the capture clock that
-    the pictures have. The track follows the capture clock: where the average error grows beyond 5 ms
-    pieces are stretched or squeezed by at most half a percent, where it jumps silence is put in or what
-    overlaps is cut away.
+    A sound card has a clock of its own, which goes a little faster or slower than the capture clock that the pictures
+    have. The track follows the capture clock: where the average error grows beyond 5 ms pieces are stretched or
+    squeezed by at most half a percent, where it jumps silence is put in or what overlaps is cut away.
     """
 
     def __init__(self, form: AudioFormat, origin: int) -> None:
@@ -228,7 +224,6 @@ def add_encoder(output: OutputContainer, encoder: str, rate: int, channels: int)
 
 
 def encoded_rate(encoder: str, rate: int) -> int:
-    """``rate``, or 48000 where ``encoder`` does not take it."""
     return rate if encoder == "aac" and rate in AAC_RATES else 48000
 
 
@@ -263,7 +258,6 @@ class AudioEncoder:
         return made
 
     def flush(self) -> list[Packet[Stream]]:
-        """The last packets."""
         frames = [*self._source.decode(None), None]
         return [*(packet for frame in frames for packet in self._encoded(frame)), *self.stream.encode(None)]
 
@@ -324,7 +318,6 @@ class AacConfig:
 
     @property
     def label(self) -> str:
-        """For people: ``stereo at 48000 Hz``."""
         rate = f"{AAC_RATES[self.rate]} Hz" if self.rate < len(AAC_RATES) else "an unknown rate"
         return f"{_AAC_LAYOUTS.get(self.channels, 'other channels')} at {rate}"
 
@@ -398,7 +391,6 @@ class AacCopy:
             self._source.decode(packet)  # the decoder needs what stands beside it, too
 
     def flush(self) -> list[Packet[Stream]]:
-        """The last packets."""
         return self._ended(None)
 
     def _ended(self, following: Packet[Stream] | None) -> list[Packet[Stream]]:
@@ -439,7 +431,6 @@ class _Fitting:
         return self._packed(made)
 
     def flushed(self) -> list[Packet[Stream]]:
-        """The last packets."""
         return self.encoded(None) + self._packed(self._encoder.encode(None))
 
     def _packed(self, packets: list[Packet[Stream]]) -> list[Packet[Stream]]:

@@ -95,7 +95,6 @@ class _Track:
         self.moves: list[tuple[int, Fraction]] = []
 
     def time(self, row: Any) -> float:
-        """The corrected decoding time of ``row``."""
         return float(row[_DTS] * self.base + self.offset)
 
     def continued(self, time: float) -> Fraction:
@@ -103,7 +102,6 @@ class _Track:
         return self.exact_offset + round((self.next - time) / self.base) * self.exact
 
     def set_offset(self, seconds: Fraction, number: int) -> None:
-        """From packet ``number`` on, times are moved by ``seconds``."""
         if seconds != self.exact_offset:
             self.moves.append((number, seconds))
             self.exact_offset, self.offset = seconds, float(seconds)
@@ -126,8 +124,8 @@ class _Scan:
         self._rows = self._read(container, streams)
         number, key, pts = self._first_key(0)
         if not video.codec_context or video.codec_context.name != "h264":
-            # Pictures that are shown before the key frame they come behind are left out by the decoder, or can
-            # be decoded; of H.264 they cannot, and come out broken.
+            # Pictures that are shown before the key frame they come behind are left out by the decoder, or can be
+            # decoded; of H.264 they cannot, and come out broken.
             pts = min(pts, self._earliest(key))
         self._parts = [Part(number, key, pts, fresh=True)]
 
@@ -159,7 +157,6 @@ class _Scan:
         return table[np.argsort(table[:, _POS], kind="stable")]
 
     def clock(self) -> FileClock:
-        """The clock of the file."""
         rows = (
             numbered
             for begin in range(0, len(self._rows), _ROWS_AHEAD)

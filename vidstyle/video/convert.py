@@ -63,12 +63,10 @@ class Scaler:
         )
 
     def to(self, frame: VideoFrame, form: FrameFormat, colors: Colors) -> VideoFrame:
-        """``frame``, whose pixels mean ``colors``, in ``form``."""
         return self.scale(frame, form.size, _FORMATS[form.pixels], colors, colors_of(form))
 
 
 def colors_of(form: FrameFormat) -> Colors:
-    """Matrix and range of ``form``."""
     return _RGB if form.pixels == "rgb" else (_MATRICES[form.matrix], _RANGES[form.full_range])
 
 
@@ -97,9 +95,9 @@ def plane_view(plane: VideoPlane, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 class PlaneReader:
     """Turns the decoder's frames into planes of one form: 8 bit, upright, one size.
 
-    Each frame is read by its own size, format and tags, which may change in mid-stream; what it does not
-    say is as at the start. Where it already is what is wanted, the planes are views into it, without a copy.
-    One reader serves one thread.
+    Each frame is read by its own size, format and tags, which may change in mid-stream; what it does not say is as at
+    the start. Where it already is what is wanted, the planes are views into it, without a copy. One reader serves one
+    thread.
     """
 
     def __init__(self, info: VideoInfo, form: FrameFormat) -> None:
@@ -274,12 +272,10 @@ def place_in(size: tuple[int, int], bounds: tuple[int, int]) -> Place | None:
 
 
 def size_of(place: Place) -> tuple[int, int]:
-    """``(height, width)`` of a place."""
     return place[0].stop - place[0].start, place[1].stop - place[1].start
 
 
 def cut_out(planes: Planes, place: Place) -> Planes:
-    """Views of what lies at ``place``."""
     return tuple(plane[_in_plane(place, index)] for index, plane in enumerate(planes))
 
 

@@ -38,8 +38,8 @@ READ_ERRORS_ALLOWED = 100
 FARTHEST_SECONDS = 5.0
 """Streams of one clock are never further apart in the file."""
 _STILLS = {b"\x89PNG\r\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\x00": "TIFF", b"MM\x00*": "TIFF"}
-# Where Ogg files were joined, FFmpeg gives the headers of the next one as packets, and the last packet a duration
-# below 0, which 32 bits without a sign make huge.
+# Where Ogg files were joined, FFmpeg gives the headers of the next one as packets, and the last packet a duration below
+# 0, which 32 bits without a sign make huge.
 _OGG_HEADERS = (b"\x80theora", b"\x81theora", b"\x82theora", b"OVP80", b"Speex   ")
 _BELOW_ZERO = 1 << 31
 _READ_AGAIN = "a video is read more than once, so write it to a file first and name that"
@@ -176,12 +176,10 @@ def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]
 
 
 def ends_stream(packet: Packet[Any]) -> bool:
-    """Whether ``packet`` only marks the end of its stream."""
     return not packet.size and packet.dts is None and packet.pts is None
 
 
 def packet_seconds(packet: Packet[Any]) -> Fraction:
-    """The time at which ``packet`` is shown or heard."""
     return ((packet.dts if packet.pts is None else packet.pts) or 0) * packet.time_base
 
 
@@ -229,7 +227,6 @@ class PtsGuard:
         self._delays: dict[int, int] = {}  # how long after its decoding a packet of each stream was last shown
 
     def pts(self, packet: Packet[Any]) -> int | None:
-        """When ``packet`` is shown, if that is known."""
         if packet.pts is None or packet.dts is None:
             return packet.pts
         delay = packet.pts - packet.dts
@@ -244,8 +241,8 @@ class PtsGuard:
 class PacketReader:
     """The packets of some streams of an open file, from its beginning, in the file's corrected time.
 
-    A damaged place raises `av.error.FFmpegError`; reading may go on behind it. The markers that end a
-    stream are left out: empty the decoder yourself.
+    A damaged place raises `av.error.FFmpegError`; reading may go on behind it. The markers that end a stream are left
+    out: empty the decoder yourself.
     """
 
     def __init__(self, container: InputContainer, clock: FileClock, *streams: Stream) -> None:
@@ -298,7 +295,6 @@ class PacketReader:
 
 
 def move_packet(packet: Packet[Any], ticks: int) -> None:
-    """Show and decode ``packet`` later by ``ticks``."""
     packet.pts = None if packet.pts is None else packet.pts + ticks
     packet.dts = None if packet.dts is None else packet.dts + ticks
 

@@ -82,8 +82,8 @@ def _kind(frame: VideoFrame) -> tuple[object, ...]:
 class SideDataReader:
     """Reads the side data of one frame.
 
-    PyAV frees the name of a color profile that it has shown once more than FFmpeg does, and Python crashes at some
-    time after that. So PyAV never gets to see one.
+    PyAV frees the name of a color profile that it has shown once more than FFmpeg does, and Python crashes at some time
+    after that. So PyAV never gets to see one.
     """
 
     def __init__(self, frame: VideoFrame) -> None:
@@ -110,8 +110,8 @@ _OF_THE_PIXELS = (
 class SideDataExtractor:
     """Takes from the decoder's frames what has to reach the encoder's beside their pixels: captions, the stereo mark.
 
-    PyAV can only pass such data on from frame to frame. It travels on a picture of 2x2 pixels; asking the
-    decoder's own frames for it would keep them in memory until Python looks for cycles.
+    PyAV can only pass such data on from frame to frame. It travels on a picture of 2x2 pixels; asking the decoder's own
+    frames for it would keep them in memory until Python looks for cycles.
     """
 
     def __init__(self, info: VideoInfo) -> None:
@@ -155,8 +155,8 @@ class Cropper:
 class Deinterlacer:
     """FFmpeg's bwdif over the frames of one stream, which may be interlaced in parts.
 
-    Frames pass as they are until the first interlaced one; from there on they come one frame late, and
-    those that are progressive are still not touched. A change of size or format begins anew.
+    Frames pass as they are until the first interlaced one; from there on they come one frame late, and those that are
+    progressive are still not touched. A change of size or format begins anew.
     """
 
     def __init__(self) -> None:
@@ -296,8 +296,8 @@ def lookup_table(hdr: Hdr | None, peak: float = DEFAULT_PEAK, size: int = 33) ->
 def bt709_signal(signal: NDArray[np.float64], hdr: Hdr | None, peak: float = DEFAULT_PEAK) -> NDArray[np.float64]:
     """What to send to a BT.709 display to show a BT.2020 signal.
 
-    Both are R'G'B' between 0 and 1, shape (..., 3). ``hdr`` is the transfer, None for standard range;
-    ``peak`` is the luminance of the brightest highlights in cd/m2.
+    Both are R'G'B' between 0 and 1, shape (..., 3). ``hdr`` is the transfer, None for standard range; ``peak`` is the
+    luminance of the brightest highlights in cd/m2.
     """
     if hdr is None:
         light = np.clip(signal, 0.0, 1.0) ** _GAMMA
@@ -321,7 +321,6 @@ def light_from_pq(signal: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def pq_from_light(nits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of `light_from_pq`."""
     power = np.clip(nits / 10000.0, 0.0, 1.0) ** _M1
     signal: NDArray[np.float64] = ((_C1 + _C2 * power) / (1.0 + _C3 * power)) ** _M2
     return signal

@@ -55,9 +55,7 @@ class Container:
     """A file format that a video is written in."""
 
     muxer: str
-    """FFmpeg's name."""
     name: str
-    """For people."""
     codecs: tuple[Codec, ...]
     """Video codecs that players expect in it; the first is the default."""
     audio_encoder: str = "aac"
@@ -138,8 +136,8 @@ class Encoder:
         if options.preset is not None and preset not in self.presets:
             known = ", ".join(self.presets) or "none"
             raise BadOption(f"preset is {preset!r}; {self.name} has {known}")
-        # No B frames: with them MP4 states wrong lengths where frames are unevenly spaced. At the fast
-        # presets they cost a fifth of the time and save nothing.
+        # No B frames: with them MP4 states wrong lengths where frames are unevenly spaced. At the fast presets they
+        # cost a fifth of the time and save nothing.
         if self.name == "libx264":
             return {"crf": str(crf), "preset": preset, "bf": "0"}
         if self.name == "libx265":
@@ -216,7 +214,6 @@ def container_for(path: Path) -> Container:
 
 
 def suffix_of(path: Path) -> str:
-    """What a message says of the suffix of ``path``."""
     return f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
 
 
@@ -239,9 +236,9 @@ def codec_for(path: Path, options: EncodeOptions) -> Codec:
 def keep_scheduling() -> Generator[None, None, None]:
     """Open an encoder within: this thread, and those that the encoder begins, are scheduled as this one was before.
 
-    SVT-AV1 makes the thread that opens it, and its own, real-time ones (SCHED_FIFO, priority 99) where it may,
-    which is for root, so in most containers. Whatever such a thread starts later inherits that, and nothing else
-    on the machine gets a processor while two of them are busy.
+    SVT-AV1 makes the thread that opens it, and its own, real-time ones (SCHED_FIFO, priority 99) where it may, which is
+    for root, so in most containers. Whatever such a thread starts later inherits that, and nothing else on the machine
+    gets a processor while two of them are busy.
     """
     if not hasattr(os, "sched_setscheduler"):
         yield  # not Linux, and SVT-AV1 leaves things as they are
@@ -271,8 +268,6 @@ UNSPECIFIED = 2
 
 
 class MatrixCode(IntEnum):
-    """Matrix coefficients; `UNSPECIFIED` is 2."""
-
     RGB = 0
     BT709 = 1
     FCC = 4
@@ -283,15 +278,11 @@ class MatrixCode(IntEnum):
 
 
 class Primaries(IntEnum):
-    """Color primaries; `UNSPECIFIED` is 2."""
-
     BT709 = 1
     BT2020 = 9
 
 
 class Transfer(IntEnum):
-    """Transfer characteristics; `UNSPECIFIED` is 2."""
-
     BT709 = 1
     PQ = 16
     HLG = 18
@@ -321,7 +312,6 @@ class ColorTags:
 
     @property
     def hdr(self) -> Hdr | None:
-        """The high-dynamic-range transfer, if it is one."""
         return "pq" if self.transfer == Transfer.PQ else "hlg" if self.transfer == Transfer.HLG else None
 
     @property

@@ -43,7 +43,6 @@ class TrackInfo:
     """A track of the file other than the video."""
 
     index: int
-    """Place in the file, from 0."""
     kind: str
     """audio, subtitle, data, attachment, cover or video (a second one)."""
     codec: str
@@ -51,7 +50,6 @@ class TrackInfo:
     time_base: Fraction | None = None
     """Seconds in one unit of the track's times."""
     language: str | None = None
-    """Three-letter language, where the file says one."""
 
     @property
     def label(self) -> str:
@@ -60,7 +58,6 @@ class TrackInfo:
 
 
 def track_info(stream: Stream) -> TrackInfo:
-    """What PyAV's ``stream`` is."""
     kind: str = stream.type
     if kind == "video" and stream.disposition & Disposition.attached_pic:
         kind = "cover"
@@ -218,11 +215,7 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> 
 
 
 def read_info(
-    path: Path | str,
-    container: InputContainer,
-    stream: VideoStream,
-    frame: VideoFrame,
-    clock: FileClock | None = None,
+    path: Path | str, container: InputContainer, stream: VideoStream, frame: VideoFrame, clock: FileClock | None = None
 ) -> VideoInfo:
     """What an open file or stream says about itself; ``frame`` is its first picture. Raises `VideoError`."""
     context = stream.codec_context
@@ -424,8 +417,8 @@ def _start(container: InputContainer, stream: VideoStream) -> Fraction:
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> float | None:
-    # Matroska has the length of each track in a tag: "00:00:05.000000000". Where FFmpeg has a length of the
-    # stream there, too, it is that of the file.
+    # Matroska has the length of each track in a tag: "00:00:05.000000000". Where FFmpeg has a length of the stream
+    # there, too, it is that of the file.
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if match:
         return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])

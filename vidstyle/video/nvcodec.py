@@ -1,7 +1,7 @@
 """Decoding and encoding by an NVIDIA GPU (NVDEC and NVENC), through FFmpeg.
 
-Pictures on the GPU are NV12. FFmpeg writes and reads them on CUDA's default stream: work on another stream
-waits for that one before it reads a decoded picture, and is complete before a picture is encoded.
+Pictures on the GPU are NV12. FFmpeg writes and reads them on CUDA's default stream: work on another stream waits for
+that one before it reads a decoded picture, and is complete before a picture is encoded.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class VideoGpu:
     def __init__(self, number: int | None, *, shared: bool) -> None:
         """Open GPU ``number``, or the first one. Raises `VideoError` saying why it cannot be.
 
-        ``shared`` is for pictures that stay on the GPU: FFmpeg then works in the device's primary context, as
-        other CUDA code does. Have this object before that code starts: FFmpeg refuses a primary context
-        that is set up with other flags than its own.
+        ``shared`` is for pictures that stay on the GPU: FFmpeg then works in the device's primary context, as other
+        CUDA code does. Have this object before that code starts: FFmpeg refuses a primary context that is set up with
+        other flags than its own.
         """
         self.accelerator = HWAccel(
             "cuda",
@@ -96,8 +96,8 @@ def nvdec_obstacle(info: VideoInfo, form: FrameFormat, *, on_device: bool) -> st
 def nvdec_decoder(stream: VideoStream, codec: str, accelerator: HWAccel | None) -> VideoCodecContext:
     """A decoder for the packets of ``stream``, by FFmpeg's own name of ``codec``. Raises `VideoError`.
 
-    Not the stream's own: that is dav1d for AV1, which knows no GPU, and PyAV would open the GPU for every
-    picture track, covers too.
+    Not the stream's own: that is dav1d for AV1, which knows no GPU, and PyAV would open the GPU for every picture
+    track, covers too.
     """
     with _ffmpeg_messages() as messages:
         try:
@@ -132,8 +132,8 @@ def trial_obstacle(path: Path, codec: str, gpu: VideoGpu) -> str | None:
 class GpuPlane:
     """A plane of a decoded picture, in the memory of the GPU for as long as this object, or what took it, lives.
 
-    It passes for an array where shapes and types are looked at, and `__dlpack__` gives it, without a copy,
-    to whatever takes DLPack.
+    It passes for an array where shapes and types are looked at, and `__dlpack__` gives it, without a copy, to whatever
+    takes DLPack.
     """
 
     dtype = np.dtype(np.uint8)

@@ -85,11 +85,9 @@ class TimeRange:
         return next_one if next_one - place < _GLIMPSE_SECONDS * rate else math.floor(place)
 
     def holds(self, seconds: Fraction) -> bool:
-        """Whether ``seconds`` is inside."""
         return (self.begin is None or seconds >= self.begin) and not self.is_over(seconds)
 
     def is_over(self, seconds: Fraction) -> bool:
-        """Whether ``seconds`` is behind the end."""
         return self.end is not None and seconds >= self.end
 
     def cut(self, begin: Fraction, end: Fraction) -> tuple[Fraction, Fraction] | None:
@@ -102,8 +100,8 @@ class TimeRange:
 class VideoReader(Closing):
     """A video file to read frames from.
 
-    Use it from one thread. It is a context manager; closing twice is fine. A frame that cannot be
-    decoded is not the end: it is counted in ``lost`` and reading goes on.
+    Use it from one thread. It is a context manager; closing twice is fine. A frame that cannot be decoded is not the
+    end: it is counted in ``lost`` and reading goes on.
     """
 
     def __init__(
@@ -120,10 +118,10 @@ class VideoReader(Closing):
     ) -> None:
         """Open ``path`` and decode its first picture. Raises `VideoError` naming the file.
 
-        Frames have the matrix and range of the file, or those given. ``threads`` is how many threads the
-        decoder may use; None lets it choose. ``gpu`` is the one that decodes, if ``clip.decoder`` has one
-        do that; ``on_device`` leaves its frames (nv12) there, as planes that are no arrays but give
-        themselves to others by DLPack. Where the size changes in mid-stream, frames are on the host even so.
+        Frames have the matrix and range of the file, or those given. ``threads`` is how many threads the decoder may
+        use; None lets it choose. ``gpu`` is the one that decodes, if ``clip.decoder`` has one do that; ``on_device``
+        leaves its frames (nv12) there, as planes that are no arrays but give themselves to others by DLPack. Where the
+        size changes in mid-stream, frames are on the host even so.
         """
         if on_device and pixels != "nv12":
             raise BadOption(f"{pixels = } cannot stay on the GPU; NVDEC's frames are nv12")
@@ -189,8 +187,8 @@ class VideoReader(Closing):
     def frames(self) -> Generator[Frame, None, None]:
         """Every frame of the clip, in the order of showing, from the beginning at each call.
 
-        ``pts`` is as in the file. Planes may be views into the decoder's memory: they stay valid as
-        long as they are referenced, and are not to be written to.
+        ``pts`` is as in the file. Planes may be views into the decoder's memory: they stay valid as long as they are
+        referenced, and are not to be written to.
         """
         if self._closed:
             raise VideoError(f"{self.path} is closed; open it again")
@@ -404,11 +402,10 @@ class _Clock:
         self._delay: int | None = None
 
     def pts(self, frame: VideoFrame) -> int:
-        """When ``frame`` is shown."""
         pts = frame.pts
         if self._counts_packets:
-            # What FFmpeg gives as the time is a guess, wrong if there are B frames. The packet's number is
-            # right but for the decoder's delay, which the first frame shows: it is shown at 0.
+            # What FFmpeg gives as the time is a guess, wrong if there are B frames. The packet's number is right but
+            # for the decoder's delay, which the first frame shows: it is shown at 0.
             if self._delay is None and frame.dts is not None:
                 self._delay = frame.dts
             pts = None if frame.dts is None else frame.dts - (self._delay or 0)
@@ -458,7 +455,6 @@ class FrameLoss:
                 self._uncoded.add(packet.pts)
 
     def on_error(self, packet: Packet[VideoStream]) -> None:
-        """Count a packet that the decoder refused."""
         self._settle(packet.pts)
         if self._first_key is None and not self._shown:
             self.skipped += 1

@@ -41,8 +41,8 @@ class PacketCopy:
         """What the track changes to in mid-stream, and what becomes of that; None where it does not."""
         self._codec = codec
         self._form: str | None = None
-        # Some demuxers do not say how long a packet lasts. MP4 must know, or the last one is not played:
-        # such a packet waits for the next.
+        # Some demuxers do not say how long a packet lasts. MP4 must know, or the last one is not played: such a packet
+        # waits for the next.
         self._held: Packet[Stream] | None = None
         self._duration = 0
 
@@ -65,7 +65,6 @@ class PacketCopy:
         return ready
 
     def flush(self) -> list[Packet[Stream]]:
-        """The last packets."""
         return self._released(None)
 
     def _released(self, following: Packet[Stream] | None) -> list[Packet[Stream]]:
@@ -125,7 +124,6 @@ class SubtitleEncoder:
         return made
 
     def flush(self) -> list[Packet[Stream]]:
-        """Nothing: none is held back."""
         return []
 
 
@@ -136,8 +134,8 @@ Carrier: TypeAlias = PacketCopy | AacCopy | AudioEncoder | SubtitleEncoder
 class StreamCopier:
     """Reads the source a second time and takes its other tracks into the output, in step with the video.
 
-    Make the output's tracks with `add_tracks`, in the order of the source, before the first packet is
-    written; then call `copy_until` as the video proceeds, and `finish` at its end.
+    Make the output's tracks with `add_tracks`, in the order of the source, before the first packet is written; then
+    call `copy_until` as the video proceeds, and `finish` at its end.
     """
 
     def __init__(
@@ -160,7 +158,6 @@ class StreamCopier:
 
     @property
     def count(self) -> int:
-        """How many tracks the source has, the video included."""
         return len(self._input.streams)
 
     def add_tracks(self, indexes: range) -> None:
@@ -196,7 +193,6 @@ class StreamCopier:
         self._copy(seconds + self._span.shift)
 
     def finish(self) -> None:
-        """Copy all that is left."""
         self._copy(None)
         for index, carrier in self._carriers.items():
             self._mux(carrier.stream, carrier.flush())
@@ -206,7 +202,6 @@ class StreamCopier:
             self.notes.append(f"{count} packets of {self._label(index)} were damaged and are left out")
 
     def close(self) -> None:
-        """Close the source. Closing twice is fine."""
         with contextlib.suppress(av.error.FFmpegError):
             self._input.close()
 
@@ -372,8 +367,8 @@ class StreamCopier:
         return True
 
     def _is_hidden(self, packet: Packet[Stream]) -> bool:
-        # An MP4 can mark its first packets as not to be shown; Matroska cannot, and would play them. The
-        # last tenth of a second stays: a decoder needs it to start up, and it lies before time 0.
+        # An MP4 can mark its first packets as not to be shown; Matroska cannot, and would play them. The last tenth of
+        # a second stays: a decoder needs it to start up, and it lies before time 0.
         return packet.is_discard and not self._container.is_mp4 and packet_seconds(packet) < -_PRIMING_SECONDS
 
     def _mux(self, stream: Stream, packets: list[Packet[Stream]]) -> None:
@@ -473,8 +468,8 @@ _TIMECODE = re.compile(r"(\d\d):([0-5]\d):([0-5]\d)([:;.,])(\d\d+)")
 def timecode_behind(code: str, rate: Fraction, frames: int) -> str | None:
     """The time code ``frames`` pictures behind ``code``; None where ``code`` is none at ``rate`` pictures a second.
 
-    With another mark than a colon before its last number the code is a drop-frame one (SMPTE ST 12-1): in
-    each minute but every tenth the first two numbers of 30 are left out, the first four of 60.
+    With another mark than a colon before its last number the code is a drop-frame one (SMPTE ST 12-1): in each minute
+    but every tenth the first two numbers of 30 are left out, the first four of 60.
     """
     match = _TIMECODE.fullmatch(code.strip())
     base = round(rate)

@@ -24,9 +24,9 @@ _GRAIN = 1.5
 def generate_clip(path: Path, size: tuple[int, int], frames: int, *, seed: int = 0) -> str:
     """Write a clip that costs about what a film of that size costs, and say its parameters.
 
-    Two layers of 1/f texture pan in different directions, the nearer one behind a mask, under a little
-    grain: edges, gradients and detail, none of them still. ``size`` is ``(height, width)``, both even;
-    H.264, 25 frames a second, without sound. The same arguments give the same pictures.
+    Two layers of 1/f texture pan in different directions, the nearer one behind a mask, under a little grain: edges,
+    gradients and detail, none of them still. ``size`` is ``(height, width)``, both even; H.264, 25 frames a second,
+    without sound. The same arguments give the same pictures.
     """
     height, width = size
     for side in size:

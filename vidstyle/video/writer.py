@@ -38,8 +38,8 @@ _FINEST_TIMESCALE = 10_000_000
 class VideoWriter:
     """A video file to write frames to, with the sound, subtitles, chapters and metadata of the source.
 
-    It writes under another name in the same folder; `finish` gives the file its name, `abort` removes
-    it. As a context manager it finishes, or aborts if there was an exception. Use it from one thread.
+    It writes under another name in the same folder; `finish` gives the file its name, `abort` removes it. As a context
+    manager it finishes, or aborts if there was an exception. Use it from one thread.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class VideoWriter:
     ) -> None:
         """Open ``path`` for frames of ``form``.
 
-        ``source`` gives the times, colors and shape; the other tracks are copied from ``source_path``,
-        if there is one. ``gpu`` is the one that encodes, if ``encode.encoder`` has one do that; ``on_device``
-        says that frames (nv12) will lie there, which saves the copy where it encodes. Raises `BadOption`
-        for what cannot be asked, `VideoError` for what cannot be written.
+        ``source`` gives the times, colors and shape; the other tracks are copied from ``source_path``, if there is one.
+        ``gpu`` is the one that encodes, if ``encode.encoder`` has one do that; ``on_device`` says that frames (nv12)
+        will lie there, which saves the copy where it encodes. Raises `BadOption` for what cannot be asked, `VideoError`
+        for what cannot be written.
         """
         encode, clip = encode or EncodeOptions(), clip or ClipOptions()
         self.path = path
@@ -95,8 +95,8 @@ class VideoWriter:
         self._closed = False
         self._part = part_path(path)
         try:
-            # Made here, so that a missing folder is told before the network is compiled; and so that it
-            # has the permissions that any new file of the user has.
+            # Made here, so that a missing folder is told before the network is compiled; and so that it has the
+            # permissions that any new file of the user has.
             os.close(os.open(self._part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except OSError as error:
             raise VideoError(write_failure(path, error)) from error
@@ -170,8 +170,8 @@ class VideoWriter:
         if self._closed:
             return
         self._closed = True
-        # First the name, then the file: closing it would write the index and, for MP4, move all of it
-        # to the front, which takes long and is for nothing.
+        # First the name, then the file: closing it would write the index and, for MP4, move all of it to the front,
+        # which takes long and is for nothing.
         with contextlib.suppress(OSError):
             self._part.unlink()
         if self._tracks is not None:
@@ -193,7 +193,6 @@ class VideoWriter:
 
     @property
     def encoder(self) -> str:
-        """FFmpeg's name of what encodes."""
         return self._encoder.name
 
     @contextmanager
@@ -317,8 +316,8 @@ class VideoWriter:
 
 def _muxer_options(container: Container, source: VideoInfo, free_form: bool) -> dict[str, str]:
     if not container.is_mp4:
-        # A first sound packet may lie before 0, to start the decoder; without this option the muxer would
-        # move everything, the pictures too, to a later time.
+        # A first sound packet may lie before 0, to start the decoder; without this option the muxer would move
+        # everything, the pictures too, to a later time.
         return {"avoid_negative_ts": "disabled"}
     # The unit in which MP4 says when a track begins; FFmpeg's own, a millisecond, is too coarse to be exact.
     bases = [source.time_base, *(t.time_base for t in source.tracks if t.kind == "audio" and t.time_base)]

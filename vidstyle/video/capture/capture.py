@@ -34,11 +34,11 @@ class Capture(Closing):
     - a URL: ``rtsp://``, ``http://``, ``https://``, ``udp://``, ``rtmp://``, ``srt://``;
     - the path of a video file, played by its own times.
 
-    A camera or stream that drops is opened again for ever, with growing pauses. A recording (a file, or a
-    URL with a beginning and an end) ends, or starts again with ``loop``.
+    A camera or stream that drops is opened again for ever, with growing pauses. A recording (a file, or a URL with a
+    beginning and an end) ends, or starts again with ``loop``.
 
-    One thread reads; `close` may be called from any. It is a context manager.
-    Run on Linux; cameras and screens of macOS and Windows follow FFmpeg's documentation and are untried.
+    One thread reads; `close` may be called from any. It is a context manager. Run on Linux; cameras and screens of
+    macOS and Windows follow FFmpeg's documentation and are untried.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Capture(Closing):
     ) -> None:
         """Open ``source`` and decode its first picture. Raises `VideoError` in one sentence.
 
-        ``size`` is ``(height, width)``: cameras are asked for it, the test pattern is made at it, larger
-        screens, streams and files are scaled down to fit inside. ``fps`` is asked of cameras, screens and
-        the test pattern. ``on_sound`` is called with the source's sound on the thread that reads frames.
-        ``back_off`` is the first pause in seconds before a lost source is opened again, ``patience`` how long it
-        may take for each of the two steps in which FFmpeg opens it.
+        ``size`` is ``(height, width)``: cameras are asked for it, the test pattern is made at it, larger screens,
+        streams and files are scaled down to fit inside. ``fps`` is asked of cameras, screens and the test pattern.
+        ``on_sound`` is called with the source's sound on the thread that reads frames. ``back_off`` is the first pause
+        in seconds before a lost source is opened again, ``patience`` how long it may take for each of the two steps in
+        which FFmpeg opens it.
         """
         for side in size or ():
             check_between("side of the source", side, 16, MAX_SIDE)
@@ -100,10 +100,10 @@ class Capture(Closing):
     def frames(self) -> Generator[Frame, None, None]:
         """Every frame, as it comes, until the recording ends or `close` is called.
 
-        ``pts`` is the capture clock, microseconds of `time.monotonic`: when a camera's or stream's frame
-        came in, when a recording's frame is due. Recordings and the test pattern start at the first call.
-        Planes may be views into the decoder's memory: valid while referenced, not to be written to.
-        Raises `VideoError` where a recording breaks off.
+        ``pts`` is the capture clock, microseconds of `time.monotonic`: when a camera's or stream's frame came in, when
+        a recording's frame is due. Recordings and the test pattern start at the first call. Planes may be views into
+        the decoder's memory: valid while referenced, not to be written to. Raises `VideoError` where a recording breaks
+        off.
         """
         while True:
             with self._lock:
@@ -184,7 +184,6 @@ class Capture(Closing):
             yield Frame(planes, shown, pts, MICROSECOND, round(item.length * 1e6) if reader.paced else 0)
 
     def _reconnect(self) -> bool:
-        """Open the source again; False when told to stop."""
         self.state = "lost"
         reader = BackOff(self._back_off).retry(
             lambda: self._opened(self._spec(), self._again_seconds), self._stop, VideoError

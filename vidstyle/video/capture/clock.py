@@ -7,7 +7,6 @@ from collections import deque
 from fractions import Fraction
 
 MICROSECOND = Fraction(1, 1_000_000)
-"""Time base of the capture clock."""
 _CREEP = 0.001
 _JUMP = 500_000
 _LEAP = 1.0
@@ -23,15 +22,14 @@ _FAR = 10_000_000
 
 
 def now() -> int:
-    """The capture clock, in microseconds."""
     return time.monotonic_ns() // 1000
 
 
 class ArrivalClock:
     """Times of a stream that somebody else sends at their pace.
 
-    Its own times are kept as far apart as they are and laid against the earliest arrivals, so that what
-    the way held up does not show as jitter. A sender whose clock is slower or faster is followed.
+    Its own times are kept as far apart as they are and laid against the earliest arrivals, so that what the way held up
+    does not show as jitter. A sender whose clock is slower or faster is followed.
     """
 
     def __init__(self, *, synthetic: bool = False, monotonic: bool = False) -> None:
@@ -67,8 +65,8 @@ class ArrivalClock:
         return round(pts + self._offset)
 
     def sound(self, seconds: float) -> int | None:
-        """When sound with time ``seconds`` was heard; None before there was a picture, and while the sender's
-        clock has jumped for one of the two alone."""
+        """When sound with time ``seconds`` was heard; None before there was a picture, and while the sender's clock has
+        jumped for one of the two alone."""
         if self._offset is None:
             return None
         at = round(seconds * 1e6 + self._offset)
@@ -78,8 +76,8 @@ class ArrivalClock:
 class Backlog:
     """Tells which packets of a live stream to leave undecoded, where they come faster than they are decoded.
 
-    Left to itself the picture would fall behind for good: what is not yet read waits in the buffers of FFmpeg, of
-    the system and of the sender. Times are seconds of any clock that goes forward.
+    Left to itself the picture would fall behind for good: what is not yet read waits in the buffers of FFmpeg, of the
+    system and of the sender. Times are seconds of any clock that goes forward.
     """
 
     def __init__(self) -> None:
@@ -95,8 +93,8 @@ class Backlog:
     def skips(self, seconds: float | None, now: float, waited: float, *, key: bool) -> bool:
         """Whether the next packet, read at ``now`` after ``waited`` seconds of waiting for it, is to be left out.
 
-        ``seconds`` is its time, None where the stream has none. What follows a packet that is left out leans on it,
-        up to the next ``key`` packet.
+        ``seconds`` is its time, None where the stream has none. What follows a packet that is left out leans on it, up
+        to the next ``key`` packet.
         """
         behind = self._is_untimed_behind(now, waited) if seconds is None else self._is_behind(seconds, now)
         if not behind:

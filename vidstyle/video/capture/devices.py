@@ -21,15 +21,13 @@ from vidstyle.video import LIBXCB_IS_SHARED
 from vidstyle.video.demux import MAX_PIXELS, open_demuxer, open_input
 
 V4L2_ROOT = Path("/sys/class/video4linux")
-"""Where Linux lists its cameras."""
 _CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp", "rtmp", "rtmps", "srt")
-"""Protocols that a stream may come by."""
 _PROTOCOLS = (*SCHEMES, "tls", "crypto", "data", "httpproxy")  # no "file": a playlist must not name local files
 _PATTERN_SIZE = (360, 640)
 _USUAL_FPS = 30.0
-# AVFMT_FLAG_NONBLOCK, which has no name among the values of fflags. Without it FFmpeg waits inside the
-# driver for the next picture, and a camera that has stopped would hold the thread for ever.
+# AVFMT_FLAG_NONBLOCK, which has no name among the values of fflags. Without it FFmpeg waits inside the driver for the
+# next picture, and a camera that has stopped would hold the thread for ever.
 NONBLOCK = "+4"
 # Else FFmpeg waits for 20 frames to guess a rate that nothing needs: 0.6 s of opening, and of old frames.
 _AT_ONCE = {"fpsprobesize": "0"}
@@ -47,9 +45,7 @@ class Camera:
     index: int
     """The number that means it: N of ``/dev/videoN``, elsewhere its place in the system's list."""
     name: str
-    """As the system calls it."""
     address: str
-    """What FFmpeg opens."""
 
     def __str__(self) -> str:
         return f"{self.index} ({self.name})"
@@ -58,8 +54,8 @@ class Camera:
 def cameras(system: str = sys.platform, root: Path = V4L2_ROOT) -> list[Camera]:
     """The cameras there are, by index.
 
-    On Linux they are read from the folder ``root``; on Windows and macOS FFmpeg's dshow and avfoundation
-    list them (as their documentation says it; this has been run on Linux only).
+    On Linux they are read from the folder ``root``; on Windows and macOS FFmpeg's dshow and avfoundation list them (as
+    their documentation says it; this has been run on Linux only).
     """
     if system.startswith("linux"):
         return sorted(_linux_cameras(root), key=lambda camera: camera.index)
@@ -123,7 +119,6 @@ class InputSpec:
 
     kind: Literal["camera", "screen", "pattern", "network", "file"]
     address: str
-    """URL, path or device."""
     label: str
     """For people; of a URL, `shown_url`."""
     format: str | None = None
@@ -142,10 +137,7 @@ class InputSpec:
             began = time.monotonic()
             try:
                 return open_demuxer(
-                    self.address,
-                    format=self.format,
-                    container_options=options,
-                    timeout=(seconds, _READ_SECONDS),
+                    self.address, format=self.format, container_options=options, timeout=(seconds, _READ_SECONDS)
                 )
             except (av.error.FFmpegError, ValueError, OSError) as error:
                 refused = error
@@ -250,8 +242,8 @@ def _screen(fps: float, system: str) -> InputSpec:
 def _network(url: str, scheme: str) -> InputSpec:
     if scheme not in SCHEMES:
         raise VideoError(f"source begins with {scheme}://; a stream may come by {', '.join(SCHEMES)}")
-    # Not fflags=nobuffer: it throws away what was read while looking, the first key frame with it.
-    # What is left in the buffers comes at once, and the newest frame wins.
+    # Not fflags=nobuffer: it throws away what was read while looking, the first key frame with it. What is left in the
+    # buffers comes at once, and the newest frame wins.
     options = {
         "protocol_whitelist": ",".join(_PROTOCOLS),
         "max_pixels": str(MAX_PIXELS),

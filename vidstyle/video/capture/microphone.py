@@ -33,17 +33,16 @@ _SILENCE_SECONDS = 5.0
 class Microphone(Closing):
     """A microphone that is listened to on a thread of its own, ``vidstyle-microphone``.
 
-    It is a context manager; closing twice is fine. One that is unplugged is opened again for ever, with
-    growing pauses. Run on Linux (ALSA); macOS (avfoundation) and Windows (dshow) follow FFmpeg's
-    documentation and are untried.
+    It is a context manager; closing twice is fine. One that is unplugged is opened again for ever, with growing pauses.
+    Run on Linux (ALSA); macOS (avfoundation) and Windows (dshow) follow FFmpeg's documentation and are untried.
     """
 
     def __init__(self, name: str = "default", *, on_sound: Callable[[AudioChunk], None]) -> None:
         """Open the microphone and start to listen. Raises `VideoError` listing those there are.
 
-        ``name`` is ``default``, an ALSA device (``hw:1``; ``default`` may be served by a sound server that
-        the ALSA inside PyAV does not know), on macOS and Windows the device's name, or ``testsrc``: a tone
-        of 440 Hz. ``on_sound`` is called on the thread, with pieces of some 10-40 ms.
+        ``name`` is ``default``, an ALSA device (``hw:1``; ``default`` may be served by a sound server that the ALSA
+        inside PyAV does not know), on macOS and Windows the device's name, or ``testsrc``: a tone of 440 Hz.
+        ``on_sound`` is called on the thread, with pieces of some 10-40 ms.
         """
         self.name = name
         self._on_sound = on_sound
@@ -63,7 +62,6 @@ class Microphone(Closing):
         self._worker.start()
 
     def close(self) -> None:
-        """Stop listening and free the device."""
         self._stop.set()
         if threading.current_thread() is not self._worker:
             self._worker.join()

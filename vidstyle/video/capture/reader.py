@@ -62,7 +62,6 @@ class AudioPiece:
     samples: NDArray[np.float32]
     """(channels, n)."""
     seconds: float
-    """When it begins."""
 
 
 class LiveReader:
@@ -104,7 +103,6 @@ class LiveReader:
             self._decoded = self._decode()
             self._waiting: deque[VideoFrame | AudioFrame] = deque()
             self.info: VideoInfo = read_info(spec.label, self._container, self._video, self._first(spec.label))
-            """What it says about itself."""
             self._progressive = Deinterlacer()
         except BaseException:
             self._container.close()

@@ -76,7 +76,6 @@ class OutputSpec:
 
     @property
     def path(self) -> Path:
-        """Of a file or playlist."""
         return Path(self.where)
 
 
@@ -164,8 +163,8 @@ def _speaks(scheme: str) -> bool:
 class Muxer:
     """A container of FFmpeg's for one output, which can also be left without an end.
 
-    Add the streams to `container`, then `begin`. A file has its name from the start and is complete up to
-    its last second at any time.
+    Add the streams to `container`, then `begin`. A file has its name from the start and is complete up to its last
+    second at any time.
     """
 
     def __init__(self, spec: OutputSpec, *, overwrite: bool = True) -> None:
@@ -394,8 +393,7 @@ class StreamEncoder:
             assert self._track is not None
             frame = audio_frame(samples, self._track.form.rate, self._track.length - samples.shape[1])
         for packet in self._audio.encode(frame):
-            # The first packet only starts the decoder up and lies before 0, which half of the formats
-            # cannot say.
+            # The first packet only starts the decoder up and lies before 0, which half of the formats cannot say.
             if packet.pts is not None and packet.pts >= 0:
                 self.muxer.write(packet)
 

@@ -1,8 +1,8 @@
 """The program that `vidstyle.video.output.push_process` starts: a stream from standard input on to a server.
 
-It imports nothing of vidstyle: it is started by its path, and again whenever the connection was lost.
-Standard input begins with a line of JSON (url, muxer, options, seconds of patience), then comes the
-stream as NUT. Standard output gets ``open`` when the server has taken it, or ``lost`` and the reason.
+It imports nothing of vidstyle: it is started by its path, and again whenever the connection was lost. Standard input
+begins with a line of JSON (url, muxer, options, seconds of patience), then comes the stream as NUT. Standard output
+gets ``open`` when the server has taken it, or ``lost`` and the reason.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def _carry(order: dict[str, Any]) -> None:
 def _deadline(seconds: float) -> Iterator[None]:
     """End this process if what is inside takes longer.
 
-    PyAV holds the interpreter while it connects and gives FFmpeg no time limit for writing, so neither
-    another thread nor a signal handler would run; the watchdog of `faulthandler` needs neither.
+    PyAV holds the interpreter while it connects and gives FFmpeg no time limit for writing, so neither another thread
+    nor a signal handler would run; the watchdog of `faulthandler` needs neither.
     """
     faulthandler.dump_traceback_later(seconds, exit=True)
     try:

@@ -1,8 +1,8 @@
 """A stream on its way to a server, by way of a process of its own.
 
-PyAV holds the interpreter's lock while an output connects and while it ends, and gives FFmpeg no time
-limit: a server that does not answer would stop the live picture, and one that does not read would keep
-`close` from returning. A process can be ended at any time. It gets the packets, not the pictures.
+PyAV holds the interpreter's lock while an output connects and while it ends, and gives FFmpeg no time limit: a server
+that does not answer would stop the live picture, and one that does not read would keep `close` from returning. A
+process can be ended at any time. It gets the packets, not the pictures.
 """
 
 from __future__ import annotations
@@ -75,7 +75,6 @@ class PushProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether the connection is gone, or never came about."""
         return self._process.poll() is not None
 
     def error(self) -> VideoError:

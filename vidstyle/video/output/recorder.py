@@ -33,15 +33,15 @@ _KINDS = {"mp4": "MP4 in fragments", "mov": "QuickTime in fragments", "matroska"
 class Recorder(Closing):
     """Writes frames and sound to one target from a thread of its own; a context manager.
 
-    ``target`` is a file (.mp4, .m4v and .mov, written in fragments, or .mkv), a playlist (.m3u8, for HLS)
-    or a URL (rtmp://, rtmps://, rtsp://, udp://, and srt:// where FFmpeg has it). Frames are shown at the
-    times of the capture clock, the first at 0, and the sound in step; H.264 without delay, a key frame
-    each second, and AAC. Where frames come faster than they are encoded the oldest waiting one goes.
+    ``target`` is a file (.mp4, .m4v and .mov, written in fragments, or .mkv), a playlist (.m3u8, for HLS) or a URL
+    (rtmp://, rtmps://, rtsp://, udp://, and srt:// where FFmpeg has it). Frames are shown at the times of the capture
+    clock, the first at 0, and the sound in step; H.264 without delay, a key frame each second, and AAC. Where frames
+    come faster than they are encoded the oldest waiting one goes.
 
-    A file has its name from the start. If the process dies, what was written up to then plays, and at
-    most about a second and a half is missing; a closed file has its duration and index like any other.
-    When it cannot be written any more `failed` says so and the rest goes nowhere. A playlist or server that
-    is lost is tried again after pauses as ``back_off`` has them, for ever.
+    A file has its name from the start. If the process dies, what was written up to then plays, and at most about a
+    second and a half is missing; a closed file has its duration and index like any other. When it cannot be written any
+    more `failed` says so and the rest goes nowhere. A playlist or server that is lost is tried again after pauses as
+    ``back_off`` has them, for ever.
 
     `write` and `sound` may be called from two threads, and return at once.
     """
@@ -59,10 +59,9 @@ class Recorder(Closing):
     ) -> None:
         """Open ``target``; a server is connected to in the background.
 
-        ``form`` is that of the frames: its even size, matrix and range are the output's, and frames that
-        differ are converted. ``fps`` is about how many come, if that is known. Raises `BadOption` for what
-        cannot be asked (a file that exists, unless ``overwrite``) and `VideoError` for what cannot be
-        written.
+        ``form`` is that of the frames: its even size, matrix and range are the output's, and frames that differ are
+        converted. ``fps`` is about how many come, if that is known. Raises `BadOption` for what cannot be asked (a file
+        that exists, unless ``overwrite``) and `VideoError` for what cannot be written.
         """
         self._spec = output_spec(target)
         self._form, self._fps, self._sound = form, fps, sound

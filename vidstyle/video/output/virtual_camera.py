@@ -35,8 +35,8 @@ class Sink(Protocol):
 class VirtualCamera(Closing):
     """A virtual camera by way of pyvirtualcam; a context manager. Use it from one thread.
 
-    4:2:0 frames of even size are passed as they are where they already have the colors that programs
-    expect of a camera, BT.601 in the limited range; all others are converted once.
+    4:2:0 frames of even size are passed as they are where they already have the colors that programs expect of a
+    camera, BT.601 in the limited range; all others are converted once.
     """
 
     def __init__(self, form: FrameFormat, fps: float | None, *, device: str | None = None) -> None:
@@ -75,7 +75,6 @@ class VirtualCamera(Closing):
             raise VideoError(f"virtual camera {self.description} took no more frames: {_reason(error)}") from error
 
     def close(self) -> None:
-        """Let the camera go. Closing twice is fine."""
         if self._camera is not None:
             self._camera.close()
             self._camera = None
