@@ -31,8 +31,8 @@ PATIENCE = 30.0
 def free_port() -> int:
     """A port of loopback that nobody has right now, for TCP and UDP.
 
-    It is none of those that the system gives to clients: one that tries again and again to reach a server
-    which is away would end up connected to itself.
+    It is none of those that the system gives to clients: one that tries again and again to reach a server which is away
+    would end up connected to itself.
     """
     system = random.SystemRandom()
     while True:

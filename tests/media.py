@@ -16,7 +16,11 @@ from av.stream import Disposition
 from av.subtitles.subtitle import SubtitleSet
 from numpy.typing import NDArray
 
+from vidstyle.frame import Frame
+from vidstyle.options import ClipOptions, EncodeOptions
 from vidstyle.video.formats import keep_scheduling
+from vidstyle.video.reader import VideoReader
+from vidstyle.video.writer import VideoWriter
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,10 @@ def make_video(
 ) -> Path:
     """Write a video and return its path.
 
-    ``size`` is ``(height, width)`` as stored. ``pts`` are the times of the frames in ``time_base``, for
-    variable rates. ``rotation`` is degrees clockwise for showing. ``color`` takes the attributes
-    color_primaries, color_trc, colorspace, color_range, by number. ``live`` leaves out what a muxer can
-    only write at the end, such as the length of each track. ``interlaced`` marks the frames so; codecs want
-    their own option beside it.
+    ``size`` is ``(height, width)`` as stored. ``pts`` are the times of the frames in ``time_base``, for variable rates.
+    ``rotation`` is degrees clockwise for showing. ``color`` takes the attributes color_primaries, color_trc,
+    colorspace, color_range, by number. ``live`` leaves out what a muxer can only write at the end, such as the length
+    of each track. ``interlaced`` marks the frames so; codecs want their own option beside it.
     """
     rate = Fraction(rate)
     base = time_base or 1 / rate
@@ -346,11 +349,7 @@ def read_contents(path: Path) -> Contents:
             dispositions=[int(s.disposition) for s in streams],
             metadata=dict(file.metadata),
             chapters=[
-                (
-                    float(c["start"] * c["time_base"]),
-                    float(c["end"] * c["time_base"]),
-                    c["metadata"].get("title", ""),
-                )
+                (float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"]), c["metadata"].get("title", ""))
                 for c in file.chapters()
             ],
         )
@@ -380,6 +379,38 @@ def read_rgb(path: Path) -> list[NDArray[np.uint8]]:
             )
             pictures.append(rgb.to_ndarray())
     return pictures
+
+
+def copy(
+    source: Path,
+    output: Path,
+    *,
+    encode: EncodeOptions | None = None,
+    clip: ClipOptions | None = None,
+    pixels: Any = "i420",
+    overwrite: bool = False,
+    tracks: bool = True,
+) -> list[str]:
+    """Pass a video through; the writer's notes."""
+    with VideoReader(source, pixels=pixels, clip=clip) as video:
+        options: Any = {"encode": encode, "clip": clip, "overwrite": overwrite, "form": video.form}
+        with VideoWriter(output, source=video.info, source_path=source if tracks else None, **options) as writer:
+            for frame in video.frames():
+                writer.write(frame)
+            return writer.notes
+
+
+def read(path: Path, **options: Any) -> list[Frame]:
+    """All frames of a video, of which none is lost."""
+    with VideoReader(path, **options) as source:
+        frames = list(source.frames())
+        assert (source.lost, source.errors) == (0, [])
+    return frames
+
+
+def read_pixels(path: Path, **options: Any) -> list[NDArray[np.uint8]]:
+    """All frames of a video as RGB, as `VideoReader` gives them."""
+    return [frame.planes[0] for frame in read(path, pixels="rgb", **options)]
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:

@@ -285,10 +285,7 @@ def test_rtsp() -> None:
 
 def test_mpegts_over_udp() -> None:
     port = free_port()
-    with (
-        sending(f"udp://127.0.0.1:{port}?pkt_size=1316"),
-        reading(f"udp://127.0.0.1:{port}") as reader,
-    ):
+    with sending(f"udp://127.0.0.1:{port}?pkt_size=1316"), reading(f"udp://127.0.0.1:{port}") as reader:
         assert wait_for(lambda: reader.count > 10)
         assert reader.capture.fps == 25 and reader.capture.live
 

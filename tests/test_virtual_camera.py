@@ -1,8 +1,8 @@
 """The virtual camera, driven through pyvirtualcam's own interface.
 
-The machines that test this have no virtual camera and can have none, so pyvirtualcam is given a backend
-that records what it is sent, by the way it has for that. What is real here: pyvirtualcam's ``Camera`` with
-its checks of sizes and formats, and the refusal of a machine without a device. What is not: a device.
+The machines that test this have no virtual camera and can have none, so pyvirtualcam is given a backend that records
+what it is sent, by the way it has for that. What is real here: pyvirtualcam's ``Camera`` with its checks of sizes and
+formats, and the refusal of a machine without a device. What is not: a device.
 """
 
 from __future__ import annotations

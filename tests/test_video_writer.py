@@ -15,7 +15,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from media import Audio, make_video, psnr, read_contents, read_rgb
+from media import Audio, copy, make_video, psnr, read_contents, read_rgb
 
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameFormat
@@ -25,34 +25,6 @@ from vidstyle.video.stream_copy import StreamCopier
 from vidstyle.video.writer import VideoWriter
 
 VFR = (0, 40, 60, 61, 200, 333, 1000)
-
-
-def copy(
-    source: Path,
-    output: Path,
-    *,
-    encode: EncodeOptions | None = None,
-    clip: ClipOptions | None = None,
-    pixels: Any = "i420",
-    overwrite: bool = False,
-    tracks: bool = True,
-) -> list[str]:
-    """Pass a video through; the sink's notes."""
-    with (
-        VideoReader(source, pixels=pixels, clip=clip) as video,
-        VideoWriter(
-            output,
-            source=video.info,
-            source_path=source if tracks else None,
-            form=video.form,
-            encode=encode,
-            clip=clip,
-            overwrite=overwrite,
-        ) as sink,
-    ):
-        for frame in video.frames():
-            sink.write(frame)
-        return sink.notes
 
 
 @pytest.fixture
@@ -456,7 +428,7 @@ def test_encoders_keep_quiet(tmp_path: Path) -> None:
     make_video(tmp_path / "in.mp4", size=(64, 96))
     code = textwrap.dedent("""
         from pathlib import Path
-        from test_sink import EncodeOptions, copy
+        from media import EncodeOptions, copy
         for codec in ("h264", "hevc", "vp9", "av1", "ffv1"):
             copy(Path("in.mp4"), Path(f"{codec}.mkv"), encode=EncodeOptions(codec=codec))
     """)  # a process of its own: SVT-AV1 asks once in its life whether it may speak

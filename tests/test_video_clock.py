@@ -7,8 +7,7 @@ from pathlib import Path
 
 import av
 import pytest
-from media import Audio, make_video, read_contents
-from test_sink import copy
+from media import Audio, copy, make_video, read, read_contents
 
 from vidstyle.options import ClipOptions
 from vidstyle.video.info import probe
@@ -161,9 +160,7 @@ def test_a_clock_that_leaps_within_a_recording_costs_no_picture(
     source, output = tmp_path / "in.ts", tmp_path / "out.mp4"
     source.write_bytes(whole.read_bytes())
     moved(source, seconds, since=3)
-    with VideoReader(source) as video:
-        assert len(list(video.frames())) == 50
-        assert (video.lost, video.errors) == (0, [])
+    assert len(read(source)) == 50
     copy(source, output)
     assert max(abs(step - STEP) for step in steps(read_contents(output).pts)) <= Fraction(1, 1000)
     in_step(whole, output)

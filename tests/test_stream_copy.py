@@ -1,7 +1,10 @@
-"""Everything beside the pictures: kept as it is, converted where it must be, and named where it cannot be kept."""
+"""Everything of the source but its pictures: it is kept, or a note says why not."""
 
 from __future__ import annotations
 
+import json
+import re
+import threading
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,14 @@ from typing import Any
 import av
 import pytest
 from av.stream import Disposition
-from media import Audio, Subtitle, make_video, png_cover, read_contents
-from test_sink import copy
+from click.testing import CliRunner
+from media import Audio, Subtitle, copy, make_video, png_cover, read_contents
 
+from vidstyle.cli import vidstyle
 from vidstyle.options import ClipOptions
+from vidstyle.video.capture.devices import input_spec
+from vidstyle.video.capture.reader import LiveReader
+from vidstyle.video.stream_copy import timecode_behind
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
@@ -371,3 +378,113 @@ def test_without_a_source_file_there_are_only_pictures(tmp_path: Path) -> None:
     contents = read_contents(output)
     assert contents.kinds == ["video"]
     assert "title" not in contents.metadata
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "avi", "ts"])
+def test_tags_that_are_not_utf8_are_replaced_and_lose_nothing_else(suffix: str, tmp_path: Path) -> None:
+    source = tmp_path / f"in.{suffix}"
+    tags = {"title": "caf# noir", "service_name": "caf# noir"}
+    make_video(source, audio=[Audio()], chapters=[(0, 0.4, "caf# noir")], metadata=tags, video_metadata=tags)
+    source.write_bytes(source.read_bytes().replace(b"caf# noir", "café noir".encode("cp1252")))
+    output = tmp_path / "out.mkv"
+    arguments = ["render", str(source), str(output), "--work-size", "32", "--strength", "0", "--json"]
+    result = CliRunner().invoke(vidstyle, arguments)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["frames"] == 10
+    contents = read_contents(output)
+    assert suffix == "ts" or contents.metadata["title"] == "caf\ufffd noir"
+    assert [chapter[2] for chapter in contents.chapters] == (["caf\ufffd noir"] if suffix[0] == "m" else [])
+
+
+NTSC = Fraction(30000, 1001)
+
+
+def codes(base: int, dropped: int) -> list[str]:
+    """The time codes of 22 minutes, one by one."""
+    return [
+        f"00:{minute:02}:{second:02}{';' if dropped else ':'}{frame:02}"
+        for minute in range(22)
+        for second in range(60)
+        for frame in range(base)
+        if not (minute % 10 and second == 0 and frame < dropped)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rate", "base", "dropped"),
+    [(NTSC, 30, 2), (2 * NTSC, 60, 4), (NTSC, 30, 0), (Fraction(25), 25, 0), (Fraction(24000, 1001), 24, 0)],
+)
+def test_every_number_is_followed_by_the_next(rate: Fraction, base: int, dropped: int) -> None:
+    all_codes = codes(base, dropped)
+    for first in (0, 1, 30 * base, 60 * base - 1, 60 * base, 600 * base):
+        for further in (0, 1, 2, base, 60 * base - 1, 60 * base, 599 * base, 600 * base):
+            assert timecode_behind(all_codes[first], rate, further) == all_codes[first + further]
+
+
+def test_a_day_is_over_at_midnight_and_nonsense_is_none() -> None:
+    assert timecode_behind("23:59:59;29", NTSC, 1) == "00:00:00;00"
+    for code, rate in (("23:59:59:25", Fraction(25)), ("01:00:00;00", Fraction(25)), ("soon", NTSC), ("1:2:3:4", NTSC)):
+        assert timecode_behind(code, rate, 0) is None
+
+
+@pytest.mark.parametrize("output", ["out.mov", "out.mp4", "out.mkv"])
+@pytest.mark.parametrize(("source", "codec"), [("in.mov", "libx264"), ("in.mkv", "libx264"), ("in.mxf", "mpeg2video")])
+def test_the_time_code_is_that_of_the_first_picture(tmp_path: Path, source: str, codec: str, output: str) -> None:
+    path = make_video(tmp_path / source, frames=40, rate=NTSC, codec=codec, video_metadata={"timecode": "00:00:58;29"})
+    for clip, expected in ((ClipOptions(), "00:00:58;29"), (ClipOptions(start=1.001), "00:00:59;29")):
+        assert copy(path, tmp_path / output, clip=clip, overwrite=True) == []
+        contents = read_contents(tmp_path / output)
+        tags = {key.lower(): value for key, value in contents.tags[0].items()}
+        assert tags["timecode"] == expected
+        assert contents.kinds == (["video"] if output == "out.mkv" else ["video", "data"])
+
+
+def test_the_numbers_that_are_dropped_are_dropped_in_a_clip_too(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "in.mov", frames=40, rate=NTSC, video_metadata={"timecode": "00:00:59;00"})
+    copy(path, tmp_path / "out.mov", clip=ClipOptions(start=1.0))
+    with av.open(str(tmp_path / "out.mov")) as file:
+        assert file.streams.video[0].metadata["timecode"] == "00:01:00;02"
+
+
+def test_a_time_code_that_no_muxer_takes_is_told(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "in.mkv", video_metadata={"timecode": "01:00:00;00"})
+    assert any("'01:00:00;00' is no time code at 25" in note for note in copy(path, tmp_path / "out.mp4"))
+
+
+def broadcast(path: Path, kinds: str, codec: str = "aac") -> Path:
+    """MPEG-TS whose tracks are, by letter: v video, a sound, V and A the same without a packet."""
+    clip = make_video(path.with_suffix(".mkv"), audio=[Audio(codec=codec)])
+    with av.open(str(clip)) as source, av.open(str(path), "w", format="mpegts") as output:
+        template = {"v": source.streams.video[0], "a": source.streams.audio[0]}
+        made = {}
+        for kind in kinds:
+            stream = output.add_stream_from_template(template[kind.lower()])
+            if kind.islower():
+                made[template[kind].index] = stream
+        for packet in source.demux():
+            if packet.dts is not None and packet.stream.index in made:
+                packet.stream = made[packet.stream.index]
+                output.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "webm"])
+@pytest.mark.parametrize(
+    ("kinds", "codec"), [("vaA", "aac"), ("vAa", "mp2"), ("AvaAA", "ac3"), ("Vva", "aac"), ("vA", "mp2")]
+)
+def test_a_track_without_a_packet_is_left_out_and_told(kinds: str, codec: str, suffix: str, tmp_path: Path) -> None:
+    source, output = broadcast(tmp_path / "in.ts", kinds, codec), tmp_path / f"out.{suffix}"
+    result = CliRunner().invoke(vidstyle, ["render", str(source), str(output), "--work-size", "32", "--strength", "0"])
+    assert result.exit_code == 0, result.output
+    contents = read_contents(output)
+    assert contents.kinds == ["video", "audio"][: 1 + ("a" in kinds)]
+    assert len(contents.pts) == 10
+    for index in (place for place, kind in enumerate(kinds) if kind == "A"):
+        assert re.search(rf"audio track {index} \(\w+\) is empty", result.stderr)  # MPEG layers are told by their data
+
+
+def test_a_live_source_is_heard_where_there_is_sound(tmp_path: Path) -> None:
+    source = broadcast(tmp_path / "in.ts", "AVva")
+    reader = LiveReader(input_spec(str(source)), threading.Event(), 3.0, sound=True)
+    assert reader.sound is not None and reader.sound.rate == 48000
+    reader.close()

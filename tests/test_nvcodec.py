@@ -12,7 +12,7 @@ import pytest
 from av.codec import CodecContext
 from av.video.frame import VideoFrame
 from conftest import has_gpu
-from media import make_video, psnr, read_contents, read_rgb
+from media import make_video, psnr, read, read_contents, read_rgb
 
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameFormat, Planes
@@ -350,8 +350,7 @@ def test_frames_on_the_gpu_are_those_of_the_file(tmp_path: Path, size: tuple[int
 
 @pytest.mark.needs_cuda
 def test_frames_on_the_gpu_outlive_their_source(clip: Path) -> None:
-    with VideoReader(clip, pixels="nv12", clip=NVDEC, on_device=True) as video:
-        frames = list(video.frames())
+    frames = read(clip, pixels="nv12", clip=NVDEC, on_device=True)
     first = downloaded(frames[0]).to_ndarray()
     assert first.std() > 5
     assert not np.array_equal(first, downloaded(frames[-1]).to_ndarray())

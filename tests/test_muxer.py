@@ -258,6 +258,6 @@ def test_old_segments_of_a_playlist_go(tmp_path: Path) -> None:
 def test_what_a_live_output_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match=r"codec is hevc; live output is always H\.264"):
         writer(tmp_path / "out.mp4", encode=EncodeOptions(codec="hevc"))
-    with pytest.raises(BadOption, match="picture is 1x90; needs at least 2x2"):
+    with pytest.raises(BadOption, match="picture is 1x90; libx264 needs at least 2x2"):
         writer(tmp_path / "out.mp4", form=FORM.resized((90, 1)))
     assert list(tmp_path.iterdir()) == []
