@@ -49,11 +49,11 @@ def load() -> float:
 
 def machine() -> dict[str, Any]:
     """The processor, and which vidstyle this is."""
-    from vidstyle.gallery import default_style_name, load_style
+    from vidstyle.gallery import DEFAULT_STYLE, load_style
     from vidstyle.options import EncodeOptions
     from vidstyle.tools.bench import describe_run  # here, because `run` wants a small process
 
-    facts = asdict(describe_run(load_style(default_style_name()), EncodeOptions()))
+    facts = asdict(describe_run(load_style(DEFAULT_STYLE), EncodeOptions()))
     kept = {key: facts[key] for key in ("vidstyle", "commit", "date", "python", "system", "cpu", "packages")}
     return {**kept, "date": facts["date"][:10]}
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vidstyle.data import PHOTOS
 from vidstyle.frame import FrameFormat, Planes, yuv_from_rgb
-from vidstyle.gallery import default_style_name, load_style, shared_network
+from vidstyle.gallery import DEFAULT_STYLE, load_style, shared_network
 from vidstyle.models.architecture import FAST, Architecture, Conv, Network
 from vidstyle.models.style import Style
 
@@ -70,7 +70,7 @@ def fast_network() -> Network:
 
 def fast_style() -> Style:
     """The first shipped style."""
-    return load_style(default_style_name())
+    return load_style(DEFAULT_STYLE)
 
 
 def styled(network: Network) -> Style:

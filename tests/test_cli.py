@@ -17,10 +17,10 @@ from click.testing import CliRunner, Result
 from media import Audio, make_video, picture
 
 from vidstyle.cli import vidstyle
-from vidstyle.gallery import default_style_name, load_style, style_names
+from vidstyle.gallery import DEFAULT_STYLE, load_style, style_names
 from vidstyle.imaging.image_io import Still, read_still, write_still
 
-STYLE = default_style_name()
+STYLE = DEFAULT_STYLE
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.gallery import (
-    default_style_name,
+    DEFAULT_STYLE,
     load_blend,
     load_style,
     shared_network,
@@ -26,7 +26,7 @@ NAMES = style_names()
 
 
 def test_both_networks_have_the_same_ten_styles_or_more_and_one_is_the_default() -> None:
-    assert default_style_name() in NAMES
+    assert DEFAULT_STYLE in NAMES
     fast = [name for name in NAMES if "/" not in name]
     assert len(fast) >= 10 and NAMES[: len(fast)] == fast == sorted(fast)
     assert [name for name in NAMES if "/" in name] == [f"paper/{name}" for name in fast]
@@ -141,7 +141,7 @@ def test_the_gallery_needs_no_torch_and_training_says_what_it_needs() -> None:
 import sys
 sys.modules["torch"] = None  # what an import finds where torch is not installed
 import vidstyle.gallery as gallery
-gallery.load_style(gallery.default_style_name()).network
+gallery.load_style(gallery.DEFAULT_STYLE).network
 try:
     import vidstyle.training.adapt
 except ImportError as error:

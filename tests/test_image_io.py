@@ -383,6 +383,8 @@ def test_missing_files_folders_and_names_are_sentences(tmp_path: Path) -> None:
         read_still(tmp_path / ("n" * 300 + ".png"))
     with pytest.raises(ImageError, match="is a folder, not a picture"):
         read_still(tmp_path)
+    with pytest.raises(ImageError, match=r"there\.png has more than 0 MiB"):
+        read_still(tmp_path / "there.png", max_bytes=50)
     with pytest.raises(BadOption, match="there is no folder"):
         write_still(tmp_path / "nowhere" / "a.png", still)
     with pytest.raises(BadOption, match="exists; .*--overwrite"):

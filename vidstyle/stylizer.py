@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vidstyle._renamed import renamed_method
 from vidstyle.errors import BadOption
 from vidstyle.frame import Frame, FrameFormat, Planes, as_rgb
-from vidstyle.gallery import default_style_name, load_blend
+from vidstyle.gallery import DEFAULT_STYLE, load_blend
 from vidstyle.imaging import resample
 from vidstyle.models.architecture import Architecture, Network
 from vidstyle.models.style import Style
@@ -306,4 +306,4 @@ def as_style(style: str | Path | Style | None) -> Style:
         return style
     if style is not None and not isinstance(style, str | os.PathLike):
         raise BadOption(f"style is {style!r}; it must be a name, a file, a blend such as 'a:0.7,b:0.3', or a Style")
-    return load_blend(default_style_name() if style is None else style)
+    return load_blend(DEFAULT_STYLE if style is None else style)

@@ -205,10 +205,10 @@ smooth_options = group(
 
 def chosen_style(style: str | None) -> Style:
     """The style asked for, or the default one, which is then named on stderr."""
-    from vidstyle.gallery import default_style_name, load_blend
+    from vidstyle.gallery import DEFAULT_STYLE, load_blend
 
     if style is None:
-        style = default_style_name()
+        style = DEFAULT_STYLE
         echo(f"Style: {style} (choose another with --style; `vidstyle styles` lists them)", err=True)
     return load_blend(style)
 

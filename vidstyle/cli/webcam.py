@@ -107,7 +107,7 @@ def webcam(
 
     q, Esc, the window's close button and Ctrl-C all end it properly.
     """
-    from vidstyle.gallery import default_style_name
+    from vidstyle.gallery import DEFAULT_STYLE
     from vidstyle.live.session import Live, Microphone, OnSound
     from vidstyle.video.capture import Capture
 
@@ -117,7 +117,7 @@ def webcam(
         assert microphone is not None
         return capture.Microphone(microphone, on_sound=on_sound)
 
-    styles, index = style_list(style or default_style_name())
+    styles, index = style_list(style or DEFAULT_STYLE)
     live = Live(
         lambda on_sound: Capture(source.pop("source"), **source, on_sound=on_sound),
         styles,

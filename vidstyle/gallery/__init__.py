@@ -19,19 +19,11 @@ from vidstyle.models.architecture import ARCHITECTURES, NETWORK_FILE, SHIPPED, s
 from vidstyle.models.engine_file import SUFFIX, EngineFile
 from vidstyle.models.style import Style, blend, parse_blend
 
-__all__ = [
-    "DEFAULT_NETWORK",
-    "DEFAULT_STYLE",
-    "default_style_name",
-    "load_blend",
-    "load_style",
-    "shared_network",
-    "style_names",
-    "thumbnail",
-]
+__all__ = ["DEFAULT_NETWORK", "DEFAULT_STYLE", "load_blend", "load_style", "shared_network", "style_names", "thumbnail"]
 
 DEFAULT_NETWORK = "fast"
 DEFAULT_STYLE = "starry_night"
+"""The style of ``vidstyle render`` without ``--style``."""
 
 
 def style_names(network: str | None = None) -> list[str]:
@@ -44,10 +36,6 @@ def _style_files(only: str | None = None) -> Iterator[tuple[str, Path]]:
         for path in sorted((SHIPPED / network).glob("*.safetensors")):
             if path.name != NETWORK_FILE:
                 yield (path.stem if network == DEFAULT_NETWORK else f"{network}/{path.stem}"), path
-
-
-def default_style_name() -> str:
-    return DEFAULT_STYLE
 
 
 def thumbnail(name: str) -> Path | None:

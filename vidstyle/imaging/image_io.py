@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle import files
-from vidstyle.errors import BadOption, ImageError
+from vidstyle.errors import BadOption, ImageError, reason
 from vidstyle.frame import as_rgb
 from vidstyle.options import MAX_SIDE, check_kind
 
@@ -83,26 +83,26 @@ class Still:
         return self.rgb.shape[0], self.rgb.shape[1]
 
 
-def read_still(path: Path | str) -> Still:
+def read_still(path: Path | str, *, max_bytes: int = MAX_FILE_BYTES) -> Still:
     """The picture in the file ``path``; see `decode_still`."""
     path = files.as_path(path, "picture")
     try:
         if path.is_dir():
             raise ImageError(f"{path} is a folder, not a picture")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ImageError(_too_long(str(path)))
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)  # a pipe or a device does not say how long it is
+        size = path.stat().st_size
+        with path.open("rb") as file:  # a pipe or a device does not say how long it is
+            data = file.read(0 if size > max_bytes else max_bytes + 1)
     except ImageError:
         raise
     except (OSError, ValueError) as error:
-        raise ImageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise ImageError(f"cannot read {path}: {reason(error)}") from error
+    _check_length(max(size, len(data)), str(path), max_bytes)
     return decode_still(data, str(path))
 
 
-def read_opaque(path: Path | str) -> Still:
+def read_opaque(path: Path | str, *, max_bytes: int = MAX_FILE_BYTES) -> Still:
     """As `read_still`, transparent parts laid on white, as viewers show them; a note says so."""
-    still = read_still(path)
+    still = read_still(path, max_bytes=max_bytes)
     if still.alpha is None or still.alpha.min() == 255:
         return replace(still, alpha=None)
     note = f"{still.name} is transparent in parts; they are laid on white"
@@ -119,8 +119,7 @@ def decode_still(data: bytes, name: str = "picture") -> Still:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise BadOption(f"{name} is a {type(data).__name__}; give the bytes of a whole picture file")
     data = bytes(data)
-    if len(data) > MAX_FILE_BYTES:
-        raise ImageError(_too_long(name))
+    _check_length(len(data), name)
     header = read_header(data, name)
     profile, key, notes = None, None, []
     if header.animated:
@@ -154,8 +153,9 @@ def decode_still(data: bytes, name: str = "picture") -> Still:
     return Still(rgb, alpha, profile if profile and _is_rgb_profile(profile) else None, name, tuple(notes))
 
 
-def _too_long(name: str) -> str:
-    return f"{name} has more than {MAX_FILE_BYTES >> 20} MiB, which no picture that vidstyle reads needs"
+def _check_length(size: int, name: str, max_bytes: int = MAX_FILE_BYTES) -> None:
+    if size > max_bytes:
+        raise ImageError(f"{name} has more than {max_bytes >> 20} MiB, which is the most that is read; make it smaller")
 
 
 _libraries = threading.Lock()

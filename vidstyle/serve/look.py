@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidstyle.errors import BadModel, BadOption
-from vidstyle.gallery import DEFAULT_NETWORK, default_style_name, load_style, shared_network, style_names
+from vidstyle.gallery import DEFAULT_NETWORK, DEFAULT_STYLE, load_style, shared_network, style_names
 from vidstyle.models.style import Style, blend
 from vidstyle.options import check_between
 from vidstyle.serve.job import STYLE, Job
@@ -143,7 +143,7 @@ class Look:
 
 def first_look() -> Look:
     """The look where a client asks for none."""
-    name = default_style_name()
+    name = DEFAULT_STYLE
     return Look(blend=((name, 1.0),), style=load_style(name))
 
 

@@ -14,7 +14,7 @@ from aiohttp import web
 import vidstyle
 from vidstyle.data import PHOTOS
 from vidstyle.errors import BadOption, MissingDependency
-from vidstyle.gallery import default_style_name, load_style, style_names, thumbnail
+from vidstyle.gallery import DEFAULT_STYLE, load_style, style_names, thumbnail
 from vidstyle.options import check_between
 from vidstyle.serve.auth import session_of
 from vidstyle.serve.config import ServeOptions
@@ -194,7 +194,7 @@ class _Api:
                 max_bytes=self._options.upload_mib << 20,
                 uploads=self._jobs.uploads,
             )
-            style = load_style(default_style_name())
+            style = load_style(DEFAULT_STYLE)
             if "blend" in upload.texts:
                 style = parse_blend(parse_json(upload.texts["blend"]), self._jobs.user_styles())
             strength = _parse_number("strength", upload.texts.get("strength", "1"))

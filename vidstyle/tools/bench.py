@@ -26,7 +26,7 @@ from vidstyle.backends import backend_report
 from vidstyle.backends.base import Pending, usable_cores
 from vidstyle.errors import BadOption
 from vidstyle.frame import Planes
-from vidstyle.gallery import default_style_name, load_blend
+from vidstyle.gallery import DEFAULT_STYLE, load_blend
 from vidstyle.imaging.resample import kernels_in_use
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, check_fields, within
@@ -160,7 +160,7 @@ def bench(
     result as it comes. Raises what `render` raises.
     """
     options = options or BenchOptions()
-    style = style if isinstance(style, Style) else load_blend(style or default_style_name())
+    style = style if isinstance(style, Style) else load_blend(style or DEFAULT_STYLE)
     report = describe_run(style, options.encode)
     backends = options.backends or tuple(
         BackendOptions(backend=status.name)  # type: ignore[arg-type]  # the report names backends only

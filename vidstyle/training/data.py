@@ -42,14 +42,7 @@ def read_painting(path: Path | str) -> Still:
     `ImageError` names the file and what is wrong with it.
     """
     path = as_path(path, "painting")
-    try:
-        if (size := path.stat().st_size) > MAX_PICTURE_BYTES:
-            raise ImageError(f"{path} has {size >> 20} MiB; a picture to learn from may have {MAX_PICTURE_BYTES >> 20}")
-    except (OSError, ValueError) as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    still = read_opaque(path)
+    still = read_opaque(path, max_bytes=MAX_PICTURE_BYTES)
     height, width = still.size
     if min(height, width) < SMALLEST_PICTURE:
         raise ImageError(f"{path} is {width}x{height} pixels; it needs at least {SMALLEST_PICTURE} on each side")
