@@ -31,7 +31,7 @@ END_SECONDS = 40.0
 
 # The command itself, with one part of it that never comes back.
 HANGS = {
-    "while it compiles": "Studio.start = lambda *_: (print('compiling', flush=True), time.sleep(1000))",
+    "while it compiles": "InferenceScheduler.start = lambda *_: (print('compiling', flush=True), time.sleep(1000))",
     "while it closes": "Server.close = lambda self: asyncio.to_thread(time.sleep, 1000)",
     "with its loop": "cli._say_where = lambda server, say=cli._say_where: (say(server), time.sleep(1000))",
     "in a thread that nobody ends": "threading.Thread(target=time.sleep, args=(1000,)).start()",
@@ -40,7 +40,7 @@ _COMMAND = """
 import asyncio, sys, threading, time
 from vidstyle.cli import main
 from vidstyle.serve.app import Server
-from vidstyle.serve.studio import Studio
+from vidstyle.serve.painter import InferenceScheduler
 
 cli = sys.modules["vidstyle.cli.serve"]
 cli.GRACE_SECONDS = float(sys.argv.pop(1))

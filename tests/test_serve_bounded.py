@@ -17,9 +17,9 @@ from test_serve_webrtc import PATIENCE, answer, with_server
 from visiting import Camera, Guest, photo, until
 
 from vidstyle.serve.app import Server
-from vidstyle.serve.canvas import Canvas, Waiting
 from vidstyle.serve.decoder import Decoder
-from vidstyle.serve.look import first_look
+from vidstyle.serve.painter import FrameMailbox, Waiting
+from vidstyle.serve.render_settings import default_settings
 from vidstyle.serve.webrtc import BoundedDatagrams, BoundedNacks, Limiter
 
 GOOD = packets("VP8", encoded("VP8", (96, 160))[0])
@@ -110,10 +110,10 @@ def test_who_sends_what_no_browser_sends_is_ended_and_told(
 
 
 def test_pictures_that_turn_all_the_time_are_not_compiled_for_all_the_time() -> None:
-    canvas = Canvas(first_look(), (360, 640), lambda *_: None, lambda _: None, lambda: None)
+    canvas = FrameMailbox(default_settings(), (360, 640), lambda *_: None, lambda _: None, lambda: None)
     forms = []
     for step in range(6000):  # a minute at 100 a second, turned each half second
         size = (90, 160) if step // 50 % 2 else (160, 90)
-        forms.append(canvas.form_of(Waiting(VideoFrame(size[1], size[0], "yuv420p"), step / 100)).size)
+        forms.append(canvas.choose_format(Waiting(VideoFrame(size[1], size[0], "yuv420p"), step / 100)).size)
     changes = sum(before != after for before, after in pairwise(forms))
     assert 3 <= changes <= 6

@@ -16,7 +16,7 @@ from vidstyle.errors import BadOption
 from vidstyle.gallery import load_style, style_names
 from vidstyle.models.style import Style
 from vidstyle.serve.job import MAX_LABEL, PREVIEW, STATE, STYLE, Job, new_id, owner_of
-from vidstyle.serve.look import parse_blend
+from vidstyle.serve.render_settings import parse_blend
 
 SESSION = "s" * 43
 

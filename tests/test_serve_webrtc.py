@@ -209,7 +209,7 @@ def test_an_offer_that_cannot_be_answered_leaves_nobody(tmp_path: Path, change: 
             assert status == 400 and found["error"]
         finally:
             await guest.leave()
-        assert len(server.peers) == 0 and not server.scheduler._canvases
+        assert len(server.peers) == 0 and server.scheduler.is_idle
 
     with_server(tmp_path, body)
 
@@ -221,12 +221,12 @@ def test_of_a_visitor_who_leaves_nothing_stays(tmp_path: Path, politely: bool) -
         guest = Guest(server.url, camera=Camera(photo()))
         await guest.come()
         await guest.see(3, seconds=PATIENCE)
-        gone = [weakref.ref(thing) for one in server.peers for thing in (one, one.canvas, one.connection)]
+        gone = [weakref.ref(thing) for one in server.peers for thing in (one, one.mailbox, one.connection)]
         assert len(gone) == 3
         await guest.leave(politely=politely)
         await until(lambda: len(server.peers) == 0, PATIENCE)
         del guest
-        await until(lambda: not server.scheduler._canvases and not server.scheduler._painting, PATIENCE)
+        await until(lambda: server.scheduler.is_idle, PATIENCE)
         # Those of the pool that encodes stay, ready for the next.
         decoders = lambda: [thread for thread in threading.enumerate() if "decoder" in thread.name]  # noqa: E731
         await until(lambda: not decoders(), PATIENCE)

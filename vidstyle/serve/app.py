@@ -21,10 +21,9 @@ from vidstyle.serve.config import ServeOptions
 from vidstyle.serve.http import Connections, Protocol, add_headers, errors_as_json
 from vidstyle.serve.job import AdaptBudget, Job, JobLimits
 from vidstyle.serve.jobs import Jobs
-from vidstyle.serve.look import first_look
+from vidstyle.serve.painter import InferenceScheduler, MediaRelay
+from vidstyle.serve.render_settings import default_settings
 from vidstyle.serve.routes import routes
-from vidstyle.serve.shared_source import SharedSource
-from vidstyle.serve.studio import Studio
 from vidstyle.serve.webrtc import PeerSessions
 
 _log = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ class Server:
     ) -> None:
         """Nothing is opened before it is entered. ``budget`` is that of an adaptation, ``limits`` those of all jobs."""
         self.options = options
-        self.scheduler = Studio(size=options.size, backend=backend)
+        self.scheduler = InferenceScheduler(size=options.size, backend=backend)
         self.jobs = Jobs(options, budget=budget, limits=limits)
         self.peers = PeerSessions(self.scheduler, self.jobs, options)
         self.connections = Connections()
@@ -56,7 +55,7 @@ class Server:
         self._listener: asyncio.Server | None = None
 
     @property
-    def source(self) -> SharedSource | None:
+    def source(self) -> MediaRelay | None:
         """The server's own picture."""
         return self.peers.source
 
@@ -101,9 +100,9 @@ class Server:
         except OSError as error:
             raise BadOption(_cannot_listen(options, error)) from error
         self.port = self._listener.sockets[0].getsockname()[1]
-        await loop.run_in_executor(None, self.scheduler.start, first_look().style)
+        await loop.run_in_executor(None, self.scheduler.start, default_settings().style)
         if options.source is not None:
-            source = await loop.run_in_executor(None, SharedSource, options.source, options.size)
+            source = await loop.run_in_executor(None, MediaRelay, options.source, options.size)
             source.start()
             self.peers.source = source
         await self.jobs.start()

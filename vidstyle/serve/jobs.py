@@ -40,7 +40,7 @@ from vidstyle.serve.job import (
     point,
     whole_number,
 )
-from vidstyle.serve.look import UserStyle, user_style
+from vidstyle.serve.render_settings import UserStyle, user_style
 from vidstyle.serve.uploads import Upload, Uploads
 from vidstyle.serve.worker_process import WorkerProcess, probe_video
 

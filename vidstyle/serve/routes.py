@@ -22,7 +22,7 @@ from vidstyle.serve.decoder import MAX_PIXELS
 from vidstyle.serve.http import ApiError, file_response, json_object, parse_json
 from vidstyle.serve.job import PREVIEW, STYLE, Job, download_name, owner_of
 from vidstyle.serve.jobs import Jobs
-from vidstyle.serve.look import USER_PREFIX, UserStyle, parse_blend
+from vidstyle.serve.render_settings import USER_PREFIX, UserStyle, parse_blend
 from vidstyle.serve.uploads import check_painting, receive
 from vidstyle.serve.webrtc import MAX_SDP_BYTES, PeerSessions
 
@@ -89,7 +89,7 @@ class _Api:
             "version": vidstyle.__version__,
             "backend": self._peers.scheduler.description,
             "source": source is not None,
-            "source_description": None if source is None else source.shown,
+            "source_description": None if source is None else source.public_description,
             "token_needed": options.token is not None,
             "visitors": len(self._peers),
             "limits": {
@@ -140,7 +140,7 @@ class _Api:
         if set(found) - {"sdp", "type", "look"} or found.get("type", "offer") != "offer" or not isinstance(look, dict):
             raise ApiError(400, 'send {"sdp": "...", "type": "offer", "look": {...}}; the look may be left out')
         peer, answer = await self._peers.add(found.get("sdp"), look)
-        facts = {"id": peer.id, "type": "answer", "sdp": answer, "look": peer.look.facts()}
+        facts = {"id": peer.id, "type": "answer", "sdp": answer, "look": peer.settings.facts()}
         if request.transport is None:  # the page was left while the offer was answered
             await self._peers.remove(peer)
         return web.json_response(facts, status=201)

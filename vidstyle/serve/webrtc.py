@@ -38,14 +38,12 @@ from av.video.frame import VideoFrame
 
 from vidstyle.errors import VidstyleError
 from vidstyle.metrics import FrameStats
-from vidstyle.serve.canvas import Canvas
 from vidstyle.serve.config import ServeOptions
 from vidstyle.serve.decoder import Decoder
 from vidstyle.serve.http import ApiError
 from vidstyle.serve.jobs import Jobs
-from vidstyle.serve.look import Look, first_look
-from vidstyle.serve.shared_source import SharedSource
-from vidstyle.serve.studio import Studio
+from vidstyle.serve.painter import FrameMailbox, InferenceScheduler, MediaRelay
+from vidstyle.serve.render_settings import RenderSettings, default_settings
 
 _log = logging.getLogger(__name__)
 IDLE_SECONDS = 10.0
@@ -86,14 +84,14 @@ _closing: set[asyncio.Future[None]] = set()
 class PeerSessions:
     """All visitors who are here. For one event loop."""
 
-    def __init__(self, scheduler: Studio, jobs: Jobs, options: ServeOptions) -> None:
+    def __init__(self, scheduler: InferenceScheduler, jobs: Jobs, options: ServeOptions) -> None:
         self.scheduler = scheduler
         self._jobs, self._options = jobs, options
         self._peers: dict[str, PeerSession] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._reasons: dict[str, str] = {}  # the newest last
         self._dropped = 0
-        self.source: SharedSource | None = None
+        self.source: MediaRelay | None = None
         """The picture for visitors who send none."""
         self.open = False
         """Whether visitors are accepted."""
@@ -139,7 +137,7 @@ class PeerSessions:
                 f"{len(self)} visitors are being painted, the most at once; try again when one has left",
                 {"Retry-After": "10"},
             )
-        settings = first_look().changed(look, self._jobs.user_styles())
+        settings = default_settings().changed(look, self._jobs.user_styles())
         sdp = check_offer(offer, has_source=self.source is not None)
         peer = PeerSession(
             secrets.token_hex(16),
@@ -157,29 +155,29 @@ class PeerSessions:
             raise
         self.accepted += 1
         if not peer.sends and self.source is not None:
-            self.source.add(peer.canvas)
+            self.source.add(peer.mailbox)
         return peer, answer
 
-    def change(self, peer: PeerSession, changes: dict[str, Any]) -> Look:
-        """Change a visitor's look, and return it. Raises `BadOption`."""
-        peer.look = look = peer.look.changed(changes, self._jobs.user_styles())
-        return look
+    def change(self, peer: PeerSession, changes: dict[str, Any]) -> RenderSettings:
+        """Change a visitor's settings, and return them. Raises `BadOption`."""
+        peer.settings = settings = peer.settings.changed(changes, self._jobs.user_styles())
+        return settings
 
     def refresh_styles(self) -> None:
         """Show everybody the newest version of a style that is being learned."""
         user_styles = self._jobs.user_styles()
         for peer in self:
-            look = peer.look
-            newer = look.refreshed(user_styles)
-            if newer is not look:
-                peer.look = newer
+            settings = peer.settings
+            newer = settings.refreshed(user_styles)
+            if newer is not settings:
+                peer.settings = newer
 
     async def remove(self, peer: PeerSession) -> None:
         """Close a visitor's connection, and free all of it. Twice is fine."""
         if self._peers.pop(peer.id, None) is not None:
             self._dropped += peer.dropped
         if self.source is not None:
-            self.source.remove(peer.canvas)
+            self.source.remove(peer.mailbox)
         await peer.close()
         await asyncio.get_running_loop().run_in_executor(None, trim_heap)
 
@@ -232,8 +230,8 @@ class PeerSession:
     def __init__(
         self,
         id: str,
-        scheduler: Studio,
-        look: Look,
+        scheduler: InferenceScheduler,
+        settings: RenderSettings,
         *,
         addresses: list[str],
         public_address: str | None = None,
@@ -256,7 +254,7 @@ class PeerSession:
         self._ended = False
         self.sends = False
         """Whether the visitor sends a picture; else the server's source is shown."""
-        self.canvas: Canvas = scheduler.add(look, self._on_painted, self._on_problem)
+        self.mailbox: FrameMailbox = scheduler.add(settings, self._on_painted, self._on_problem)
 
     async def open(self, offer: str) -> str:
         """The answer to a checked ``offer``. `ApiError` 400 where there is nothing in common."""
@@ -282,13 +280,13 @@ class PeerSession:
         return add_address(connection.localDescription.sdp, self._public_address)
 
     @property
-    def look(self) -> Look:
-        """The settings; may be set."""
-        return self.canvas.look
+    def settings(self) -> RenderSettings:
+        """May be set."""
+        return self.mailbox.settings
 
-    @look.setter
-    def look(self, look: Look) -> None:
-        self.canvas.look = look
+    @settings.setter
+    def settings(self, settings: RenderSettings) -> None:
+        self.mailbox.settings = settings
 
     @property
     def is_late(self) -> bool:
@@ -298,13 +296,13 @@ class PeerSession:
     @property
     def dropped(self) -> int:
         """Pictures that came and were not painted, because newer ones were there."""
-        return self.canvas.dropped + self.decoder.dropped
+        return self.mailbox.dropped + self.decoder.dropped
 
     def facts(self) -> dict[str, Any]:
         """The state as JSON. Latency is from a picture's arrival to its being handed to the encoder."""
         now = monotonic()
         latency = self._stats.latency(now)
-        form = self.canvas.form
+        form = self.mailbox.form
         return {
             "id": self.id,
             "state": self.connection.connectionState,
@@ -315,13 +313,13 @@ class PeerSession:
             "frames": self._stats.shown,
             "dropped": self.dropped,
             "size": None if form is None else [form.width, form.height],
-            "look": self.look.facts(),
+            "look": self.settings.facts(),
         }
 
     async def close(self) -> None:
         """End the connection and free everything. Twice is fine."""
         self._ended = True
-        self._scheduler.remove(self.canvas)
+        self._scheduler.remove(self.mailbox)
         self.decoder.stop()
         for task in self._tasks:
             if task is not asyncio.current_task():
@@ -368,7 +366,7 @@ class PeerSession:
     def _on_picture(self, picture: VideoFrame, came: float) -> None:
         """Called on the decoder's thread."""
         self._last_heard = monotonic()
-        self.canvas.put(picture, came)
+        self.mailbox.put(picture, came)
 
     def _on_gap(self) -> None:
         if self._limiter is not None:

@@ -87,7 +87,7 @@ def _load_version(path: Path, inode: int, changed: int) -> Style:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class RenderSettings:
     """Checked settings. `changed` makes new ones of them."""
 
     blend: tuple[tuple[str, float], ...]
@@ -101,28 +101,30 @@ class Look:
     mirror: bool = False
     """Whether left and right are exchanged."""
 
-    def changed(self, changes: Mapping[str, Any], user_styles: Mapping[str, UserStyle]) -> Look:
-        """The look with ``changes``, an object out of JSON. `BadOption` says what is wrong with them."""
-        look = self
+    def changed(self, changes: Mapping[str, Any], user_styles: Mapping[str, UserStyle]) -> RenderSettings:
+        """The settings with ``changes``, an object out of JSON. `BadOption` says what is wrong with them."""
+        settings = self
         for key, value in changes.items():
             if key == "blend":
                 style = parse_blend(value, user_styles)
-                look = replace(look, style=style, blend=tuple((p["style"], float(p.get("weight", 1))) for p in value))
+                settings = replace(
+                    settings, style=style, blend=tuple((p["style"], float(p.get("weight", 1))) for p in value)
+                )
             elif key == "strength":
                 if isinstance(value, bool) or not isinstance(value, (int, float)):
                     raise BadOption("strength is a number from 0 to 1")
                 check_between("strength", value, 0, 1)
-                look = replace(look, strength=float(value))
+                settings = replace(settings, strength=float(value))
             elif key in ("split", "mirror"):
                 if not isinstance(value, bool):
                     raise BadOption(f"{key} is true or false")
-                look = replace(look, split=value) if key == "split" else replace(look, mirror=value)
+                settings = replace(settings, split=value) if key == "split" else replace(settings, mirror=value)
             else:
                 raise BadOption(f"a look has no {key[:40]!r}; it has {', '.join(_KEYS)}")
-        return look
+        return settings
 
-    def refreshed(self, user_styles: Mapping[str, UserStyle]) -> Look:
-        """The look with the newest version of each style; the same object where none is new, or one is gone."""
+    def refreshed(self, user_styles: Mapping[str, UserStyle]) -> RenderSettings:
+        """The settings with the newest version of each style; the same object where none is new, or one is gone."""
         if not any(name.startswith(USER_PREFIX) for name, _ in self.blend):
             return self
         try:
@@ -141,10 +143,10 @@ class Look:
         }
 
 
-def first_look() -> Look:
-    """The look where a client asks for none."""
+def default_settings() -> RenderSettings:
+    """The settings of a client that asks for none."""
     name = DEFAULT_STYLE
-    return Look(blend=((name, 1.0),), style=load_style(name))
+    return RenderSettings(blend=((name, 1.0),), style=load_style(name))
 
 
 def parse_blend(value: Any, user_styles: Mapping[str, UserStyle]) -> Style:
