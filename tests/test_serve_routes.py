@@ -15,8 +15,9 @@ from networks import whole_style
 from vidstyle.errors import BadOption
 from vidstyle.gallery import load_style, style_names
 from vidstyle.models.style import Style
+from vidstyle.serve.http import ApiError, parse_json
 from vidstyle.serve.job import MAX_LABEL, PREVIEW, STATE, STYLE, Job, new_id, owner_of
-from vidstyle.serve.render_settings import parse_blend
+from vidstyle.serve.render_settings import Blend, blend_styles
 
 SESSION = "s" * 43
 
@@ -191,18 +192,23 @@ def test_a_blend_takes_shipped_and_own_styles_by_name(tmp_path: Path) -> None:
     async def body(served: Served) -> None:
         styles = served.jobs.user_styles()
         whole_style("x", 1).save(tmp_path / "jobs" / id / STYLE)  # it has come on
-        found = parse_blend([{"style": f"mine/{id}"}, {"style": "great_wave", "weight": 3}], styles)
-        assert isinstance(found, Style)
+        both = parse_json(json.dumps([{"style": f"mine/{id}"}, {"style": "great_wave", "weight": 3}]), Blend)
+        found = blend_styles(both, styles)
         assert dict(found.parts)[load_style("great_wave").network] == 0.75
-        again = parse_blend([{"style": f"mine/{id}"}, {"style": "great_wave", "weight": 3}], styles)
-        assert again.parts == found.parts, "what was computed of a style is found again"
+        assert blend_styles(both, styles).parts == found.parts, "what was computed of a style is found again"
         assert {network.digest for network, _ in found.parts} >= {whole_style("x", 1).network.digest}
-        five = [{"style": "great_wave"}] * 5
-        for wrong in (None, {}, "great_wave", five, [1], [{"weight": 1}], [{"style": "great_wave", "x": 1}]):
-            with pytest.raises(BadOption):
-                parse_blend(wrong, styles)
-        path = str(tmp_path / "jobs" / id / STYLE)
         with pytest.raises(BadOption, match="no style"):
-            parse_blend([{"style": path}], styles)
+            blend_styles(parse_json(json.dumps([{"style": str(tmp_path / "jobs" / id / STYLE)}]), Blend), styles)
 
     serve(tmp_path / "jobs", body)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [None, {}, "great_wave", [], [{"style": "great_wave"}] * 5, [1], [{"weight": 1}], [{"style": "x", "y": 1}],
+     [{"style": "x", "weight": -1}], [{"style": "x", "weight": 1001}], [{"style": "x", "weight": True}],
+     [{"style": 1}]],
+)  # fmt: skip
+def test_json_that_is_no_blend_is_refused(wrong: object) -> None:
+    with pytest.raises(ApiError, match="docs/serve.md"):
+        parse_json(json.dumps(wrong), Blend)

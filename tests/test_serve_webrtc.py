@@ -88,7 +88,7 @@ def test_a_visitor_sees_the_camera_in_the_look_that_is_asked_for(tmp_path: Path)
     [
         ({"blend": [{"style": "no such"}]}, "no such"),
         ({"blend": [{"style": "../../etc/passwd"}]}, "no style"),
-        ({"blend": [{"style": "great_wave"}] * 5}, "1 to 4"),
+        ({"blend": [{"style": "great_wave"}] * 5}, "<= 4"),
         ({"blend": [{"style": "great_wave", "weight": -1}]}, "weight"),
         ({"strength": 2}, "strength"),
         ({"mirror": 1}, "mirror"),

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from jobserver import Served, files_in, serve
@@ -19,13 +18,13 @@ from test_serve_jobs import alive
 
 from vidstyle.gallery import load_style
 from vidstyle.serve.job import RENDER_STYLE, JobSpec
-from vidstyle.serve.worker_process import WorkerProcess
+from vidstyle.serve.worker_process import WorkerLine, WorkerProcess
 
 
-def work(task: str, folder: Path, spec: JobSpec) -> list[dict[str, Any]]:
+def work(task: str, folder: Path, spec: JobSpec) -> list[WorkerLine]:
     """What a worker says, from its first line to its last."""
 
-    async def run() -> list[dict[str, Any]]:
+    async def run() -> list[WorkerLine]:
         spec.write(folder)
         child = await WorkerProcess.start(task, folder)
         lines = [line async for line in child.lines(120)]
@@ -67,14 +66,14 @@ def test_what_may_not_be_rendered_is_told_in_a_sentence(
     )
     spec = JobSpec(label="Holiday", max_pixels=40_000, max_seconds=2)
     (last,) = work("probe", folder, spec)
-    assert words in last["error"] and "Holiday" in last["error"] and str(tmp_path) not in last["error"]
-    assert last.get("too_much", False) == ("at most" in words)
+    assert words in (last.error or "") and "Holiday" in (last.error or "") and str(tmp_path) not in (last.error or "")
+    assert last.too_much == ("at most" in words)
 
 
 def test_a_video_that_may_be_rendered_is_measured(tmp_path: Path) -> None:
     make_video(tmp_path / "in.mp4", size=(48, 64), frames=20, rate=10).rename(tmp_path / "input")
     found = work("probe", tmp_path, JobSpec(label="x"))
-    assert found == [{"done": True, "size": [48, 64], "seconds": 2.0, "frames": 20}]
+    assert found == [WorkerLine(done=True, frames=20)]
 
 
 def test_an_upload_that_is_no_video_never_becomes_a_job(tmp_path: Path) -> None:
@@ -107,7 +106,7 @@ def test_wishes_that_cannot_be_read_are_told(tmp_path: Path, damage: str) -> Non
     async def run() -> None:
         child = await WorkerProcess.start("adapt", tmp_path)
         (line,) = [line async for line in child.lines(120)]
-        assert "cannot be read" in line["error"]
+        assert "cannot be read" in (line.error or "")
         assert await child.wait() is None
 
     asyncio.run(run())
@@ -150,7 +149,7 @@ from vidstyle.serve.worker_process import WorkerProcess
 async def main():
     child = await WorkerProcess.start("render", Path(sys.argv[1]))
     async for line in child.lines(120):
-        if line.get("step"):
+        if line.step:
             print(child.pid, flush=True)
 
 asyncio.run(main())
@@ -184,7 +183,7 @@ def test_a_worker_is_nice_and_bounded(tmp_path: Path) -> None:
         child = await WorkerProcess.start("render", tmp_path)
         pid = child.pid
         async for line in child.lines(120):
-            if line.get("step"):
+            if line.step:
                 limits = Path(f"/proc/{pid}/limits").read_text()
                 assert os.getpriority(os.PRIO_PROCESS, pid) == 19
                 rows = {row[:26].strip(): row[26:].split()[0] for row in limits.splitlines()}

@@ -1,4 +1,4 @@
-"""``vidstyle serve``: the browser as camera, stage and studio."""
+"""``vidstyle serve``: live pictures and jobs in the browser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def open_app() -> ModuleType:
     try:
         from vidstyle.serve import app
     except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("aiohttp", "aiortc"):
+        if error.name is None or error.name.partition(".")[0] not in ("aiohttp", "aiortc", "filelock", "msgspec"):
             raise
         raise MissingDependency(f"the server needs {error.name}: pip install 'vidstyle[serve]'") from error
     return app

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import json
 import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
 from vidstyle.errors import BadModel, BadOption, ImageError, MissingDependency, VideoError, VidstyleError
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 HEADER_SECONDS = 10.0
 """Longest wait for the request line and headers, from the connection or the first byte on."""
@@ -329,8 +330,8 @@ def file_response(request: web.Request, path: Path, headers: Mapping[str, str] |
     return BoundedFileResponse(path, size, headers)
 
 
-async def json_object(request: web.Request, *, max_bytes: int = _MAX_JSON) -> dict[str, Any]:
-    """The JSON object in the body of ``request``. `ApiError` 400, 408, 413 and 415."""
+async def read_json(request: web.Request, kind: type[T], *, max_bytes: int = _MAX_JSON) -> T:
+    """The body of ``request``, JSON of that ``kind``. `ApiError` 400, 408, 413 and 415."""
     if request.content_type != "application/json":
         raise ApiError(415, "send a JSON object, with Content-Type: application/json")
     too_long = ApiError(413, f"the JSON has more than {max_bytes} bytes; make it shorter")
@@ -345,19 +346,13 @@ async def json_object(request: web.Request, *, max_bytes: int = _MAX_JSON) -> di
                     raise too_long
     except TimeoutError as error:
         raise ApiError(408, f"the JSON has not come within {_JSON_SECONDS:g} s; send it again") from error
-    found = parse_json(data)
-    if not isinstance(found, dict):
-        raise ApiError(400, "the JSON is not an object; send {...}")
-    return found
+    return parse_json(data, kind)
 
 
-def parse_json(data: bytes | str) -> Any:
-    """The value in ``data``; `ApiError` 400 where it is not JSON."""
-
-    def reject(name: str) -> float:
-        raise ValueError(name)  # NaN and Infinity are Python's own
-
+def parse_json(data: bytes | str, kind: type[T]) -> T:
+    """The value of that ``kind`` in ``data``; `ApiError` 400 where there is none."""
     try:
-        return json.loads(data, parse_constant=reject)
+        return msgspec.json.decode(data, type=kind)
     except (ValueError, RecursionError) as error:
-        raise ApiError(400, "this is not JSON that can be read") from error
+        words = "".join(c if c.isprintable() else " " for c in str(error)[:200])
+        raise ApiError(400, f"the JSON is not as docs/serve.md has it: {words}") from error

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import math
 import re
 import secrets
 import time
 import unicodedata
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote
+
+import msgspec
+from msgspec import Meta
 
 from vidstyle.errors import BadOption, VidstyleError
 from vidstyle.files import write_whole
 from vidstyle.options import MAX_SIDE, check_between
 
+Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
+Amount = Annotated[float, Meta(ge=0, lt=1e15)]
 JobKind = Literal["adapt", "render"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
@@ -107,26 +110,25 @@ class JobSpec:
 
     def write(self, folder: Path) -> None:
         """Raises `OSError`."""
-        write_whole(folder / SPEC, json.dumps(asdict(self)).encode())
+        write_whole(folder / SPEC, msgspec.json.encode(self))
 
     @classmethod
     def read(cls, folder: Path) -> JobSpec:
         """The spec in ``folder``; `BadOption` where it is damaged."""
         try:
             with (folder / SPEC).open("rb") as file:
-                found = json.loads(file.read(_MAX_SPEC))
-            return cls(**{**found, "budget": AdaptBudget(**found["budget"])})
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+                return msgspec.json.decode(file.read(_MAX_SPEC), type=cls)
+        except (OSError, ValueError, RecursionError) as error:
             raise BadOption("the spec of this job cannot be read; submit the job again") from error
 
 
 class Point(NamedTuple):
     """One point of a loss curve."""
 
-    step: int
-    content: float
-    style: float
-    total: float
+    step: Count
+    content: Amount
+    style: Amount
+    total: Amount
 
 
 def new_id() -> str:
@@ -150,24 +152,24 @@ class Job:
 
     folder: Path
     """All files of this job; its name is the id."""
-    owner: str
+    owner: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
     """`owner_of` the session that submitted the job."""
     kind: JobKind
     title: str
     """A clean label."""
     state: JobState = "queued"
-    created: float = field(default_factory=time.time)
+    created: Amount = field(default_factory=time.time)
     """Seconds since 1970; so is ``ended``."""
-    ended: float | None = None
-    seconds: float = 0.0
+    ended: Amount | None = None
+    seconds: Amount = 0.0
     """Spent at work."""
-    step: int = 0
+    step: Count = 0
     """Gradient steps, or frames."""
-    steps: int | None = None
+    steps: Count | None = None
     """Steps in all, where that is known."""
-    progress: float = 0.0
+    progress: Amount = 0.0
     """0 to 1; of a render whose length is unknown 0 until the end."""
-    published: int | None = None
+    published: Count | None = None
     """The step of the newest style in `STYLE`."""
     curve: list[Point] = field(default_factory=list)
     """The measured loss."""
@@ -208,12 +210,13 @@ class Job:
 
     def write(self) -> None:
         """Raises `OSError`."""
-        state = {key: value for key, value in asdict(self).items() if key != "folder"}
-        write_whole(self.folder / STATE, json.dumps(state).encode())
+        state = asdict(self)
+        del state["folder"]
+        write_whole(self.folder / STATE, msgspec.json.encode(state))
 
     @classmethod
     def read(cls, folder: Path) -> Job:
-        """The job in ``folder``, read as if somebody else had written it; `DamagedJob` says what is wrong."""
+        """The job in ``folder``, read as if somebody else had written it; `DamagedJob` where it is not a job."""
         try:
             if not is_id(folder.name) or folder.is_symlink() or (folder / STATE).is_symlink():
                 raise DamagedJob(f"{folder} is not the folder of a job")
@@ -221,64 +224,13 @@ class Job:
                 data = file.read(_MAX_STATE + 1)
             if len(data) > _MAX_STATE:
                 raise DamagedJob(f"{folder} has a state that is too long")
-            found = json.loads(data)
+            state = msgspec.json.decode(data, type=dict[str, Any])
+            job = msgspec.convert({**state, "folder": folder}, cls)
         except (OSError, ValueError, RecursionError) as error:
-            if isinstance(error, DamagedJob):
-                raise
-            raise DamagedJob(f"{folder} holds no job that can be read") from error
-        if not isinstance(found, dict):
-            raise DamagedJob(f"{folder} holds no job that can be read")
-        known = {f.name for f in fields(cls)} - {"folder"}
-        try:
-            return cls(folder, **{key: _checked(key, value) for key, value in found.items() if key in known})
-        except (TypeError, ValueError, OverflowError) as error:
-            raise DamagedJob(f"{folder} holds a job with a damaged state") from error
-
-
-def _checked(key: str, value: Any) -> Any:
-    """A value of `STATE`; ValueError or TypeError unless it is what that field holds."""
-    match key:
-        case "owner":
-            if not (isinstance(value, str) and is_id(value)):
-                raise ValueError(key)
-            return value
-        case "kind" | "state":
-            if value not in get_args(JobKind if key == "kind" else JobState):
-                raise ValueError(key)
-            return value
-        case "title" | "message":
-            if not isinstance(value, str):
-                raise TypeError(key)
-            return clean_label(value) if key == "title" else value[:MAX_MESSAGE]
-        case "kept" | "dismissed":
-            return value is True
-        case "step" | "steps" | "published":
-            return None if value is None and key != "step" else whole_number(value)
-        case "created" | "seconds" | "progress" | "ended":
-            return None if value is None and key == "ended" else number(value)
-        case "curve":
-            return [point(entry) for entry in list(value)[:MAX_POINTS]]
-    raise ValueError(key)
-
-
-def point(entry: Any) -> Point:
-    """A point of a curve out of a list; raises ValueError and TypeError."""
-    step, *losses = entry
-    return Point(whole_number(step), *(number(loss) for loss in losses))
-
-
-def whole_number(value: Any) -> int:
-    """``value`` if it is a whole number that something can be counted with, else ValueError."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53:
-        return value
-    raise ValueError(value)
-
-
-def number(value: Any) -> float:
-    """``value`` if it is a finite number from 0, else ValueError."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15 and math.isfinite(value):
-        return float(value)
-    raise ValueError(value)
+            raise DamagedJob(f"{folder} holds no job that can be read: {error}") from error
+        job.title, job.message = clean_label(job.title), job.message[:MAX_MESSAGE]
+        del job.curve[MAX_POINTS:]
+        return job
 
 
 # Labels: names that people give. They are shown, never opened.

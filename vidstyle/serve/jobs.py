@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.models.style import Style
@@ -35,14 +34,11 @@ from vidstyle.serve.job import (
     clean_label,
     is_id,
     new_id,
-    number,
     owner_of,
-    point,
-    whole_number,
 )
 from vidstyle.serve.render_settings import UserStyle, user_style
 from vidstyle.serve.uploads import Upload, Uploads
-from vidstyle.serve.worker_process import WorkerProcess, probe_video
+from vidstyle.serve.worker_process import WorkerLine, WorkerProcess, probe_video
 
 _log = logging.getLogger(__name__)
 _SPARE_BYTES = 256 << 20
@@ -288,7 +284,7 @@ class Jobs:
         self._save(job)
         self._notify(job)
         began = time.monotonic()
-        last: dict[str, Any] = {}
+        last = WorkerLine()
         problem: str | None = None
         try:
             worker = self.worker = await WorkerProcess.start(job.kind, job.folder)
@@ -313,9 +309,9 @@ class Jobs:
             self._clear(job)
             return
         job.seconds = time.monotonic() - began
-        if problem is None and isinstance(last.get("error"), str):
-            problem = last["error"]
-        elif problem is None and last.get("done") is not True:
+        if problem is None:
+            problem = last.error
+        if problem is None and not last.done:
             problem = f"the worker died: {death or 'it ended before its work was done'}"
         job.state = "done"
         if problem is None and job.result is None:
@@ -323,25 +319,22 @@ class Jobs:
         self._end(job, "done" if problem is None else "failed", problem or job.message)
         self._evict()
 
-    def _update(self, job: Job, line: dict[str, Any]) -> None:
-        """Take over a worker's line. ValueError where it makes no sense: the worker has read a stranger's file."""
-        try:
-            if "step" in line:
-                job.step = whole_number(line["step"])
-            if line.get("steps") is not None:
-                job.steps = whole_number(line["steps"])
-            if "progress" in line:
-                job.progress = min(1.0, number(line["progress"]))
-            if "message" in line:
-                job.message = str(line["message"])[:MAX_MESSAGE]
-            if "point" in line and len(job.curve) < MAX_POINTS:
-                job.curve.append(point(line["point"]))
-            if "published" in line:
-                job.published = whole_number(line["published"])
-                self._save(job)
-                self._refresh_style(job)
-        except TypeError as error:
-            raise ValueError("a line that makes no sense") from error
+    def _update(self, job: Job, line: WorkerLine) -> None:
+        """Take over a worker's line."""
+        if line.step is not None:
+            job.step = line.step
+        if line.steps is not None:
+            job.steps = line.steps
+        if line.progress is not None:
+            job.progress = min(1.0, line.progress)
+        if line.message is not None:
+            job.message = line.message[:MAX_MESSAGE]
+        if line.point is not None and len(job.curve) < MAX_POINTS:
+            job.curve.append(line.point)
+        if line.published is not None:
+            job.published = line.published
+            self._save(job)
+            self._refresh_style(job)
         self._notify(job)
 
     def _end(self, job: Job, state: JobState, message: str) -> None:

@@ -102,7 +102,7 @@ class FrameMailbox:
             if settings.style.theta != before.style.theta:
                 self._fade = Fade(settings.style)
             elif settings.style is not before.style:
-                is_slider = [name for name, _ in settings.blend] == [name for name, _ in before.blend]
+                is_slider = [part.style for part in settings.blend] == [part.style for part in before.blend]
                 self._fade.to(settings.style, monotonic(), _SLIDER_SECONDS if is_slider else FADE_SECONDS)
 
     @property

@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.gallery import DEFAULT_NETWORK, DEFAULT_STYLE, load_style, shared_network, style_names
 from vidstyle.models.style import Style, blend
-from vidstyle.options import check_between
 from vidstyle.serve.job import STYLE, Job
 
 MAX_STYLES = 4
 """Of a blend."""
 USER_PREFIX = "mine/"
 """Prefix of the names of user styles; the id of the job follows."""
-_KEYS = ("blend", "strength", "split", "mirror")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +87,32 @@ def _load_version(path: Path, inode: int, changed: int) -> Style:
     return Style.load(path)
 
 
+class BlendPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A style of a blend."""
+
+    style: str
+    """Name of a shipped style, or of a user style; never a path."""
+    weight: Annotated[float, Meta(ge=0, le=1000)] = 1.0
+
+
+Blend = Annotated[tuple[BlendPart, ...], Meta(min_length=1, max_length=MAX_STYLES)]
+
+
+class SettingsChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings that a client wants to change, as JSON."""
+
+    blend: Blend | UnsetType = UNSET
+    strength: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
+    split: bool | UnsetType = UNSET
+    mirror: bool | UnsetType = UNSET
+
+
 @dataclass(frozen=True, kw_only=True)
 class RenderSettings:
-    """Checked settings. `changed` makes new ones of them."""
+    """How one visitor's pictures are painted."""
 
-    blend: tuple[tuple[str, float], ...]
-    """Names and weights, as requested."""
+    blend: tuple[BlendPart, ...]
+    """As requested."""
     style: Style
     """The blended style of this moment; one that is being learned becomes another one later."""
     strength: float = 1.0
@@ -101,74 +122,44 @@ class RenderSettings:
     mirror: bool = False
     """Whether left and right are exchanged."""
 
-    def changed(self, changes: Mapping[str, Any], user_styles: Mapping[str, UserStyle]) -> RenderSettings:
-        """The settings with ``changes``, an object out of JSON. `BadOption` says what is wrong with them."""
-        settings = self
-        for key, value in changes.items():
-            if key == "blend":
-                style = parse_blend(value, user_styles)
-                settings = replace(
-                    settings, style=style, blend=tuple((p["style"], float(p.get("weight", 1))) for p in value)
-                )
-            elif key == "strength":
-                if isinstance(value, bool) or not isinstance(value, (int, float)):
-                    raise BadOption("strength is a number from 0 to 1")
-                check_between("strength", value, 0, 1)
-                settings = replace(settings, strength=float(value))
-            elif key in ("split", "mirror"):
-                if not isinstance(value, bool):
-                    raise BadOption(f"{key} is true or false")
-                settings = replace(settings, split=value) if key == "split" else replace(settings, mirror=value)
-            else:
-                raise BadOption(f"a look has no {key[:40]!r}; it has {', '.join(_KEYS)}")
-        return settings
+    def changed(self, change: SettingsChange, user_styles: Mapping[str, UserStyle]) -> RenderSettings:
+        """The settings after ``change``; `BadOption` where a style does not exist or cannot be blended."""
+        changes = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
+        if change.blend is not UNSET:
+            changes["style"] = blend_styles(change.blend, user_styles)
+        return replace(self, **changes)
 
     def refreshed(self, user_styles: Mapping[str, UserStyle]) -> RenderSettings:
         """The settings with the newest version of each style; the same object where none is new, or one is gone."""
-        if not any(name.startswith(USER_PREFIX) for name, _ in self.blend):
+        if not any(part.style.startswith(USER_PREFIX) for part in self.blend):
             return self
         try:
-            newer = self.changed({"blend": self.facts()["blend"]}, user_styles)
+            style = blend_styles(self.blend, user_styles)
         except BadOption:
             return self
-        return self if newer.style.parts == self.style.parts else newer
+        return self if style.parts == self.style.parts else replace(self, style=style)
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
-        return {
-            "blend": [{"style": name, "weight": weight} for name, weight in self.blend],
-            "strength": self.strength,
-            "split": self.split,
-            "mirror": self.mirror,
-        }
+        blend = [msgspec.structs.asdict(part) for part in self.blend]
+        return {"blend": blend, "strength": self.strength, "split": self.split, "mirror": self.mirror}
 
 
 def default_settings() -> RenderSettings:
     """The settings of a client that asks for none."""
     name = DEFAULT_STYLE
-    return RenderSettings(blend=((name, 1.0),), style=load_style(name))
+    return RenderSettings(blend=(BlendPart(name),), style=load_style(name))
 
 
-def parse_blend(value: Any, user_styles: Mapping[str, UserStyle]) -> Style:
-    """The blend in ``value``: JSON like ``[{"style": "great_wave", "weight": 0.7}, ...]``.
-
-    Names are those of shipped styles and of ``user_styles``; never paths. `BadOption` says what is wrong.
-    """
-    if not isinstance(value, list) or not 1 <= len(value) <= MAX_STYLES:
-        raise BadOption(f'a blend is a list of 1 to {MAX_STYLES} styles: [{{"style": NAME, "weight": NUMBER}}, ...]')
+def blend_styles(parts: tuple[BlendPart, ...], user_styles: Mapping[str, UserStyle]) -> Style:
+    """The blend of ``parts``; `BadOption` where a style does not exist, or they cannot be blended."""
     weighted: list[tuple[Style, float]] = []
-    shipped = style_names()
-    for part in value:
-        if not isinstance(part, dict) or not set(part) <= {"style", "weight"} or "style" not in part:
-            raise BadOption('a part of a blend is {"style": NAME, "weight": NUMBER}, and nothing else')
-        name, weight = part["style"], part.get("weight", 1)
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
-            raise BadOption("the weight of a style is a number from 0 to 1000")
-        check_between("weight", weight, 0, 1000)
-        if isinstance(name, str) and name in user_styles:
-            weighted.append((user_styles[name].style(), weight))
-        elif isinstance(name, str) and name in shipped:
-            weighted.append((load_style(name), weight))
+    for part in parts:
+        if part.style in user_styles:
+            style = user_styles[part.style].style()
+        elif part.style in style_names():
+            style = load_style(part.style)
         else:
-            raise BadOption(f"there is no style {str(name)[:60]!r} here; GET /api/styles lists all")
+            raise BadOption(f"there is no style {part.style[:60]!r} here; GET /api/styles lists all")
+        weighted.append((style, part.weight))
     return blend(weighted)

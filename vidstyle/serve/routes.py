@@ -7,9 +7,11 @@ import importlib.util
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 import vidstyle
 from vidstyle.data import PHOTOS
@@ -19,12 +21,12 @@ from vidstyle.options import check_between
 from vidstyle.serve.auth import session_of
 from vidstyle.serve.config import ServeOptions
 from vidstyle.serve.decoder import MAX_PIXELS
-from vidstyle.serve.http import ApiError, file_response, json_object, parse_json
+from vidstyle.serve.http import ApiError, file_response, parse_json, read_json
 from vidstyle.serve.job import PREVIEW, STYLE, Job, download_name, owner_of
 from vidstyle.serve.jobs import Jobs
-from vidstyle.serve.render_settings import USER_PREFIX, UserStyle, parse_blend
+from vidstyle.serve.render_settings import USER_PREFIX, Blend, SettingsChange, UserStyle, blend_styles
 from vidstyle.serve.uploads import check_painting, receive
-from vidstyle.serve.webrtc import MAX_SDP_BYTES, PeerSessions
+from vidstyle.serve.webrtc import MAX_SDP_BYTES, Offer, PeerSessions
 
 PAGE = Path(__file__).parent / "page"
 _UNPAINTED = PHOTOS / "china.jpg"
@@ -32,6 +34,10 @@ _UNPAINTED = PHOTOS / "china.jpg"
 _STYLE = "/api/styles/{name:[^/]+(?:/[^/]+)?}"
 _MAX_PAINTING = 32 << 20
 _MAX_TITLE, _MAX_NUMBER, _MAX_BLEND = 1024, 32, 4096
+
+
+class _TitleChange(msgspec.Struct, forbid_unknown_fields=True):
+    title: Annotated[str, Meta(pattern=r"\S")]
 
 
 def routes(options: ServeOptions, jobs: Jobs, peers: PeerSessions) -> list[web.RouteDef]:
@@ -135,11 +141,8 @@ class _Api:
         return web.Response(text="\n".join(lines) + "\n", headers=headers)
 
     async def add_visitor(self, request: web.Request) -> web.StreamResponse:
-        found = await json_object(request, max_bytes=MAX_SDP_BYTES + (MAX_SDP_BYTES >> 1))
-        look = found.get("look", {})
-        if set(found) - {"sdp", "type", "look"} or found.get("type", "offer") != "offer" or not isinstance(look, dict):
-            raise ApiError(400, 'send {"sdp": "...", "type": "offer", "look": {...}}; the look may be left out')
-        peer, answer = await self._peers.add(found.get("sdp"), look)
+        offer = await read_json(request, Offer, max_bytes=MAX_SDP_BYTES + (MAX_SDP_BYTES >> 1))
+        peer, answer = await self._peers.add(offer)
         facts = {"id": peer.id, "type": "answer", "sdp": answer, "look": peer.settings.facts()}
         if request.transport is None:  # the page was left while the offer was answered
             await self._peers.remove(peer)
@@ -150,9 +153,9 @@ class _Api:
 
     async def change_visitor(self, request: web.Request) -> web.StreamResponse:
         self._peers.get(request.match_info["id"])
-        changes = await json_object(request)
+        change = await read_json(request, SettingsChange)
         peer = self._peers.get(request.match_info["id"])  # it may have left while the request was read
-        return web.json_response(self._peers.change(peer, changes).facts())
+        return web.json_response(self._peers.change(peer, change).facts())
 
     async def remove_visitor(self, request: web.Request) -> web.StreamResponse:
         peer = self._peers.get(request.match_info["id"])
@@ -196,7 +199,7 @@ class _Api:
             )
             style = load_style(DEFAULT_STYLE)
             if "blend" in upload.texts:
-                style = parse_blend(parse_json(upload.texts["blend"]), self._jobs.user_styles())
+                style = blend_styles(parse_json(upload.texts["blend"], Blend), self._jobs.user_styles())
             strength = _parse_number("strength", upload.texts.get("strength", "1"))
             check_between("strength", strength, 0, 1)
             job = await self._jobs.submit_render(upload, style, strength, session=session_of(request))
@@ -266,11 +269,9 @@ class _Api:
 
     async def rename_style(self, request: web.Request) -> web.StreamResponse:
         self._user_style(request, to_change=True)
-        found = await json_object(request)
-        if set(found) != {"title"} or not isinstance(found["title"], str) or not found["title"].strip():
-            raise ApiError(400, 'send {"title": "..."} with a title that is not empty, and nothing else')
+        change = await read_json(request, _TitleChange)
         style = self._user_style(request, to_change=True)  # it may have been deleted while the request was read
-        self._jobs.rename(self._jobs.get(style.job), found["title"])
+        self._jobs.rename(self._jobs.get(style.job), change.title)
         return web.json_response(_user_style(self._user_style(request), style.owner))
 
     async def delete_style(self, request: web.Request) -> web.StreamResponse:

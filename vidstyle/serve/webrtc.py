@@ -14,8 +14,9 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import replace
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 from aioice.ice import get_host_addresses
 from aiortc import (
     MediaStreamTrack,
@@ -43,7 +44,7 @@ from vidstyle.serve.decoder import Decoder
 from vidstyle.serve.http import ApiError
 from vidstyle.serve.jobs import Jobs
 from vidstyle.serve.painter import FrameMailbox, InferenceScheduler, MediaRelay
-from vidstyle.serve.render_settings import RenderSettings, default_settings
+from vidstyle.serve.render_settings import RenderSettings, SettingsChange, default_settings
 
 _log = logging.getLogger(__name__)
 IDLE_SECONDS = 10.0
@@ -79,6 +80,14 @@ _BITRATE_TRUST = 1.5
 """Receivers estimate the path by what they get, and so no higher than a little below what is sent."""
 _closing: set[asyncio.Future[None]] = set()
 """Connections that take longer to close than anybody waits for."""
+
+
+class Offer(msgspec.Struct, forbid_unknown_fields=True):
+    """What a visitor sends first: JSON as RTCPeerConnection made it, and settings."""
+
+    sdp: str
+    type: Literal["offer"] = "offer"
+    look: SettingsChange = SettingsChange()
 
 
 class PeerSessions:
@@ -124,7 +133,7 @@ class PeerSessions:
             raise ApiError(404, "there is no such visitor here, or not any more; start with POST /api/visitors")
         return peer
 
-    async def add(self, offer: object, look: dict[str, Any]) -> tuple[PeerSession, str]:
+    async def add(self, offer: Offer) -> tuple[PeerSession, str]:
         """A new visitor and the answer to the offer. Raises `ApiError` and `BadOption`."""
         if not self.open:
             raise ApiError(503, "the server is just starting, or stopping; try again", {"Retry-After": "2"})
@@ -137,8 +146,8 @@ class PeerSessions:
                 f"{len(self)} visitors are being painted, the most at once; try again when one has left",
                 {"Retry-After": "10"},
             )
-        settings = default_settings().changed(look, self._jobs.user_styles())
-        sdp = check_offer(offer, has_source=self.source is not None)
+        settings = default_settings().changed(offer.look, self._jobs.user_styles())
+        sdp = check_offer(offer.sdp, has_source=self.source is not None)
         peer = PeerSession(
             secrets.token_hex(16),
             self.scheduler,
@@ -158,9 +167,9 @@ class PeerSessions:
             self.source.add(peer.mailbox)
         return peer, answer
 
-    def change(self, peer: PeerSession, changes: dict[str, Any]) -> RenderSettings:
+    def change(self, peer: PeerSession, change: SettingsChange) -> RenderSettings:
         """Change a visitor's settings, and return them. Raises `BadOption`."""
-        peer.settings = settings = peer.settings.changed(changes, self._jobs.user_styles())
+        peer.settings = settings = peer.settings.changed(change, self._jobs.user_styles())
         return settings
 
     def refresh_styles(self) -> None:
@@ -445,7 +454,7 @@ class PaintedEncoder(Vp8Encoder):
         self._bitrate = fitting[-1] if fitting else _BITRATES[0]
 
 
-def check_offer(sdp: object, *, has_source: bool) -> str:
+def check_offer(sdp: str, *, has_source: bool) -> str:
     """The session description ``sdp``, written anew without the addresses in it. `ApiError` 400, 409 and 413.
 
     The server answers whoever comes to it, knowing the password of the answer, and so needs no address.
@@ -453,8 +462,6 @@ def check_offer(sdp: object, *, has_source: bool) -> str:
     what was checked: two readers need not agree on where a line of ``sdp`` ends.
     ``has_source`` says whether there is a picture for visitors who send none.
     """
-    if not isinstance(sdp, str):
-        raise ApiError(400, 'send {"sdp": "...", "type": "offer"} as RTCPeerConnection made them')
     if len(sdp.encode(errors="replace")) > MAX_SDP_BYTES:
         raise ApiError(413, f"the session description has more than {MAX_SDP_BYTES >> 10} KiB")
     if len(sdp.splitlines()) > _MAX_SDP_LINES:

@@ -4,20 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 import vidstyle
 from vidstyle.serve.http import ApiError
-from vidstyle.serve.job import JobSpec
+from vidstyle.serve.job import Amount, Count, JobSpec, Point
 
 _MAX_LINE = 1 << 16
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerLine:
+    """One line of a worker's output. The worker has read a stranger's file, so the line is checked."""
+
+    step: Count | None = None
+    steps: Count | None = None
+    progress: Amount | None = None
+    message: str | None = None
+    point: Point | None = None
+    published: Count | None = None
+    frames: Count | None = None
+    done: bool = False
+    """Whether the task is done."""
+    error: str | None = None
+    too_much: bool = False
+    """Whether the error is that the file is too large or too long."""
 
 
 class WorkerProcess:
@@ -44,7 +63,7 @@ class WorkerProcess:
         )
         return cls(process)
 
-    async def lines(self, silence_seconds: float) -> AsyncIterator[dict[str, Any]]:
+    async def lines(self, silence_seconds: float) -> AsyncIterator[WorkerLine]:
         """The worker's lines until it ends. A worker that is silent for too long, or writes nonsense, is killed:
         TimeoutError or ValueError."""
         assert self._process.stdout is not None
@@ -54,12 +73,10 @@ class WorkerProcess:
                     line = await self._process.stdout.readline()
                 if not line:
                     return
-                found = json.loads(line)
-                if not isinstance(found, dict):
-                    raise ValueError("a line that is no object")
-            except (TimeoutError, ValueError, RecursionError) as error:
+                found = msgspec.json.decode(line, type=WorkerLine)
+            except (TimeoutError, ValueError) as error:
                 self.kill()
-                raise (error if isinstance(error, TimeoutError) else ValueError(str(error))) from error
+                raise error
             yield found
 
     def kill(self) -> None:
@@ -97,22 +114,21 @@ async def probe_video(folder: Path, spec: JobSpec, seconds: float) -> int | None
         worker = await WorkerProcess.start("probe", folder)
     except OSError as error:
         raise ApiError(503, f"the server cannot work: {error.strerror}", {"Retry-After": "600"}) from error
-    found: dict[str, Any] = {}
+    last = WorkerLine()
     try:
         async with asyncio.timeout(seconds):
             async for line in worker.lines(seconds):
-                found = line
+                last = line
     except (TimeoutError, ValueError) as error:
         raise damaged from error
     finally:
         worker.kill()
         await worker.wait()
-    if isinstance(found.get("error"), str):
-        raise ApiError(413 if found.get("too_much") is True else 415, found["error"])
-    if found.get("done") is not True:
+    if last.error is not None:
+        raise ApiError(413 if last.too_much else 415, last.error)
+    if not last.done:
         raise damaged
-    frames = found.get("frames")
-    return frames if isinstance(frames, int) and 0 < frames < 1 << 40 else None
+    return last.frames or None
 
 
 def _environment() -> dict[str, str]:
