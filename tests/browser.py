@@ -88,10 +88,7 @@ class Browser:
             address = self._address(profile / "DevToolsActivePort")
             self._session, self._socket = self.wait_for(self._connect(address))
             self.call(
-                "Browser.setDownloadBehavior",
-                behavior="allow",
-                downloadPath=str(self.downloads),
-                eventsEnabled=False,
+                "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads), eventsEnabled=False
             )
         except BaseException:
             self._kill()

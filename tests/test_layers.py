@@ -59,6 +59,7 @@ ALLOWED_IN = {
     "tensorrt_rtx": ("vidstyle.backends.tensorrt",),
     "aiohttp": ("vidstyle.serve",),
     "aiortc": ("vidstyle.serve",),
+    "filelock": ("vidstyle.serve",),
     "msgspec": ("vidstyle.serve",),
     "cuda": ("vidstyle.backends.tensorrt",),
     "pyvirtualcam": ("vidstyle.video.output.virtual_camera",),

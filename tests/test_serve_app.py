@@ -19,10 +19,7 @@ from conftest import repository
 from media import make_video
 from visiting import Camera, Guest, photo
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform == "win32", reason="sends signals as POSIX does"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="sends signals as POSIX does")]
 
 PAINTING = repository() / "vidstyle" / "gallery" / "fast" / "wheat_field.jpg"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

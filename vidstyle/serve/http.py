@@ -194,11 +194,7 @@ class Protocol(RequestHandler):
         return await super().finish_response(request, resp, start_time)
 
     def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """The last response on this connection."""
         if status >= 500:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+
+import filelock
 
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.models.style import Style
@@ -67,12 +67,18 @@ class Jobs:
         self._probes_waiting = 0
         self._wake = asyncio.Event()
         self._probing = asyncio.Semaphore(1)
-        self._lock: FolderLock | None = None
+        self._lock = filelock.FileLock(options.folder / ".server", mode=0o600, thread_local=False)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Take over what an earlier server left, and begin to work. `BadOption` where the folder cannot be used."""
-        self._lock = FolderLock(self.folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise BadOption(f"another `vidstyle serve` has its jobs in {self.folder}; give another --folder") from error
+        except OSError as error:
+            raise BadOption(f"cannot keep jobs in {self.folder}: {error.strerror}; give another --folder") from error
         for path in sorted(self.folder.iterdir()):
             if is_id(path.name) and path.is_dir() and not path.is_symlink():
                 self._load(path)
@@ -104,9 +110,7 @@ class Jobs:
         for job in [*self._jobs.values()]:
             if not job.is_over:
                 self._end(job, "failed", _STOPPED)
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        self._lock.release()
 
     def get(self, id: str, session: str | None = None) -> Job:
         """The job; `ApiError` 404 where there is none, or none of that session."""
@@ -399,32 +403,3 @@ class Jobs:
             if is_old or (job is not loose[-1] and sum(charges.values()) > limits.max_bytes):
                 del charges[job]
                 self.remove(job)
-
-
-class FolderLock:
-    """Holds a folder for one server until `release`; the system releases it, too, however the process ends."""
-
-    def __init__(self, folder: Path) -> None:
-        """Lock ``folder``; `BadOption` where another server has it, or where it cannot be written to."""
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._number = os.open(folder / ".server", flags, 0o600)
-        except OSError as error:
-            raise BadOption(f"cannot keep jobs in {folder}: {error.strerror}; give another --folder") from error
-        if sys.platform == "win32":
-            return
-        import fcntl
-
-        try:
-            fcntl.flock(self._number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._number)
-            raise BadOption(f"another `vidstyle serve` has its jobs in {folder}; give another --folder") from error
-
-    def release(self) -> None:
-        """Twice is fine."""
-        number, self._number = self._number, -1
-        if number >= 0:
-            with contextlib.suppress(OSError):
-                os.close(number)
