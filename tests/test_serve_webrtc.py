@@ -150,7 +150,12 @@ def test_the_address_of_the_source_reaches_nobody(tmp_path: Path, caplog: pytest
             await until(lambda: len(server.peers) == 0, PATIENCE)
             _, ended = await answer(guest.http, "GET", f"{server.url}api/visitors/{guest.id}")
             assert "http://127.0.0.1" in ended["error"]
-            for text in (str(state), str(ended), caplog.text, server.source.description if server.source else ""):
+            for text in (
+                str(state),
+                str(ended),
+                caplog.text,
+                server.peers.source.description if server.peers.source else "",
+            ):
                 assert not re.search("secret|user|film", text)
 
     with_server(tmp_path, body, source=f"http://user:se@cret@127.0.0.1:{camera.port}/film.mp4?token=secret")

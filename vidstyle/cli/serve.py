@@ -120,8 +120,8 @@ class _Ending:
 
 def _say_where(server: Server) -> None:
     echo(f"Painting on {server.scheduler.description}", err=True)
-    if server.source is not None:
-        echo(f"Source: {server.source.description}", err=True)
+    if server.peers.source is not None:
+        echo(f"Source: {server.peers.source.description}", err=True)
     echo(f"Open {server.url}")
     for name in server.options.allowed_hosts:
         echo(f"  or https://{name}/{server.query}")

@@ -8,7 +8,7 @@ import errno
 import gc
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -50,14 +50,8 @@ class Server:
         self.peers = PeerSessions(self.scheduler, self.jobs, options)
         self.connections = Connections()
         self.port = options.port
-        """The port that it really has."""
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
-
-    @property
-    def source(self) -> MediaRelay | None:
-        """The server's own picture."""
-        return self.peers.source
 
     @property
     def url(self) -> str:
@@ -102,9 +96,8 @@ class Server:
         self.port = self._listener.sockets[0].getsockname()[1]
         await loop.run_in_executor(None, self.scheduler.start, default_settings().style)
         if options.source is not None:
-            source = await loop.run_in_executor(None, MediaRelay, options.source, options.size)
-            source.start()
-            self.peers.source = source
+            self.peers.source = await loop.run_in_executor(None, MediaRelay, options.source, options.size)
+            self.peers.source.start()
         await self.jobs.start()
         self.jobs.on_change.append(self._refresh_styles)
         self.peers.open = True
@@ -121,8 +114,8 @@ class Server:
             self._runner = None
         await self.jobs.close()
         loop = asyncio.get_running_loop()
-        if self.source is not None:
-            await loop.run_in_executor(None, self.source.close)
+        if self.peers.source is not None:
+            await loop.run_in_executor(None, self.peers.source.close)
         await loop.run_in_executor(None, self.scheduler.close)
 
     async def __aenter__(self) -> Server:
@@ -153,28 +146,51 @@ def serve(
     ``on_start`` is called once it listens, ``on_stop`` by the signal handler at each signal. Raises `BadOption` where
     it cannot listen, and what opening a source and compiling a network raise.
     """
-    stop = _Stop(on_stop)
-    with stop.handling_signals():
-        asyncio.run(_serve(Server(options or ServeOptions(), backend=backend), on_start, stop))
+    server, stop = Server(options or ServeOptions(), backend=backend), asyncio.Event()
+    loop: asyncio.AbstractEventLoop | None = None
+
+    async def run() -> None:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        await _run_until(stop, server, on_start)
+
+    # `loop.add_signal_handler` would wait for the loop, which may be what hangs; this one runs even so.
+    def handle(number: int, frame: FrameType | None) -> None:
+        if on_stop is not None:
+            on_stop()
+        if loop is None:
+            stop.set()
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(stop.set)
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup` has it ignored
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        asyncio.run(run())
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-async def _serve(server: Server, on_start: Callable[[Server], None] | None, stop: _Stop) -> None:
-    stop.loop = asyncio.get_running_loop()
-    stop.loop.set_exception_handler(_log_failure)
+async def _run_until(stop: asyncio.Event, server: Server, on_start: Callable[[Server], None] | None) -> None:
+    asyncio.get_running_loop().set_exception_handler(_log_failure)
     try:
         starting = asyncio.create_task(server.start())
-        stopping = asyncio.create_task(stop.event.wait())
+        stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if stop.event.is_set():
+        if stop.is_set():
             starting.cancel()
         try:
             await starting
             gc.freeze()  # what exists now stays: no collection need look at it whenever a visitor leaves
             if on_start is not None:
                 on_start(server)
-            await stop.event.wait()
+            await stop.wait()
         except asyncio.CancelledError:
-            if not stop.event.is_set():
+            if not stop.is_set():
                 raise
         finally:
             stopping.cancel()
@@ -187,47 +203,11 @@ def _log_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> No
     _log.warning("%s: %r", context.get("message"), context.get("exception"))
 
 
-class _Stop:
-    """Ctrl-C and SIGTERM as an event.
-
-    ``loop.add_signal_handler`` would wait for the loop, which may be what hangs; these handlers run even so.
-    """
-
-    def __init__(self, on_signal: Callable[[], None] | None) -> None:
-        self.event = asyncio.Event()
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self._on_signal = on_signal
-
-    @contextlib.contextmanager
-    def handling_signals(self) -> Iterator[None]:
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup` has it ignored
-            numbers.append(signal.SIGHUP)
-        before = {number: signal.signal(number, self._handle) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._on_signal is not None:
-            self._on_signal()
-        if self.loop is None:
-            self.event.set()
-            return
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self.loop.call_soon_threadsafe(self.event.set)
-
-
 def _cannot_listen(options: ServeOptions, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {options.port} of {options.host} is in use, perhaps by another `vidstyle serve`; "
-            "give another one with --port, or --port 0 for any that is free"
-        )
-    if error.errno == errno.EACCES:
-        return f"port {options.port} may not be used; give one from 1024 with --port"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"{options.host} is not an address of this machine; give one with --host, or 0.0.0.0 for all"
-    return f"cannot listen on {options.host}, port {options.port}: {error.strerror or error}"
+    host, port = options.host, options.port
+    return {
+        errno.EADDRINUSE: f"port {port} of {host} is in use, perhaps by another `vidstyle serve`; give another "
+        "--port, or --port 0 for any that is free",
+        errno.EACCES: f"port {port} may not be used; give one from 1024 with --port",
+        errno.EADDRNOTAVAIL: f"{host} is not an address of this machine; give one with --host, or 0.0.0.0 for all",
+    }.get(error.errno or 0, f"cannot listen on {host}, port {port}: {error.strerror or error}")

@@ -22,8 +22,7 @@ TOKEN_COOKIE, SESSION_COOKIE = "vidstyle_token", "vidstyle_session"
 _OPEN_PATHS = frozenset({"/health", "/page/style.css", "/page/icon.svg", "/page/icons.svg"})
 """Paths that need no token: of the page no more than the look of the one that asks for the token."""
 _TOKEN_PAGE = Path(__file__).parent / "page" / "token.html"
-_MAX_FORM = 4096
-_FORM_SECONDS = 20.0
+_MAX_FORM, _FORM_SECONDS = 4096, 20.0
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _DAY = 86400
 _SESSION = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 bits
@@ -36,9 +35,7 @@ class Guard:
 
     def __init__(self, options: ServeOptions) -> None:
         self._token = options.token
-        self._names = {"localhost", *(name.lower() for name in options.allowed_hosts)}
-        if not _is_address(options.host):
-            self._names.add(options.host.lower())
+        self._names = {name.lower() for name in ("localhost", options.host, *options.allowed_hosts)}
         self._is_loopback = options.is_loopback
         # Cookies do not know ports: other servers of this machine get to see them, and must not learn the token.
         self._cookie = hashlib.sha256(f"vidstyle cookie {options.token}".encode()).hexdigest()
@@ -212,14 +209,6 @@ def _host_name(host: str) -> str | None:
     except ValueError:
         return None
     return name.rstrip(".") if name and not set(host) & set("/?#@\\ ") else None
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _equal(given: str, expected: str) -> bool:

@@ -82,7 +82,6 @@ class Decoder:
         self._free_at = 0.0
         self._counted = 0.0
         self.dropped = 0
-        """Frames that were not decoded."""
 
     def put(self, item: tuple[Any, Any] | None) -> None:
         """Take a frame, ``(codec, frame)`` as aiortc's receiver has them, or the end, None. Never waits."""
@@ -212,7 +211,7 @@ class Damaged(ValueError):
 
 
 class Header(NamedTuple):
-    """What a frame says of itself."""
+    """Of an encoded frame."""
 
     is_key: bool
     """Whether it can be decoded without those before it."""

@@ -33,15 +33,12 @@ _YOUNG_SECONDS = 1.0
 _SERVED_SECONDS = 120.0
 """A request that is being answered protects its connection this long."""
 
-_MAX_JSON = 1 << 14
-_JSON_SECONDS = 20.0
+_MAX_JSON, _JSON_SECONDS = 1 << 14, 20.0
 _SMALL_FILE = 1 << 18
 """Files up to this many bytes fit into the system's own buffers, and are not counted."""
 _MAX_SENDING = 16
-"""Larger files sent at once."""
-_SEND_SECONDS = 30.0
-_MIN_SEND_RATE = 16 << 10
-"""Bytes a second at which a file must be fetched, after the first `_SEND_SECONDS`."""
+_SEND_SECONDS, _MIN_SEND_RATE = 30.0, 16 << 10
+"""Bytes a second at which a file must be fetched, after the first seconds."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -54,7 +51,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
 }
-"""Security headers of every response."""
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (MissingDependency, 501),
     (ImageError, 415),
@@ -75,12 +71,12 @@ _BUG = "the server failed to handle this request; its log has the details"
 class ApiError(VidstyleError):
     """An error of the HTTP API: the message goes into the response."""
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, headers: Mapping[str, str] | None = None, *, retry_after: int | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
-        """HTTP status, 400 or more."""
-        self.headers = dict(headers or {})
-        """Response headers, such as Retry-After."""
+        self.headers = dict(headers or {}) | ({} if retry_after is None else {"Retry-After": str(retry_after)})
 
 
 def error_response(error: Exception, request: web.BaseRequest | None = None) -> web.Response:
@@ -135,18 +131,13 @@ class Protocol(RequestHandler):
     TCPSite takes no handler class, and aiohttp bounds neither the connections nor the time that a head takes.
     """
 
-    __slots__ = ("_address", "_connections", "_deadline")
+    __slots__ = ("address", "_connections", "_deadline")
 
     def __init__(self, *arguments: Any, connections: Connections, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._connections = connections
-        self._address = ""
+        self.address = ""
         self._deadline: asyncio.TimerHandle | None = None
-
-    @property
-    def address(self) -> str:
-        """Address of the peer; empty where there is none."""
-        return self._address
 
     @property
     def is_served(self) -> bool:
@@ -155,14 +146,13 @@ class Protocol(RequestHandler):
         return self._request_in_progress and (request is None or request._payload.is_eof())
 
     def drop(self) -> None:
-        """Close the connection at once."""
         if isinstance(self.transport, asyncio.Transport):
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
-        self._address = str(peer[0]) if isinstance(peer, tuple) else ""
+        self.address = str(peer[0]) if isinstance(peer, tuple) else ""
         self._connections.add(self)
         self._set_deadline(True)
 
@@ -236,12 +226,10 @@ class Connections:
             self._drop_one(None, new)
 
     def touch(self, connection: Protocol) -> None:
-        """Note that data has come on ``connection``."""
         if self._last_heard.pop(connection, None) is not None:
             self._last_heard[connection] = monotonic()
 
     def remove(self, connection: Protocol) -> None:
-        """Forget a closed connection. Twice is fine."""
         if self._last_heard.pop(connection, None) is not None:
             network = _network_of(connection.address)
             self._count[network] -= 1
@@ -322,7 +310,7 @@ def file_response(request: web.Request, path: Path, headers: Mapping[str, str] |
             {"Content-Range": f"bytes */{size}"},
         )
     if size > _SMALL_FILE and BoundedFileResponse.sending >= _MAX_SENDING:
-        raise ApiError(503, f"{_MAX_SENDING} files are being sent, the most at once; try again", {"Retry-After": "10"})
+        raise ApiError(503, f"{_MAX_SENDING} files are being sent, the most at once; try again", retry_after=10)
     return BoundedFileResponse(path, size, headers)
 
 

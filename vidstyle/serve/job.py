@@ -27,24 +27,19 @@ JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 INPUT = "input"
 """The uploaded file, whatever its name was; removed when the job has ended."""
-SPEC = "spec.json"
-STATE = "job.json"
+SPEC, STATE = "spec.json", "job.json"
 RENDER_STYLE = "look.safetensors"
 """The style that a video is rendered in."""
 STYLE = "style.safetensors"
 """The newest style of an adaptation."""
-VIDEO = "video.mp4"
-PREVIEW = "preview.jpg"
+VIDEO, PREVIEW = "video.mp4", "preview.jpg"
 MAX_POINTS = 1200
-"""The longest curve that is kept."""
-MAX_MESSAGE = 600
-"""The longest message, in characters."""
-MAX_LABEL = 80
-"""The longest label, in characters; a longer one is cut."""
+"""Of a curve."""
+MAX_MESSAGE, MAX_LABEL = 600, 80
+"""Characters; longer ones are cut."""
 _MIN_CHARGE = 16 << 20
 _ID = re.compile(r"[0-9a-f]{32}")
-_MAX_STATE = 1 << 18
-_MAX_SPEC = 1 << 16
+_MAX_STATE, _MAX_SPEC = 1 << 18, 1 << 16
 # Control and format characters (which turn text around or hide it), surrogates, private use, line separators.
 _UNPRINTABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 _NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|%]+')
@@ -77,7 +72,6 @@ class AdaptBudget:
     max_steps: int = 1000
     """The most that a client may ask for."""
     batch: int = 4
-    """Photo crops a step."""
     size: int = 192
     """Side of a crop in pixels."""
     style_size: int = 384
@@ -85,7 +79,6 @@ class AdaptBudget:
     publish_every: int = 10
     """Steps from one published style and preview to the next."""
     preview_width: int = 320
-    """Pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +90,8 @@ class JobSpec:
     title: str = ""
     """The painting's title, for the card of a style."""
     strength: float = 1.0
-    """Of a render."""
     max_pixels: int = MAX_SIDE * MAX_SIDE
-    """The largest picture of a video."""
     max_seconds: float = 3600.0
-    """The longest video."""
     budget: AdaptBudget = AdaptBudget()
 
     def __post_init__(self) -> None:
@@ -109,7 +99,6 @@ class JobSpec:
         check_between("steps", self.budget.steps, 1, self.budget.max_steps)
 
     def write(self, folder: Path) -> None:
-        """Raises `OSError`."""
         write_whole(folder / SPEC, msgspec.json.encode(self))
 
     @classmethod
@@ -162,7 +151,6 @@ class Job:
     """Seconds since 1970; so is ``ended``."""
     ended: Amount | None = None
     seconds: Amount = 0.0
-    """Spent at work."""
     step: Count = 0
     """Gradient steps, or frames."""
     steps: Count | None = None
@@ -172,7 +160,6 @@ class Job:
     published: Count | None = None
     """The step of the newest style in `STYLE`."""
     curve: list[Point] = field(default_factory=list)
-    """The measured loss."""
     message: str = ""
     """One sentence: what went wrong, or what a render left out."""
     kept: bool = False
@@ -209,7 +196,6 @@ class Job:
         return max(total, _MIN_CHARGE)
 
     def write(self) -> None:
-        """Raises `OSError`."""
         state = asdict(self)
         del state["folder"]
         write_whole(self.folder / STATE, msgspec.json.encode(state))

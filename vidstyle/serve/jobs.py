@@ -36,7 +36,7 @@ from vidstyle.serve.job import (
     new_id,
     owner_of,
 )
-from vidstyle.serve.render_settings import UserStyle, user_style
+from vidstyle.serve.render_settings import USER_PREFIX, UserStyle, user_style
 from vidstyle.serve.uploads import Upload, Uploads
 from vidstyle.serve.worker_process import WorkerLine, WorkerProcess, probe_video
 
@@ -96,9 +96,10 @@ class Jobs:
             _log.warning("%s; it is left alone", error)
             return
         self._jobs[job.id] = job
-        if not job.is_over:
+        if job.is_over:
+            self._refresh_style(job)
+        else:
             self._end(job, "failed", _STOPPED)
-        self._refresh_style(job)
 
     async def close(self) -> None:
         """Stop working; jobs that run or wait have failed. Twice is fine."""
@@ -161,10 +162,10 @@ class Jobs:
         folder = self.folder / id
         try:
             if shutil.disk_usage(self.folder).free < _SPARE_BYTES:
-                raise ApiError(503, "the disk of the server is full; tell whoever runs it", {"Retry-After": "600"})
+                raise ApiError(503, "the disk of the server is full; tell whoever runs it", retry_after=600)
             folder.mkdir(mode=0o700)
         except OSError as error:
-            raise ApiError(503, f"the server cannot keep files: {error.strerror}", {"Retry-After": "600"}) from error
+            raise ApiError(503, f"the server cannot keep files: {error.strerror}", retry_after=600) from error
         try:
             yield folder
         finally:
@@ -175,9 +176,7 @@ class Jobs:
         """`ApiError` 429 where the queue is full. Only what has come takes a place, not what is being uploaded."""
         waiting = sum(job.state == "queued" for job in self._jobs.values()) + self._probes_waiting
         if waiting >= self.options.queue:
-            raise ApiError(
-                429, f"the queue is full with {waiting} waiting; try again when a job is done", {"Retry-After": "30"}
-            )
+            raise ApiError(429, f"the queue is full with {waiting} jobs; try again when one is done", retry_after=30)
 
     def submit_adapt(self, upload: Upload, title: str, steps: int | None = None, *, session: str) -> Job:
         """Make a style of an uploaded painting. `BadOption` for the steps, `ApiError` 429 where the queue is full."""
@@ -191,14 +190,9 @@ class Jobs:
         """Render an uploaded video in ``style``. `ApiError` 413 and 415 where it is not a video that may be rendered,
         429 where the queue is full."""
         self._check_queue()
-        spec = JobSpec(
-            label=upload.label,
-            title=upload.title,
-            strength=strength,
-            max_pixels=self.options.max_pixels,
-            max_seconds=self.options.max_seconds,
-            budget=self.budget,
-        )
+        options = self.options
+        spec = JobSpec(label=upload.label, title=upload.title, strength=strength, budget=self.budget)
+        spec = replace(spec, max_pixels=options.max_pixels, max_seconds=options.max_seconds)
         folder = upload.path.parent
         self._probes_waiting += 1
         try:
@@ -212,14 +206,13 @@ class Jobs:
     def _submit(self, job: Job, spec: JobSpec) -> Job:
         try:
             spec.write(job.folder)
-            job.write()
+            job.write()  # once more than needed: here an error counts
         except OSError as error:
-            raise ApiError(503, f"the server cannot keep files: {error.strerror}", {"Retry-After": "600"}) from error
+            raise ApiError(503, f"the server cannot keep files: {error.strerror}", retry_after=600) from error
         self._jobs[job.id] = job
-        self._refresh_style(job)
+        self._changed(job)
         self._evict()
         self._wake.set()
-        self._notify(job)
         return job
 
     def cancel(self, job: Job) -> None:
@@ -234,8 +227,7 @@ class Jobs:
         """Take a job that is over off the list. Its files go, but not a kept style."""
         if job.kept:
             job.dismissed = True
-            self._save(job)
-            self._notify(job)
+            self._changed(job)
         else:
             self.remove(job)
 
@@ -243,9 +235,8 @@ class Jobs:
         """Cancel ``job`` if need be, and delete all of it."""
         self.cancel(job)
         self._jobs.pop(job.id, None)
-        self._refresh_style(job)
         shutil.rmtree(job.folder, ignore_errors=True)
-        self._notify(job)
+        self._changed(job)
 
     def keep(self, job: Job) -> None:
         """Keep the style of an adaptation for good. `ApiError` 409 where that cannot be."""
@@ -255,17 +246,13 @@ class Jobs:
         if not job.kept and kept > self.limits.max_bytes:
             raise ApiError(409, "kept styles fill the disk space of the jobs; delete one first")
         job.kept = True
-        self._save(job)
-        self._refresh_style(job)
-        self._notify(job)
+        self._changed(job)
 
     def rename(self, job: Job, title: str) -> None:
         """Give a job, and its style, another title."""
         job.title = clean_label(title)
         self._retitle_style(job)
-        self._save(job)
-        self._refresh_style(job)
-        self._notify(job)
+        self._changed(job)
 
     async def _work(self) -> None:
         while True:
@@ -285,8 +272,7 @@ class Jobs:
 
     async def _run(self, job: Job) -> None:
         job.state = "running"
-        self._save(job)
-        self._notify(job)
+        self._changed(job)
         began = time.monotonic()
         last = WorkerLine()
         problem: str | None = None
@@ -337,9 +323,9 @@ class Jobs:
             job.curve.append(line.point)
         if line.published is not None:
             job.published = line.published
-            self._save(job)
-            self._refresh_style(job)
-        self._notify(job)
+            self._changed(job)
+        else:
+            self._notify(job)
 
     def _end(self, job: Job, state: JobState, message: str) -> None:
         job.state, job.message, job.ended = state, message[:MAX_MESSAGE], time.time()
@@ -348,9 +334,7 @@ class Jobs:
             job.progress = 1.0
             self._retitle_style(job)
         self._clear(job)
-        self._save(job)
-        self._refresh_style(job)
-        self._notify(job)
+        self._changed(job)
 
     def _clear(self, job: Job) -> None:
         """Delete the files that a job that is over needs no more."""
@@ -372,20 +356,22 @@ class Jobs:
                 if style.card.get("painting") != job.title:
                     replace(style, card={**style.card, "painting": job.title}).save(path)
 
-    def _refresh_style(self, job: Job) -> None:
-        style = user_style(job) if job.id in self._jobs else None
-        for name in [name for name, known in self._styles.items() if known.job == job.id]:
-            if style is None:
-                del self._styles[name]
-        if style is not None:
-            self._styles[style.name] = style
-
-    def _save(self, job: Job) -> None:
+    def _changed(self, job: Job) -> None:
+        """Write the state of ``job``, take over its newest style, and notify."""
         if job.id in self._jobs:
             try:
                 job.write()
             except OSError as error:  # the job goes on in memory; only a restart would miss it
                 _log.warning("the state of job %s cannot be written: %s", job.id, error.strerror)
+        self._refresh_style(job)
+        self._notify(job)
+
+    def _refresh_style(self, job: Job) -> None:
+        style = user_style(job) if job.id in self._jobs else None
+        if style is not None:
+            self._styles[style.name] = style
+        else:
+            self._styles.pop(USER_PREFIX + job.id, None)
 
     def _notify(self, job: Job) -> None:
         for callback in [*self.on_change]:

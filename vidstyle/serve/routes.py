@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,6 @@ import vidstyle
 from vidstyle.data import PHOTOS
 from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.gallery import DEFAULT_STYLE, load_style, style_names, thumbnail
-from vidstyle.options import check_between
 from vidstyle.serve.auth import session_of
 from vidstyle.serve.config import ServeOptions
 from vidstyle.serve.decoder import MAX_PIXELS
@@ -70,8 +68,6 @@ def routes(options: ServeOptions, jobs: Jobs, peers: PeerSessions) -> list[web.R
 
 
 class _Api:
-    """The handlers."""
-
     def __init__(self, options: ServeOptions, jobs: Jobs, peers: PeerSessions) -> None:
         self._options, self._jobs, self._peers = options, jobs, peers
         self._page_parts = {path.name for path in PAGE.iterdir() if path.is_file()}
@@ -112,38 +108,34 @@ class _Api:
         return web.json_response(facts)
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        """Figures as Prometheus reads them: name, kind, help, and value or values by label."""
-        peers = self._peers
+        """Figures as Prometheus reads them."""
+        peers, lines = self._peers, list[str]()
         facts = [peer.facts() for peer in peers]
         latencies = [found["latency_ms"] / 1000 for found in facts if found["latency_ms"] is not None]
+
+        def add(name: str, kind: str, help: str, value: float | dict[str, int]) -> None:
+            lines.extend((f"# HELP vidstyle_{name} {help}", f"# TYPE vidstyle_{name} {kind}"))
+            values = value if isinstance(value, dict) else {"": value}
+            lines.extend(f"vidstyle_{name}{label} {value:g}" for label, value in values.items())
+
+        add("visitors", "gauge", "Visitors who are here.", len(peers))
+        add("visitors_most", "gauge", "Visitors who may be here at once.", self._options.visitors)
+        add("visitors_total", "counter", "Visitors who have come.", peers.accepted)
+        add("visitors_refused_total", "counter", "Visitors for whom there was no room.", peers.refused)
+        add("frames_painted_total", "counter", "Live pictures painted.", peers.scheduler.painted)
+        add("frames_dropped_total", "counter", "Live pictures that a newer one replaced.", peers.dropped)
+        add("fps", "gauge", "Live pictures a second, of all visitors.", sum(found["fps"] for found in facts))
+        latency = "Median from arrival to hand-over, of the visitor who waits longest."
+        add("latency_seconds", "gauge", latency, max(latencies, default=0.0))
         jobs = {f'{{state="{state}"}}': count for state, count in self._jobs.counts().items()}
-        figures: list[tuple[str, str, str, Mapping[str, float]]] = [
-            ("visitors", "gauge", "Visitors who are here.", {"": len(peers)}),
-            ("visitors_most", "gauge", "Visitors who may be here at once.", {"": self._options.visitors}),
-            ("visitors_total", "counter", "Visitors who have come.", {"": peers.accepted}),
-            ("visitors_refused_total", "counter", "Visitors for whom there was no room.", {"": peers.refused}),
-            ("frames_painted_total", "counter", "Live pictures painted.", {"": peers.scheduler.painted}),
-            ("frames_dropped_total", "counter", "Live pictures that a newer one replaced.", {"": peers.dropped}),
-            ("fps", "gauge", "Live pictures a second, of all visitors.", {"": sum(found["fps"] for found in facts)}),
-            (
-                "latency_seconds",
-                "gauge",
-                "Median from arrival to hand-over, of the visitor who waits longest.",
-                {"": max(latencies, default=0.0)},
-            ),
-            ("jobs", "gauge", "Jobs by state.", jobs),
-        ]
-        lines = []
-        for name, kind, text, values in figures:
-            lines += [f"# HELP vidstyle_{name} {text}", f"# TYPE vidstyle_{name} {kind}"]
-            lines += [f"vidstyle_{name}{label} {value:g}" for label, value in values.items()]
+        add("jobs", "gauge", "Jobs by state.", jobs)
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(text="\n".join(lines) + "\n", headers=headers)
 
     async def add_visitor(self, request: web.Request) -> web.StreamResponse:
         offer = await read_json(request, Offer, max_bytes=MAX_SDP_BYTES + (MAX_SDP_BYTES >> 1))
         peer, answer = await self._peers.add(offer)
-        facts = {"id": peer.id, "type": "answer", "sdp": answer, "look": peer.settings.facts()}
+        facts = {"id": peer.id, "type": "answer", "sdp": answer, "look": peer.mailbox.settings.facts()}
         if request.transport is None:  # the page was left while the offer was answered
             await self._peers.remove(peer)
         return web.json_response(facts, status=201)
@@ -179,12 +171,8 @@ class _Api:
             steps = upload.texts.get("steps", "").strip()
             if steps and not (steps.isascii() and steps.isdigit()):
                 raise BadOption(f"steps is {steps!r}; it must be a whole number")
-            job = self._jobs.submit_adapt(
-                upload,
-                upload.texts.get("title", "").strip(),
-                int(steps) if steps else None,
-                session=session_of(request),
-            )
+            title = upload.texts.get("title", "").strip()
+            job = self._jobs.submit_adapt(upload, title, int(steps) if steps else None, session=session_of(request))
         return web.json_response(self._job_facts(job), status=201)
 
     async def render(self, request: web.Request) -> web.StreamResponse:
@@ -201,7 +189,6 @@ class _Api:
             if "blend" in upload.texts:
                 style = blend_styles(parse_json(upload.texts["blend"], Blend), self._jobs.user_styles())
             strength = _parse_number("strength", upload.texts.get("strength", "1"))
-            check_between("strength", strength, 0, 1)
             job = await self._jobs.submit_render(upload, style, strength, session=session_of(request))
         return web.json_response(self._job_facts(job), status=201)
 
@@ -291,20 +278,13 @@ class _Api:
     def _job_facts(self, job: Job) -> dict[str, Any]:
         """A job as its owner sees it."""
         style = f"{USER_PREFIX}{job.id}"
-        return {
-            "id": job.id,
-            "kind": job.kind,
-            "title": job.title,
-            "state": job.state,
+        names = ("id", "kind", "title", "state", "step", "steps", "message", "kept")
+        return {name: getattr(job, name) for name in names} | {
             "ahead": self._jobs.queue_position(job),
             "progress": round(job.progress, 4),
-            "step": job.step,
-            "steps": job.steps,
             "seconds": round(job.seconds, 1),
             "created": round(job.created, 3),
             "curve": [point._asdict() for point in job.curve],
-            "message": job.message,
-            "kept": job.kept,
             "style": style if style in self._jobs.user_styles() else None,
             "preview": None if job.file(PREVIEW) is None else f"api/jobs/{job.id}/preview",
             "result": None if job.result is None else f"api/jobs/{job.id}/result",
@@ -313,34 +293,20 @@ class _Api:
 
 def _shipped_style(name: str) -> dict[str, Any]:
     style = load_style(name)
-    card = style.card
-    return {
-        "name": name,
-        "title": card.get("painting") or name,
-        **{key: card.get(key) for key in ("painter", "year", "licence")},
-        "network": style.network_name,
-        "thumbnail": f"api/styles/{name}/thumbnail",
-        "mine": False,
-        "kept": True,
-        "job": None,
-        "step": None,
-    }
+    facts = {key: style.card.get(key) for key in ("painter", "year", "licence")}
+    facts |= {"name": name, "title": style.card.get("painting") or name, "network": style.network_name}
+    facts |= {"thumbnail": f"api/styles/{name}/thumbnail", "mine": False, "kept": True, "job": None, "step": None}
+    return facts
 
 
 def _user_style(style: UserStyle, owner: str) -> dict[str, Any]:
     is_own = style.owner == owner
-    return {
-        "name": style.name,
-        "title": style.title,
-        **dict.fromkeys(("painter", "year", "licence")),
-        "network": style.network_name,
-        # Another address for each picture, so that a page which shows it sees it improve.
-        "thumbnail": f"api/styles/{style.name}/thumbnail?step={-1 if style.step is None else style.step}",
-        "mine": is_own,
-        "kept": style.kept,
-        "job": style.job if is_own else None,
-        "step": style.step,
-    }
+    # Another address for each picture, so that a page which shows it sees it improve.
+    thumbnail = f"api/styles/{style.name}/thumbnail?step={-1 if style.step is None else style.step}"
+    facts: dict[str, Any] = dict.fromkeys(("painter", "year", "licence"))
+    facts |= {"name": style.name, "title": style.title, "network": style.network_name, "thumbnail": thumbnail}
+    facts |= {"mine": is_own, "kept": style.kept, "job": style.job if is_own else None, "step": style.step}
+    return facts
 
 
 def _parse_number(name: str, text: str) -> float:

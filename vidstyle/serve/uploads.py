@@ -69,7 +69,7 @@ class Uploads:
             slow = [one for one in self._under_way if one.age > _GRACE_SECONDS and one.rate < MIN_RATE]
             if not slow:
                 raise ApiError(
-                    429, f"{len(self)} uploads are under way, the most at once; try again soon", {"Retry-After": "10"}
+                    429, f"{len(self)} uploads are under way, the most at once; try again soon", retry_after=10
                 )
             slowest = min(slow, key=lambda one: one.rate)
             self._under_way.remove(slowest)
@@ -120,7 +120,7 @@ async def receive(
     ) as error:
         raise ApiError(400, "the multipart body is damaged, or the connection broke off; send it again") from error
     except OSError as error:
-        raise ApiError(503, f"the server cannot keep the file: {error.strerror}", {"Retry-After": "600"}) from error
+        raise ApiError(503, f"the server cannot keep the file: {error.strerror}", retry_after=600) from error
 
 
 class _Receiver:

@@ -37,7 +37,6 @@ from aiortc.sdp import SessionDescription
 from aiortc.utils import uint16_add, uint16_gt
 from av.video.frame import VideoFrame
 
-from vidstyle.errors import VidstyleError
 from vidstyle.metrics import FrameStats
 from vidstyle.serve.config import ServeOptions
 from vidstyle.serve.decoder import Decoder
@@ -97,13 +96,13 @@ class PeerSessions:
         self.scheduler = scheduler
         self._jobs, self._options = jobs, options
         self._peers: dict[str, PeerSession] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self.leaving: set[asyncio.Task[None]] = set()
+        """Removes visitors who have left."""
         self._reasons: dict[str, str] = {}  # the newest last
         self._dropped = 0
         self.source: MediaRelay | None = None
         """The picture for visitors who send none."""
         self.open = False
-        """Whether visitors are accepted."""
         self.accepted = 0
         self.refused = 0
         """Visitors for whom there was no room."""
@@ -115,11 +114,6 @@ class PeerSessions:
         return iter(list(self._peers.values()))
 
     @property
-    def leaving(self) -> int:
-        """Visitors who are being removed."""
-        return len(self._leaving)
-
-    @property
     def dropped(self) -> int:
         """Pictures that a newer one replaced, of all visitors so far."""
         return self._dropped + sum(peer.dropped for peer in self)
@@ -127,16 +121,16 @@ class PeerSessions:
     def get(self, id: str) -> PeerSession:
         """The visitor with that id; `ApiError` 404 where there is none, with the reason if it was removed."""
         peer = self._peers.get(id)
-        if peer is None and id in self._reasons:
+        if peer is not None:
+            return peer
+        if id in self._reasons:
             raise ApiError(404, f"this visit has ended: {self._reasons[id]}")
-        if peer is None:
-            raise ApiError(404, "there is no such visitor here, or not any more; start with POST /api/visitors")
-        return peer
+        raise ApiError(404, "there is no such visitor here, or not any more; start with POST /api/visitors")
 
     async def add(self, offer: Offer) -> tuple[PeerSession, str]:
         """A new visitor and the answer to the offer. Raises `ApiError` and `BadOption`."""
         if not self.open:
-            raise ApiError(503, "the server is just starting, or stopping; try again", {"Retry-After": "2"})
+            raise ApiError(503, "the server is just starting, or stopping; try again", retry_after=2)
         if len(self) >= self._options.visitors:
             self._remove_unconnected()
         if len(self) >= self._options.visitors:
@@ -144,7 +138,7 @@ class PeerSessions:
             raise ApiError(
                 503,
                 f"{len(self)} visitors are being painted, the most at once; try again when one has left",
-                {"Retry-After": "10"},
+                retry_after=10,
             )
         settings = default_settings().changed(offer.look, self._jobs.user_styles())
         sdp = check_offer(offer.sdp, has_source=self.source is not None)
@@ -169,17 +163,14 @@ class PeerSessions:
 
     def change(self, peer: PeerSession, change: SettingsChange) -> RenderSettings:
         """Change a visitor's settings, and return them. Raises `BadOption`."""
-        peer.settings = settings = peer.settings.changed(change, self._jobs.user_styles())
+        peer.mailbox.settings = settings = peer.mailbox.settings.changed(change, self._jobs.user_styles())
         return settings
 
     def refresh_styles(self) -> None:
         """Show everybody the newest version of a style that is being learned."""
         user_styles = self._jobs.user_styles()
         for peer in self:
-            settings = peer.settings
-            newer = settings.refreshed(user_styles)
-            if newer is not settings:
-                peer.settings = newer
+            peer.mailbox.settings = peer.mailbox.settings.refreshed(user_styles)
 
     async def remove(self, peer: PeerSession) -> None:
         """Close a visitor's connection, and free all of it. Twice is fine."""
@@ -191,10 +182,9 @@ class PeerSessions:
         await asyncio.get_running_loop().run_in_executor(None, trim_heap)
 
     async def close(self) -> None:
-        """Remove all."""
         await asyncio.gather(*(self.remove(peer) for peer in self), return_exceptions=True)
-        while self._leaving:
-            await asyncio.wait(self._leaving)
+        while self.leaving:
+            await asyncio.wait(self.leaving)
 
     def _remove_unconnected(self) -> None:
         """Free the place of a visitor who asked for it and did not take it, so that asking alone keeps nobody out."""
@@ -210,8 +200,8 @@ class PeerSessions:
         if len(self._reasons) > _MAX_REASONS:
             del self._reasons[next(iter(self._reasons))]
         task = asyncio.get_running_loop().create_task(self.remove(peer))
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        self.leaving.add(task)
+        task.add_done_callback(self.leaving.discard)
 
     @property
     def is_unreachable(self) -> bool:
@@ -263,7 +253,11 @@ class PeerSession:
         self._ended = False
         self.sends = False
         """Whether the visitor sends a picture; else the server's source is shown."""
-        self.mailbox: FrameMailbox = scheduler.add(settings, self._on_painted, self._on_problem)
+        self.mailbox: FrameMailbox = scheduler.add(
+            settings,
+            lambda frame, came: self._on_loop(self._track.put, frame, came),
+            lambda error: self._on_loop(self._end, str(error)),
+        )
 
     async def open(self, offer: str) -> str:
         """The answer to a checked ``offer``. `ApiError` 400 where there is nothing in common."""
@@ -287,15 +281,6 @@ class PeerSession:
         self.sends = transceiver.currentDirection == "sendrecv"
         self._run(self._watch(sender, self._limiter))
         return add_address(connection.localDescription.sdp, self._public_address)
-
-    @property
-    def settings(self) -> RenderSettings:
-        """May be set."""
-        return self.mailbox.settings
-
-    @settings.setter
-    def settings(self, settings: RenderSettings) -> None:
-        self.mailbox.settings = settings
 
     @property
     def is_late(self) -> bool:
@@ -322,7 +307,7 @@ class PeerSession:
             "frames": self._stats.shown,
             "dropped": self.dropped,
             "size": None if form is None else [form.width, form.height],
-            "look": self.settings.facts(),
+            "look": self.mailbox.settings.facts(),
         }
 
     async def close(self) -> None:
@@ -381,13 +366,9 @@ class PeerSession:
         if self._limiter is not None:
             self._run(self._limiter.request_key_frame())
 
-    def _on_painted(self, frame: VideoFrame, came: float) -> None:
+    def _on_loop(self, function: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there any more
-            self._loop.call_soon_threadsafe(self._track.put, frame, came)
-
-    def _on_problem(self, error: VidstyleError) -> None:
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._end, str(error))
+            self._loop.call_soon_threadsafe(function, *arguments)
 
     def _end(self, reason: str) -> None:
         if not self._ended:
@@ -445,13 +426,12 @@ class PaintedEncoder(Vp8Encoder):
 
     @property
     def target_bitrate(self) -> int:
-        """Bits a second."""
         return self._bitrate
 
     @target_bitrate.setter
     def target_bitrate(self, bitrate: int) -> None:
         fitting = [rate for rate in _BITRATES if rate <= _BITRATE_TRUST * bitrate]
-        self._bitrate = fitting[-1] if fitting else _BITRATES[0]
+        self._bitrate = max(fitting, default=_BITRATES[0])
 
 
 def check_offer(sdp: str, *, has_source: bool) -> str:

@@ -113,7 +113,7 @@ async def probe_video(folder: Path, spec: JobSpec, seconds: float) -> int | None
         spec.write(folder)
         worker = await WorkerProcess.start("probe", folder)
     except OSError as error:
-        raise ApiError(503, f"the server cannot work: {error.strerror}", {"Retry-After": "600"}) from error
+        raise ApiError(503, f"the server cannot work: {error.strerror}", retry_after=600) from error
     last = WorkerLine()
     try:
         async with asyncio.timeout(seconds):
