@@ -13,19 +13,13 @@ Results go to benchmarks/results/NAME/serve.json, a summary to the screen.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -44,6 +38,7 @@ from vidstyle.tools.bench import describe_run
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # the driver of the browser is that of the tests
 
 from browser import Browser, Page, write_y4m
+from visiting import Command
 
 STYLE = "starry_night"
 PARTS = ("live", "adapting", "memory")
@@ -102,38 +97,6 @@ def stamped_frames() -> Iterator[NDArray[np.uint8]]:
         stamp(planes[:HEIGHT], number)
         planes[HEIGHT:].reshape(2, HEIGHT // 2, WIDTH // 2)[:, -STRIP // 2 :] = 128
         yield planes
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[tuple[str, int]]:
-    """``vidstyle serve`` on a free port: its address, and its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [sys.executable, "-m", "vidstyle", "serve", "--port", str(port), "--folder", str(folder / "served")]
-    with (folder / "serve.log").open("wb") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log)
-    try:
-        address = f"http://127.0.0.1:{port}/"
-        for _ in range(300):
-            try:
-                with urllib.request.urlopen(f"{address}health", timeout=5) as answer:
-                    if json.load(answer)["ok"]:
-                        break
-            except OSError:
-                if process.poll() is not None:
-                    raise SystemExit(f"vidstyle serve has ended:\n{(folder / 'serve.log').read_text()}") from None
-            time.sleep(0.1)
-        else:
-            raise SystemExit("vidstyle serve lets nobody in")
-        yield address, process.pid
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def resident_mib(pid: int) -> float:
@@ -291,8 +254,9 @@ def main() -> None:
         for part in options.parts:
             print(f"{part} (load {load():.1f})", flush=True)
             before = load()
-            with served(folder) as (address, pid), Browser(folder / f"browser-{part}", camera=camera) as browser:
-                facts = measures[part](browser, address, pid, options)
+            with Command(folder) as server, Browser(folder / f"browser-{part}", camera=camera) as browser:
+                facts = measures[part](browser, server.url, server.process.pid, options)
+                server.end()
             results.put("machine", part, {**machine, "note": options.note})
             results.put("serve", part, {"targets": TARGETS, "load_before": before, **facts, "load_after": load()})
             print(told(part, facts), flush=True)

@@ -15,12 +15,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import multiprocessing
 import os
-import resource
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -53,6 +49,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))  # visitors and att
 from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 from attacking import Sender, encoded, h264_claiming, packets, vp8_claiming
+from visiting import Command
 
 DESCRIPTORS = 400
 RATE, FRAMES, KEY_EVERY = 30, 300, 30
@@ -279,38 +276,14 @@ class Watch:
         self._thread.join()
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[tuple[str, int]]:
-    """``vidstyle serve`` with few descriptors, on a free port: its address, and its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [sys.executable, "-m", "vidstyle", "serve", "--port", str(port), "--folder", str(folder / "served")]
-    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))  # noqa: E731
-    with (folder / "serve.log").open("ab") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, preexec_fn=limit)
-    try:
-        url = f"http://127.0.0.1:{port}/"
-        for _ in range(600):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}health", timeout=5) as answer:
-                if json.load(answer)["ok"]:
-                    break
-            if process.poll() is not None:
-                raise SystemExit(f"vidstyle serve has ended:\n{(folder / 'serve.log').read_text()}")
-            time.sleep(0.1)
-        yield url, process.pid
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
-
-
 def rate(ages: list[list[float]], seconds: float) -> float:
     """New pictures a second that a visitor saw, the one who saw fewest."""
     return min(len(one) for one in ages) / seconds
 
 
 def measure_attack(name: str, folder: Path, seconds: float) -> dict[str, Any]:
-    with served(folder) as (url, pid), watching(url, 2) as seen:
+    with Command(folder, descriptors=DESCRIPTORS) as server, watching(server.url, 2) as seen:
+        url, pid = server.url, server.process.pid
         began = time.monotonic()
         time.sleep(BEFORE_SECONDS)
         before_fps = rate(seen(began, began + BEFORE_SECONDS), BEFORE_SECONDS)
@@ -343,7 +316,7 @@ def measure_attack(name: str, folder: Path, seconds: float) -> dict[str, Any]:
 def measure_busy(folder: Path) -> dict[str, Any]:
     """How old pictures are for one visitor, with and without a core that is kept busy."""
     found: dict[str, Any] = {}
-    with served(folder) as (url, _), watching(url, 1) as seen:
+    with Command(folder, descriptors=DESCRIPTORS) as server, watching(server.url, 1) as seen:
         for name, words in (("alone", None), ("busy", [sys.executable, "-c", "while True: pass"])):
             other = subprocess.Popen(words) if words else None
             try:

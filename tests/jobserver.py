@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,30 @@ from typing import Any
 import aiohttp
 from aiohttp.test_utils import TestClient, TestServer
 
+from vidstyle.gallery import load_style
 from vidstyle.serve.app import Server
 from vidstyle.serve.auth import SESSION_COOKIE
 from vidstyle.serve.config import ServeOptions
-from vidstyle.serve.job import AdaptBudget, JobLimits
+from vidstyle.serve.job import PREVIEW, STYLE, AdaptBudget, Job, JobLimits, new_id, owner_of
 from vidstyle.serve.jobs import Jobs
 
 JOB_SECONDS = 150.0
 """The longest wait for a job: it yields to all else on the machine, and on a busy one takes its time."""
 TINY = AdaptBudget(steps=8, batch=1, size=32, style_size=32, publish_every=4, preview_width=64)
 LONG = AdaptBudget(steps=1000, batch=1, size=32, style_size=32, publish_every=2, preview_width=64)
+
+
+SESSION = "s" * 43
+
+
+def user_job(folder: Path, *, kept: bool = False) -> str:
+    """A job of `SESSION` in ``folder`` that has made a style; its id."""
+    id = new_id()
+    (folder / id).mkdir(parents=True)
+    load_style("great_wave").save(folder / id / STYLE)
+    (folder / id / PREVIEW).write_bytes(b"\xff\xd8\xff drawn by a worker")
+    Job(folder / id, owner_of(SESSION), "adapt", "Mine", state="done", kept=kept, published=150).write()
+    return id
 
 
 @dataclass
@@ -80,31 +94,30 @@ def options_for(folder: Path, **changes: Any) -> ServeOptions:
     return ServeOptions(**{"folder": folder, "max_pixels": 1 << 20, "max_seconds": 5.0, "upload_mib": 1, **changes})
 
 
-def serve(
-    folder: Path,
-    body: Callable[[Served], Awaitable[None]],
-    *,
-    budget: AdaptBudget = TINY,
-    limits: JobLimits | None = None,
-    **options: Any,
-) -> None:
-    """Run ``body`` with a server whose jobs are in ``folder``."""
-
-    async def run() -> None:
-        served = Server(options_for(folder, **options), budget=budget, limits=limits)
-        server = TestServer(served.application())
-        await served.jobs.start()
-        try:
-            async with TestClient(server, cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
-                async with asyncio.timeout(1.4 * JOB_SECONDS):
-                    await body(Served(served.jobs, client, server))
-        finally:
-            await served.jobs.close()
-            await asyncio.to_thread(served.scheduler.close)
-
-    asyncio.run(run())
+@contextlib.asynccontextmanager
+async def serve(
+    folder: Path, *, budget: AdaptBudget = TINY, limits: JobLimits | None = None, **options: Any
+) -> AsyncIterator[Served]:
+    """A server whose jobs are in ``folder``, and a browser."""
+    served = Server(options_for(folder, **options), budget=budget, limits=limits)
+    server = TestServer(served.application())
+    await served.jobs.start()
+    try:
+        async with TestClient(server, cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
+            yield Served(served.jobs, client, server)
+    finally:
+        await served.jobs.close()
+        await asyncio.to_thread(served.scheduler.close)
 
 
 def files_in(folder: Path) -> set[str]:
     """The paths of all files below ``folder``, relative to it."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -50,8 +50,8 @@ def certificate(folder: Path, name: str) -> ssl.SSLContext:
 
 
 @contextlib.asynccontextmanager
-async def proxied(folder: Path, name: str, port: int, upstream: int) -> AsyncIterator[None]:
-    """Pass on what comes to ``https://name:port`` to the server at ``upstream`` while it lasts."""
+async def proxied(folder: Path, name: str, upstream: int) -> AsyncIterator[str]:
+    """The address of ``https://name:port``, from where all is passed on to the server at port ``upstream``."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as client:
 
         async def passed_on(request: web.BaseRequest) -> web.StreamResponse:
@@ -67,9 +67,10 @@ async def proxied(folder: Path, name: str, port: int, upstream: int) -> AsyncIte
 
         runner = web.ServerRunner(web.Server(passed_on))
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port, ssl_context=certificate(folder, name)).start()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate(folder, name))
+        await site.start()
         try:
-            yield
+            yield f"https://{name}:{runner.addresses[0][1]}/"
         finally:
             await runner.cleanup()
 

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
 from conftest import repository
 from media import make_video
-from visiting import Camera, Guest, photo
+from visiting import PATIENCE, Camera, Command, Guest, photo
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="sends signals as POSIX does")]
 
 PAINTING = repository() / "vidstyle" / "gallery" / "fast" / "wheat_field.jpg"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-END_SECONDS = 40.0
-"""Longer than the grace by as much as a busy machine may need; a server that hangs takes for ever."""
-
 # The command itself, with one part of it that never comes back.
 HANGS = {
     "while it compiles": "InferenceScheduler.start = lambda *_: (print('compiling', flush=True), time.sleep(1000))",
@@ -46,48 +40,9 @@ main()
 """
 
 
-class Command:
-    """A running server and its log."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.process, self._log = process, log
-
-    def said(self) -> str:
-        return self._log.read_text()
-
-    def wait_for(self, words: str, seconds: float = 60.0) -> str:
-        """Its log once ``words`` are in it."""
-        end = time.monotonic() + seconds
-        while words not in (said := self.said()):
-            assert self.process.poll() is None and time.monotonic() < end, said
-            time.sleep(0.02)
-        return said
-
-    def url(self) -> str:
-        said = self.wait_for("Ctrl-C stops it")
-        return next(line for line in said.splitlines() if line.startswith("Open ")).removeprefix("Open ")
-
-    def end(self, number: int) -> int:
-        """Send the signal; the exit code."""
-        self.process.send_signal(number)
-        return self.process.wait(END_SECONDS)
-
-
-@contextmanager
-def running(folder: Path, *words: str, before: tuple[str, ...] = ("-m", "vidstyle")) -> Iterator[Command]:
-    log = folder / "log.txt"
-    options = ["serve", "--port", "0", "--folder", str(folder / "served"), "--size", "160x96", *words]
-    # A cache of its own: it has to compile.
-    environment = {**os.environ, "VIDSTYLE_HOME": str(folder / "home"), "PYTHONPATH": str(repository())}
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, *before, *options], stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment
-        )
-    try:
-        yield Command(process, log)
-    finally:
-        process.kill()
-        process.wait(END_SECONDS)
+def command(folder: Path, before: tuple[str, ...] = ("-m", "vidstyle")) -> Command:
+    """The command with a cache of its own: it has to compile."""
+    return Command(folder, "--size", "160x96", home=folder / "home", before=before)
 
 
 def workers_in(folder: Path) -> list[int]:
@@ -103,8 +58,8 @@ def workers_in(folder: Path) -> list[int]:
     return found
 
 
-def until(condition: Callable[[], object], seconds: float = END_SECONDS) -> None:
-    end = time.monotonic() + seconds
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -120,7 +75,7 @@ def test_it_ends_with_visitors_and_jobs_under_way_and_leaves_no_process(tmp_path
         try:
             for guest in guests:
                 await guest.come()
-                await guest.see(seconds=60)
+                await guest.see()
             async with aiohttp.ClientSession(cookie_jar=jar, timeout=aiohttp.ClientTimeout(60)) as http:
                 for kind, field, file in (("adapt", "painting", PAINTING), ("render", "video", video)):
                     form = aiohttp.FormData()
@@ -134,8 +89,8 @@ def test_it_ends_with_visitors_and_jobs_under_way_and_leaves_no_process(tmp_path
                 await guest.leave(politely=False)
 
     video = make_video(tmp_path / "in.mp4", size=(64, 96), frames=30)
-    with running(tmp_path) as server:
-        asyncio.run(asyncio.wait_for(meanwhile(server.url()), 110))
+    with command(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(meanwhile(server.url), 110))
         assert server.process.returncode == 0, server.said()
         said = server.said()
         assert said.rstrip().endswith("Stopped.") and "Traceback" not in said, said
@@ -148,7 +103,7 @@ def test_it_ends_with_visitors_and_jobs_under_way_and_leaves_no_process(tmp_path
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("moment", [0.15, 0.5, 0.8])
 def test_it_ends_while_it_starts(tmp_path: Path, number: int, moment: float, start_seconds: float) -> None:
-    with running(tmp_path) as server:
+    with command(tmp_path) as server:
         time.sleep(moment * start_seconds)
         server.end(number)
         said = server.said()
@@ -159,8 +114,8 @@ def test_it_ends_while_it_starts(tmp_path: Path, number: int, moment: float, sta
 def start_seconds(tmp_path_factory: pytest.TempPathFactory) -> float:
     """How long it takes to start, just now."""
     began = time.monotonic()
-    with running(tmp_path_factory.mktemp("start")) as server:
-        server.url()
+    with command(tmp_path_factory.mktemp("start")) as server:
+        assert server.url
         took = time.monotonic() - began
         assert server.end(signal.SIGTERM) == 0
     return took
@@ -168,15 +123,15 @@ def start_seconds(tmp_path_factory: pytest.TempPathFactory) -> float:
 
 @pytest.mark.parametrize("what", HANGS)
 def test_it_ends_though_something_hangs(tmp_path: Path, what: str) -> None:
-    with running(tmp_path, before=("-c", _COMMAND, "1", HANGS[what])) as server:
+    with command(tmp_path, before=("-c", _COMMAND, "1", HANGS[what])) as server:
         server.wait_for("compiling" if what == "while it compiles" else "Ctrl-C stops it")
         assert server.end(signal.SIGTERM) == 1
         assert "Not everything has stopped in time" in server.said()
 
 
 def test_ctrl_c_again_ends_it_at_once(tmp_path: Path) -> None:
-    with running(tmp_path, before=("-c", _COMMAND, "1000", HANGS["while it closes"])) as server:
-        server.url()
+    with command(tmp_path, before=("-c", _COMMAND, "1000", HANGS["while it closes"])) as server:
+        assert server.url
         server.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         assert server.process.poll() is None

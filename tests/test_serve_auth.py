@@ -2,64 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession, CookieJar, web
 from aiohttp.test_utils import TestServer
+from aiohttp.typedefs import Handler
 
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.serve.auth import Guard
 from vidstyle.serve.config import ServeOptions
-from vidstyle.serve.http import Connections, Protocol, add_headers, errors_as_json
+from vidstyle.serve.http import add_headers, errors_as_json
 
 TOKEN = "correct-horse-battery"
-Visit = Callable[[ClientSession, str], Coroutine[Any, Any, None]]
 
 
 async def _ok(request: web.Request) -> web.Response:
+    await request.read()
     return web.json_response({"ok": True})
 
 
-async def _read(request: web.Request) -> web.Response:
-    await request.read()
-    return await _ok(request)
+def _raising(error: Exception) -> Handler:
+    async def handler(request: web.Request) -> web.Response:
+        raise error
+
+    return handler
 
 
-async def _bad_option(request: web.Request) -> web.Response:
-    raise BadOption("strength is 2; it must lie between 0 and 1")
-
-
-async def _bad_video(request: web.Request) -> web.Response:
-    raise VideoError("clip cannot be read")
-
-
-async def _bug(request: web.Request) -> web.Response:
-    raise RuntimeError("secret detail")
-
-
-def visit(options: ServeOptions, work: Visit) -> None:
-    """Run ``work`` with a client on a small application behind the guard."""
-
-    async def run() -> None:
-        app = web.Application(middlewares=[errors_as_json, Guard(options).middleware()], client_max_size=1000)
-        app.on_response_prepare.append(add_headers)
-        for path, handler in (("/", _ok), ("/health", _ok), ("/api/state", _ok), ("/api/option", _bad_option),
-                              ("/api/video", _bad_video), ("/api/bug", _bug)):  # fmt: skip
-            app.router.add_get(path, handler)
-        app.router.add_post("/api/post", _read)
-        server = TestServer(app)
-        await server.start_server()
-        try:
-            # Cookies for plain http on an address, as browsers keep them, too.
-            async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as client:
-                await work(client, str(server.make_url("/")))
-        finally:
-            await server.close()
-
-    asyncio.run(run())
+@contextlib.asynccontextmanager
+async def guarded(**options: Any) -> AsyncIterator[tuple[ClientSession, str]]:
+    """A client, and the address of a small application behind the guard."""
+    guard = Guard(ServeOptions(**options)).middleware()
+    app = web.Application(middlewares=[errors_as_json, guard], client_max_size=1000)
+    app.on_response_prepare.append(add_headers)
+    app.add_routes([web.get(path, _ok) for path in ("/", "/health", "/api/state")])
+    app.router.add_get("/api/option", _raising(BadOption("strength is 2; it must lie between 0 and 1")))
+    app.router.add_get("/api/video", _raising(VideoError("clip cannot be read")))
+    app.router.add_get("/api/bug", _raising(RuntimeError("secret detail")))
+    app.router.add_post("/api/post", _ok)
+    # Cookies for plain http on an address, as browsers keep them, too.
+    async with TestServer(app) as server, ClientSession(cookie_jar=CookieJar(unsafe=True)) as client:
+        yield client, str(server.make_url("/"))
 
 
 async def told(client: ClientSession, method: str, url: str, **how: Any) -> tuple[int, dict[str, Any]]:
@@ -78,20 +63,16 @@ async def told(client: ClientSession, method: str, url: str, **how: Any) -> tupl
      ("localhost.evil.example:8360", 421), ("192.168.1.5", 421), ("", 400), ("a b", 400), ("[::1", 400),
      ("user@localhost", 400), ("localhost/x", 400)],
 )  # fmt: skip
-def test_names_of_strangers_are_refused(host: str, status: int) -> None:
-    async def work(client: ClientSession, url: str) -> None:
+async def test_names_of_strangers_are_refused(host: str, status: int) -> None:
+    async with guarded(allowed_hosts=("kiosk.example",), open_to_all=True) as (client, url):
         assert (await told(client, "GET", f"{url}api/state", headers={"Host": host}))[0] == status
 
-    visit(ServeOptions(allowed_hosts=("kiosk.example",), open_to_all=True), work)
 
-
-def test_addresses_are_no_names_where_others_may_come() -> None:
-    async def work(client: ClientSession, url: str) -> None:
+async def test_addresses_are_no_names_where_others_may_come() -> None:
+    async with guarded(host="0.0.0.0", token=TOKEN) as (client, url):
         key = {"Authorization": f"Bearer {TOKEN}"}
         assert (await told(client, "GET", url, headers={"Host": "192.168.1.5:8360", **key}))[0] == 200
         assert (await told(client, "GET", url, headers={"Host": "evil.example", **key}))[0] == 421
-
-    visit(ServeOptions(host="0.0.0.0", token=TOKEN), work)
 
 
 @pytest.mark.parametrize(
@@ -101,20 +82,16 @@ def test_addresses_are_no_names_where_others_may_come() -> None:
      ({"Sec-Fetch-Site": "same-origin"}, 200), ({"Sec-Fetch-Site": "cross-site"}, 403),
      ({"Sec-Fetch-Site": "same-site"}, 403)],
 )  # fmt: skip
-def test_pages_of_strangers_change_nothing(headers: dict[str, str], status: int) -> None:
-    async def work(client: ClientSession, url: str) -> None:
+async def test_pages_of_strangers_change_nothing(headers: dict[str, str], status: int) -> None:
+    async with guarded() as (client, url):
         own = {name: value.replace("SELF", url.rstrip("/")) for name, value in headers.items()}
         assert (await told(client, "POST", f"{url}api/post", headers=own))[0] == status
 
-    visit(ServeOptions(), work)
 
-
-def test_page_behind_a_proxy_with_https_is_our_own() -> None:
-    async def work(client: ClientSession, url: str) -> None:
+async def test_page_behind_a_proxy_with_https_is_our_own() -> None:
+    async with guarded(allowed_hosts=("kiosk.example",), open_to_all=True) as (client, url):
         headers = {"Host": "kiosk.example", "Origin": "https://kiosk.example"}
         assert (await told(client, "POST", f"{url}api/post", headers=headers))[0] == 200
-
-    visit(ServeOptions(allowed_hosts=("kiosk.example",), open_to_all=True), work)
 
 
 @pytest.mark.parametrize(
@@ -131,19 +108,17 @@ def test_page_behind_a_proxy_with_https_is_our_own() -> None:
         "Bearer tökén",
     ],
 )
-def test_wrong_tokens_are_refused(authorization: str | None) -> None:
-    async def work(client: ClientSession, url: str) -> None:
+async def test_wrong_tokens_are_refused(authorization: str | None) -> None:
+    async with guarded(token=TOKEN) as (client, url):
         headers = {} if authorization is None else {"Authorization": authorization}
         for path in ("", "api/state", "nothing/here"):
             assert (await told(client, "GET", url + path, headers=headers))[0] == 401
         assert (await told(client, "POST", f"{url}api/post", headers=headers))[0] == 401
         assert (await told(client, "GET", f"{url}health", headers=headers))[0] == 200
 
-    visit(ServeOptions(token=TOKEN), work)
 
-
-def test_token_opens_as_a_header_or_by_the_address_that_was_printed() -> None:
-    async def work(client: ClientSession, url: str) -> None:
+async def test_token_opens_as_a_header_or_by_the_address_that_was_printed() -> None:
+    async with guarded(token=TOKEN) as (client, url):
         headers = {"Authorization": f"Bearer {TOKEN}"}
         assert (await told(client, "GET", f"{url}api/state", headers=headers))[0] == 200
         assert (await told(client, "GET", f"{url}?token=wrong-token-wrong"))[0] == 401
@@ -155,32 +130,26 @@ def test_token_opens_as_a_header_or_by_the_address_that_was_printed() -> None:
         client.cookie_jar.clear()
         assert (await told(client, "GET", f"{url}api/state", cookies={"vidstyle_token": TOKEN}))[0] == 401
 
-    visit(ServeOptions(token=TOKEN), work)
-
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "nothing", 404), ("GET", "../../etc/passwd", 404), ("DELETE", "api/state", 405),
      ("PROPFIND", "api/state", 405), ("GET", "api/option", 400), ("GET", "api/video", 415), ("GET", "api/bug", 500)],
 )  # fmt: skip
-def test_every_error_is_json(method: str, path: str, status: int) -> None:
-    async def work(client: ClientSession, url: str) -> None:
+async def test_every_error_is_json(method: str, path: str, status: int) -> None:
+    async with guarded() as (client, url):
         found, answer = await told(client, method, url + path)
         assert found == status
         assert "secret" not in answer["error"]
 
-    visit(ServeOptions(), work)
 
-
-def test_body_that_is_too_large_is_refused() -> None:
-    async def work(client: ClientSession, url: str) -> None:
+async def test_body_that_is_too_large_is_refused() -> None:
+    async with guarded() as (client, url):
         assert (await told(client, "POST", f"{url}api/post", data=b"x" * 2000))[0] == 413
 
-    visit(ServeOptions(), work)
 
-
-def test_every_answer_tells_browsers_to_be_careful() -> None:
-    async def work(client: ClientSession, url: str) -> None:
+async def test_every_answer_tells_browsers_to_be_careful() -> None:
+    async with guarded() as (client, url):
         for path in ("", "api/state", "nothing"):
             async with client.get(url + path) as response:
                 policy = response.headers["Content-Security-Policy"]
@@ -190,34 +159,6 @@ def test_every_answer_tells_browsers_to_be_careful() -> None:
                 assert response.headers["Referrer-Policy"] == "no-referrer"
                 assert "aiohttp" not in response.headers["Server"]
 
-    visit(ServeOptions(), work)
-
-
-@pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x00" * 100])
-def test_what_is_no_http_is_answered_in_json_and_fills_no_log(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    async def run() -> bytes:
-        runner = web.AppRunner(web.Application(), access_log=None)
-        await runner.setup()
-        server = runner.server
-        assert server is not None
-        loop, connections = asyncio.get_running_loop(), Connections()
-        made = lambda: Protocol(server, loop=loop, access_log=None, connections=connections)  # noqa: E731
-        listener = await loop.create_server(made, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
-        writer.write(data + b"\r\n\r\n")
-        async with asyncio.timeout(60):
-            answer = await reader.read()
-        writer.close()
-        listener.close()
-        await runner.cleanup()
-        return answer
-
-    answer = asyncio.run(run())
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400")) and b"application/json" in head
-    assert body == b'{"error": "this is not an HTTP request that can be read"}'
-    assert not caplog.records
-
 
 @pytest.mark.parametrize(
     ("headers", "secure"),
@@ -225,16 +166,16 @@ def test_what_is_no_http_is_answered_in_json_and_fills_no_log(data: bytes, caplo
      ({"X-Forwarded-Proto": "http"}, False), ({"Forwarded": "for=192.0.2.9;proto=https"}, True),
      ({"Forwarded": "for=192.0.2.9;proto=http"}, False), ({"Forwarded": ";;="}, False)],
 )  # fmt: skip
-def test_cookies_are_secure_where_the_browser_came_by_https(headers: dict[str, str], secure: bool) -> None:
-    async def work(client: ClientSession, url: str) -> None:
-        async with client.get(f"{url}?token={TOKEN}", headers=headers, allow_redirects=False) as response:
-            assert response.status == 303 and ("; Secure" in response.headers["Set-Cookie"]) == secure
+async def test_cookies_are_secure_where_the_browser_came_by_https(headers: dict[str, str], secure: bool) -> None:
+    async with (
+        guarded(token=TOKEN) as (client, url),
+        client.get(f"{url}?token={TOKEN}", headers=headers, allow_redirects=False) as response,
+    ):
+        assert response.status == 303 and ("; Secure" in response.headers["Set-Cookie"]) == secure
 
-    visit(ServeOptions(token=TOKEN), work)
 
-
-def test_browser_without_the_token_is_shown_a_page_that_takes_it() -> None:
-    async def work(client: ClientSession, url: str) -> None:
+async def test_browser_without_the_token_is_shown_a_page_that_takes_it() -> None:
+    async with guarded(token=TOKEN) as (client, url):
         browser = {"Accept": "text/html,*/*"}
         for path, how, is_wrong in (("", "GET", False), ("?token=wrong", "GET", True), ("", "POST", True)):
             form = {"data": {"token": "wrong"}} if how == "POST" else {}
@@ -248,5 +189,3 @@ def test_browser_without_the_token_is_shown_a_page_that_takes_it() -> None:
         assert (await told(client, "POST", url, headers=strange, data={"token": TOKEN}))[0] == 403
         async with client.post(url, headers=browser, data={"token": f" {TOKEN} "}) as response:
             assert response.status == 200 and (await response.json()) == {"ok": True}  # by the cookie
-
-    visit(ServeOptions(token=TOKEN), work)

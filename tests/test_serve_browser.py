@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +17,7 @@ import pytest
 from browser import CHROMIUM, FLAGS, Browser, Page, PageError, film_frames, write_y4m
 from conftest import repository
 from numpy.typing import NDArray
+from visiting import Command
 
 from vidstyle.gallery import load_blend
 from vidstyle.stylizer import Stylizer
@@ -101,46 +96,10 @@ def wait_until_shown(page: Page, wanted: str, *others: str | None) -> NDArray[np
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server."""
-    with served(tmp_path_factory.mktemp("served")) as address:
-        yield address
-
-
-@contextmanager
-def served(folder: Path, *options: str) -> Iterator[str]:
-    """The address of ``vidstyle serve``, the command itself."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["serve", "--port", str(port), "--folder", str(folder / "jobs"), "--source", str(FILM), *options]
-    environment = {**os.environ, "VIDSTYLE_HOME": str(folder.parent / "home")}
-    log = folder / "log.txt"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vidstyle", *words], stdout=file, stderr=file, env=environment, cwd=repository()
-        )
-    try:
-        address = f"http://127.0.0.1:{port}/"
-        end = time.monotonic() + 120
-        while not is_open(address):
-            assert process.poll() is None and time.monotonic() < end, log.read_text()
-            time.sleep(0.1)
-        yield address
-        assert process.poll() is None, log.read_text()
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
-        assert "Traceback" not in log.read_text(), log.read_text()
-    finally:
-        process.kill()
-        process.wait()
-
-
-def is_open(address: str) -> bool:
-    """Whether the server lets visitors in: it answers before, while it compiles."""
-    try:
-        with urllib.request.urlopen(f"{address}health", timeout=5) as answer:
-            return bool(json.load(answer)["ok"])
-    except OSError:
-        return False
+    folder = tmp_path_factory.mktemp("served")
+    with Command(folder, "--source", str(FILM), home=folder.parent / "home") as command:
+        yield command.url
+        assert command.end() == 0 and "Traceback" not in command.said(), command.said()
 
 
 @pytest.fixture(scope="module")
@@ -426,9 +385,10 @@ def test_everything_can_be_pressed_on_phones_that_may_have_no_camera(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("browser.FLAGS", (*FLAGS, "--host-resolver-rules=MAP paint.test 127.0.0.1"))
-    proxied = "--allow-host", "paint.test", "--token", "correct-horse-battery"
-    with served(tmp_path, *proxied) as address, Browser(tmp_path / "browser") as browser:
-        page = browser.page(address.replace("127.0.0.1", "paint.test"))  # plain http, and not from this very machine
+    options = "--source", str(FILM), "--allow-host", "paint.test", "--token", "correct-horse-battery"
+    with Command(tmp_path, *options) as command, Browser(tmp_path / "browser") as browser:
+        # Plain http, and not from this very machine.
+        page = browser.page(command.url.partition("?")[0].replace("127.0.0.1", "paint.test"))
         page.resize(*PHONES[0], phone=True)
         page.run("document.getElementById('token').value = 'correct-horse-battery'")
         page.click("button[type=submit]")

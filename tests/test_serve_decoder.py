@@ -6,7 +6,6 @@ import contextlib
 import random
 import threading
 import time
-from typing import Any
 
 import av
 import numpy as np
@@ -41,10 +40,7 @@ class Seen:
             assert time.monotonic() < end
             time.sleep(0.002)
 
-    def __enter__(self) -> Seen:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.decoder.put(None)
         self.decoder.join()
 
@@ -78,7 +74,7 @@ def test_the_size_of_a_key_frame_is_known_before_it_is_decoded(
      ("H264", encoded("H264", (48, 64), pixels="yuv420p10le")[0])],
 )  # fmt: skip
 def test_pictures_that_are_too_large_are_not_decoded(codec: str, data: bytes) -> None:
-    with Seen() as seen:
+    with contextlib.closing(Seen()) as seen:
         seen.put(codec, data)
         seen.put(codec, encoded(codec, (48, 64))[0])
         assert len(seen.refused) == 1 and ("too large" in seen.refused[0] or "no browser" in seen.refused[0])
@@ -102,8 +98,7 @@ def test_what_no_encoder_makes_is_not_decoded(codec: str, data: bytes) -> None:
 
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
 def test_no_bytes_make_the_header_fail_in_another_way(codec: str) -> None:
-    draw = random.Random(0)
-    good = encoded(codec, (48, 64))[0]
+    draw, good = random.Random(0), encoded(codec, (48, 64))[0]
     for _ in range(2000):
         data = bytearray(good[: draw.randrange(1, 80)])
         for _ in range(draw.randrange(1, 9)):
@@ -114,7 +109,7 @@ def test_no_bytes_make_the_header_fail_in_another_way(codec: str) -> None:
 
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
 def test_pictures_have_the_time_at_which_they_came(codec: str) -> None:
-    with Seen() as seen:
+    with contextlib.closing(Seen()) as seen:
         began = time.monotonic()
         for index, data in enumerate(encoded(codec, (48, 64), 5)):
             seen.put(codec, data)
@@ -129,11 +124,11 @@ def test_pictures_have_the_time_at_which_they_came(codec: str) -> None:
 def test_what_waits_is_left_out_for_a_newer_key_frame() -> None:
     busy = threading.Event()
     key = encoded("VP8", (48, 64))[0]
-    with Seen() as seen:
+    with contextlib.closing(Seen()) as seen:
         seen.decoder._on_picture = lambda *picture: (busy.wait(20), seen.pictures.append(picture))
         for _ in range(100):
             seen.put("VP8", key)
-        assert len(seen.decoder._waiting) <= 1 and seen.decoder.dropped >= 98
+        assert seen.decoder.waiting <= 1 and seen.decoder.dropped >= 98
         busy.set()
         seen.until(2)
 
@@ -142,12 +137,12 @@ def test_what_has_waited_too_long_is_left_out_and_a_key_frame_asked_for(monkeypa
     monkeypatch.setattr("vidstyle.serve.decoder.MAX_WAIT_SECONDS", 0.02)
     busy = threading.Event()
     key, *others = encoded("VP8", (48, 64), 8)
-    with Seen() as seen:
+    with contextlib.closing(Seen()) as seen:
         seen.decoder._on_picture = lambda *picture: (busy.wait(20), seen.pictures.append(picture))
         for data in (key, *others):
             seen.put("VP8", data)
             time.sleep(0.01)
-        assert seen.gaps == 1 and not seen.decoder._waiting
+        assert seen.gaps == 1 and not seen.decoder.waiting
         busy.set()
         seen.until(1)
         seen.put("VP8", others[-1])  # of no use without those before
@@ -158,7 +153,7 @@ def test_what_has_waited_too_long_is_left_out_and_a_key_frame_asked_for(monkeypa
 
 def test_frames_that_never_end_leave_time_for_others() -> None:
     key = encoded("VP8", (1080, 1920))[0]
-    with Seen() as seen:
+    with contextlib.closing(Seen()) as seen:
         end = time.monotonic() + 1
         while time.monotonic() < end:
             seen.put("VP8", key)
@@ -184,17 +179,9 @@ def test_the_end_does_not_wait_for_what_waits() -> None:
     seen.decoder.join()
 
 
-def test_private_parts_of_aiortc_are_where_they_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidstyle.serve.webrtc import _replace
-
-    thing: Any = type("Thing", (), {})()
-    with pytest.raises(AttributeError):
-        _replace(thing, "_renamed", 1)
-
-
 def test_more_pictures_than_a_camera_takes_are_refused_but_not_those_after_a_pause() -> None:
     key = encoded("VP8", (48, 64))[0]
-    with Seen() as seen:
+    with contextlib.closing(Seen()) as seen:
         for _ in range(140):  # what had to wait on the way comes at once
             seen.put("VP8", key)
         assert not seen.refused

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from jobserver import Served, files_in, serve
-from networks import whole_style
+from jobserver import SESSION, files_in, serve, user_job
+from pictures import painting, save
 
-from vidstyle.errors import BadOption
 from vidstyle.gallery import load_style, style_names
-from vidstyle.models.style import Style
-from vidstyle.serve.http import ApiError, parse_json
-from vidstyle.serve.job import MAX_LABEL, PREVIEW, STATE, STYLE, Job, new_id, owner_of
-from vidstyle.serve.render_settings import Blend, blend_styles
-
-SESSION = "s" * 43
+from vidstyle.serve.job import MAX_LABEL, Job
 
 
-def own(folder: Path, *, session: str = SESSION, kept: bool = False) -> str:
-    """A style that the visitor of ``session`` has made; its id."""
-    id = new_id()
-    (folder / id).mkdir(parents=True)
-    load_style("great_wave").save(folder / id / STYLE)
-    (folder / id / PREVIEW).write_bytes(b"\xff\xd8\xff drawn by a worker")
-    Job(folder / id, owner_of(session), "adapt", "Mine", state="done", kept=kept, published=150).write()
-    return id
-
-
-def mine(served: Served) -> Served:
-    """The browser of `SESSION`."""
-    return served.become(SESSION)
-
-
-def test_the_list_holds_every_shipped_style_with_its_card(tmp_path: Path) -> None:
-    async def body(served: Served) -> None:
+async def test_the_list_holds_every_shipped_style_with_its_card(tmp_path: Path) -> None:
+    async with serve(tmp_path / "jobs") as served:
         found = await served.json("GET", "/api/styles")
         assert [style["name"] for style in found] == style_names()
         wave = next(style for style in found if style["name"] == "great_wave")
@@ -50,14 +27,11 @@ def test_the_list_holds_every_shipped_style_with_its_card(tmp_path: Path) -> Non
                 assert response.content_type == "image/jpeg"
                 assert (await response.read()).startswith(b"\xff\xd8")
 
-    serve(tmp_path / "jobs", body)
 
-
-def test_an_own_style_is_drawn_downloaded_renamed_and_removed(tmp_path: Path) -> None:
-    id = own(tmp_path / "jobs")
-
-    async def body(served: Served) -> None:
-        mine(served)
+async def test_an_own_style_is_drawn_downloaded_renamed_and_removed(tmp_path: Path) -> None:
+    id = user_job(tmp_path / "jobs")
+    async with serve(tmp_path / "jobs") as served:
+        served.become(SESSION)
         style = (await served.json("GET", "/api/styles"))[-1]
         assert (style["name"], style["title"], style["mine"], style["step"]) == (f"mine/{id}", "Mine", True, 150)
         async with served.client.get("/" + style["thumbnail"]) as response:
@@ -74,16 +48,13 @@ def test_an_own_style_is_drawn_downloaded_renamed_and_removed(tmp_path: Path) ->
         await served.json("DELETE", path)
         assert (await served.json("GET", "/api/styles"))[-1]["mine"] is False
         await served.json("GET", path + "/thumbnail", 404)
-
-    serve(tmp_path / "jobs", body)
     assert files_in(tmp_path / "jobs") == {".server"}
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_a_style_is_changed_by_its_own_visitor_alone(tmp_path: Path, kept: bool) -> None:
-    id = own(tmp_path / "jobs", kept=kept)
-
-    async def body(served: Served) -> None:
+async def test_a_style_is_changed_by_its_own_visitor_alone(tmp_path: Path, kept: bool) -> None:
+    id = user_job(tmp_path / "jobs", kept=kept)
+    async with serve(tmp_path / "jobs") as served:
         path = f"/api/styles/mine/{id}"
         assert any(style["name"] == f"mine/{id}" for style in await served.json("GET", "/api/styles")) == kept
         await served.json("PATCH", path, 404, json={"title": "stolen"})
@@ -93,8 +64,6 @@ def test_a_style_is_changed_by_its_own_visitor_alone(tmp_path: Path, kept: bool)
         await served.json("DELETE", "/api/styles/great_wave", 403)
         await served.json("PATCH", "/api/styles/paper/great_wave", 403, json={"title": "x"})
         await served.json("GET", "/api/styles/great_wave/download", 404)
-
-    serve(tmp_path / "jobs", body)
     assert Job.read(tmp_path / "jobs" / id).title == "Mine"
 
 
@@ -113,34 +82,19 @@ def test_a_style_is_changed_by_its_own_visitor_alone(tmp_path: Path, kept: bool)
         ({"data": {"title": "a"}}, 415),
     ],
 )
-def test_a_title_is_json_of_a_sane_size(tmp_path: Path, request_: dict[str, Any], status: int) -> None:
-    id = own(tmp_path / "jobs")
-
-    async def body(served: Served) -> None:
-        await mine(served).json("PATCH", f"/api/styles/mine/{id}", status, **request_)
-
-    serve(tmp_path / "jobs", body)
+async def test_a_title_is_json_of_a_sane_size(tmp_path: Path, request_: dict[str, Any], status: int) -> None:
+    id = user_job(tmp_path / "jobs")
+    async with serve(tmp_path / "jobs") as served:
+        await served.become(SESSION).json("PATCH", f"/api/styles/mine/{id}", status, **request_)
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "nobody",
-        "mine/../../secret",
-        "..%2f..%2fnetwork",
-        "%2e%2e/network",
-        "fast/network",
-        "network",
-        "mine/" + "0" * 32,
-        "mine%2F%00",
-        "%ff%fe",
-        "C:%5Cwindows",
-        "%2Fetc%2Fpasswd",
-        "\u0441tarry_night",
-    ],
-)
-def test_a_name_is_looked_up_and_never_opened(tmp_path: Path, name: str) -> None:
-    async def body(served: Served) -> None:
+    ["nobody", "mine/../../secret", "..%2f..%2fnetwork", "%2e%2e/network", "fast/network", "network",
+     "mine/" + "0" * 32, "mine%2F%00", "%ff%fe", "C:%5Cwindows", "%2Fetc%2Fpasswd", "\u0441tarry_night"],
+)  # fmt: skip
+async def test_a_name_is_looked_up_and_never_opened(tmp_path: Path, name: str) -> None:
+    async with serve(tmp_path / "jobs") as served:
         from yarl import URL
 
         for what in ("thumbnail", "download"):
@@ -148,67 +102,45 @@ def test_a_name_is_looked_up_and_never_opened(tmp_path: Path, name: str) -> None
             async with served.client.session.get(url) as response:
                 assert response.status == 404
 
-    serve(tmp_path / "jobs", body)
+
+async def test_the_cookie_is_no_business_of_scripts_or_other_sites(tmp_path: Path) -> None:
+    async with serve(tmp_path / "jobs") as served:
+        async with served.client.get("/api/jobs") as response:
+            cookie = response.headers["Set-Cookie"]
+            assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and "Path=/" in cookie
+        async with served.client.get("/api/jobs") as response:
+            assert "Set-Cookie" not in response.headers
+        async with served.stranger() as other:
+            headers = {"Cookie": "vidstyle_session=guessed"}
+            async with other.client.get("/api/jobs", headers=headers) as response:
+                assert "guessed" not in response.headers["Set-Cookie"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "foreign", "network", "link", "not finite"])
-def test_a_damaged_style_on_disk_is_no_style(tmp_path: Path, damage: str) -> None:
-    id = own(tmp_path / "jobs")
-    path = tmp_path / "jobs" / id / STYLE
-    if damage == "cut":
-        path.write_bytes(path.read_bytes()[:-100])
-    elif damage == "foreign":
-        path.write_bytes(b"PK\x03\x04" * 100)
-    elif damage == "network":
-        load_style("paper/great_wave").save(path)
-    elif damage == "link":
-        path.rename(tmp_path / "elsewhere.safetensors")
-        path.symlink_to(tmp_path / "elsewhere.safetensors")
-    else:
-        wave = load_style("great_wave").network
-        Style.of("x", replace(wave, start=np.where(np.arange(1088) == 0, np.nan, wave.start))).save(path)
-
-    async def body(served: Served) -> None:
-        assert served.jobs.user_styles() == {}
-        await mine(served).json("GET", f"/api/styles/mine/{id}/download", 404)
-
-    serve(tmp_path / "jobs", body)
-
-
-def test_a_state_that_was_tampered_with_makes_no_style_of_others(tmp_path: Path) -> None:
-    id = own(tmp_path / "jobs")
-    state = tmp_path / "jobs" / id / STATE
-    state.write_text(json.dumps({**json.loads(state.read_text()), "owner": "../../x"}))
-
-    async def body(served: Served) -> None:
-        assert served.jobs.user_styles() == {} and served.jobs.counts()["done"] == 0
-
-    serve(tmp_path / "jobs", body)
+async def test_fields_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    wave = '{"style": "great_wave"%s}'
+    wrong = [
+        *(("adapt", "steps", "0", "steps is 0"), ("adapt", "steps", "1001", "between 1 and 1000")),
+        *(("adapt", "steps", "-5", "whole number"), ("adapt", "steps", "1e3", "whole number")),
+        *(("adapt", "steps", "²", "whole number"), ("adapt", "steps", "9" * 30, "between 1 and 1000")),
+        *(("render", "strength", "nan", "strength"), ("render", "strength", "2", "between 0 and 1")),
+        *(("render", "strength", "strong", "number"), ("render", "blend", "[]", ">= 1")),
+        *(("render", "blend", "{", "JSON"), ("render", "blend", "[" * 4000, "JSON")),
+        *(("render", "blend", '[{"style": "../x"}]', "no style '../x'"),),
+        *(("render", "blend", f"[{wave % weight}]", "weight") for weight in (', "weight": -1', ', "weight": true')),
+        ("render", "blend", "[" + wave % ', "weight": NaN' + "]", "JSON"),
+        ("render", "blend", "[" + wave % ', "weight": 0' + "]", "above 0"),
+        ("render", "blend", '[{"style": ["great_wave"]}]', "[0].style"),
+        ("render", "blend", f'[{wave % ""}, {{"style": "paper/great_wave"}}]', "cannot be blended"),
+    ]
+    picture = save(painting(2), tmp_path / "painting.png")
+    async with serve(tmp_path / "jobs") as served:
+        for kind, field, text, word in wrong:
+            found = await served.upload(kind, picture, 400, **{field: text})
+            assert word in found["error"], (field, text)
+    assert files_in(tmp_path / "jobs") == {".server"}
 
 
-def test_a_blend_takes_shipped_and_own_styles_by_name(tmp_path: Path) -> None:
-    id = own(tmp_path / "jobs")
-
-    async def body(served: Served) -> None:
-        styles = served.jobs.user_styles()
-        whole_style("x", 1).save(tmp_path / "jobs" / id / STYLE)  # it has come on
-        both = parse_json(json.dumps([{"style": f"mine/{id}"}, {"style": "great_wave", "weight": 3}]), Blend)
-        found = blend_styles(both, styles)
-        assert dict(found.parts)[load_style("great_wave").network] == 0.75
-        assert blend_styles(both, styles).parts == found.parts, "what was computed of a style is found again"
-        assert {network.digest for network, _ in found.parts} >= {whole_style("x", 1).network.digest}
-        with pytest.raises(BadOption, match="no style"):
-            blend_styles(parse_json(json.dumps([{"style": str(tmp_path / "jobs" / id / STYLE)}]), Blend), styles)
-
-    serve(tmp_path / "jobs", body)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [None, {}, "great_wave", [], [{"style": "great_wave"}] * 5, [1], [{"weight": 1}], [{"style": "x", "y": 1}],
-     [{"style": "x", "weight": -1}], [{"style": "x", "weight": 1001}], [{"style": "x", "weight": True}],
-     [{"style": 1}]],
-)  # fmt: skip
-def test_json_that_is_no_blend_is_refused(wrong: object) -> None:
-    with pytest.raises(ApiError, match="docs/serve.md"):
-        parse_json(json.dumps(wrong), Blend)
+async def test_without_torch_no_style_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    async with serve(tmp_path / "jobs") as served:
+        assert "pip install 'vidstyle[train]'" in (await served.upload("adapt", b"x", 501))["error"]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,8 @@ from vidstyle.serve.webrtc import use_addresses
 SIZE = (96, 160)
 """(height, width) of the pictures in these tests: large enough for the network, small enough to be quick."""
 RATE = 30
+PATIENCE = 60.0
+"""Seconds that anything may take on a busy machine."""
 
 
 def photo(size: tuple[int, int] = SIZE, *, seed: int = 0) -> NDArray[np.uint8]:
@@ -43,9 +49,9 @@ class Camera(MediaStreamTrack):
 
     kind = "video"
 
-    def __init__(self, rgb: NDArray[np.uint8], rate: float = RATE) -> None:
+    def __init__(self, rgb: NDArray[np.uint8] | None = None, rate: float = RATE) -> None:
         super().__init__()
-        self.rgb, self.rate = rgb, rate
+        self.rgb, self.rate = photo() if rgb is None else rgb, rate
         self.paused = False
         self._began = time.monotonic()
         self._next = 0.0
@@ -88,17 +94,24 @@ class Guest:
     async def come(self) -> None:
         sdp = await self.offer()
         wanted = {"sdp": sdp, "type": "offer", "look": self.look}
-        async with self.http.post(f"{self.url}api/visitors", json=wanted) as response:
-            answer = await response.json()
-            assert response.status == 201, answer
-        self.id = answer["id"]
-        await self.connection.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
+        status, found = await self.ask("POST", "", json=wanted)
+        assert status == 201, found
+        self.id = found["id"]
+        await self.connection.setRemoteDescription(RTCSessionDescription(found["sdp"], "answer"))
+
+    async def send_offer(self, change: Callable[[str], object] = str) -> tuple[int, Any]:
+        """Status and JSON of an offer that was changed; the answer is not taken."""
+        return await self.ask("POST", "", json={"sdp": change(await self.offer()), "type": "offer"})
+
+    async def ask(self, method: str, id: str | None = None, **how: Any) -> tuple[int, Any]:
+        """Status and JSON of a request for this visitor, or another ``id``."""
+        path = f"/{self.id}" if id is None else id
+        return await answer(self.http, method, f"{self.url}api/visitors{path}", **how)
 
     async def leave(self, *, politely: bool = True) -> None:
         """Go, having told the server so, or without a word."""
         if politely and self.id:
-            async with self.http.delete(f"{self.url}api/visitors/{self.id}") as response:
-                await response.read()
+            await self.ask("DELETE")
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
@@ -108,16 +121,14 @@ class Guest:
         await self.http.close()
 
     async def facts(self) -> dict[str, Any]:
-        async with self.http.get(f"{self.url}api/visitors/{self.id}") as response:
-            found: dict[str, Any] = await response.json()
-            return found
+        found: dict[str, Any] = (await self.ask("GET"))[1]
+        return found
 
     async def wish(self, **look: Any) -> tuple[int, dict[str, Any]]:
         """Change the look; status and answer."""
-        async with self.http.patch(f"{self.url}api/visitors/{self.id}", json=look) as response:
-            return response.status, await response.json()
+        return await self.ask("PATCH", json=look)
 
-    async def see(self, more: int = 1, seconds: float = 20.0) -> NDArray[np.uint8]:
+    async def see(self, more: int = 1, seconds: float = PATIENCE) -> NDArray[np.uint8]:
         """The newest picture once so many ``more`` have come: uint8 RGB."""
         wanted = self.pictures + more
         await until(lambda: self.pictures >= wanted, seconds)
@@ -143,7 +154,30 @@ class Guest:
         await self.leave()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+@contextlib.asynccontextmanager
+async def unconnected(server: Server, *, camera: bool = True) -> AsyncIterator[Guest]:
+    """A guest who has not come yet."""
+    guest = Guest(server.url, camera=Camera() if camera else None)
+    try:
+        yield guest
+    finally:
+        await guest.leave(politely=False)
+
+
+async def answer(http: aiohttp.ClientSession, method: str, url: str, **how: Any) -> tuple[int, Any]:
+    """Status and JSON of a response."""
+    async with http.request(method, url, timeout=aiohttp.ClientTimeout(PATIENCE), **how) as response:
+        return response.status, await response.json()
+
+
+async def raw(server: Server, text: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection on which ``text`` has been sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(text)
+    return reader, writer
+
+
+async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for ``condition``; an AssertionError if it does not come true."""
     async with asyncio.timeout(seconds):
         while not condition():
@@ -159,3 +193,59 @@ def small_server(folder: Path, **options: Any) -> Server:
 def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """Mean absolute difference in levels."""
     return float(np.abs(a.astype(np.int16) - b).mean())
+
+
+class Command:
+    """``vidstyle serve``, the command itself: a context manager that ends it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        home: Path | None = None,
+        descriptors: int | None = None,
+        before: tuple[str, ...] = ("-m", "vidstyle"),
+    ) -> None:
+        """``home`` is where compiled networks are kept, ``before`` stands before ``serve`` and the ``options``."""
+        root, self._log = Path(__file__).parent.parent, folder / "serve.log"
+        environment = {**os.environ, "PYTHONPATH": str(root), **({} if home is None else {"VIDSTYLE_HOME": str(home)})}
+
+        def limit() -> None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors or 0, descriptors or 0))
+
+        words = [sys.executable, *before, "serve", "--port", "0", "--folder", str(folder / "served"), *options]
+        how: Any = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+        how["preexec_fn"] = None if descriptors is None else limit
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(words, stdout=log, env=environment, cwd=root, **how)
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, words: str) -> str:
+        """The log once ``words`` are in it."""
+        end = time.monotonic() + 2 * PATIENCE
+        while words not in (said := self.said()):
+            assert self.process.poll() is None and time.monotonic() < end, said
+            time.sleep(0.02)
+        return said
+
+    @property
+    def url(self) -> str:
+        """The address to open, once visitors are let in."""
+        said = self.wait_for("Ctrl-C stops it")
+        return next(line for line in said.splitlines() if line.startswith("Open ")).removeprefix("Open ")
+
+    def end(self, number: int = signal.SIGINT) -> int:
+        """Send the signal; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()

@@ -1,4 +1,4 @@
-"""The server: everything that must begin and end together, and the process that runs it until it is told to stop."""
+"""The server: it starts and closes all its parts together, and runs until a signal stops it."""
 
 from __future__ import annotations
 
@@ -177,24 +177,19 @@ def serve(
 
 async def _run_until(stop: asyncio.Event, server: Server, on_start: Callable[[Server], None] | None) -> None:
     asyncio.get_running_loop().set_exception_handler(_log_failure)
+    starting, stopping = asyncio.create_task(server.start()), asyncio.create_task(stop.wait())
     try:
-        starting = asyncio.create_task(server.start())
-        stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if stop.is_set():
-            starting.cancel()
-        try:
+        if starting.done():
             await starting
             gc.freeze()  # what exists now stays: no collection need look at it whenever a visitor leaves
             if on_start is not None:
                 on_start(server)
-            await stop.wait()
-        except asyncio.CancelledError:
-            if not stop.is_set():
-                raise
-        finally:
-            stopping.cancel()
+            await stopping
     finally:
+        starting.cancel()
+        stopping.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
         await server.close()
 
 

@@ -86,8 +86,7 @@ class Guard:
             )
 
     async def login(self, request: web.Request) -> web.Response | None:
-        """The response to ``/?token=...``, or to the form that asks for it: a cookie, and a redirection to the page.
-        None where there is no right token in the request."""
+        """The cookie for ``/?token=...``, or the form with the token, and a redirection; None without right token."""
         if self._token is None or request.path != "/" or request.method not in ("GET", "POST"):
             return None
         given = await _token_in_form(request) if request.method == "POST" else request.query.get("token")

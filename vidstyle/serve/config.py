@@ -35,37 +35,35 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """Where the server listens, whom it lets in, and how much they may have."""
+    """Address, access and limits of a server."""
 
     host: str = "127.0.0.1"
     """Address, or name of one, to listen on; where others can reach it, a ``token`` is needed."""
     port: int = 8360
     """TCP port of the page; 0 takes a free one. Pictures go by UDP, on ports that the system chooses."""
     token: str | None = None
-    """What a browser or program must know to be let in; None lets everybody in who can reach ``host``."""
+    """Secret that a browser or program must send; None lets in everybody who can reach ``host``."""
     open_to_all: bool = False
-    """Whether others may come though there is no ``token``."""
+    """Whether others may connect without a ``token``."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names, beside the usual ones, by which browsers may call the server: one behind a proxy has another. Others can
-    reach it then, so that it needs a ``token``, too."""
+    """Host names, beside the usual ones, by which browsers may call the server, such as that of a proxy. The server is
+    public then, and needs a ``token``, too."""
     public_address: str | None = None
-    """IP address at which the browsers of others reach this machine with their pictures, where it is none of the
-    machine's own: behind a NAT that passes UDP on."""
+    """IP address at which browsers elsewhere reach this machine with their pictures, where the machine does not have
+    it itself: behind a NAT that forwards UDP."""
     source: str | None = None
-    """A picture of the server's own, as `vidstyle.video.capture.Capture` takes it, for those who have no camera."""
+    """A picture for visitors without a camera: an input of `vidstyle.video.capture.Capture`."""
     visitors: int = 4
-    """How many may be painted at once."""
+    """Visitors painted at once."""
     size: tuple[int, int] = (360, 640)
-    """The largest picture, ``(height, width)``, that is painted live; larger ones are scaled down to fit. Upright
-    pictures may be as tall as this is wide."""
+    """The largest live picture, ``(height, width)``; larger ones are scaled down. Upright pictures may be as tall as
+    this is wide."""
     upload_mib: int = 64
     """The largest upload; of paintings 32 at most."""
     max_pixels: int = 3840 * 2160
     """The largest picture of an uploaded video."""
     max_seconds: float = 600.0
-    """The longest uploaded video."""
     queue: int = 4
-    """Jobs that may wait."""
     folder: Path = field(default_factory=lambda: cache_folder("serve"))
     """Where jobs and the visitors' styles are kept."""
 

@@ -16,6 +16,7 @@ from av import CodecContext, Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
+from vidstyle.pipeline import Worker
 from vidstyle.video.capture.clock import MICROSECOND
 
 MAX_PIXELS = 1920 * 1080
@@ -55,11 +56,11 @@ class _Encoded(NamedTuple):
 
 
 class Decoder:
-    """Takes the place of the queue between aiortc's receiver and its decoder, and decodes on a thread of its own.
+    """Replaces the queue between aiortc's receiver and its decoder, and decodes on a thread of its own.
 
-    aiortc's queue has no bound, and its decoder takes whatever size comes; at the end the event loop would wait
-    for both. Here `put` looks at each frame first, and what waits is dropped for a newer key frame, or when it has
-    waited too long. aiortc's thread, which calls `get`, sees nothing but the end.
+    aiortc's queue has no bound, and its decoder takes any size; at the end the event loop would wait for both. Here
+    `put` checks each frame first, and waiting frames are dropped for a newer key frame, or when they have waited too
+    long. aiortc's thread, which calls `get`, receives nothing but the end.
     """
 
     def __init__(
@@ -68,20 +69,24 @@ class Decoder:
         on_gap: Callable[[], None],
         on_refused: Callable[[str], None],
     ) -> None:
-        """``on_picture`` is called on the decoder's thread with each picture and the time when it came, in seconds
-        of `time.monotonic`; the others by `put`: ``on_gap`` when a key frame is needed, ``on_refused`` with the
-        reason when nothing more is taken from this visitor.
-        """
+        """``on_picture`` is called on the decoder's thread with a picture and its arrival, in seconds of
+        `time.monotonic`; `put` calls ``on_gap`` when a key frame is needed, and ``on_refused`` with the reason when
+        nothing more is taken from this visitor."""
         self._on_picture, self._on_gap, self._on_refused = on_picture, on_gap, on_refused
         self._changed = threading.Condition()
         self._waiting: deque[_Encoded] = deque()
         self._needs_key = True
         self._asked = 0.0
         self._ended = False
-        self._thread: threading.Thread | None = None
+        self._thread: Worker | None = None
         self._free_at = 0.0
         self._counted = 0.0
         self.dropped = 0
+
+    @property
+    def waiting(self) -> int:
+        """Frames that wait to be decoded."""
+        return len(self._waiting)
 
     def put(self, item: tuple[Any, Any] | None) -> None:
         """Take a frame, ``(codec, frame)`` as aiortc's receiver has them, or the end, None. Never waits."""
@@ -101,8 +106,7 @@ class Decoder:
         except Damaged:
             self._skip(now)
             return
-        reason = next((reason for reason in map(_refusal, sizes) if reason is not None), None)
-        if reason is not None:
+        for reason in filter(None, map(_refusal, sizes)):
             self._refuse(reason)
             return
         with self._changed:
@@ -116,16 +120,16 @@ class Decoder:
             self._waiting.append(_Encoded(codec, data, now))
             self._changed.notify_all()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="vidstyle-decoder")
+            self._thread = Worker("decoder", self._run)
             self._thread.start()
 
     def get(self) -> None:
-        """Wait for the end."""
+        """Wait for the end, as aiortc's thread does."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended)
 
     def stop(self) -> None:
-        """Take no more, and forget what waits. Twice is fine."""
+        """Take no more frames, and drop those that wait. Twice is fine."""
         with self._changed:
             self._ended = True
             self._waiting.clear()
@@ -145,7 +149,7 @@ class Decoder:
         self._on_refused(reason)
 
     def _skip(self, now: float) -> None:
-        """Go on with the next key frame, and ask for one."""
+        """Continue with the next key frame, and ask for one."""
         with self._changed:
             self.dropped += 1 + len(self._waiting)
             self._waiting.clear()
@@ -175,7 +179,7 @@ class Decoder:
                 self._on_picture(newest, frame.came if newest.pts is None else newest.pts / 1e6)
 
     def _next(self) -> _Encoded | None:
-        """The frame to decode, once there is one and time for it; None at the end."""
+        """The next frame, once there is time to decode it; None at the end."""
         with self._changed:
             while not self._ended:
                 rest = self._free_at - monotonic()
@@ -188,7 +192,7 @@ class Decoder:
 def _open(codec: str) -> VideoCodecContext:
     context = CodecContext.create(_CODECS[codec], "r")
     assert isinstance(context, VideoCodecContext)
-    # The headers were looked at; this is for what they do not tell. FFmpeg rounds widths up to 64 to compare.
+    # The headers were checked; this is for what they do not show. FFmpeg rounds widths up to 64 to compare.
     context.options = {"max_pixels": str(_MAX_BLOCKS * 256 * 2)}
     context.thread_count = 1
     return context

@@ -186,7 +186,6 @@ class Protocol(RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """The last response on this connection."""
         if status >= 500:
             _log.error("a request failed outside of its handler", exc_info=exc)
         else:
@@ -272,7 +271,6 @@ class BoundedFileResponse(web.FileResponse):
     """A file response that ends when the client takes it in too slowly."""
 
     sending = 0
-    """Large files under way."""
 
     def __init__(self, path: Path, size: int, headers: Mapping[str, str] | None) -> None:
         super().__init__(path, headers=headers)

@@ -25,14 +25,10 @@ Amount = Annotated[float, Meta(ge=0, lt=1e15)]
 JobKind = Literal["adapt", "render"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
-INPUT = "input"
-"""The uploaded file, whatever its name was; removed when the job has ended."""
-SPEC, STATE = "spec.json", "job.json"
-RENDER_STYLE = "look.safetensors"
-"""The style that a video is rendered in."""
-STYLE = "style.safetensors"
-"""The newest style of an adaptation."""
-VIDEO, PREVIEW = "video.mp4", "preview.jpg"
+# Files in the folder of a job: what was uploaded, the style that a video is rendered in, the newest style of an
+# adaptation. The first three are removed when the job has ended.
+INPUT, SPEC, RENDER_STYLE = "input", "spec.json", "look.safetensors"
+STATE, STYLE, VIDEO, PREVIEW = "job.json", "style.safetensors", "video.mp4", "preview.jpg"
 MAX_POINTS = 1200
 """Of a curve."""
 MAX_MESSAGE, MAX_LABEL = 600, 80
@@ -54,7 +50,7 @@ class JobLimits:
     """How long jobs may take, and how much of those that are over is kept."""
 
     silence_seconds: float = 300.0
-    """A worker that says nothing for so long is taken to hang."""
+    """A worker without output for so long is stopped."""
     job_seconds: float = 6 * 3600.0
     probe_seconds: float = 60.0
     max_age_days: float = 30.0
@@ -68,14 +64,11 @@ class AdaptBudget:
     """How much work an adaptation is."""
 
     steps: int = 150
-    """Gradient steps, where the client does not say."""
+    """Gradient steps, where the client does not say; it may ask for ``max_steps``."""
     max_steps: int = 1000
-    """The most that a client may ask for."""
     batch: int = 4
     size: int = 192
-    """Side of a crop in pixels."""
     style_size: int = 384
-    """Shorter side of the painting in pixels."""
     publish_every: int = 10
     """Steps from one published style and preview to the next."""
     preview_width: int = 320
@@ -112,7 +105,7 @@ class JobSpec:
 
 
 class Point(NamedTuple):
-    """One point of a loss curve."""
+    """Of a loss curve."""
 
     step: Count
     content: Amount
@@ -121,7 +114,6 @@ class Point(NamedTuple):
 
 
 def new_id() -> str:
-    """128 random bits, as 32 hexadecimal digits."""
     return secrets.token_hex(16)
 
 
@@ -145,14 +137,12 @@ class Job:
     """`owner_of` the session that submitted the job."""
     kind: JobKind
     title: str
-    """A clean label."""
     state: JobState = "queued"
     created: Amount = field(default_factory=time.time)
     """Seconds since 1970; so is ``ended``."""
     ended: Amount | None = None
     seconds: Amount = 0.0
     step: Count = 0
-    """Gradient steps, or frames."""
     steps: Count | None = None
     """Steps in all, where that is known."""
     progress: Amount = 0.0
@@ -163,7 +153,6 @@ class Job:
     message: str = ""
     """One sentence: what went wrong, or what a render left out."""
     kept: bool = False
-    """Whether the style stays for good."""
     dismissed: bool = False
     """Whether the job is off the list, and only there for its style."""
 

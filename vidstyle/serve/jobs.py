@@ -129,11 +129,9 @@ class Jobs:
         """How many jobs come before a queued one."""
         if job.state != "queued":
             return 0
-        before = [other for other in self._jobs.values() if other.state in ("queued", "running")]
-        return before.index(job)
+        return [other for other in self._jobs.values() if other.state in ("queued", "running")].index(job)
 
     def counts(self) -> dict[str, int]:
-        """Jobs by state, for metrics."""
         counts = dict.fromkeys(("queued", "running", "done", "failed", "cancelled"), 0)
         for job in self._jobs.values():
             counts[job.state] += 1
@@ -310,7 +308,6 @@ class Jobs:
         self._evict()
 
     def _update(self, job: Job, line: WorkerLine) -> None:
-        """Take over a worker's line."""
         if line.step is not None:
             job.step = line.step
         if line.steps is not None:

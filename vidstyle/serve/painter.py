@@ -12,21 +12,21 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange
 
 from vidstyle.backends.base import usable_cores
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.imaging import resample
-from vidstyle.models.timeline import FADE_SECONDS, Fade
 from vidstyle.models.style import Style
+from vidstyle.models.timeline import FADE_SECONDS, Fade
 from vidstyle.options import BackendOptions
 from vidstyle.pipeline import Worker
 from vidstyle.scheduler import MAX_IN_FLIGHT, FrameScheduler, LatestSlot
 from vidstyle.serve.render_settings import RenderSettings
 from vidstyle.video.capture import Capture
 from vidstyle.video.capture.clock import MICROSECOND
-from vidstyle.video.convert import FrameConverter, plane_view
+from vidstyle.video.convert import FrameConverter, Scaler, colors_of, planes_of
 from vidstyle.video.formats import UNSPECIFIED, MatrixCode, Range
 
 Picture: TypeAlias = VideoFrame | Frame
@@ -48,9 +48,7 @@ _MAX_ASPECT_CHANGE = 0.03
 """Pictures whose shapes differ by less count as the same one at another size."""
 _STEP = 4
 """Sides are multiples of this, as the network needs anyway: fewer sizes are compiled, and none is padded."""
-_SCALER = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _NATIVE_MATRICES = (UNSPECIFIED, MatrixCode.BT470BG, MatrixCode.SMPTE170M)
-_BUG = "the server cannot paint this picture; its log says why"
 
 
 class Waiting(NamedTuple):
@@ -116,7 +114,6 @@ class FrameMailbox:
         self._wake()
 
     def take(self) -> Waiting | None:
-        """The newest picture, once."""
         return self._pictures.take(0)
 
     def now(self) -> tuple[RenderSettings, Style]:
@@ -178,7 +175,6 @@ class InferenceScheduler:
         self.description = ""
         """What runs the network, for people; there after `start`."""
         self.painted = 0
-        """Frames painted in all."""
 
     @property
     def is_idle(self) -> bool:
@@ -206,7 +202,6 @@ class InferenceScheduler:
         on_painted: Callable[[VideoFrame, float], None],
         on_problem: Callable[[VidstyleError], None],
     ) -> FrameMailbox:
-        """A mailbox for one more visitor."""
         mailbox = FrameMailbox(settings, self.size, on_painted, on_problem, self._came.set)
         with self._lock:
             self._mailboxes.append(mailbox)
@@ -236,8 +231,7 @@ class InferenceScheduler:
         finally:
             self._painting.clear()
 
-    # While the thread waits for pictures, no local variable may hold a picture or a mailbox: they would outlive a
-    # visitor who leaves meanwhile. Hence `_begin` is split.
+    # While the thread waits, no local variable may hold a picture or a mailbox, or a visitor who leaves would stay.
 
     def _begin(self) -> bool:
         """Start on the next picture; False where there is none."""
@@ -304,10 +298,7 @@ class InferenceScheduler:
         one = self._scheduler.oldest
         try:
             _, painted = self._scheduler.finish()
-            settings = one.settings
-            made = compose(
-                painted.planes, one.source.planes, one.source.form, split=settings.split, mirror=settings.mirror
-            )
+            made = compose(painted.planes, one.source.planes, one.source.form, one.settings)
             self.painted += 1
             one.mailbox.on_painted(made, one.came)
         except Exception as error:
@@ -316,7 +307,7 @@ class InferenceScheduler:
     def _fail(self, mailbox: FrameMailbox, error: Exception) -> None:
         if not isinstance(error, VidstyleError):
             _log.error("a picture could not be painted", exc_info=error)
-            error = VidstyleError(_BUG)
+            error = VidstyleError("the server cannot paint this picture; its log says why")
         self.remove(mailbox)
         mailbox.on_problem(error)
 
@@ -328,34 +319,27 @@ class MediaRelay:
         """Open ``source``; a file is played over and over. Raises `VideoError`. Nothing is read before `start`."""
         self._capture = Capture(source, size=size, loop=True)
         self.description = self._capture.description
-        """For whoever runs the server."""
         label = self._capture.label
-        self.public_description = (
-            self.description.replace(label, "a video stream", 1) if "://" in label else self.description
-        )
+        shown = "a video stream" if "://" in label else label
+        self.public_description = self.description.replace(label, shown, 1)
         """For visitors, who need not know where the stream comes from."""
-        self._mailboxes: list[FrameMailbox] = []
-        self._lock = threading.Lock()
+        self._mailboxes: tuple[FrameMailbox, ...] = ()  # replaced as a whole: the thread reads it
         self._thread: Worker | None = None
 
     def start(self) -> None:
-        """Begin to read."""
         self._thread = Worker("source", self._run)
         self._thread.start()
 
     def add(self, mailbox: FrameMailbox) -> None:
         """Give ``mailbox`` every frame from now on."""
-        with self._lock:
-            self._mailboxes.append(mailbox)
+        self._mailboxes += (mailbox,)
 
     def remove(self, mailbox: FrameMailbox) -> None:
         """Harmless where ``mailbox`` was not added."""
-        with self._lock:
-            if mailbox in self._mailboxes:
-                self._mailboxes.remove(mailbox)
+        self._mailboxes = tuple(one for one in self._mailboxes if one is not mailbox)
 
     def close(self) -> None:
-        """Stop reading and free the source. Twice is fine."""
+        """Twice is fine."""
         self._capture.close()
         if self._thread is not None:
             self._thread.join()
@@ -365,7 +349,7 @@ class MediaRelay:
         try:
             for frame in self._capture.frames():
                 now = monotonic()
-                for mailbox in self._current():
+                for mailbox in self._mailboxes:
                     mailbox.put(frame, now)
         except VidstyleError as error:
             _log.warning("%s", error)
@@ -373,12 +357,8 @@ class MediaRelay:
         except Exception:
             _log.exception("the source broke down")
         finally:
-            for mailbox in self._current():
+            for mailbox in self._mailboxes:
                 mailbox.on_problem(problem)
-
-    def _current(self) -> list[FrameMailbox]:
-        with self._lock:
-            return list(self._mailboxes)
 
 
 def _size_of(picture: Picture) -> tuple[int, int]:
@@ -404,7 +384,7 @@ class FrameMaker:
     """Converts pictures into frames. One serves one thread."""
 
     def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
+        self._scaler = Scaler()
         self._converter: FrameConverter | None = None
 
     def __call__(self, picture: Picture, form: FrameFormat, came: int) -> Frame:
@@ -420,32 +400,21 @@ class FrameMaker:
             return self._converter.convert(picture)
         is_native = picture.colorspace in _NATIVE_MATRICES and picture.color_range != Range.FULL
         if picture.format.name != "yuv420p" or not is_native:
-            picture = self._reformatter.reformat(
-                picture,
-                form.width,
-                form.height,
-                "yuv420p",
-                dst_colorspace=Colorspace.ITU601,
-                dst_color_range=ColorRange.MPEG,
-                interpolation=_SCALER,
-                threads=1,
-            )
+            tagged = None, ColorRange(picture.color_range)
+            picture = self._scaler.scale(picture, form.size, "yuv420p", tagged, colors_of(form))
         given = form.resized((picture.height, picture.width))
-        planes = tuple(
-            plane_view(plane, shape) for plane, shape in zip(picture.planes, given.plane_shapes, strict=True)
-        )
-        return Frame(resample.resize(planes, given, form.size), form, came, MICROSECOND)
+        return Frame(resample.resize(planes_of(picture, given), given, form.size), form, came, MICROSECOND)
 
 
-def compose(painted: Planes, source: Planes, form: FrameFormat, *, split: bool, mirror: bool) -> VideoFrame:
+def compose(painted: Planes, source: Planes, form: FrameFormat, settings: RenderSettings) -> VideoFrame:
     """A frame for the encoder with the picture that the visitor sees: one copy of each plane.
 
     ``painted`` and ``source`` are of ``form``, which is I420. Split, the source is on the left of the
     screen and the painting on the right, mirrored or not, with a white line between them.
     """
+    split, mirror = settings.split, settings.mirror
     made = VideoFrame(form.width, form.height, "yuv420p")
-    for index, (plane, shape) in enumerate(zip(made.planes, form.plane_shapes, strict=True)):
-        target = plane_view(plane, shape)
+    for index, target in enumerate(planes_of(made, form)):
         left, right = source[index] if split else painted[index], painted[index]
         if mirror:
             left, right = left[:, ::-1], right[:, ::-1]

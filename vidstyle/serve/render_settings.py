@@ -17,7 +17,6 @@ from vidstyle.models.style import Style, blend
 from vidstyle.serve.job import STYLE, Job
 
 MAX_STYLES = 4
-"""Of a blend."""
 USER_PREFIX = "mine/"
 """Prefix of the names of user styles; the id of the job follows."""
 
@@ -27,14 +26,12 @@ class UserStyle:
     """A style that a visitor made here; while it is learned, its newest version."""
 
     name: str
-    """``mine/ID``."""
     title: str
     path: Path | None
     """The style file; None before the first step, when the style is the shared network, which paints no painting."""
     job: str
     """Id of the adaptation that makes, or made, it."""
     step: int | None
-    """The step that the file is of; None before the first."""
     network_name: str = DEFAULT_NETWORK
     owner: str = ""
     """`vidstyle.serve.job.owner_of` the session that submitted the painting."""
@@ -112,7 +109,6 @@ class RenderSettings:
     """How one visitor's pictures are painted."""
 
     blend: tuple[BlendPart, ...]
-    """As requested."""
     style: Style
     """The blended style of this moment; one that is being learned becomes another one later."""
     strength: float = 1.0
@@ -120,7 +116,6 @@ class RenderSettings:
     split: bool = False
     """Whether the left half is the source."""
     mirror: bool = False
-    """Whether left and right are exchanged."""
 
     def changed(self, change: SettingsChange, user_styles: Mapping[str, UserStyle]) -> RenderSettings:
         """The settings after ``change``; `BadOption` where a style does not exist or cannot be blended."""
@@ -140,9 +135,8 @@ class RenderSettings:
         return self if style.parts == self.style.parts else replace(self, style=style)
 
     def facts(self) -> dict[str, Any]:
-        """As JSON."""
-        blend = [msgspec.structs.asdict(part) for part in self.blend]
-        return {"blend": blend, "strength": self.strength, "split": self.split, "mirror": self.mirror}
+        names = ("blend", "strength", "split", "mirror")
+        return {name: msgspec.to_builtins(getattr(self, name)) for name in names}
 
 
 def default_settings() -> RenderSettings:

@@ -147,7 +147,8 @@ class _Api:
         self._peers.get(request.match_info["id"])
         change = await read_json(request, SettingsChange)
         peer = self._peers.get(request.match_info["id"])  # it may have left while the request was read
-        return web.json_response(self._peers.change(peer, change).facts())
+        peer.mailbox.settings = settings = peer.mailbox.settings.changed(change, self._jobs.user_styles())
+        return web.json_response(settings.facts())
 
     async def remove_visitor(self, request: web.Request) -> web.StreamResponse:
         peer = self._peers.get(request.match_info["id"])

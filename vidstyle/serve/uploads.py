@@ -26,7 +26,6 @@ PAUSE_SECONDS = 30.0
 MIN_RATE = 16 << 10
 """Bytes a second that must come on the whole, but for the first `PAUSE_SECONDS`."""
 MAX_UPLOADS = 8
-"""Uploads under way at once."""
 _GRACE_SECONDS = 5.0
 """An upload that is too slow after this many seconds is ended where another one needs its place."""
 _CHUNK = 1 << 16
@@ -43,11 +42,9 @@ class Upload:
     path: Path
     """`INPUT` in the folder that was given, whatever the file's name was."""
     label: str
-    """The file's name for messages."""
+    """The file's name for messages; ``title`` is the same without the suffix."""
     title: str
-    """The same without the suffix."""
     size: int
-    """Bytes."""
     texts: dict[str, str]
     """The other fields."""
 
@@ -146,12 +143,10 @@ class _Receiver:
 
     @property
     def age(self) -> float:
-        """Seconds since the upload began."""
         return monotonic() - self._began
 
     @property
     def rate(self) -> float:
-        """Bytes a second so far."""
         return self._size / max(self.age, 1e-3)
 
     def abort(self) -> None:

@@ -1,4 +1,4 @@
-"""WebRTC: what is offered and answered, a visitor's connection with its bounds, and all visitors who are here."""
+"""WebRTC: offers and answers, a visitor's connection with its limits, and the visitors who are here."""
 
 from __future__ import annotations
 
@@ -50,10 +50,8 @@ IDLE_SECONDS = 10.0
 """A visitor who has not connected, or from whom nothing has come, for so long is removed."""
 CONNECT_SECONDS = 3.0
 """One who is connecting keeps the place for so long even if others wait for it."""
-STATS_SECONDS = 1.0
-"""Packets are counted over so long."""
-MAX_PACKETS = 3000.0
-"""A second, from one visitor: several times what 1920x1080 takes."""
+STATS_SECONDS, MAX_PACKETS = 1.0, 3000.0
+"""Packets a second from one visitor, counted over so long: several times what 1920x1080 takes."""
 MAX_SDP_BYTES = 64 << 10
 """The longest session description; browsers send about 5 KiB."""
 _MAX_SDP_LINES = 512
@@ -61,18 +59,15 @@ _MAX_SDP_LINES = 512
 _BAD_SDP = "the offer is not a WebRTC session description that can be read; send what RTCPeerConnection made"
 _MAX_REASONS = 100
 """The last so many visitors who were removed can ask why."""
-_MAX_DATAGRAMS = 512
-_MAX_DATAGRAM_BYTES = 2048
+_MAX_DATAGRAMS, _MAX_DATAGRAM_BYTES = 512, 2048
 _MAX_RESENT = 500.0
 """Packets a second that are sent again to a visitor who reports them as lost."""
 _MAX_STREAMS = 8
 """Streams (SSRC) that one visitor may have begun within ten seconds: one, its retransmission, and their successors."""
 _MAX_CANDIDATES = 64
 """Addresses that one visitor may come from."""
-_CHECK_SECONDS = 0.5
-_CLOSE_SECONDS = 5.0
-_LOOPBACK = "127.0.0.1"
-_VP8 = "video/VP8"
+_CHECK_SECONDS, _CLOSE_SECONDS = 0.5, 5.0
+_LOOPBACK, _VP8 = "127.0.0.1", "video/VP8"
 _BITRATES = (400_000, 800_000, 1_500_000, 2_500_000)
 """Bits a second. Paint is full of edges: below the last one, at 640x360, strokes smear where things move."""
 _BITRATE_TRUST = 1.5
@@ -128,18 +123,15 @@ class PeerSessions:
         raise ApiError(404, "there is no such visitor here, or not any more; start with POST /api/visitors")
 
     async def add(self, offer: Offer) -> tuple[PeerSession, str]:
-        """A new visitor and the answer to the offer. Raises `ApiError` and `BadOption`."""
+        """A new visitor and the answer. Raises `ApiError` and `BadOption`."""
         if not self.open:
             raise ApiError(503, "the server is just starting, or stopping; try again", retry_after=2)
         if len(self) >= self._options.visitors:
             self._remove_unconnected()
         if len(self) >= self._options.visitors:
             self.refused += 1
-            raise ApiError(
-                503,
-                f"{len(self)} visitors are being painted, the most at once; try again when one has left",
-                retry_after=10,
-            )
+            message = f"{len(self)} visitors are being painted, the most at once; try again when one has left"
+            raise ApiError(503, message, retry_after=10)
         settings = default_settings().changed(offer.look, self._jobs.user_styles())
         sdp = check_offer(offer.sdp, has_source=self.source is not None)
         peer = PeerSession(
@@ -161,11 +153,6 @@ class PeerSessions:
             self.source.add(peer.mailbox)
         return peer, answer
 
-    def change(self, peer: PeerSession, change: SettingsChange) -> RenderSettings:
-        """Change a visitor's settings, and return them. Raises `BadOption`."""
-        peer.mailbox.settings = settings = peer.mailbox.settings.changed(change, self._jobs.user_styles())
-        return settings
-
     def refresh_styles(self) -> None:
         """Show everybody the newest version of a style that is being learned."""
         user_styles = self._jobs.user_styles()
@@ -174,8 +161,7 @@ class PeerSessions:
 
     async def remove(self, peer: PeerSession) -> None:
         """Close a visitor's connection, and free all of it. Twice is fine."""
-        if self._peers.pop(peer.id, None) is not None:
-            self._dropped += peer.dropped
+        self._forget(peer)
         if self.source is not None:
             self.source.remove(peer.mailbox)
         await peer.close()
@@ -190,18 +176,21 @@ class PeerSessions:
         """Free the place of a visitor who asked for it and did not take it, so that asking alone keeps nobody out."""
         late = next((peer for peer in self if peer.is_late), None)
         if late is not None:
-            del self._peers[late.id]
-            self._dropped += late.dropped
             self._on_end(late, "it had not connected, and another visitor came")
 
     def _on_end(self, peer: PeerSession, reason: str) -> None:
         _log.info("a visitor has left: %s", reason)
+        self._forget(peer)
         self._reasons[peer.id] = reason
         if len(self._reasons) > _MAX_REASONS:
             del self._reasons[next(iter(self._reasons))]
         task = asyncio.get_running_loop().create_task(self.remove(peer))
         self.leaving.add(task)
         task.add_done_callback(self.leaving.discard)
+
+    def _forget(self, peer: PeerSession) -> None:
+        if self._peers.pop(peer.id, None) is not None:
+            self._dropped += peer.dropped
 
     @property
     def is_unreachable(self) -> bool:
@@ -275,9 +264,7 @@ class PeerSession:
             await connection.setLocalDescription(answer)
         except Exception as error:  # offers fail in as many ways as there are
             _log.debug("an offer was refused", exc_info=True)
-            raise ApiError(
-                400, "the offer cannot be answered; it must have VP8 or H.264 in it, as browsers' offers have"
-            ) from error
+            raise ApiError(400, "the offer cannot be answered; offer VP8 or H.264, as browsers do") from error
         self.sends = transceiver.currentDirection == "sendrecv"
         self._run(self._watch(sender, self._limiter))
         return add_address(connection.localDescription.sdp, self._public_address)
@@ -337,7 +324,7 @@ class PeerSession:
         task.add_done_callback(self._tasks.discard)
 
     async def _watch(self, sender: RTCRtpSender, limiter: Limiter) -> None:
-        """End the session when nobody is there any more, or somebody who sends what no browser would."""
+        """End the session when the visitor is gone, or sends what no browser would."""
         while not self._ended:
             await asyncio.sleep(_CHECK_SECONDS)
             reason = await limiter.violation()
@@ -411,7 +398,6 @@ class PaintedTrack(MediaStreamTrack):
         return frame
 
     def stop(self) -> None:
-        """End the track: `recv` raises."""
         super().stop()
         self._newest = None
         self._changed.set()
@@ -486,10 +472,8 @@ def add_address(answer: str, address: str | None) -> str:
 
 
 class Limiter:
-    """Bounds what aiortc and aioice leave to the other side, who may send what no browser would.
-
-    To be made of a connection's receiver, sender and transport before they have begun.
-    """
+    """Limits what aiortc and aioice leave to the other side, which may send what no browser would. Make it of a
+    connection's receiver and sender before they start."""
 
     def __init__(self, receiver: RTCRtpReceiver, sender: RTCRtpSender, decoder: Decoder) -> None:
         self._receiver = receiver

@@ -144,9 +144,8 @@ def _probe(path: Path, spec: JobSpec) -> VideoInfo:
             "are rendered here: make it smaller first"
         )
     if info.duration is not None and info.duration > spec.max_seconds:
-        raise TooMuch(
-            f"{spec.label} is {info.duration:.0f} s long; at most {spec.max_seconds:g} s are rendered here: cut it"
-        )
+        seconds = f"{info.duration:.0f} s long; at most {spec.max_seconds:g} s are rendered here"
+        raise TooMuch(f"{spec.label} is {seconds}: cut it")
     if len(info.tracks) >= MAX_TRACKS:
         raise TooMuch(f"{spec.label} has {len(info.tracks) + 1} tracks; at most {MAX_TRACKS} are allowed")
     return info
@@ -157,13 +156,16 @@ def render_video(folder: Path, spec: JobSpec, report: Report) -> None:
     from vidstyle.models.style import Style
     from vidstyle.options import BackendOptions, LookOptions
     from vidstyle.rendering import Progress, render
+    from vidstyle.video.reader import VideoReader
 
     info = _probe(folder / INPUT, spec)
     style = Style.load(folder / RENDER_STYLE)
     report(steps=info.frames, step=0, progress=0.0)
     look, backend = LookOptions(strength=spec.strength), BackendOptions(threads=1)
+    with VideoReader(folder / INPUT, pixels="rgb") as source, contextlib.closing(source.frames()) as frames:
+        first = _narrow(next(frames).planes[0], spec.budget.preview_width)
     with _previews(folder, backend, spec.strength) as draw_preview:
-        draw_preview(style, _first_picture(folder / INPUT, spec.budget.preview_width))
+        draw_preview(style, first)
     report(preview=True)
     reported = 0.0
 
@@ -183,20 +185,13 @@ def render_video(folder: Path, spec: JobSpec, report: Report) -> None:
             report(**facts)
 
     result = render(folder / INPUT, folder / VIDEO, style, look=look, backend=backend, on_progress=on_progress)
-    notes = [f"{result.lost} frames could not be read"] if result.lost else []
-    words = "; ".join(_public_message(note, folder, spec) for note in [*notes, *result.notes])
-    report(done=True, step=result.frames, steps=result.frames, message=words)
-
-
-def _first_picture(path: Path, width: int) -> Any:
-    """The first frame of a video, uint8 RGB (height, ``width``, 3) or narrower."""
-    from vidstyle.video.reader import VideoReader
-
-    with VideoReader(path, pixels="rgb") as source, contextlib.closing(source.frames()) as frames:
-        return _narrow(next(frames).planes[0], width)
+    lost = [f"{result.lost} frames could not be read"] if result.lost else []
+    message = "; ".join(_public_message(note, folder, spec) for note in [*lost, *result.notes])
+    report(done=True, step=result.frames, steps=result.frames, message=message)
 
 
 def _narrow(rgb: Any, width: int) -> Any:
+    """``rgb``, uint8 (height, width, 3), at most ``width`` wide."""
     import cv2
 
     if rgb.shape[1] <= width:
