@@ -43,9 +43,8 @@ from torch import Tensor
 from vidstyle import __version__
 from vidstyle.backends import open_backend
 from vidstyle.backends.base import Backend, Pending, Program
-from vidstyle.backends.torch.cells import CellNet
-from vidstyle.backends.torch.norm import Kind, NormShape, plain_norm
-from vidstyle.backends.torch.reference import TorchBackend
+from vidstyle.backends.torch import TorchBackend
+from vidstyle.backends.torch.cell_net import CellNet, Kind, NormShape, plain_norm
 from vidstyle.data import PHOTO_PATHS
 from vidstyle.frame import FrameFormat, Pixels, Planes, yuv_from_rgb
 from vidstyle.gallery import load_style

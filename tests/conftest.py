@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import vidstyle.video  # noqa: F401  before any test imports PyAV and OpenCV: see `share_libxcb`
-from vidstyle.system import nvidia_driver
+from vidstyle.system import nvidia_gpus
 
 ASYNC_TEST_SECONDS = 220.0
 
@@ -99,11 +99,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def has_gpu() -> bool:
     """Whether the driver of an NVIDIA GPU answers."""
-    try:
-        driver = nvidia_driver()
-    except OSError:
-        return False
-    return driver is not None and bool(driver.gpus)
+    return bool(nvidia_gpus())
 
 
 def repository() -> Path:

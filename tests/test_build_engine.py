@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,17 +18,19 @@ from click.testing import CliRunner, Result
 from conftest import repository
 from pictures import painting, photo, save
 
-from vidstyle.backends.tensorrt.fit import command
+from engines import names_in
 from vidstyle.cli import vidstyle
+from vidstyle.engine.build import BuildReport, build_engine
 from vidstyle.gallery import load_style, shared_network, style_names
 from vidstyle.models.architecture import Network
-from vidstyle.models.engine_file import EngineFile
+from vidstyle.models.engine_file import EngineCard, EngineFile
 from vidstyle.models.style import Style
+from vidstyle.options import BuildOptions
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
 SMALL = ("--size", "96x64")
-UNUSUAL = ("--pixels", "nv12", "--matrix", "bt709", "--full-range", "--precision", "fp32")
+EXACT = (*SMALL, "--precision", "fp32")
 
 
 def run(*arguments: object) -> Result:
@@ -42,10 +46,10 @@ def refused(*arguments: object) -> str:
     return result.stderr
 
 
-def card(path: Path) -> EngineFile:
+def card(path: Path) -> EngineCard:
     engine = EngineFile.open(path)
     engine.read_plan()
-    return engine
+    return engine.card
 
 
 @pytest.fixture
@@ -55,14 +59,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
 def test_an_engine_of_a_style_proves_what_it_is(here: Path) -> None:
     result = run("starry_night", *SMALL)
     assert result.exit_code == 0, result.output
-    assert names(here) == ["starry_night.engine", "starry_night.engine.json", "starry_night.engine.safetensors"]
+    assert names_in(here) == ["starry_night.engine", "starry_night.engine.json", "starry_night.engine.safetensors"]
     for words in (
         "starry_night.engine: fast with style starry_night, 96x64 i420 fp16, for GPUs of compute capability 8.0, 8.6,",
         "(tensorrt-rtx 1.",
@@ -71,7 +71,7 @@ def test_an_engine_of_a_style_proves_what_it_is(here: Path) -> None:
         " MiB, built in ",
     ):
         assert words in result.stdout, result.stdout
-    assert card(here / "starry_night.engine").card.matrix == "bt601"
+    assert card(here / "starry_night.engine").matrix == "bt601"
 
 
 def test_json_is_only_json(here: Path) -> None:
@@ -88,61 +88,66 @@ def test_json_is_only_json(here: Path) -> None:
     assert "Note: tensorrt-rtx times nothing" in result.stderr
 
 
-def test_several_styles_ride_along_in_the_order_given(here: Path) -> None:
-    result = run("great_wave", "starry_night", *SMALL, "--precision", "fp32")
-    assert "fast with 2 styles" in result.stdout, result.output
-    assert "fp16 against" not in result.stdout
-    assert list(card(here / "great_wave.engine").card.styles) == ["great_wave", "starry_night"]
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> BuildReport:
+    output = tmp_path_factory.mktemp("engine") / "x.engine"
+    options = BuildOptions(smallest=(64, 64), size=(64, 64), largest=(256, 256), precision="fp32")
+    return build_engine([load_style("great_wave"), load_style("starry_night")], output, options)
 
 
-@pytest.mark.parametrize("network", ["fast", "paper"])
-def test_a_network_brings_all_its_styles(here: Path, network: str) -> None:
-    result = run(network, *SMALL, "--precision", "fp32")
-    assert result.exit_code == 0, result.output
-    engine = card(here / f"{network}.engine").card
-    assert engine.network == network
-    assert list(engine.styles) == [name for name in style_names() if load_style(name).network_name == network]
-    assert len(engine.styles) > 5
+@pytest.fixture
+def ask(here: Path, monkeypatch: pytest.MonkeyPatch, report: BuildReport) -> Callable[..., SimpleNamespace]:
+    """Run the command, and see what the library would have been asked to build."""
+    asked: list[SimpleNamespace] = []
+
+    def build(styles: list[Style], output: Path, options: BuildOptions, **more: Any) -> BuildReport:
+        asked.append(
+            SimpleNamespace(styles=[style.name for style in styles], output=str(output), options=options, **more)
+        )
+        return report
+
+    def run_it(*arguments: object) -> SimpleNamespace:
+        result = run(*arguments)
+        assert "fast with 2 styles, 64x64 to 256x256" in result.stdout and result.exit_code == 0, result.output
+        return asked[-1]
+
+    monkeypatch.setattr("vidstyle.engine.build.build_engine", build)
+    return run_it
 
 
-def test_an_engine_brings_its_styles(here: Path) -> None:
-    run("great_wave", "starry_night", *SMALL, "-o", "old.engine", "--precision", "fp32")
-    result = run("old.engine", "-o", "new.engine", "--size", "64x96", "--precision", "fp32")
-    assert result.exit_code == 0, result.output
-    assert list(card(here / "new.engine").card.styles) == ["great_wave", "starry_night"]
-
-
-def test_a_style_file_gives_the_engine_its_name(here: Path) -> None:
+def test_styles_files_networks_and_engines_name_what_is_built(
+    here: Path, ask: Callable[..., SimpleNamespace], report: BuildReport
+) -> None:
     load_style("starry_night").save(here / "mine.safetensors")
-    assert run("mine.safetensors", *SMALL, "--precision", "fp32").exit_code == 0
-    assert list(card(here / "mine.engine").card.styles) == ["mine"]
-    assert run("paper/starry_night", *SMALL, "--precision", "fp32").exit_code == 0
-    assert (here / "starry_night.engine").exists()
+    fast, paper = ([name for name in style_names() if load_style(name).network_name == n] for n in ("fast", "paper"))
+    assert len(fast) > 5 < len(paper)
+    for words, styles, output in (
+        (["starry_night", "great_wave"], ["starry_night", "great_wave"], "starry_night.engine"),
+        (["mine.safetensors"], ["mine"], "mine.engine"),
+        (["paper/starry_night"], ["paper/starry_night"], "starry_night.engine"),
+        (["fast"], fast, "fast.engine"),
+        (["paper"], paper, "paper.engine"),
+        ([report.engine.path, "-o", "new.engine"], ["great_wave", "starry_night"], "new.engine"),
+    ):
+        asked = ask(*words)
+        assert (asked.styles, asked.output, asked.overwrite) == (styles, output, False)
+    assert ask("starry_night", "--overwrite").overwrite and ask("starry_night", "-y").overwrite
 
 
-def test_a_dynamic_engine_is_asked_for_by_its_sizes(here: Path) -> None:
-    result = run("starry_night", "--min", "64x64", "--opt", "128x96", "--max", "256x256", "--precision", "fp32")
-    assert "64x64 to 256x256" in result.stdout, result.output
-    assert card(here / "starry_night.engine").card.best == (96, 128)
-    result = run("starry_night", "-y", "--min", "64x64", "--max", "256x128", "--precision", "fp32")
-    assert card(here / "starry_night.engine").card.best == (128, 256), result.output
-
-
-def test_an_option_wins_over_the_profile(here: Path) -> None:
-    Path("p.toml").write_text('min = "64x64"\nmax = "128x128"\npixels = "nv12"\nprecision = "fp32"\ntargets = ["ada"]')
-    assert run("starry_night", "--profile", "p.toml").exit_code == 0
-    engine = card(here / "starry_night.engine").card
-    assert (engine.dynamic, engine.pixels, engine.targets) == (True, "nv12", ("8.9",))
-    run("starry_night", "-y", "--profile", "p.toml", *SMALL, "--target", "turing", "--target", "ampere")
-    engine = card(here / "starry_night.engine").card
-    assert (engine.dynamic, engine.pixels, engine.targets) == (False, "nv12", ("7.5", "8.0", "8.6"))
-    assert (engine.precision, engine.best) == ("fp32", (64, 96))
-
-
-def test_colors_are_as_asked_for(here: Path) -> None:
-    run("starry_night", *SMALL, "--matrix", "bt709", "--full-range", "--precision", "fp32")
-    engine = card(here / "starry_night.engine").card
-    assert (engine.matrix, engine.full_range) == ("bt709", True)
+def test_options_and_profiles_make_the_options_of_the_build(here: Path, ask: Callable[..., SimpleNamespace]) -> None:
+    Path("p.toml").write_text('min = "64x64"\nmax = "128x128"\npixels = "nv12"\ntargets = ["ada"]')
+    profile = {"pixels": "nv12", "smallest": (64, 64), "size": (128, 128), "largest": (128, 128), "targets": ("ada",)}
+    chosen = {"pixels": "nv12", "size": (64, 96), "targets": ("turing", "ampere"), "precision": "fp32"}
+    for words, wished in (
+        ("", {}),
+        ("--size 96x64 --matrix bt709 --full-range", {"size": (64, 96), "matrix": "bt709", "full_range": True}),
+        ("--min 64x64 --opt 128x96 --max 256x256", {"smallest": (64, 64), "size": (96, 128), "largest": (256, 256)}),
+        ("--min 64x64 --max 256x128", {"smallest": (64, 64), "size": (128, 256), "largest": (128, 256)}),
+        ("--workspace 64 --library tensorrt-rtx", {"workspace_mib": 64, "library": "tensorrt-rtx"}),
+        ("--profile p.toml", profile),
+        ("--profile p.toml --size 96x64 --target turing --target ampere --precision fp32", chosen),
+    ):
+        assert ask("starry_night", *words.split()).options == BuildOptions(**wished), words
 
 
 def test_what_fp16_cannot_hold_is_not_built_in_it(here: Path) -> None:
@@ -151,17 +156,11 @@ def test_what_fp16_cannot_hold_is_not_built_in_it(here: Path) -> None:
     Style.of("loud", Network(shared.architecture, weights, style.vector)).save(here / "loud.safetensors")
     result = run("loud.safetensors", *SMALL)
     assert result.exit_code == 1
-    assert "style 'loud' overflows in FP16" in result.stderr
-    assert "--precision fp32" in result.stderr
-    assert names(here) == ["loud.safetensors"]
-    assert run("loud.safetensors", *SMALL, "--precision", "fp32").exit_code == 0
+    assert "style 'loud' overflows in FP16" in result.stderr and "--precision fp32" in result.stderr
+    assert names_in(here) == ["loud.safetensors"]
+    assert run("loud.safetensors", *EXACT).exit_code == 0
     assert load_style(here / "loud.engine").network.digest == load_style(here / "loud.safetensors").network.digest
-
-
-def test_an_engine_that_exists_is_kept_unless_asked(here: Path) -> None:
-    assert run("starry_night", *SMALL, "--precision", "fp32").exit_code == 0
-    assert "starry_night.engine exists; " in refused("starry_night", *SMALL)
-    assert run("starry_night", *SMALL, "--precision", "fp32", "--overwrite").exit_code == 0
+    assert "loud.engine exists; " in refused("loud.safetensors", *SMALL)
 
 
 @pytest.mark.parametrize(
@@ -186,34 +185,16 @@ def test_an_engine_that_exists_is_kept_unless_asked(here: Path) -> None:
 )
 def test_a_wrong_wish_is_a_sentence(here: Path, arguments: list[str], sentence: str) -> None:
     assert sentence in refused(*arguments).replace("\n", " ")
-    assert names(here) == []
+    assert names_in(here) == []
 
 
-def test_the_command_of_a_refusal_builds_the_same_engine_again(here: Path) -> None:
-    run("great_wave", "starry_night", "--min", "64x48", "--opt", "96x64", "--max", "128x96", *UNUSUAL)
-    before = card(here / "great_wave.engine")
-    line = shlex.split(command(before))
-    assert line[:2] == ["vidstyle", "build-engine"]
-    result = run(*line[2:])
-    assert result.exit_code == 0, result.output
-    after = card(here / "great_wave.engine").card
-    for name in before.card.__dataclass_fields__:
-        if name not in ("build", "plan_sha256", "plan_bytes", "styles_sha256"):
-            assert getattr(after, name) == getattr(before.card, name), name
-    assert list(after.styles) == list(before.card.styles)
-
-
-def test_an_engine_file_that_is_damaged_is_a_sentence(here: Path) -> None:
+def test_a_file_that_is_damaged_or_not_there_is_told_before_anything_begins(here: Path) -> None:
     Path("old.engine").write_bytes(b"plan")
     result = run("old.engine", "-o", "new.engine")
-    assert result.exit_code == 1
-    assert "stands alone" in result.stderr
-
-
-def test_a_painting_that_is_not_there_is_told_before_anything_begins(here: Path) -> None:
+    assert result.exit_code == 1 and "stands alone" in result.stderr
     result = run("nothere.jpg")
     assert (result.exit_code, result.stderr) == (1, "Error: there is no file nothere.jpg\n")
-    assert names(here) == []
+    assert names_in(here) == ["old.engine"]
 
 
 @pytest.fixture
@@ -239,7 +220,7 @@ def test_a_painting_is_adapted_first_and_kept(here: Path) -> None:
     result = run("mine.png", *SMALL, "--steps", 1, "--vector", "--precision", "fp32")
     assert result.exit_code == 0, result.output
     engine = ["mine.engine", "mine.engine.json", "mine.engine.safetensors"]
-    assert names(here) == [*engine, "mine.png", "mine.safetensors"]
+    assert names_in(here) == [*engine, "mine.png", "mine.safetensors"]
     assert "mine.safetensors: vector style for fast" in result.stderr
     style = load_style(here / "mine.safetensors")
     assert style.card["painting"] == "mine"
@@ -254,11 +235,6 @@ def test_a_painting_adapted_in_full_is_built_with_its_weights(here: Path) -> Non
     result = run("mine.jpg", *SMALL, "--steps", 1, "--network", "fast")
     assert result.exit_code == 0, result.output
     assert load_style(here / "mine.engine").network.digest == load_style(here / "mine.safetensors").network.digest
-
-
-def environment() -> dict[str, str]:
-    """For a process that starts elsewhere than in the repository."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(repository()), os.environ.get("PYTHONPATH", "")])}
 
 
 INTERRUPTED = """
@@ -276,8 +252,9 @@ main()
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_ctrl_c_stops_the_build_and_leaves_nothing(here: Path, name: str, code: int) -> None:
-    command = [sys.executable, "-c", INTERRUPTED, name, "build-engine", "starry_night", *SMALL, "--precision", "fp32"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=110)
+    command = [sys.executable, "-c", INTERRUPTED, name, "build-engine", "starry_night", *EXACT]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(repository()), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
-    assert names(here) == []
+    assert names_in(here) == []

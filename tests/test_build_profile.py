@@ -14,9 +14,13 @@ import pytest
 from conftest import repository
 from test_packaging import built
 
-from vidstyle.engine.build_profile import load_profile, profile_fields, profile_names
+from vidstyle.engine.build_profile import options_from, profile_fields, profile_names
 from vidstyle.errors import BadOption
 from vidstyle.options import BuildOptions
+
+
+def load(name_or_path: str | Path) -> BuildOptions:
+    return options_from(profile_fields(name_or_path))
 
 
 def profile(folder: Path, text: str) -> Path:
@@ -30,22 +34,18 @@ def test_every_shipped_profile_is_valid_and_described() -> None:
     assert {"360p", "720p", "1080p", "1080p-nvdec", "any-size", "stills", "turing-720p"} <= set(names)
     assert names == sorted(names)
     for name in names:
-        load_profile(name)
+        load(name)
         assert "description" in (repository() / "engines" / f"{name}.toml").read_text()
-
-
-def test_a_profile_is_found_by_name_and_by_path(tmp_path: Path) -> None:
-    assert load_profile("720p") == BuildOptions()
-    assert load_profile("1080p").size == (1080, 1920)
-    assert load_profile(profile(tmp_path, 'size = "640x360"')).size == (360, 640)
+    assert load("720p") == BuildOptions()
+    assert load("1080p").size == (1080, 1920)
 
 
 def test_every_key_is_read(tmp_path: Path) -> None:
     text = """
         description = "all of them"
         min = "64x32"
-        opt = "128x64"
-        max = "256x128"
+        opt = " 128X64"
+        max = "256×128"
         pixels = "nv12"
         matrix = "bt601"
         full-range = true
@@ -56,7 +56,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         optimization-level = 5
         timing-cache = "timings"
     """
-    assert load_profile(profile(tmp_path, text)) == BuildOptions(
+    assert load(profile(tmp_path, text)) == BuildOptions(
         smallest=(32, 64),
         size=(64, 128),
         largest=(128, 256),
@@ -72,14 +72,12 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     )
 
 
-def test_a_dynamic_profile_is_tuned_for_the_usual_size_or_its_largest(tmp_path: Path) -> None:
-    assert load_profile(profile(tmp_path, 'min = "64x64"\nmax = "1920x1080"')).size == (720, 1280)
-    assert load_profile(profile(tmp_path, 'min = "64x64"\nmax = "640x480"')).size == (480, 640)
-
-
 def test_a_profile_says_only_what_it_says(tmp_path: Path) -> None:
     assert profile_fields(profile(tmp_path, "")) == {}
     assert profile_fields(profile(tmp_path, 'pixels = "rgb"')) == {"pixels": "rgb"}
+    # A dynamic one is tuned for the usual size, or for its largest.
+    assert load(profile(tmp_path, 'min = "64x64"\nmax = "1920x1080"')).size == (720, 1280)
+    assert load(profile(tmp_path, 'min = "64x64"\nmax = "640x480"')).size == (480, 640)
 
 
 @pytest.mark.parametrize(
@@ -89,24 +87,20 @@ def test_a_profile_says_only_what_it_says(tmp_path: Path) -> None:
         ("xyz = 1", "there is no key 'xyz'; allowed are description, size, min, opt, max, pixels"),
         ("[size]\nwidth = 3", "size is {'width': 3}; it must be a size such as \"1280x720\""),
         ("size = 720", 'size is 720; it must be a size such as "1280x720"'),
-        ('size = "720"', "size is '720'; it must be a size"),
         ('size = "99999999x1"', "it must be a size"),
         ('min = "64x64"', "a dynamic engine needs both its smallest and its largest size"),
         ('min = "640x640"\nopt = "640x640"\nmax = "320x320"', "the first must lie between the others"),
         ('size = "640x480"\nopt = "640x480"', "size and opt are one"),
         ('pixels = "yuv"', "pixels is 'yuv'; it must be one of rgb, i420, nv12"),
         ('pixels = ["rgb"]', "pixels is ['rgb']; it must be one of rgb, i420, nv12"),
-        ('matrix = "bt2020"', "matrix is 'bt2020'; it must be one of bt601, bt709"),
         ("full-range = 1", "full-range is 1; it must be true or false"),
         ('precision = "int8"', "precision is 'int8'; it must be one of fp16, fp32"),
         ('targets = "ada"', "targets is 'ada'; it must be a list of portable, current, turing"),
         ('targets = ["hopper"]', "targets is ['hopper']; it must be a list of"),
-        ("targets = [[1]]", "it must be a list of"),
         ("workspace = 1.5", "workspace is 1.5; it must be a whole number"),
         ("workspace = true", "workspace is True; it must be a whole number"),
         ("workspace = 0", "workspace is 0; it must lie between 1"),
         ("optimization-level = 6", "optimization level is 6; it must lie between 0 and 5"),
-        ("optimization-level = nan", "it must be a whole number"),
         ('timing-cache = ""', "it must be the name of a file"),
         ("description = 3", "description is 3; it must be text"),
         ("size = ", "is not TOML"),
@@ -116,30 +110,26 @@ def test_a_profile_says_only_what_it_says(tmp_path: Path) -> None:
 )
 def test_a_wrong_profile_names_the_key_and_what_is_allowed(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(BadOption) as caught:
-        load_profile(profile(tmp_path, text))
+        load(profile(tmp_path, text))
     assert sentence in str(caught.value)
     assert str(caught.value).startswith(f"profile {tmp_path / 'mine.toml'}")
 
 
-def test_a_profile_that_is_not_utf8_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "x.toml").write_bytes(b'size = "\xff\xfe"')
-    with pytest.raises(BadOption, match="is not TOML"):
-        load_profile(tmp_path / "x.toml")
-
-
-def test_a_huge_profile_is_not_read(tmp_path: Path) -> None:
-    with (tmp_path / "x.toml").open("wb") as file:
-        file.truncate(2 << 20)
-    with pytest.raises(BadOption, match="a profile has a few hundred"):
-        load_profile(tmp_path / "x.toml")
+@pytest.mark.parametrize(
+    ("content", "words"), [(b'size = "\xff\xfe"', "is not TOML"), (b" " * (2 << 20), "a profile has a few hundred")]
+)
+def test_a_profile_that_is_no_text_or_huge_is_a_sentence(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "x.toml").write_bytes(content)
+    with pytest.raises(BadOption, match=words):
+        load(tmp_path / "x.toml")
 
 
 def test_an_unknown_profile_suggests_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match=r"no profile '1080'; did you mean '1080p'\? there are 1080p, .*a \.toml file"):
-        load_profile("1080")
+        load("1080")
     for missing in (tmp_path / "no.toml", tmp_path):
         with pytest.raises(BadOption, match="cannot read profile"):
-            load_profile(missing)
+            load(missing)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +154,7 @@ def test_a_wheel_has_the_profiles_and_finds_them_by_name(checkout: Path, tmp_pat
     # Beside it lies an `engines` of somebody else, as on PyPI.
     (tmp_path / "site" / "engines").mkdir()
     (tmp_path / "site" / "engines" / "theirs.toml").touch()
-    code = "from vidstyle.engine.build_profile import *; print(profile_names(), load_profile('1080p').size)"
+    code = "from vidstyle.engine.build_profile import *; print(profile_names(), profile_fields('1080p')['size'])"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

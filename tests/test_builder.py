@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import closing
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from engines import ADA, tensorrt_as_far_as_rtx
 from vidstyle.backends.tensorrt.builder import BuildProgress, Plan, build_plan
-from vidstyle.backends.tensorrt.library import Library, find_library
-from vidstyle.backends.tensorrt.targets import PORTABLE, GpuFacts
+from vidstyle.backends.tensorrt.sdk import PORTABLE, GpuFacts, Library, find_library
 from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.frame import FrameFormat
 from vidstyle.graph import onnx_from_network
@@ -24,7 +25,6 @@ from vidstyle.options import BuildOptions, EnginePrecision, Pixels
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
-SIZES = [(360, 640), (720, 1280), (1080, 1920)]
 NORMS = {"fast": 12, "paper": 15}
 
 
@@ -53,18 +53,15 @@ def holds_half(plan: Plan, network: str) -> None:
 
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [(361, 641), (720, 1280), (1080, 1920)])
 @pytest.mark.parametrize("network", ARCHITECTURES)
 def test_fp16_plans_of_one_size_compute_in_half(
     rtx: Library, network: str, size: tuple[int, int], pixels: Pixels
 ) -> None:
     plan = built(rtx, network, size=size, pixels=pixels)
     holds_half(plan, network)
-    assert plan.targets == PORTABLE
-    assert plan.gpu is None
+    assert (plan.targets, plan.gpu, plan.inspected, plan.notes) == (PORTABLE, None, None, [])
     assert len(plan.plan) > 500_000
-    assert plan.inspected is None
-    assert plan.notes == []
 
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420", "nv12"])
@@ -78,10 +75,6 @@ def test_dynamic_plans_compute_in_half(rtx: Library, network: str, pixels: Pixel
 def test_fp32_plans_compute_in_float(rtx: Library, network: str) -> None:
     plan = built(rtx, network, precision="fp32")
     assert set(plan.convolutions) == set(plan.layers) == {"float"}
-
-
-def test_an_odd_size_is_built(rtx: Library) -> None:
-    holds_half(built(rtx, size=(361, 641)), "fast")
 
 
 @pytest.mark.parametrize(
@@ -138,12 +131,7 @@ def test_a_graph_that_cannot_be_read_is_a_sentence(rtx: Library, damage: bytes |
         build_plan(whole[: len(whole) // 2] if isinstance(damage, str) else damage, BuildOptions(size=(64, 96)), rtx)
 
 
-def test_nothing_is_printed(rtx: Library, capfd: pytest.CaptureFixture[str]) -> None:
-    built(rtx)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_progress_rises_to_its_end_on_the_callers_thread(rtx: Library) -> None:
+def test_progress_rises_to_its_end_on_the_callers_thread(rtx: Library, capfd: pytest.CaptureFixture[str]) -> None:
     seen: list[tuple[BuildProgress, int]] = []
     built(rtx, on_progress=lambda at: seen.append((at, threading.get_ident())))
     fractions = [at.fraction for at, _ in seen]
@@ -152,6 +140,7 @@ def test_progress_rises_to_its_end_on_the_callers_thread(rtx: Library) -> None:
     assert 0.8 < fractions[-1] <= 1
     assert {thread for _, thread in seen} == {threading.get_ident()}
     assert len({at.phase for at, _ in seen}) > 3
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
@@ -202,33 +191,23 @@ def test_a_timing_cache_has_no_effect_on_rtx(rtx: Library, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_tensorrt_without_a_gpu_names_the_library_that_needs_none(rtx: Library) -> None:
-    options = BuildOptions(size=(64, 96))
-    with pytest.raises(BadOption, match="none answers here; `--library tensorrt-rtx` builds without one"):
-        build_plan(graph("fast", options), options, Library("tensorrt", rtx.module, rtx.version))
-
-
 # TensorRT itself builds only where there is a GPU. Its way through the builder is gone here with the module of
 # TensorRT-RTX, whose interface is the same, and with a GPU that is named but not asked.
-
-HERE = GpuFacts("NVIDIA GeForce RTX 4090", "8.9")
 
 
 @pytest.fixture
 def tensorrt(rtx: Library) -> Library:
-    library = Library("tensorrt", rtx.module, "11.4.0.106")
-    vars(library).update(logger=rtx.logger, messages=rtx.messages)  # TensorRT keeps the first logger of a process
-    return library
+    return tensorrt_as_far_as_rtx(rtx)
 
 
-def built_here(library: Library, gpu: GpuFacts = HERE, **changes: Any) -> Plan:
+def built_here(library: Library, gpu: GpuFacts = ADA, **changes: Any) -> Plan:
     options = BuildOptions(**{"size": (64, 96), **changes})
     return build_plan(graph("fast", options), options, library, gpu=gpu)
 
 
 def test_tensorrt_builds_for_the_gpu_that_is_here(tensorrt: Library) -> None:
     plan = built_here(tensorrt)
-    assert (plan.targets, plan.gpu, plan.inspected) == (("8.9",), HERE.name, None)
+    assert (plan.targets, plan.gpu, plan.inspected) == (("8.9",), ADA.name, None)
     holds_half(plan, "fast")
     plan = built_here(tensorrt, targets=("portable",))
     assert (plan.targets, plan.gpu) == (("8.0+",), None)
@@ -268,23 +247,14 @@ def test_a_file_that_is_no_timing_cache_is_left_alone(tensorrt: Library, tmp_pat
 
 @pytest.mark.needs_cuda
 def test_an_engine_for_this_gpu_is_inspected() -> None:
-    from vidstyle.engine.build import _in_use, current_gpu
+    from vidstyle.backends.tensorrt.cuda import find_gpu, open_gpu
 
-    gpu = current_gpu()
-    assert gpu is not None
+    gpu = find_gpu()
     try:
         library = find_library(compute_capability=gpu.compute_capability)
     except MissingDependency as error:
         pytest.skip(str(error))
-    with _in_use(gpu):
+    with closing(open_gpu(gpu.number)) as device, device.current():
         plan = built_here(library, gpu)
     assert plan.targets == (gpu.compute_capability,)
     assert plan.inspected
-
-
-def test_every_target_can_be_asked_for() -> None:
-    from vidstyle.backends.tensorrt.targets import _NAMED
-    from vidstyle.options import EngineTarget
-
-    assert {*_NAMED, "current"} == set(get_args(EngineTarget))
-    assert GpuFacts("x", "8.9").compute_capability == "8.9"

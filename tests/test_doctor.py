@@ -16,7 +16,7 @@ from conftest import repository
 
 import vidstyle
 from vidstyle.backends import backend_report
-from vidstyle.backends.tensorrt.library import installed_versions
+from vidstyle.backends.tensorrt.sdk import installed_versions
 from vidstyle.gallery import style_names
 from vidstyle.options import Codec
 from vidstyle.system import Gpu, find_cpu

@@ -5,7 +5,6 @@ The engines are real ones. Behind the runner are a device in host memory and ONN
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,9 @@ from hostdevice import HostDevice, HostEngine
 from media import make_video, picture, psnr, read_contents, read_rgb
 from networks import photo, rgb_from_planes, whole_style
 
-from vidstyle import (
-    BackendOptions,
-    EncodeOptions,
-    Frame,
-    LookOptions,
-    Stylizer,
-    Timeline,
-    render,
-    stylize_stream,
-)
-from vidstyle.backends import tensorrt
+from engines import pretend_gpu
+from vidstyle import BackendOptions, EncodeOptions, Frame, LookOptions, Stylizer, Timeline, render, stylize_stream
 from vidstyle.cli import vidstyle
-from vidstyle.engine import build
 from vidstyle.engine.build import build_engine
 from vidstyle.errors import BadModel, EngineMismatch
 from vidstyle.frame import FrameFormat
@@ -42,9 +31,7 @@ from vidstyle.options import BuildOptions, Pixels
 from vidstyle.video.reader import VideoReader
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-cuda = pytest.importorskip("vidstyle.backends.tensorrt.cuda", reason="cuda-python is not installed")
 
-GPU = cuda.CudaGpu("NVIDIA GeForce RTX 4090", "8.9", 0, 24 << 30, "13.0")
 ON_CPU = BackendOptions(backend="onnxruntime", precision="fp32")
 LOSSLESS = EncodeOptions(codec="ffv1")
 SIZE = (48, 64)
@@ -60,11 +47,7 @@ class Machine:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    found = Machine([], [])
-
-    def open_gpu(number: int) -> HostDevice:
-        found.devices.append(HostDevice())
-        return found.devices[-1]
+    found = Machine(pretend_gpu(monkeypatch), [])
 
     def load(engine: EngineFile, plan: bytes, library: Any, gpu: Any) -> HostEngine:
         found.loaded.append((engine, plan))
@@ -72,11 +55,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         graph = onnx_from_network(ARCHITECTURES[card.network], card.form(), dynamic=card.dynamic)
         return HostEngine(found.devices[-1], graph.SerializeToString())
 
-    monkeypatch.setattr(tensorrt, "_gpu", lambda number: (GPU, ""))
-    monkeypatch.setattr("vidstyle.backends.tensorrt.cuda.open_gpu", open_gpu)
-    monkeypatch.setattr("vidstyle.backends.tensorrt.loaded.LoadedEngine", load)
-    monkeypatch.setattr(build, "current_gpu", lambda number=None: GPU)
-    monkeypatch.setattr(build, "_in_use", contextlib.nullcontext)
+    monkeypatch.setattr("vidstyle.backends.tensorrt.runtime.LoadedEngine", load)
     return found
 
 
@@ -123,10 +102,7 @@ def test_every_style_of_an_engine_is_played_and_blended(tmp_path: Path, machine:
         (
             (f"{engine}#the_scream", "the_scream"),
             (f"{engine}#whole", whole),
-            (
-                f"{engine}#whole:0.5,{engine}#the_scream:0.5",
-                blend([(whole, 1), (load_style("the_scream"), 1)]),
-            ),
+            (f"{engine}#whole:0.5,{engine}#the_scream:0.5", blend([(whole, 1), (load_style("the_scream"), 1)])),
             (f"{engine}#great_wave:0.5,{engine}#the_scream:0.5", "great_wave:0.5,the_scream:0.5"),
             (
                 Timeline([(0, load_style(engine)), (0.12, load_style(f"{engine}#the_scream"))]),
@@ -210,7 +186,7 @@ def test_rebuild_mends_what_does_not_fit(tmp_path: Path, machine: Machine, why: 
 
 def test_frames_of_another_form_are_refused_where_they_come_from_a_caller(tmp_path: Path, machine: Machine) -> None:
     with Stylizer(engine_of(tmp_path)) as stylizer:
-        with pytest.raises(EngineMismatch, match="takes i420 frames, and these are rgb; .*--pixels rgb"):
+        with pytest.raises(EngineMismatch, match="takes i420 frames, and these are rgb; .*`--rebuild`"):
             stylizer(picture(SIZE, 0))
         form = FrameFormat(height=48, width=64, pixels="i420", matrix="bt709")
         with pytest.raises(EngineMismatch, match="takes colors as bt601 of limited range, and these are bt709"):
@@ -231,7 +207,7 @@ def test_a_live_picture_is_painted_by_an_engine(tmp_path: Path, machine: Machine
     done = CliRunner().invoke(vidstyle, ["webcam", *words])
     assert done.exit_code == 0, done.output
     assert read_rgb(tmp_path / "out.mp4")
-    assert len(machine.loaded) == 1 and machine.devices[0].closed
+    assert len(machine.loaded) == 1 and machine.devices[-1].closed
     refused = CliRunner().invoke(vidstyle, ["webcam", *words[:-1], str(tmp_path / "x.mp4"), "--target-fps", "30"])
     assert refused.exit_code == 2
     assert "was built for 64x48 alone" in " ".join(refused.stderr.split())

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from vidstyle.backends.onnxruntime import open_on_cpu
 from vidstyle.engine import fp16_check
-from vidstyle.engine.fp16_check import LARGEST_HALF, check_fidelity
+from vidstyle.engine.fp16_check import LARGEST_HALF, check_fidelity, rehearsal, rounded_nodes
 from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.frame import FrameFormat, Pixels, Planes
 from vidstyle.gallery import load_style, shared_network, style_names
 from vidstyle.graph import onnx_from_network
-from vidstyle.graph.rehearsal import rehearsal, rounded_nodes
-from vidstyle.models.architecture import ARCHITECTURES, FAST, PAPER, Architecture, Network
+from vidstyle.models.architecture import FAST, PAPER, Architecture, Network
 from vidstyle.models.style import Style
 
 BOTH = pytest.mark.parametrize("shape", [FAST, PAPER], ids=lambda shape: str(shape.name))
@@ -33,28 +31,16 @@ HD = FrameFormat(height=720, width=1280, pixels="i420")
 SMALL = FrameFormat(height=36, width=64, pixels="i420", matrix="bt601")
 
 
-@cache
-def shipped(network: str) -> dict[str, Style]:
-    """The shipped styles of a network."""
-    return {name: load_style(name) for name in style_names(network)}
-
-
 def first_style(network: str) -> Style:
-    """One of them."""
+    """A shipped style of a network."""
     return load_style(style_names(network)[0])
 
 
-def with_vector(style: Style, vector: NDArray[np.float32], name: str) -> Style:
-    """The weights of ``style`` with another vector."""
-    return Style.of(name, Network(style.architecture, style.network.weights, vector.astype(np.float32)))
-
-
-def times(network: Network, factor: float) -> Network:
-    """The network with all its convolutions multiplied."""
-    weights = {
-        name: tensor * np.float32(factor if name.endswith(".weight") else 1) for name, tensor in network.weights.items()
-    }
-    return Network(network.architecture, weights, network.start)
+def other(style: Style, name: str, vector: object = None, **weights: NDArray[np.float32]) -> Style:
+    """``style`` with another vector, or other weights."""
+    network = style.network
+    start = network.start if vector is None else np.asarray(vector, np.float32)
+    return Style.of(name, Network(network.architecture, {**network.weights, **weights}, start), theta="theta")
 
 
 # Rehearsals
@@ -150,12 +136,12 @@ class Pair:
     """A style in FP32 and its rehearsal in FP16."""
 
     def __init__(self, style: Style, form: FrameFormat) -> None:
-        network = style.network
-        self.form, self._vector = form, style.vector
-        self.largest = 0.0
-        rehearsed = rehearsal(onnx_from_network(network, form, precision="fp16"))
-        self._exact = open_on_cpu(onnx_from_network(network, form).SerializeToString())
-        self._half = open_on_cpu(rehearsed.SerializeToString())
+        self._vector, self.largest = style.vector, 0.0
+        graphs = (
+            onnx_from_network(style.network, form),
+            rehearsal(onnx_from_network(style.network, form, precision="fp16")),
+        )
+        self._exact, self._half = (open_on_cpu(graph.SerializeToString()) for graph in graphs)
 
     def paint(self, planes: Planes) -> tuple[Planes, Planes]:
         *half, magnitudes = self._half([self._vector, *planes])
@@ -170,11 +156,7 @@ class Pair:
 def hard_frames(size: tuple[int, int]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """RGB frames of every kind, by name."""
     rows, columns = np.indices(size)
-    random = np.random.default_rng(5)
-
-    def gray(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
-        return np.repeat(levels.astype(np.uint8)[..., None], 3, axis=2)
-
+    lines = np.random.default_rng(5).random(size) < 0.5 * (rows % 12 < 8) * (columns % 7 < 5)
     for name in ("astronaut", "chelsea", "china", "coffee", "flower", "rocket"):
         yield name, photo(name, size)
     yield "dark", photo("china", size) // 16
@@ -183,23 +165,21 @@ def hard_frames(size: tuple[int, int]) -> Iterator[tuple[str, NDArray[np.uint8]]
         yield f"flat {color}", flat(color, size)
     yield "noise", noise(size)
     yield "faint", faint(size)
-    for period in (1, 2, 4, 8, 16):
-        yield f"checkerboard of {period}", gray((rows // period + columns // period) % 2 * 255)
-    yield "left and right", gray((columns >= size[1] // 2) * 255)
     yield "red and cyan", np.where((columns < size[1] // 2)[..., None], [255, 0, 0], [0, 255, 255]).astype(np.uint8)
-    lines = random.random(size) < 0.5 * (rows % 12 < 8) * (columns % 7 < 5)
-    yield "text", gray(255 - lines * 255)
-    yield "text on black", gray(lines * 255)
+    gray = {f"checkerboard of {n}": (rows // n + columns // n) % 2 * 255 for n in (1, 2, 4, 8, 16)}
+    gray |= {"left and right": (columns >= size[1] // 2) * 255, "ramp": columns * 255 // (size[1] - 1)}
+    gray |= {"text": 255 - lines * 255, "text on black": lines * 255}
+    middle = (size[0] // 2, size[1] // 2)
     for name, ground, level, place in (
-        ("white dot", 0, 255, (size[0] // 2, size[1] // 2)),
-        ("black dot", 255, 0, (size[0] // 2, size[1] // 2)),
-        ("faint dot", 100, 101, (size[0] // 2, size[1] // 2)),
+        ("white dot", 0, 255, middle),
+        ("black dot", 255, 0, middle),
+        ("faint dot", 100, 101, middle),
         ("corner", 0, 255, (0, 0)),
     ):
-        dot = np.full(size, ground)
-        dot[place] = level
-        yield name, gray(dot)
-    yield "ramp", gray(columns * 255 // (size[1] - 1))
+        gray[name] = np.full(size, ground)
+        gray[name][place] = level
+    for name, levels in gray.items():
+        yield name, np.repeat(levels.astype(np.uint8)[..., None], 3, axis=2)
 
 
 def check_gallery(form: FrameFormat, styles: list[str], frames: list[str] | None = None) -> None:
@@ -233,7 +213,7 @@ def test_every_shipped_style_keeps_every_picture_in_half_precision(shape: Archit
     side = 4 if shape == FAST else 2
     form = FrameFormat(height=18 * side, width=30 * side, pixels=pixels)
     # Behind its first convolution a network is the same for both.
-    check_gallery(form, list(shipped(shape.name))[:: 1 if pixels == "i420" else 4])
+    check_gallery(form, style_names(shape.name)[:: 1 if pixels == "i420" else 4])
 
 
 def test_the_larger_numbers_of_a_speck_grow_with_the_root_of_the_pixels() -> None:
@@ -251,11 +231,11 @@ def test_the_larger_numbers_of_a_speck_grow_with_the_root_of_the_pixels() -> Non
         assert 0.5 * side < largest["black dot", side] / largest["black dot", 1] < 1.2 * side
 
 
-# The gate
+# The check
 
 
 @BOTH
-def test_a_shipped_style_passes_the_gate(shape: Architecture) -> None:
+def test_a_shipped_style_passes_the_check(shape: Architecture) -> None:
     result = check_fidelity([first_style(shape.name)], HD)
     assert result.worst >= 48
     assert result.worst == min(value for row in result.psnr.values() for value in row.values())
@@ -277,12 +257,13 @@ def test_frames_have_the_layout_of_the_engine_and_are_not_made_larger(pixels: Pi
     assert result.worst >= 48
 
 
-@pytest.mark.parametrize("network", list(ARCHITECTURES))
-def test_the_gate_makes_few_runs_and_leaves_no_style_out(network: str) -> None:
-    result = check_fidelity(list(shipped(network).values()), HD)
-    for style in shipped(network):
-        frames = [frame for frame, row in result.psnr.items() if style in row]
-        assert "speck" in frames and any(frame.endswith(".jpg") for frame in frames), style
+@BOTH
+def test_the_check_makes_few_runs_and_leaves_no_style_out(shape: Architecture) -> None:
+    styles = [load_style(name) for name in style_names(shape.name)]
+    result = check_fidelity(styles, HD)
+    for style in styles:
+        frames = [frame for frame, row in result.psnr.items() if style.name in row]
+        assert "speck" in frames and any(frame.endswith(".jpg") for frame in frames), style.name
     assert result.runs <= fp16_check.RUNS
 
 
@@ -297,40 +278,38 @@ def test_many_styles_see_two_frames_each() -> None:
 @BOTH
 @pytest.mark.parametrize("factor", [100, 1000, 10000])
 def test_absurd_weights_are_stopped(shape: Architecture, factor: float, tmp_path: Path) -> None:
-    path = tmp_path / "absurd.safetensors"
-    Style.of("absurd", times(first_style(shape.name).network, factor)).save(path)
-    style = Style.load(path)
-    assert style.kind == "full"
+    good, path = first_style(shape.name), tmp_path / "absurd.safetensors"
+    weights = {n: w * np.float32(factor) for n, w in good.network.weights.items() if n.endswith(".weight")}
+    other(good, "absurd", **weights).save(path)
     with pytest.raises(BadModel, match="style 'absurd' overflows in FP16.*frame '.*65504.*--precision fp32"):
-        check_fidelity([style], HD)
+        check_fidelity([Style.load(path)], HD)
 
 
 @BOTH
 @pytest.mark.parametrize("factor", [100, 1000, 10000, 100000])
 def test_an_absurd_style_vector_is_stopped(shape: Architecture, factor: float) -> None:
     good = first_style(shape.name)
-    styles = [good, with_vector(good, good.vector * np.float32(factor), "absurd")]
     with pytest.raises(BadModel, match="style 'absurd' .*65504.*--precision fp32"):
-        check_fidelity(styles, HD)
+        check_fidelity([good, other(good, "absurd", good.vector * factor)], HD)
 
 
 def test_numbers_that_are_none_are_stopped() -> None:
     good = first_style("fast")
-    network, vector = good.network, good.vector
-    with pytest.raises(BadModel, match="style 'odd' holds numbers that are not finite"):
-        nan = np.where(np.arange(vector.size) == 7, np.nan, vector)
-        check_fidelity([good, with_vector(good, nan, "odd")], SMALL)
-    for name, tensor, words in (
-        ("out.bias", np.full(3, np.inf, np.float32), "holds numbers that are not finite"),
-        ("stem.weight", network.weights["stem.weight"] * np.float32(1e6), ".*16376 is the most .*--precision fp32"),
+    nan = np.where(np.arange(good.vector.size) == 7, np.nan, good.vector)
+    large = good.network.weights["stem.weight"] * np.float32(1e6)
+    for odd, words in (
+        (other(good, "odd", nan), "style 'odd' holds numbers that are not finite"),
+        (other(good, "odd", **{"out.bias": np.full(3, np.inf, np.float32)}), "'out.bias' of style 'odd' .* not finite"),
+        (other(good, "odd", **{"stem.weight": large}), "'stem.weight' of .*16376 is the most .*--precision fp32"),
     ):
-        odd = Style.of("odd", Network(FAST, {**network.weights, name: tensor}, vector), theta="theta")
-        with pytest.raises(BadModel, match=f"weight '{name}' of style 'odd' {words}"):
-            check_fidelity([odd], SMALL)
+        with pytest.raises(BadModel, match=words):
+            check_fidelity([good, odd], SMALL)
+    with pytest.raises(BadOption, match="there is no style to check"):
+        check_fidelity([], SMALL)
 
 
 def test_a_picture_that_is_lost_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fp16_check, "LEAST_PSNR", 80.0)
+    monkeypatch.setattr(fp16_check, "MIN_PSNR", 80.0)
     style = first_style("fast")
     with pytest.raises(
         BadModel, match=rf"style '{style.name}' .*frame '.*' has \d\d\.\d dB.*80 is the least.*--precision fp32"
@@ -343,11 +322,6 @@ def test_the_largest_size_counts_where_there_are_several() -> None:
     small, large = check_fidelity(styles, SMALL), check_fidelity(styles, SMALL, largest=(4320, 7680))
     assert large.psnr == small.psnr
     assert small.largest < large.largest < LARGEST_HALF
-
-
-def test_no_style_is_an_error() -> None:
-    with pytest.raises(BadOption, match="there is no style to check"):
-        check_fidelity([], SMALL)
 
 
 def test_without_onnx_runtime_the_command_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

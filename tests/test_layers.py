@@ -54,7 +54,7 @@ ALLOWED_IN = {
     ),
     "openvino": ("vidstyle.backends.openvino",),
     "onnxruntime": ("vidstyle.backends.onnxruntime",),
-    "onnx": ("vidstyle.graph",),
+    "onnx": ("vidstyle.graph", "vidstyle.engine.fp16_check"),
     "tensorrt": ("vidstyle.backends.tensorrt",),
     "tensorrt_rtx": ("vidstyle.backends.tensorrt",),
     "aiohttp": ("vidstyle.serve",),

@@ -34,7 +34,7 @@ class BadModel(VidstyleError, ValueError):
 
 
 class EngineMismatch(VidstyleError, ValueError):
-    """An engine was built for something else than what is here. The message carries the command that mends it."""
+    """An engine was built for something else than what is here. The message says what mends it."""
 
 
 class ImageError(VidstyleError, OSError):

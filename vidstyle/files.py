@@ -1,17 +1,25 @@
-"""Output files, which appear whole or not at all, and the folder of what can be made again."""
+"""Output files, which appear whole or not at all, and the cache: compiled models kept between runs.
+
+The cache may be lost, damaged or unwritable: that costs time, nothing else.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vidstyle.errors import BadOption, reason
 
+CACHED_FILES_KEPT = 64
+"""Cached models of one kind; the one used longest ago goes first. About 1 MB each for `fast`, 7 MB for `paper`."""
+_CACHED_SUFFIX = ".model"
+_DIGEST_BYTES = 32
 _PART_BYTES = 80
 """How much of a file's name its temporary one begins with: with the rest, far below any file system's limit."""
 
@@ -24,6 +32,49 @@ def cache_folder(kind: str) -> Path:
     home = os.environ.get("VIDSTYLE_HOME")
     root = Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidstyle"
     return root / kind
+
+
+def cache_key(*parts: bytes | str) -> str:
+    """A file name for what ``parts`` determine: the graph, the library's version, the settings."""
+    sha = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        sha.update(len(data).to_bytes(8, "little"))
+        sha.update(data)
+    return sha.hexdigest()[:40]
+
+
+def read_cached(kind: str, key: str) -> bytes | None:
+    """What `write_cached` stored, or None if it is not there or not whole.
+
+    Libraries crash on damaged models, so the content is compared with the digest in front of it.
+    """
+    path = cache_folder(kind) / f"{key}{_CACHED_SUFFIX}"
+    try:
+        content = path.read_bytes()
+        os.utime(path)
+    except OSError:
+        return None
+    digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    return data if hashlib.sha256(data).digest() == digest else None
+
+
+def write_cached(kind: str, key: str, data: bytes) -> None:
+    """Store ``data`` whole or not at all; where the folder cannot be written, not at all."""
+    path = cache_folder(kind) / f"{key}{_CACHED_SUFFIX}"
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, hashlib.sha256(data).digest() + data)
+    remove_oldest(path.parent, _CACHED_SUFFIX, CACHED_FILES_KEPT)
+
+
+def remove_oldest(folder: Path, suffix: str, kept: int, *beside: Callable[[Path], Path]) -> None:
+    """Remove the files with ``suffix`` that were used longest ago, but for ``kept``, and what lies ``beside`` each."""
+    with contextlib.suppress(OSError):
+        files = sorted(folder.glob(f"*{suffix}"), key=lambda path: path.stat().st_mtime)
+        for path in files[: max(0, len(files) - kept)]:
+            for part in (path, *(other(path) for other in beside)):
+                part.unlink(missing_ok=True)
 
 
 def as_path(path: Path | str, what: str = "file") -> Path:

@@ -173,7 +173,8 @@ class Stylizer(Closing):
             backend.close()
 
     def _compiled(self, form: FrameFormat) -> Backend:
-        from vidstyle.backends import open_backend, open_engine
+        from vidstyle.backends import open_backend
+        from vidstyle.backends.tensorrt import open_engine
 
         program = network_program(self._style.architecture, form, only=self._style.network if self._fixed else None)
         if self._engine is None:

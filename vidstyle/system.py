@@ -208,6 +208,15 @@ def nvidia_driver(library: str | None = None) -> GpuDriver | None:
     return GpuDriver(version.value.decode(), f"{cuda.value // 1000}.{cuda.value % 1000 // 10}", gpus)
 
 
+def nvidia_gpus() -> tuple[Gpu, ...]:
+    """The GPUs that the NVIDIA driver lists; none where there is no driver, or one that does not answer."""
+    try:
+        driver = nvidia_driver()
+    except OSError:
+        return ()
+    return () if driver is None else driver.gpus
+
+
 def _gpu(nvml: ctypes.CDLL, index: int) -> Gpu:
     device = ctypes.c_void_p()
     _call(nvml, "nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(device))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
+import importlib.util
 import math
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,16 +22,67 @@ from vidstyle.errors import BadOption, NotCopyable, VidstyleError
 from vidstyle.frame import FrameFormat, Planes
 from vidstyle.models.architecture import Architecture, Network
 from vidstyle.models.style import Parts, Style
+from vidstyle.pipeline import Closing
 from vidstyle.system import find_cpu
 
 Pending = Callable[[], Planes]
 """Waits for one submitted frame and returns its planes; call it once."""
 Tensors = Mapping[str, NDArray[np.float32]]
+_Slot = TypeVar("_Slot")
 
 ALIGNMENT = 256
 """Each tensor of a `StyleTensors` block begins at a multiple of so many bytes, as TensorRT wants it."""
 _BLENDS_KEPT = 8
 """Blends whose tensors are kept: about one for each picture that is painted in turn with others."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A library that a backend imports."""
+
+    module: str
+    distributions: tuple[str, ...]
+    install: str
+    """The command that installs it."""
+
+    def version(self) -> str | None:
+        """The installed version, read without importing the library; None where there is none."""
+        if importlib.util.find_spec(self.module) is None:
+            return None
+        return distribution_version(*self.distributions) or "unknown"
+
+
+def distribution_version(*names: str) -> str | None:
+    """Version of the first of some distributions that is installed."""
+    for name in names:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+PACKAGES: dict[str, tuple[Package, ...]] = {
+    "openvino": (Package("openvino", ("openvino",), "pip install openvino"),),
+    "onnxruntime": (
+        Package(
+            "onnxruntime",
+            ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"),
+            "pip install 'vidstyle[onnxruntime]'",
+        ),
+    ),
+    "torch": (Package("torch", ("torch",), "pip install 'vidstyle[train]'"),),
+    "tensorrt": (
+        Package(
+            "tensorrt_rtx",
+            ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
+            "pip install 'vidstyle[tensorrt-rtx]'",
+        ),
+        Package("tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "pip install 'vidstyle[tensorrt]'"),
+    ),
+}
+"""Backend: the libraries that it runs on, the preferred one first. ``auto`` tries backends in this order; TensorRT is
+the last, as it has nothing to offer without a GPU."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +92,6 @@ class Program:
     shape: Architecture
     """The network without its weights, which come with each frame."""
     form: FrameFormat
-    """Form of the frames in and out."""
     graph: Callable[[Literal["fp32", "fp16"]], bytes]
     """Writes the ONNX graph; called by the backends that read ONNX."""
     style_tensors: Callable[[Network], Tensors]
@@ -59,7 +110,6 @@ class StyleTensors:
     def __init__(self, shape: Architecture, compute: Callable[[Network], Tensors]) -> None:
         self._compute = compute
         self.shapes: dict[str, tuple[int, ...]] = {}
-        """Of each tensor."""
         self.offsets: dict[str, int] = {}
         """Where each begins in a block, in bytes."""
         size = 0
@@ -67,7 +117,7 @@ class StyleTensors:
             self.shapes[name], self.offsets[name] = tensor.shape, size
             size += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
         self.size = size
-        """Of a block, in bytes."""
+        """Bytes of a block."""
         self._networks: WeakKeyDictionary[Network, NDArray[np.float32]] = WeakKeyDictionary()
         self._blends: OrderedDict[Parts, NDArray[np.float32]] = OrderedDict()
 
@@ -90,7 +140,6 @@ class StyleTensors:
         return total
 
     def views(self, block: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """The tensors in a block, by name."""
         return {
             name: block[self.offsets[name] // 4 :][: math.prod(shape)].reshape(shape)
             for name, shape in self.shapes.items()
@@ -112,14 +161,13 @@ class StyleTensors:
         return memory[start : start + self.size].view(np.float32)
 
 
-class Backend(NotCopyable, ABC):
+class Backend(NotCopyable, Closing, ABC):
     """One compiled program. Use it from one thread, and close it (or use it as a context manager).
 
     It belongs to the process that made it: in a forked one it raises `VidstyleError`, and is never freed.
     """
 
     name: ClassVar[str]
-    """As on the command line."""
     in_flight: int = 1
     """How many frames it computes at once; submit that many before waiting for the first."""
     description: str = ""
@@ -129,10 +177,7 @@ class Backend(NotCopyable, ABC):
     compute in main memory do so anyway; `tensorrt` then gives planes on the GPU."""
 
     def __init__(self, program: Program) -> None:
-        self.form = program.form
-        """Form of the frames in and out."""
-        self.shape = program.shape
-        """The network that it runs."""
+        self.form, self.shape = program.form, program.shape
         self.inherited = False
         """Whether another process made it, which this one was forked from."""
         _ALIVE.add(self)
@@ -171,16 +216,17 @@ class Backend(NotCopyable, ABC):
     def _submit(self, planes: Planes, style: Style) -> Pending: ...
 
     @abstractmethod
-    def close(self) -> None:
-        """Free what the program holds. Closing twice is fine."""
+    def close(self) -> None: ...
 
-    def __enter__(self) -> Backend:
-        return self
+    def _take(self, free: deque[_Slot]) -> _Slot:
+        """The next of the places for frames that is free."""
+        if not free:
+            raise VidstyleError(f"{self.in_flight} frames are under way; take a result before submitting another")
+        return free.popleft()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _shaped(self, planes: Iterable[NDArray[Any]]) -> Planes:
+        """``planes`` with the right number of elements in the shapes of the form."""
+        return tuple(plane.reshape(shape) for plane, shape in zip(planes, self.form.plane_shapes, strict=True))
 
 
 _INHERITED = "this network was compiled by the process that this one was forked from; compile one here"
@@ -194,11 +240,11 @@ def _leave_to_parent() -> None:
     """
     for backend in list(_ALIVE):
         backend.inherited = True
-        keep_for_ever(backend)
+        leak(backend)
     _ALIVE.clear()
 
 
-def keep_for_ever(thing: object) -> None:
+def leak(thing: object) -> None:
     """Never free ``thing``, not even when the process ends."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
@@ -210,6 +256,11 @@ if hasattr(os, "register_at_fork"):
 def own_memory(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """``plane``, copied unless it is without gaps and may be written to: some libraries take nothing else."""
     return np.require(plane, requirements=("C", "W"))
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an inference library says; the others are places in its source."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def usable_cores() -> int:

@@ -9,29 +9,46 @@ import contextlib
 import io
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from vidstyle.backends.base import Backend, Pending, Program, StyleTensors, Tensors, usable_cores
+from vidstyle.backends.base import Backend, Pending, Program, StyleTensors, Tensors, first_line, usable_cores
 from vidstyle.errors import BadModel, BadOption, MissingDependency, VidstyleError
 from vidstyle.frame import Planes
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
-from vidstyle.system import nvidia_driver
+from vidstyle.system import nvidia_gpus
 
 
-class OnnxRuntimeBackend(Backend):
+class _OnThreads(Backend):
+    """Frames run on a pool of threads."""
+
+    name = "onnxruntime"
+    _pool: ThreadPoolExecutor
+
+    def _result_of(self, future: Future[list[NDArray[Any]]]) -> Pending:
+        def wait() -> Planes:
+            try:
+                return self._shaped(future.result())
+            except Exception as error:  # the library's errors derive from nothing narrower
+                raise VidstyleError(f"ONNX Runtime failed on a frame: {first_line(error)}") from error
+
+        return wait
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+class OnnxRuntimeBackend(_OnThreads):
     """A session that several threads run at once, each frame on one core.
 
     Where only one style will be played, the weights are constants: it lays out those beforehand as its convolutions
     like them, and loses more than a tenth of its speed where it cannot.
     """
-
-    name = "onnxruntime"
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
         super().__init__(program)
@@ -43,18 +60,9 @@ class OnnxRuntimeBackend(Backend):
             raise BadOption(f"ONNX Runtime does not compute in {precision} here; use fp32 or auto")
         threads = options.threads or usable_cores()
         self.in_flight = min(threads, 4)
-        settings = ort.SessionOptions()
-        settings.log_severity_level = 3  # errors; they are raised as well
-        settings.intra_op_num_threads = max(1, threads // self.in_flight)
-        try:
-            self._session = ort.InferenceSession(program.graph("fp32"), settings, ["CPUExecutionProvider"])
-        except Exception as error:  # the library's errors derive from nothing narrower
-            raise BadModel(f"ONNX Runtime cannot load the graph: {error}") from error
-        self._planes = [
-            (port.name, tuple(port.shape))
-            for port in self._session.get_inputs()
-            if port.name not in self._styles.shapes
-        ]
+        self._session = _cpu_session(program.graph("fp32"), max(1, threads // self.in_flight))
+        ports = [port for port in self._session.get_inputs() if port.name not in self._styles.shapes]
+        self._planes = [(port.name, tuple(port.shape)) for port in ports]
         self._pool = ThreadPoolExecutor(self.in_flight, "vidstyle-onnxruntime")
         self.description = f"ONNX Runtime {ort.__version__} {precision} on CPU, threads: {threads}{fixed}"
 
@@ -62,26 +70,12 @@ class OnnxRuntimeBackend(Backend):
         feed: dict[str, NDArray[Any]] = {**self._styles.views(self._styles.block(style))}
         for (name, shape), plane in zip(self._planes, planes, strict=True):
             feed[name] = np.ascontiguousarray(plane).reshape(shape)
-        future = self._pool.submit(self._session.run, None, feed)
-
-        def wait() -> Planes:
-            try:
-                results = future.result()
-            except Exception as error:  # the library's errors derive from nothing narrower
-                raise VidstyleError(f"ONNX Runtime failed on a frame: {error}") from error
-            shapes = self.form.plane_shapes
-            return tuple(result.reshape(shape) for result, shape in zip(results, shapes, strict=True))
-
-        return wait
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        return self._result_of(self._pool.submit(self._session.run, None, feed))
 
 
-class OnnxRuntimeCudaBackend(Backend):
+class OnnxRuntimeCudaBackend(_OnThreads):
     """A session on an NVIDIA GPU, and the one thread that copies frames there and back and runs it."""
 
-    name = "onnxruntime"
     in_flight = 2  # one that is computed, and one that waits for it
 
     def __init__(self, program: Program, options: BackendOptions, gpu: int, *, nhwc: bool = False) -> None:
@@ -113,17 +107,7 @@ class OnnxRuntimeCudaBackend(Backend):
         block = self._styles.block(style)
         changed = None if block is self._style else self._styles.views(block)
         self._style = block
-        future = self._pool.submit(self._session.run, planes, changed)
-
-        def wait() -> Planes:
-            try:
-                results = future.result()
-            except Exception as error:  # the library's errors derive from nothing narrower
-                raise VidstyleError(f"ONNX Runtime failed on a frame: {_first_line(error)}") from error
-            shapes = self.form.plane_shapes
-            return tuple(result.reshape(shape) for result, shape in zip(results, shapes, strict=True))
-
-        return wait
+        return self._result_of(self._pool.submit(self._session.run, planes, changed))
 
     def network_seconds(self, runs: int) -> list[float]:
         """How long each of ``runs`` runs takes on the frame that came last, copies left out; for benchmarks."""
@@ -134,9 +118,6 @@ class OnnxRuntimeCudaBackend(Backend):
             return time.perf_counter() - began
 
         return [self._pool.submit(measure).result() for _ in range(runs)]
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
 
 
 class BoundSession:
@@ -210,11 +191,17 @@ def _gpu(wanted: int | None) -> int | None:
         )
     if wanted is not None:
         return wanted
+    return 0 if nvidia_gpus() else None
+
+
+def _cpu_session(graph: bytes, threads: int) -> ort.InferenceSession:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3  # errors; they are raised as well
+    settings.intra_op_num_threads = threads
     try:
-        driver = nvidia_driver()
-    except OSError:
-        return None
-    return 0 if driver is not None and driver.gpus else None
+        return ort.InferenceSession(graph, settings, ["CPUExecutionProvider"])
+    except Exception as error:  # the library's errors derive from nothing narrower
+        raise BadModel(f"ONNX Runtime cannot load the graph: {error}") from error
 
 
 def _open_on_gpu(graph: bytes, provider: dict[str, str], gpu: int) -> tuple[BoundSession, bool]:
@@ -225,7 +212,7 @@ def _open_on_gpu(graph: bytes, provider: dict[str, str], gpu: int) -> tuple[Boun
     # Where part of a graph has no CUDA kernel, it cannot be recorded.
     for recorded in (True, False):
         try:
-            session = _cuda_session(graph, {**provider, "enable_cuda_graph": str(int(recorded))})
+            session = cuda_session(graph, {**provider, "enable_cuda_graph": str(int(recorded))})
             if session.get_providers()[0] != _CUDA:
                 break
             bound = BoundSession(session, "cuda", gpu)
@@ -233,7 +220,7 @@ def _open_on_gpu(graph: bytes, provider: dict[str, str], gpu: int) -> tuple[Boun
             return bound, recorded
         except Exception as error:  # the library's errors derive from nothing narrower
             failures.append(error)
-    reason = _first_line(failures[-1]) if failures else "its CUDA libraries cannot be loaded"
+    reason = first_line(failures[-1]) if failures else "its CUDA libraries cannot be loaded"
     raise VidstyleError(
         f"ONNX Runtime {ort.__version__} cannot use GPU {gpu}: {reason}; it needs the driver, CUDA and cuDNN of its own"
         " version (pip install 'onnxruntime-gpu[cuda,cudnn]'), `vidstyle doctor` tells what is here, and "
@@ -241,15 +228,11 @@ def _open_on_gpu(graph: bytes, provider: dict[str, str], gpu: int) -> tuple[Boun
     ) from (failures[-1] if failures else None)
 
 
-def _cuda_session(graph: bytes, provider: dict[str, str]) -> ort.InferenceSession:
+def cuda_session(graph: bytes, provider: dict[str, str]) -> ort.InferenceSession:
     settings = ort.SessionOptions()
     settings.log_severity_level = 4  # it logs as an error what is raised, or seen at the providers
     # Without this it prints, and goes to the CPU.
     return ort.InferenceSession(graph, settings, [(_CUDA, provider)], enable_fallback=0)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def open_on_cpu(graph: bytes) -> Callable[[Sequence[NDArray[Any]]], list[NDArray[Any]]]:
@@ -258,13 +241,7 @@ def open_on_cpu(graph: bytes) -> Callable[[Sequence[NDArray[Any]]], list[NDArray
     It computes on the CPU whatever else there is. What has the right number of elements need not have the
     right shape. Raises `BadModel` for what is no graph. Frames go through `OnnxRuntimeBackend`.
     """
-    settings = ort.SessionOptions()
-    settings.log_severity_level = 3
-    settings.intra_op_num_threads = usable_cores()
-    try:
-        session = ort.InferenceSession(graph, settings, ["CPUExecutionProvider"])
-    except Exception as error:  # the library's errors derive from nothing narrower
-        raise BadModel(f"ONNX Runtime cannot load the graph: {error}") from error
+    session = _cpu_session(graph, usable_cores())
     ports = [(port.name, tuple(port.shape)) for port in session.get_inputs()]
 
     def run(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:

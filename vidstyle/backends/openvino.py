@@ -17,9 +17,9 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from vidstyle.backends.base import Backend, Pending, Program, StyleTensors, keep_for_ever, own_memory, usable_cores
-from vidstyle.backends.cache import cache_key, read_cached, write_cached
+from vidstyle.backends.base import Backend, Pending, Program, StyleTensors, leak, own_memory, usable_cores
 from vidstyle.errors import BadModel, BadOption, VidstyleError
+from vidstyle.files import cache_key, read_cached, write_cached
 from vidstyle.frame import Planes
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
@@ -84,9 +84,7 @@ class OpenVinoBackend(Backend):
         self.description = f"OpenVINO {version} {precision}, threads: {threads}, streams: {streams}"
 
     def _submit(self, planes: Planes, style: Style) -> Pending:
-        if not self._free:
-            raise VidstyleError(f"{self.in_flight} frames are under way; take a result before submitting another")
-        slot = self._free.popleft()
+        slot = self._take(self._free)
         request = slot.request
         shapes = self._plane_ports.values()
         slot.inputs = [own_memory(plane).reshape(shape) for plane, shape in zip(planes, shapes, strict=True)]
@@ -107,10 +105,9 @@ class OpenVinoBackend(Backend):
                 request.wait()
             except RuntimeError as error:
                 raise VidstyleError(f"OpenVINO failed on a frame: {_reason(error)}") from error
-            shapes = self.form.plane_shapes
-            outputs = [np.asarray(o, np.uint8).reshape(shape) for o, shape in zip(slot.outputs, shapes, strict=True)]
+            outputs = self._shaped(slot.outputs)
             self._free.append(slot)
-            return tuple(outputs)
+            return outputs
 
         return wait
 
@@ -148,7 +145,7 @@ def _lose_idle_threads() -> None:
     global _threads_lost
     _threads_lost = _threads_idle
     if _core.cache_info().currsize:
-        keep_for_ever(_core())
+        leak(_core())
 
 
 if hasattr(os, "register_at_fork"):
@@ -156,7 +153,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def open_program(program: Program, options: BackendOptions) -> Backend:
-    """Compile ``program``, or take what an earlier run compiled."""
+    """Compile ``program`` for the CPU, or take what an earlier run compiled."""
+    if options.gpu is not None:
+        raise BadOption(f"gpu is {options.gpu}, and OpenVINO paints on the CPU here; leave out --backend, or --gpu")
     return OpenVinoBackend(program, options)
 
 
@@ -184,7 +183,9 @@ def _compile(core: ov.Core, graph: bytes, settings: dict[str, str | int | bool])
 
 
 def _precision(core: ov.Core, options: BackendOptions) -> str:
-    able = [name for name, kind in (("fp32", "FP32"), ("bf16", "BF16"), ("fp16", "FP16")) if kind in _abilities(core)]
+    able = [
+        name for name, kind in (("fp32", "FP32"), ("bf16", "BF16"), ("fp16", "FP16")) if kind in cpu_capabilities(core)
+    ]
     if options.precision == "auto":
         return "bf16" if "bf16" in able else "fp32"
     if options.precision not in able:
@@ -195,7 +196,7 @@ def _precision(core: ov.Core, options: BackendOptions) -> str:
     return options.precision
 
 
-def _abilities(core: ov.Core) -> list[str]:
+def cpu_capabilities(core: ov.Core) -> list[str]:
     return list(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 

@@ -6,8 +6,8 @@ import dataclasses
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,6 @@ class BuildReport:
     plan: Plan
     """Layers, targets, seconds; without the plan's bytes."""
     seconds: float
-    """All of it: graph, gate, build, writing."""
     notes: list[str] = field(default_factory=list)
     """What was asked for and has no effect; one sentence each."""
 
@@ -59,9 +58,14 @@ def build_engine(
     is not built (`vidstyle.engine.fp16_check`). ``gpu`` is the number of the GPU to build on, where there is one. An
     error or Ctrl-C leaves what was there. Raises `BadOption`, `BadModel` or `MissingDependency`.
     """
-    from vidstyle.backends.tensorrt.builder import build_plan, check_build
-    from vidstyle.backends.tensorrt.library import find_library, installed_versions
-    from vidstyle.backends.tensorrt.targets import TENSORRT_NEEDS_A_GPU, chosen_targets
+    from vidstyle.backends.tensorrt.builder import build_plan, card_of
+    from vidstyle.backends.tensorrt.sdk import (
+        TENSORRT_NEEDS_A_GPU,
+        chosen_targets,
+        find_library,
+        installed_versions,
+        target_capabilities,
+    )
     from vidstyle.graph import onnx_from_network
 
     began = time.perf_counter()
@@ -72,7 +76,7 @@ def build_engine(
     check_output(output, overwrite)
     if options.smallest is not None and min(options.smallest) < SMALLEST_SIDE:
         raise BadOption(f"the sides of a dynamic engine are at least {SMALLEST_SIDE}; give a larger smallest size")
-    shape = _shared_by(styles)
+    shape = _common_architecture(styles)
     facts = current_gpu(gpu)
     capability = facts.compute_capability if facts and "current" in chosen_targets(options.targets, facts) else None
     if facts is None and options.library == "tensorrt":
@@ -83,7 +87,7 @@ def build_engine(
         if capability is None or not installed_versions():
             raise
         raise MissingDependency(f"{error}; or build for other GPUs than this with --target portable") from error
-    check_build(options, library, facts)  # before the work, so that a wrong wish costs nothing
+    target_capabilities(options.targets, library, facts)  # before the work, so that a wrong wish costs nothing
     height, width = options.size
     form = FrameFormat(
         height=height,
@@ -96,24 +100,21 @@ def build_engine(
     if options.precision == "fp16":
         fidelity = check_fidelity(styles, form, largest=options.largest)
     graph = onnx_from_network(shape, form, precision=options.precision, dynamic=options.dynamic)
-    with _in_use(facts):
+    with ExitStack() as stack:
+        if facts is not None:  # TensorRT builds on the GPU that is this thread's
+            from vidstyle.backends.tensorrt.cuda import open_gpu
+
+            stack.enter_context(stack.enter_context(closing(open_gpu(facts.number))).current())
         plan = build_plan(graph.SerializeToString(), options, library, on_progress, gpu=facts)
-    card = EngineCard(
-        network=shape.name,
+    card = card_of(
+        plan,
+        shape,
+        form,
+        options,
+        library,
         theta=styles[0].theta,
-        pixels=form.pixels,
-        matrix=form.matrix,
-        full_range=form.full_range,
-        smallest=options.smallest or options.size,
-        best=options.size,
-        largest=options.largest or options.size,
-        precision=options.precision,
-        library=library.name,
-        library_version=library.version,
-        targets=plan.targets,
-        gpu=plan.gpu,
         styles=tuple(style.name for style in styles),
-        build=_for_people(options, plan, fidelity),
+        build=_build_facts(options, plan, fidelity),
     )
     engine = _write(output, plan.plan, card, collection_bytes(styles), overwrite)
     seconds = time.perf_counter() - began
@@ -126,9 +127,8 @@ def fitting_engine(engine: EngineFile, form: FrameFormat, options: BackendOption
     Built again, it is for the GPU to run on, for the frames at hand, and otherwise what it was: a dynamic
     engine grows to take them. `EngineMismatch` says what that would need and is not there.
     """
-    from vidstyle.backends.tensorrt.fit import mismatch
-    from vidstyle.backends.tensorrt.library import find_library, installed_versions
-    from vidstyle.backends.tensorrt.targets import AMPERE_AND_LATER, PORTABLE, covers
+    from vidstyle.backends.tensorrt.runtime import mismatch
+    from vidstyle.backends.tensorrt.sdk import AMPERE_AND_LATER, PORTABLE, covers, find_library, installed_versions
 
     card, facts = engine.card, current_gpu(options.gpu)
     installed = card.library in installed_versions()
@@ -151,7 +151,7 @@ def fitting_engine(engine: EngineFile, form: FrameFormat, options: BackendOption
     smallest, largest = card.smallest, card.largest
     size = card.best if card.takes(form.size) else form.size
     if card.dynamic and size == form.size:
-        size, smallest, largest = _grown(card, form.size)
+        size, smallest, largest = _enlarged(card, form.size)
     widest = PORTABLE if library.is_rtx else (AMPERE_AND_LATER,)
     portable = set(widest) <= set(card.targets) and covers(widest, here)
     wishes = BuildOptions(
@@ -165,7 +165,11 @@ def fitting_engine(engine: EngineFile, form: FrameFormat, options: BackendOption
         targets=("portable",) if portable else ("current",),
         library=library.name,
     )
-    return build_engine(_styles_in(engine), engine.path, wishes, gpu=options.gpu, overwrite=True).engine
+    try:
+        styles = styles_of_engine(engine)
+    except BadModel as error:
+        raise EngineMismatch(f"{engine.path} cannot be built again: {error}") from error
+    return build_engine(styles, engine.path, wishes, gpu=options.gpu, overwrite=True).engine
 
 
 def current_gpu(number: int | None = None) -> CudaGpu | None:
@@ -173,36 +177,17 @@ def current_gpu(number: int | None = None) -> CudaGpu | None:
 
     Raises `BadOption` for a number that is not there.
     """
+    from vidstyle.backends.tensorrt import gpu_or_reason
+
     try:
-        from vidstyle.backends.tensorrt.cuda import NoGpu, find_gpu
-    except ImportError as error:
+        gpu, why = gpu_or_reason(number)
+    except MissingDependency:
         if number is None:
             return None
-        raise MissingDependency(
-            f"gpu is {number}, but CUDA cannot be asked ({error}): pip install cuda-python"
-        ) from error
-    try:
-        return find_gpu(number)
-    except NoGpu as error:
-        if number is None:
-            return None
-        raise BadOption(f"gpu is {number}, but no GPU answers: {error}") from error
-
-
-@contextmanager
-def _in_use(gpu: CudaGpu | None) -> Iterator[None]:
-    """Within the block ``gpu`` is this thread's: TensorRT builds on the one that is."""
-    if gpu is None:
-        yield
-        return
-    from vidstyle.backends.tensorrt.cuda import open_gpu
-
-    device = open_gpu(gpu.number)
-    try:
-        with device.current():
-            yield
-    finally:
-        device.close()
+        raise
+    if gpu is None and number is not None:
+        raise BadOption(f"gpu is {number}, but no GPU answers: {why}")
+    return gpu
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -212,7 +197,7 @@ def check_output(output: Path, overwrite: bool) -> None:
     files.check_output(output, card_path_of(output), styles_path_of(output), overwrite=overwrite)
 
 
-def _shared_by(styles: Sequence[Style]) -> Architecture:
+def _common_architecture(styles: Sequence[Style]) -> Architecture:
     """The network of them all, between which the engine will switch and blend."""
     if not styles:
         raise BadOption("an engine needs a style, and none was given; `vidstyle styles` lists the shipped ones")
@@ -244,15 +229,7 @@ def _write(output: Path, plan: bytes, card: EngineCard, styles: bytes, overwrite
     raise BadModel(f"{output} is written by several others at once; build it again")
 
 
-def _styles_in(engine: EngineFile) -> list[Style]:
-    """The styles of an engine file; `EngineMismatch` where it cannot be built again."""
-    try:
-        return styles_of_engine(engine)
-    except BadModel as error:
-        raise EngineMismatch(f"{engine.path} cannot be built again: {error}") from error
-
-
-def _grown(card: EngineCard, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+def _enlarged(card: EngineCard, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     """Best, smallest and largest size of a dynamic engine that takes ``size`` too."""
     padded = [max(SMALLEST_SIDE, -(-side // MULTIPLE_OF) * MULTIPLE_OF) for side in size]
     smallest = [min(a, b) for a, b in zip(card.smallest, padded, strict=True)]
@@ -260,7 +237,7 @@ def _grown(card: EngineCard, size: tuple[int, int]) -> tuple[tuple[int, int], tu
     return (padded[0], padded[1]), (smallest[0], smallest[1]), (largest[0], largest[1])
 
 
-def _for_people(options: BuildOptions, plan: Plan, fidelity: Fidelity | None) -> dict[str, Any]:
+def _build_facts(options: BuildOptions, plan: Plan, fidelity: Fidelity | None) -> dict[str, Any]:
     """What the sidecar says of the build; nothing reads it but people."""
     facts: dict[str, Any] = {
         "vidstyle": __version__,

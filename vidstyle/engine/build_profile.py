@@ -12,23 +12,53 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from vidstyle.errors import BadOption
+from vidstyle.errors import BadOption, reason
 from vidstyle.frame import Matrix
 from vidstyle.options import BuildOptions, EngineLibrary, EnginePrecision, EngineTarget, Pixels
 
 SUFFIX = ".toml"
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 SIZE_FIELDS = ("size", "smallest", "largest")
 """Fields of `BuildOptions` that are chosen together: a wish for a size replaces all that a profile says of sizes."""
 
+_Key = tuple[str, str, Callable[[Any], object]]
+_SIZE = re.compile(r"\s*(\d{1,5})[xX×](\d{1,5})\s*")
+_TARGETS = get_args(EngineTarget)
 
-class _Fault(ValueError):
-    """What a key allows."""
+
+def _size(field: str) -> _Key:
+    return field, 'a size such as "1280x720"', lambda value: isinstance(value, str) and _SIZE.fullmatch(value)
 
 
-def load_profile(name_or_path: str | Path) -> BuildOptions:
-    """The options of a shipped profile or of a TOML file; `BadOption` names the key and what it allows."""
-    return options_from(profile_fields(name_or_path))
+def _choice(field: str, choices: tuple[str, ...]) -> _Key:
+    return field, f"one of {', '.join(choices)}", lambda value: isinstance(value, str) and value in choices
+
+
+def _type(field: str, kind: type, allowed: str) -> _Key:
+    return field, allowed, lambda value: type(value) is kind  # True is an int too
+
+
+_KEYS: dict[str, _Key] = {
+    "description": _type("", str, "text"),
+    "size": _size("size"),
+    "min": _size("smallest"),
+    "opt": _size("size"),
+    "max": _size("largest"),
+    "pixels": _choice("pixels", get_args(Pixels)),
+    "matrix": _choice("matrix", get_args(Matrix)),
+    "full-range": _type("full_range", bool, "true or false"),
+    "precision": _choice("precision", get_args(EnginePrecision)),
+    "targets": (
+        "targets",
+        f"a list of {', '.join(_TARGETS)}",
+        lambda value: isinstance(value, list) and all(target in _TARGETS for target in value),
+    ),
+    "library": _choice("library", get_args(EngineLibrary)),
+    "workspace": _type("workspace_mib", int, "a whole number"),
+    "optimization-level": _type("optimization_level", int, "a whole number"),
+    "timing-cache": ("timing_cache", "the name of a file", lambda value: isinstance(value, str) and value),
+}
+"""Key: field of `BuildOptions` (none for what is said to people), what it must be, and whether a value is that."""
 
 
 def options_from(fields: Mapping[str, Any]) -> BuildOptions:
@@ -41,14 +71,16 @@ def options_from(fields: Mapping[str, Any]) -> BuildOptions:
 
 
 def profile_fields(name_or_path: str | Path) -> dict[str, Any]:
-    """Those fields of `BuildOptions` that a profile sets."""
+    """The fields of `BuildOptions` that a shipped profile or a TOML file sets; `BadOption` names a wrong key."""
     path = _found(str(name_or_path))
     try:
-        if path.stat().st_size > MOST_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise BadOption(f"profile {path} has {path.stat().st_size} bytes; a profile has a few hundred")
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadOption(f"cannot read profile {path}: {error.strerror or error}") from error
+        raise BadOption(f"cannot read profile {path}: {reason(error)}") from error
+    except BadOption:
+        raise
     except (ValueError, RecursionError) as error:  # wrong TOML, or not UTF-8
         raise BadOption(f"profile {path} is not TOML: {error}") from error
     fields: dict[str, Any] = {}
@@ -57,15 +89,16 @@ def profile_fields(name_or_path: str | Path) -> dict[str, Any]:
             near = difflib.get_close_matches(key, _KEYS, n=1)
             hint = f", did you mean {near[0]!r}?" if near else ";"
             raise BadOption(f"profile {path}: there is no key {key!r}{hint} allowed are {', '.join(_KEYS)}")
-        field, read = _KEYS[key]
-        if field and field in fields:
+        field, allowed, fits = _KEYS[key]
+        if not fits(value):
+            raise BadOption(f"profile {path}: {key} is {value!r}; it must be {allowed}")
+        if field in fields:
             raise BadOption(f"profile {path}: size and opt are one; give one of them")
-        try:
-            known = read(value)
-        except _Fault as fault:
-            raise BadOption(f"profile {path}: {key} is {value!r}; it must be {fault}") from fault
+        if field in SIZE_FIELDS:
+            width, height = value.lower().replace("×", "x").split("x")
+            value = int(height), int(width)
         if field:
-            fields[field] = known
+            fields[field] = tuple(value) if isinstance(value, list) else value
     try:
         options_from(fields)
     except BadOption as error:
@@ -98,69 +131,3 @@ def _folder() -> Path:
     # Beside an installed package there may be an `engines` of somebody else.
     in_checkout = (package.parent / "pyproject.toml").exists() and not installed.is_dir()
     return package.parent / "engines" if in_checkout else installed
-
-
-def _size(value: object) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise _Fault('a size such as "1280x720"')
-    return int(match[2]), int(match[1])
-
-
-def _choice(choices: tuple[str, ...]) -> Callable[[object], str]:
-    def read(value: object) -> str:
-        if value not in choices or not isinstance(value, str):
-            raise _Fault(f"one of {', '.join(choices)}")
-        return value
-
-    return read
-
-
-def _targets(value: object) -> tuple[str, ...]:
-    choices = get_args(EngineTarget)
-    if not isinstance(value, list) or any(target not in choices for target in value):
-        raise _Fault(f"a list of {', '.join(choices)}")
-    return tuple(value)
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise _Fault("true or false")
-    return value
-
-
-def _integer(value: object) -> int:
-    if type(value) is not int:  # True is an int too
-        raise _Fault("a whole number")
-    return value
-
-
-def _words(value: object) -> str:
-    if not isinstance(value, str):
-        raise _Fault("text")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise _Fault("the name of a file")
-    return value
-
-
-_KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
-    "description": ("", _words),
-    "size": ("size", _size),
-    "min": ("smallest", _size),
-    "opt": ("size", _size),
-    "max": ("largest", _size),
-    "pixels": ("pixels", _choice(get_args(Pixels))),
-    "matrix": ("matrix", _choice(get_args(Matrix))),
-    "full-range": ("full_range", _flag),
-    "precision": ("precision", _choice(get_args(EnginePrecision))),
-    "targets": ("targets", _targets),
-    "library": ("library", _choice(get_args(EngineLibrary))),
-    "workspace": ("workspace_mib", _integer),
-    "optimization-level": ("optimization_level", _integer),
-    "timing-cache": ("timing_cache", _text),
-}
-"""Key: field of `BuildOptions` (none for what is said to people), and how its value is read."""

@@ -1,7 +1,7 @@
 """Whether a network still paints its picture in FP16: a check to make before an engine is built.
 
 The graph in FP16 runs against the graph in FP32, on ONNX Runtime and on a CPU, on photos and on frames
-that are hard for it. A CPU rounds as a GPU does because it is told to (`vidstyle.graph.rehearsal`).
+that are hard for it. A CPU rounds as a GPU does because it is told to (`rehearsal`).
 
 The frames are small. That changes nothing but one thing: where a single speck stands on a flat ground,
 an instance norm makes the larger numbers of it the larger the ground is, in proportion to the root of
@@ -18,7 +18,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from vidstyle.backends.base import StyleTensors
 from vidstyle.data import PHOTO_PATHS
@@ -29,17 +31,25 @@ from vidstyle.imaging.image_io import read_still
 from vidstyle.models.architecture import MULTIPLE_OF, SMALLEST_SIDE, Architecture
 from vidstyle.models.style import Style
 
-LEAST_PSNR = 40.0
+MIN_PSNR = 40.0
 """In dB, of the worst plane. The shipped styles have 48 and more: a flat frame that comes out one level
 off everywhere has 48.1."""
 LARGEST_HALF = 65504.0
 """FP16 knows no larger number."""
-"""The photos that ship with vidstyle."""
 FLOPS = 1e9
 """Of one run of the network: what the size of the frames is chosen by."""
 RUNS = 30
 """Runs that are made in all, about: with more styles each one gets fewer frames, but never less than two."""
 SPECK = "speck"
+MAGNITUDES = "magnitudes"
+"""Output of a rehearsal: float32 (N,), the largest absolute result of every rounded node, before the rounding."""
+
+_NODES = "vidstyle.rounded"
+_EXACT = {
+    *("Clip", "Concat", "DepthToSpace", "Identity", "Max", "Min", "Neg", "Pad", "Relu", "Reshape", "Round", "Slice"),
+    *("SpaceToDepth", "Split", "Transpose"),
+}
+"""They give back numbers that they were given, or whole ones: nothing to round."""
 
 U8 = NDArray[np.uint8]
 Size = tuple[int, int]
@@ -53,9 +63,7 @@ class Fidelity:
     worst: float
     """The least PSNR of all, in dB; infinite where FP16 and FP32 paint the very same pixels."""
     worst_style: str
-    """The style that it belongs to."""
     worst_frame: str
-    """The frame that it belongs to."""
     psnr: dict[str, dict[str, float]]
     """PSNR in dB by frame and then by style; not every style sees every frame."""
     largest: float
@@ -63,7 +71,6 @@ class Fidelity:
     size: Size
     """``(height, width)`` of the frames."""
     seconds: float
-    """How long it took."""
 
     @property
     def runs(self) -> int:
@@ -76,7 +83,7 @@ def check_fidelity(styles: Sequence[Style], form: FrameFormat, *, largest: Size 
 
     Every style is tried on two frames at least, and few ones on ten. ``largest`` is the ``(height, width)`` of the
     largest frames, if those of ``form`` are not. Raises `BadModel` where FP16 overflows or a frame has less than
-    `LEAST_PSNR`, and `MissingDependency` without ONNX Runtime.
+    `MIN_PSNR`, and `MissingDependency` without ONNX Runtime.
     """
     began = time.perf_counter()
     if not styles:
@@ -105,10 +112,10 @@ def check_fidelity(styles: Sequence[Style], form: FrameFormat, *, largest: Size 
                 f"{frame!r}{size}, and FP16 ends at {LARGEST_HALF:.0f}; build the engine with --precision fp32"
             )
         value = min(_psnr(a, b) for a, b in zip(expected, found, strict=True))
-        if value < LEAST_PSNR:
+        if value < MIN_PSNR:
             raise BadModel(
                 f"style {name!r} does not keep its picture in FP16: frame {frame!r} has {value:.1f} dB against FP32, "
-                f"and {LEAST_PSNR:g} is the least; build the engine with --precision fp32"
+                f"and {MIN_PSNR:g} is the least; build the engine with --precision fp32"
             )
         psnr.setdefault(frame, {})[name] = value
         reached = max(reached, float(magnitudes.max()))
@@ -153,8 +160,6 @@ def _small(size: Size, shape: Architecture) -> Size:
 
 def _open(shape: Architecture, form: FrameFormat) -> tuple[Run, Run, list[str]]:
     """The graph in FP32, the one that rounds as FP16 does, and the names of its rounded nodes."""
-    from vidstyle.graph.rehearsal import rehearsal, rounded_nodes
-
     try:
         from vidstyle.backends.onnxruntime import open_on_cpu
     except ImportError as error:
@@ -199,7 +204,6 @@ def _pictures(size: Size) -> dict[str, U8]:
 
 
 def _planes(rgb: U8, form: FrameFormat) -> Planes:
-    """``rgb`` as planes of ``form``."""
     if form.pixels == "rgb":
         return (rgb,)
     matrix, offset = yuv_from_rgb(form.matrix, form.full_range)
@@ -212,3 +216,64 @@ def _planes(rgb: U8, form: FrameFormat) -> Planes:
 def _psnr(first: U8, second: U8) -> float:
     error = float(np.mean((first.astype(np.float32) - second) ** 2))
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def rehearsal(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The float32 graph that computes what the FP16 graph ``model`` of `vidstyle.graph` says.
+
+    Every FP16 result of ``model`` is rounded to FP16 (to infinity above 65504), as by a GPU that
+    computes one node exactly and then rounds; one that fuses nodes rounds less often. Inputs and outputs
+    are those of ``model``, and one output more: `MAGNITUDES`.
+
+    ONNX Runtime runs an FP16 graph on a CPU, but in float32: it puts casts around its nodes and takes most
+    of them out again, even with its optimizations off, so that 300 * 300 is 90000 there and on a GPU an
+    infinity. The casts of a rehearsal stay.
+    """
+    half: set[str] = set()
+    tensors = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT16:
+            half.add(tensor.name)
+            tensor = numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float32"), tensor.name)
+        tensors.append(tensor)
+    nodes: list[onnx.NodeProto] = []
+    watched: list[str] = []
+    for original in model.graph.node:
+        node = onnx.NodeProto()
+        node.CopyFrom(original)
+        to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
+        if to == TensorProto.FLOAT16 or (to is None and node.input[0] in half):
+            half.update(node.output)
+            if to is not None:
+                node = helper.make_node("Identity", node.input, node.output, name=node.name)
+            elif node.op_type in _EXACT:
+                nodes.append(node)
+                continue
+            (name,) = node.output
+            node.output[0] = f"{name}_exact"
+            watched.append(name)
+            nodes += [
+                node,
+                helper.make_node("Cast", [f"{name}_exact"], [f"{name}_half"], to=TensorProto.FLOAT16),
+                helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT),
+                helper.make_node("Abs", [f"{name}_exact"], [f"{name}_size"]),
+                helper.make_node("ReduceMax", [f"{name}_size"], [f"{name}_largest"], keepdims=0),
+                helper.make_node("Unsqueeze", [f"{name}_largest", "rehearsal_axis"], [f"{name}_magnitude"]),
+            ]
+        else:
+            nodes.append(node)
+    tensors.append(helper.make_tensor("rehearsal_axis", TensorProto.INT64, [1], [0]))
+    nodes.append(helper.make_node("Concat", [f"{name}_magnitude" for name in watched], [MAGNITUDES], axis=0))
+    outputs = [*model.graph.output, helper.make_tensor_value_info(MAGNITUDES, TensorProto.FLOAT, [len(watched)])]
+    graph = helper.make_graph(nodes, model.graph.name, list(model.graph.input), outputs, tensors)
+    made = helper.make_model(
+        graph, opset_imports=list(model.opset_import), ir_version=model.ir_version, producer_name=model.producer_name
+    )
+    helper.set_model_props(made, {e.key: e.value for e in model.metadata_props} | {_NODES: " ".join(watched)})
+    return made
+
+
+def rounded_nodes(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes whose `MAGNITUDES` a rehearsal gives out, in their order."""
+    facts = {str(entry.key): str(entry.value) for entry in model.metadata_props}
+    return facts[_NODES].split()

@@ -93,7 +93,6 @@ class _Layers:
         }
 
     def weight(self, conv: Conv) -> str:
-        """Name of the tensor that ``conv`` takes."""
         return self._weights[f"{conv.name}.weight"]
 
     def upsampled(self, x: str, conv: Conv) -> str:

@@ -34,7 +34,6 @@ class GraphWriter:
         self._outputs: list[onnx.ValueInfoProto] = []
 
     def input(self, name: str, kind: int, shape: Shape) -> str:
-        """Declare an input."""
         self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 

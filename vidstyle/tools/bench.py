@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
@@ -45,7 +46,7 @@ WORK_SIZE = 360
 _LEAST_FRAMES = 8
 _FRAME_BYTES = 1 << 28
 """The decoded frames of a round are kept in memory, and so is what is made of them: about three times this."""
-_PACKAGES = ("av", "opencv-python", "numpy", "openvino", "onnxruntime", "torch")
+_PACKAGES = ("av", "opencv-python", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,10 +187,9 @@ def describe_run(style: Style, encode: EncodeOptions) -> BenchReport:
     """A report with everything but the cases."""
     packages = {}
     for name in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    packages |= {status.name: status.version for status in backend_report() if status.version is not None}
     encoder = ENCODERS[codec_for(Path(f"x{_suffix(encode)}"), encode)]
     settings = [f"{key} {value}" for key, value in encoder.settings(encode).items()]
     return BenchReport(

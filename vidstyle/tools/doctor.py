@@ -20,7 +20,7 @@ from vidstyle.system import Gpu, find_cpu, find_graphics, find_memory, system_na
 # imported where it is examined.
 
 _CORE = ("numpy", "av", "opencv-python", "openvino", "onnx", "safetensors", "click", "rich")
-_OPTIONAL = ("onnxruntime", "torch", "tensorrt-rtx", "tensorrt", "cuda-python", "pyvirtualcam")
+_OPTIONAL = ("tensorrt-rtx", "tensorrt", "cuda-python", "pyvirtualcam")
 _GEFORCE = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """Compute capabilities that TensorRT-RTX knows; the others need TensorRT."""
 _HARDWARE = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
@@ -175,7 +175,7 @@ def _tensorrt(report: Report) -> None:
 
 def tensorrt_lines(gpus: Sequence[Gpu]) -> list[str]:
     """Whether engines can be built here, for which GPUs, and whether they run on ``gpus``; a sentence each."""
-    from vidstyle.backends.tensorrt.library import find_library, installed_versions
+    from vidstyle.backends.tensorrt.sdk import find_library, installed_versions
 
     installed = installed_versions()
     if not installed:
@@ -259,22 +259,19 @@ def _encoder_opens(name: str) -> bool:
 
 
 def _packages(report: Report) -> None:
-    packages = report.facts["packages"] = {name: _version(name) for name in (*_CORE, *_OPTIONAL)}
-    backends = {backend["name"] for backend in report.facts["backends"]}
+    backends = {backend["name"]: backend["version"] for backend in report.facts["backends"]}
+    packages = {name: _version(name) for name in _CORE} | backends | {name: _version(name) for name in _OPTIONAL}
+    report.facts["packages"] = packages
     for name in _CORE:
         if packages[name] is None and name not in backends:
             report.miss(f"{name} (vidstyle needs it)", f"pip install {name}")
-    for names in (_CORE, _OPTIONAL):
+    for names in (_CORE, [name for name in packages if name not in _CORE]):
         report.add("Packages", ", ".join(f"{name} {packages[name] or 'missing'}" for name in names))
 
 
 def _version(name: str) -> str | None:
-    # The same OpenCV and ONNX Runtime come under several names.
-    names = {
-        "opencv-python": (name, f"{name}-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
-        "onnxruntime": (name, f"{name}-gpu", f"{name}-directml", f"{name}-openvino"),
-    }
-    for distribution in names.get(name, (name,)):
+    others = (f"{name}-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+    for distribution in (name, *(others if name == "opencv-python" else ())):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(distribution)
     return None

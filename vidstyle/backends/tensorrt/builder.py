@@ -15,10 +15,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from vidstyle.backends.tensorrt.library import Library
-from vidstyle.backends.tensorrt.targets import AMPERE_AND_LATER, PORTABLE, GpuFacts, compute_capabilities
-from vidstyle.errors import BadModel, BadOption
+from vidstyle.backends.tensorrt.sdk import AMPERE_AND_LATER, PORTABLE, GpuFacts, Library, target_capabilities
+from vidstyle.errors import BadModel, BadOption, reason
 from vidstyle.files import write_whole
+from vidstyle.frame import FrameFormat
+from vidstyle.models.architecture import Architecture
+from vidstyle.models.engine_file import EngineCard
 from vidstyle.options import BuildOptions
 
 _TIMINGS_MAGIC = b"vidstyle-timings-1\n"
@@ -40,7 +42,6 @@ class Plan:
     """What TensorRT made of a graph, and what is known about it."""
 
     plan: bytes
-    """What is written to the engine file."""
     targets: tuple[str, ...]
     """Compute capabilities that it was built for, ascending."""
     gpu: str | None
@@ -48,11 +49,9 @@ class Plan:
     layers: dict[str, int]
     """Layers that compute, by the type of their result: ``half``, ``float``."""
     convolutions: dict[str, int]
-    """Convolutions, by type."""
     norms: dict[str, int]
     """Instance norms, by the type of their statistics."""
     seconds: float
-    """Parsing and building."""
     inspected: dict[str, int] | None = None
     """Layers of the engine itself by type, where a GPU let it be loaded."""
     notes: list[str] = field(default_factory=list)
@@ -75,25 +74,30 @@ def build_plan(
     `BadModel` with the library's own words where it fails, or where the types of the layers are not those
     that were asked for.
     """
-    began, mark = time.perf_counter(), library.messages.mark()
+    began, before = time.perf_counter(), library.errors.count
     module = library.module
-    targets = check_build(options, library, gpu)
+    targets = target_capabilities(options.targets, library, gpu)
     try:
         builder = module.Builder(library.logger)
         # TensorRT 10 has to be asked for it; TensorRT 11 and TensorRT-RTX do nothing else.
         network = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     except TypeError as error:  # how the binding says that there is no driver
-        why = library.messages.since(mark)
+        why = library.errors.last_since(before)
         raise BadModel(f"{library.name} {library.version} does not start here: {why}") from error
     parser = module.OnnxParser(network, library.logger)
     if not parser.parse(graph):
-        raise BadModel(f"{library.name} {library.version} cannot read the graph: {library.messages.since(mark)}")
+        raise BadModel(f"{library.name} {library.version} cannot read the graph: {library.errors.last_since(before)}")
     layers, convolutions, norms = _types(module, network)
     _check_types(options, convolutions, norms)
 
     notes: list[str] = []
     config = _config(builder, network, options, library, targets, gpu, notes)
-    timings = _timings(config, options, library, gpu, notes)
+    timings = None
+    if options.timing_cache is not None and library.is_rtx:
+        notes.append(f"{library.name} times nothing when it builds, so --timing-cache has no effect")
+    elif options.timing_cache is not None:
+        timings = _Timings(Path(options.timing_cache), library, gpu)
+        timings.give_to(config, notes)
     monitor = _monitor(module, on_progress)
     config.progress_monitor = monitor
     with _signals_kept(monitor):
@@ -101,10 +105,12 @@ def build_plan(
     if monitor.stopped_by is not None:
         raise monitor.stopped_by
     if memory is None:
-        raise BadModel(f"{library.name} {library.version} cannot build this engine: {library.messages.since(mark)}")
+        raise BadModel(
+            f"{library.name} {library.version} cannot build this engine: {library.errors.last_since(before)}"
+        )
     plan = bytes(memory)
     if timings is not None:
-        _keep_timings(timings, notes)
+        timings.keep(notes)
     return Plan(
         plan=plan,
         targets=targets,
@@ -118,9 +124,25 @@ def build_plan(
     )
 
 
-def check_build(options: BuildOptions, library: Library, gpu: GpuFacts | None) -> tuple[str, ...]:
-    """The compute capabilities that ``library`` would build for; `BadOption` says why it cannot build here."""
-    return compute_capabilities(options.targets, library, gpu)
+def card_of(
+    plan: Plan, shape: Architecture, form: FrameFormat, options: BuildOptions, library: Library, **facts: Any
+) -> EngineCard:
+    """What is written down of a plan for frames of ``form``; ``facts`` are the other fields of `EngineCard`."""
+    return EngineCard(
+        network=shape.name,
+        pixels=form.pixels,
+        matrix=form.matrix,
+        full_range=form.full_range,
+        smallest=options.smallest or options.size,
+        best=options.size,
+        largest=options.largest or options.size,
+        precision=options.precision,
+        library=library.name,
+        library_version=library.version,
+        targets=plan.targets,
+        gpu=plan.gpu,
+        **facts,
+    )
 
 
 def _config(
@@ -165,14 +187,11 @@ def _profile(builder: Any, network: Any, options: BuildOptions) -> Any:
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         if -1 in tuple(tensor.shape):
-            profile.set_shape(tensor.name, *(_shape(tensor.name, tuple(tensor.shape), size) for size in sizes))
+            part = 1 if tensor.name in ("frame", "y") else 2
+            sides = [iter(side // part for side in size) for size in sizes]
+            shapes = [tuple(next(own) if length == -1 else length for length in tensor.shape) for own in sides]
+            profile.set_shape(tensor.name, *shapes)
     return profile
-
-
-def _shape(name: str, shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, ...]:
-    rows, columns = size if name in ("frame", "y") else (size[0] // 2, size[1] // 2)
-    sides = iter((rows, columns))
-    return tuple(next(sides) if length == -1 else length for length in shape)
 
 
 def _types(module: Any, network: Any) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
@@ -181,24 +200,19 @@ def _types(module: Any, network: Any) -> tuple[dict[str, int], dict[str, int], d
     The network is strongly typed: the engine has to keep these types.
     """
     kinds = module.LayerType
-    computing = {
-        getattr(kinds, name)
-        for name in ("CONVOLUTION", "DECONVOLUTION", "ELEMENTWISE", "ACTIVATION", "UNARY", "REDUCE", "NORMALIZATION")
-    }
-    layers: Counter[str] = Counter()
-    convolutions: Counter[str] = Counter()
-    norms: Counter[str] = Counter()
+    computing = (kinds.ELEMENTWISE, kinds.ACTIVATION, kinds.UNARY, kinds.REDUCE)
+    groups = ((kinds.CONVOLUTION, kinds.DECONVOLUTION), (kinds.NORMALIZATION,))
+    layers, *found = Counter[str](), Counter[str](), Counter[str]()
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         kind = layer.get_output(0).dtype.name.lower()
-        if layer.type not in computing or kind not in ("half", "float", "bf16"):
+        if layer.type not in (*computing, *groups[0], *groups[1]) or kind not in ("half", "float", "bf16"):
             continue  # the rest computes shapes
         layers[kind] += 1
-        if layer.type in (kinds.CONVOLUTION, kinds.DECONVOLUTION):
-            convolutions[kind] += 1
-        if layer.type == kinds.NORMALIZATION:
-            norms[kind] += 1
-    return dict(layers), dict(convolutions), dict(norms)
+        for group, count in zip(groups, found, strict=True):
+            if layer.type in group:
+                count[kind] += 1
+    return dict(layers), dict(found[0]), dict(found[1])
 
 
 def _check_types(options: BuildOptions, convolutions: dict[str, int], norms: dict[str, int]) -> None:
@@ -258,22 +272,22 @@ def _monitor(module: Any, on_progress: Callable[[BuildProgress], None] | None) -
             base.__init__(self)
             self.stopped_by: BaseException | None = None
             self._lock = threading.RLock()
-            self._phases: dict[str, _Phase] = {}
+            self._phases: dict[str, tuple[float, float, int]] = {}
+            """Where each phase begins, and how wide a step of it is, as fractions of the build; steps done."""
             self._fraction = 0.0
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             with self._lock:
-                parent = self._phases.get(parent_phase or "")
-                begin, width = parent.step() if parent else (0.0, 1.0)
-                self._phases[phase_name] = _Phase(begin, width / max(num_steps, 1))
+                begin, width, done = self._phases.get(parent_phase or "", (0.0, 1.0, 0))
+                self._phases[phase_name] = begin + done * width, width / max(num_steps, 1), 0
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             try:
                 with self._lock:
-                    phase = self._phases.get(phase_name)
-                    if phase is not None:
-                        phase.done = step + 1
-                        self._fraction = max(self._fraction, min(1.0, phase.step()[0]))
+                    if phase_name in self._phases:
+                        begin, width, _ = self._phases[phase_name]
+                        self._phases[phase_name] = begin, width, step + 1
+                        self._fraction = max(self._fraction, min(1.0, begin + (step + 1) * width))
                     if on_progress is not None and self.stopped_by is None:
                         on_progress(BuildProgress(self._fraction, phase_name))
             except BaseException as error:
@@ -289,18 +303,6 @@ def _monitor(module: Any, on_progress: Callable[[BuildProgress], None] | None) -
             self.stopped_by = self.stopped_by or error
 
     return Monitor()
-
-
-@dataclass
-class _Phase:
-    begin: float
-    width: float
-    """Of one step, as a fraction of the build."""
-    done: int = 0
-
-    def step(self) -> tuple[float, float]:
-        """Where its current step begins, and how wide it is."""
-        return self.begin + self.done * self.width, self.width
 
 
 @contextmanager
@@ -329,51 +331,43 @@ def _signals_kept(monitor: Any) -> Iterator[None]:
             replaced[signal.Signals(arrival)](arrival, None)
 
 
-@dataclass
 class _Timings:
-    path: Path
-    key: bytes
-    cache: Any = None
-    """TensorRT's own, which has to live until the engine is built."""
+    """The timings of earlier builds on one GPU with one version of TensorRT, in a file."""
 
+    def __init__(self, path: Path, library: Library, gpu: GpuFacts | None) -> None:
+        facts = (library.name, library.version, *((gpu.name, gpu.compute_capability) if gpu else ("", "")))
+        self._path, self._header = path, _TIMINGS_MAGIC + hashlib.sha256("\0".join(facts).encode()).digest()
+        self._cache: Any = None
 
-def _timings(
-    config: Any, options: BuildOptions, library: Library, gpu: GpuFacts | None, notes: list[str]
-) -> _Timings | None:
-    """Give the builder the timings of earlier builds on this GPU with this version, if the file is whole."""
-    if options.timing_cache is None:
-        return None
-    if library.is_rtx:
-        notes.append(f"{library.name} times nothing when it builds, so --timing-cache has no effect")
-        return None
-    facts = (library.name, library.version, gpu.name if gpu else "", gpu.compute_capability if gpu else "")
-    timings = _Timings(Path(options.timing_cache), hashlib.sha256("\0".join(facts).encode()).digest())
-    stored = b""
-    try:
-        content = timings.path.read_bytes()
-    except FileNotFoundError:
-        content = _TIMINGS_MAGIC
-    except OSError as error:
-        raise BadOption(f"cannot read the timing cache {timings.path}: {error.strerror or error}") from error
-    if not content.startswith(_TIMINGS_MAGIC):
-        raise BadOption(f"{timings.path} is not a timing cache of vidstyle; name another file")
-    rest = content[len(_TIMINGS_MAGIC) :]
-    key, digest, data = rest[:_DIGEST_BYTES], rest[_DIGEST_BYTES : 2 * _DIGEST_BYTES], rest[2 * _DIGEST_BYTES :]
-    if key == timings.key and hashlib.sha256(data).digest() == digest:
-        stored = data  # unchecked, one flipped bit ends the whole process inside TensorRT
-    elif rest:
-        notes.append(f"the timing cache {timings.path} is damaged, or of another GPU or version, and was made anew")
-    timings.cache = config.create_timing_cache(stored)
-    if not config.set_timing_cache(timings.cache, ignore_mismatch=False) and stored:
-        notes.append(f"the timing cache {timings.path} does not fit this GPU, and was made anew")
-        timings.cache = config.create_timing_cache(b"")
-        config.set_timing_cache(timings.cache, ignore_mismatch=False)
-    return timings
+    def give_to(self, config: Any, notes: list[str]) -> None:
+        """Have the builder use them, if the file is whole; this object has to live until the engine is built."""
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            content = _TIMINGS_MAGIC
+        except OSError as error:
+            raise BadOption(f"cannot read the timing cache {self._path}: {reason(error)}") from error
+        if not content.startswith(_TIMINGS_MAGIC):
+            raise BadOption(f"{self._path} is not a timing cache of vidstyle; name another file")
+        data = content[len(self._header) + _DIGEST_BYTES :]
+        if content != self._content(data):  # unchecked, one flipped bit ends the whole process inside TensorRT
+            data = b""
+            if content != _TIMINGS_MAGIC:
+                notes.append(
+                    f"the timing cache {self._path} is damaged, or of another GPU or version, and was made anew"
+                )
+        self._cache = config.create_timing_cache(data)
+        if not config.set_timing_cache(self._cache, ignore_mismatch=False) and data:
+            notes.append(f"the timing cache {self._path} does not fit this GPU, and was made anew")
+            self._cache = config.create_timing_cache(b"")
+            config.set_timing_cache(self._cache, ignore_mismatch=False)
 
+    def keep(self, notes: list[str]) -> None:
+        """Write them, those of this build among them."""
+        try:
+            write_whole(self._path, self._content(bytes(self._cache.serialize())))
+        except OSError as error:  # the engine is built all the same
+            notes.append(f"the timing cache {self._path} could not be written: {reason(error)}")
 
-def _keep_timings(timings: _Timings, notes: list[str]) -> None:
-    data = bytes(timings.cache.serialize())
-    try:
-        write_whole(timings.path, _TIMINGS_MAGIC + timings.key + hashlib.sha256(data).digest() + data)
-    except OSError as error:  # the engine is built all the same
-        notes.append(f"the timing cache {timings.path} could not be written: {error.strerror or error}")
+    def _content(self, data: bytes) -> bytes:
+        return self._header + hashlib.sha256(data).digest() + data

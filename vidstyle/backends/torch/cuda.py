@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidstyle.backends.base import Backend, Pending, Program
-from vidstyle.backends.torch.cells import CellNet
+from vidstyle.backends.base import Backend, Pending, Program, first_line
+from vidstyle.backends.torch.cell_net import CellNet
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import FrameFormat, Planes
 from vidstyle.models.architecture import Architecture, Network
@@ -57,10 +57,10 @@ class CudaBackend(Backend):
         except torch.OutOfMemoryError as error:
             raise VidstyleError(
                 f"the GPU's memory does not hold frames of {program.form.width}x{program.form.height}: "
-                f"{_first_line(error)}; use a smaller --work-size, or the network 'fast'"
+                f"{first_line(error)}; use a smaller --work-size, or the network 'fast'"
             ) from error
         except RuntimeError as error:
-            raise VidstyleError(f"PyTorch cannot run the network on the GPU: {_first_line(error)}") from error
+            raise VidstyleError(f"PyTorch cannot run the network on the GPU: {first_line(error)}") from error
         self._free.extend(self.slots)
         self.in_flight = len(self.slots)
         gpu = torch.cuda.get_device_name(device)
@@ -77,20 +77,18 @@ class CudaBackend(Backend):
                 return
 
     def _submit(self, planes: Planes, style: Style) -> Pending:
-        if not self._free:
-            raise VidstyleError(f"{self.in_flight} frames are under way; take a result before submitting another")
-        slot = self._free.popleft()
+        slot = self._take(self._free)
         try:
             slot.start(planes, self._styles.block(style))
         except RuntimeError as error:
             self._free.append(slot)
-            raise VidstyleError(f"PyTorch cannot start a frame on the GPU: {_first_line(error)}") from error
+            raise VidstyleError(f"PyTorch cannot start a frame on the GPU: {first_line(error)}") from error
 
         def wait() -> Planes:
             try:
                 results = slot.finish()
             except RuntimeError as error:
-                raise VidstyleError(f"PyTorch failed on a frame on the GPU: {_first_line(error)}") from error
+                raise VidstyleError(f"PyTorch failed on a frame on the GPU: {first_line(error)}") from error
             self._free.append(slot)
             return results
 
@@ -129,7 +127,6 @@ class Slot:
     def __init__(self, net: CellNet, form: FrameFormat, device: torch.device) -> None:
         with torch.cuda.device(device):
             self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            """On which it copies and computes."""
             self._shapes = form.plane_shapes
             # Page-locked memory is what a GPU copies from and to without the processor; all planes in one go.
             self._pixels_in, self._pixels_out = (self._pixels().pin_memory() for _ in range(2))
@@ -197,7 +194,7 @@ def choose_net(
     paint a small picture first.
     """
     try:
-        from vidstyle.backends.torch.fused import VERSION, FusedNet
+        from vidstyle.backends.torch.triton_kernels import VERSION, FusedNet
 
         small = form.resized((36, 52))
         random = torch.Generator().manual_seed(0)
@@ -219,9 +216,5 @@ def choose_net(
         if error > 1:  # level of 255
             return CellNet, f"without Triton {VERSION}, which paints something else"
     except Exception as error:  # a compiler's errors derive from nothing narrower
-        return CellNet, f"without Triton ({_first_line(error)})"
+        return CellNet, f"without Triton ({first_line(error)})"
     return FusedNet, f"Triton {VERSION}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

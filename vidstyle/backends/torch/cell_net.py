@@ -2,13 +2,16 @@
 
 A convolution with three colors in or out leaves most of a tensor core idle, and so does one after an
 upsampling, of which most products are computed several times. So the pixels of a *cell* of 4x4 become
-channels of a picture that is four times smaller (see `vidstyle.backends.torch.norm.NormShape`): the first
+channels of a picture that is four times smaller (see `NormShape`): the first
 convolution reads such cells, the last one writes them, and one after an upsampling writes cells of 2x2.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,9 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vidstyle.backends.base import StyleTensors
-from vidstyle.backends.torch.norm import Kind, Norm, NormShape, cells_from_pixels, pixels_from_cells, plain_norm
 from vidstyle.frame import FrameFormat, rgb_from_yuv, yuv_from_rgb
-from vidstyle.models.architecture import Architecture, Conv, Network
+from vidstyle.models.architecture import NORM_EPSILON, Architecture, Conv, Network
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +29,84 @@ CELL = 4
 """Side of the cells of pixels that go in and come out."""
 INPUT_STEP = 1 / 256
 """What a level of 0-255 is in the first convolution: a power of two keeps whole levels exact in 16 bits."""
+
+
+Kind = Literal["centered", "plain", "add"]
+"""What follows the norm: ``relu(x * scale + shift) - relu(shift)``, the same without the last term, or
+``x * scale`` added to another picture. The first and the last are 0 where the frame is flat."""
+
+
+@dataclass(frozen=True)
+class NormShape:
+    """The picture that a norm reads and the one that it writes.
+
+    A picture in *cells* of c has c x c of its pixels, row by row, in the place of one: (rows / c, columns / c,
+    c * c * channels). Cells of 1 are the picture itself.
+    """
+
+    rows: int
+    """Of cells that are read, as ``columns``."""
+    columns: int
+    channels: int
+    """Of the picture; each has a mean and a variance."""
+    cell: int = 1
+    """Side of the cells that are read; ``cell_out`` of those that are written."""
+    radius: int = 1
+    """Of the reflection padding, in pixels."""
+    cell_out: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.rows, self.columns, self.cell**2 * self.channels
+
+    @property
+    def shape_out(self) -> tuple[int, int, int]:
+        rows, columns = (side * self.cell + 2 * self.radius for side in (self.rows, self.columns))
+        return rows // self.cell_out, columns // self.cell_out, self.cell_out**2 * self.channels
+
+
+Norm: TypeAlias = Callable[[Tensor, NormShape, Tensor, Kind, Tensor | None], Tensor]
+"""One way to compute a norm, its style, ReLU or skip, and reflection padding in one: ``norm(x, shape, style, kind,
+other)``. `torch.nn.functional`'s own norms and paddings copy such a picture into another order and back; with float16
+that takes longer than the convolutions.
+
+``x`` is contiguous, of ``shape.shape``, in any float type; ``style`` holds the scales and then the shifts
+in float32; ``other`` is what an ``add`` adds to, of ``shape.shape_out``. The result has that shape and the
+type of ``x``; statistics and arithmetic are float32."""
+
+
+def plain_norm(x: Tensor, shape: NormShape, style: Tensor, kind: Kind, other: Tensor | None) -> Tensor:
+    """`Norm` in torch's own operations: anywhere, and slowly."""
+    values = x.view(-1, shape.channels).float()
+    variance, mean = torch.var_mean(values, 0, correction=0)
+    scale, shift = torch.split(style, shape.channels)
+    values = (values - mean) * (torch.rsqrt(variance + NORM_EPSILON) * scale)
+    if kind != "add":
+        values = functional.relu(values + shift)
+    if kind == "centered":
+        values = values - functional.relu(shift)
+    picture = pixels_from_cells(values.view(shape.shape), shape.cell)
+    # A picture of four dimensions is a volume with (rows, columns, channels) for sides.
+    padding = (0, 0, *(shape.radius,) * 4)
+    picture = functional.pad(picture[None], padding, mode="reflect")[0]
+    result = cells_from_pixels(picture, shape.cell_out)
+    if other is not None:
+        result = result + other
+    return result.to(x.dtype)
+
+
+def pixels_from_cells(x: Tensor, cell: int) -> Tensor:
+    """(rows / cell, columns / cell, cell * cell * channels) as (rows, columns, channels)."""
+    rows, columns, channels = x.shape
+    x = x.reshape(rows, columns, cell, cell, channels // cell**2).permute(0, 2, 1, 3, 4)
+    return x.reshape(rows * cell, columns * cell, channels // cell**2)
+
+
+def cells_from_pixels(x: Tensor, cell: int) -> Tensor:
+    """(rows, columns, channels) as (rows / cell, columns / cell, cell * cell * channels)."""
+    rows, columns, channels = x.shape
+    x = x.reshape(rows // cell, cell, columns // cell, cell, channels).permute(0, 2, 1, 3, 4)
+    return x.reshape(rows // cell, columns // cell, cell**2 * channels)
 
 
 class CellNet:

@@ -19,11 +19,10 @@ from vidstyle.graph import style_tensors
 from vidstyle.models.architecture import FAST
 from vidstyle.options import BackendOptions
 from vidstyle.stylizer import network_program
-from vidstyle.system import Gpu, GpuDriver
+from vidstyle.system import Gpu
 
 FORM = FrameFormat(height=48, width=64, pixels="i420")
 BUILT_FOR_CUDA = "CUDAExecutionProvider" in ort.get_available_providers()
-NVIDIA = GpuDriver("580.0", "13.0", (Gpu("NVIDIA Some", 1 << 33, "9.0"),))
 
 
 def program(form: FrameFormat = FORM) -> Program:
@@ -69,8 +68,8 @@ def test_cuda_that_cannot_be_loaded_is_an_error_where_there_is_a_gpu(
     def on_cpu(graph: bytes, provider: dict[str, str]) -> ort.InferenceSession:
         return ort.InferenceSession(graph, None, ["CPUExecutionProvider"])
 
-    monkeypatch.setattr(module, "nvidia_driver", lambda: NVIDIA)
-    monkeypatch.setattr(module, "_cuda_session", on_cpu)
+    monkeypatch.setattr(module, "nvidia_gpus", lambda: (Gpu("NVIDIA Some", 1 << 33, "9.0"),))
+    monkeypatch.setattr(module, "cuda_session", on_cpu)
     words = (
         "cannot use GPU 0: its CUDA libraries cannot be loaded; it needs the driver, CUDA and cuDNN of its own version"
     )
@@ -87,7 +86,7 @@ def test_a_session_that_fails_on_the_gpu_is_an_error_with_its_reason(
         asked.append(provider["enable_cuda_graph"])
         raise RuntimeError("CUDA failure 100: no device\nfile: somewhere.cc")
 
-    monkeypatch.setattr(module, "_cuda_session", failing)
+    monkeypatch.setattr(module, "cuda_session", failing)
     with pytest.raises(VidstyleError, match="cannot use GPU 3: CUDA failure 100: no device; it needs"):
         module.open_program(program(), options(gpu=3))
     assert asked == ["1", "0"]
@@ -96,7 +95,7 @@ def test_a_session_that_fails_on_the_gpu_is_an_error_with_its_reason(
 
 
 def test_without_a_gpu_a_cuda_build_paints_on_the_cpu(cuda_listed: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "nvidia_driver", lambda: None)
+    monkeypatch.setattr(module, "nvidia_gpus", tuple)
     with module.open_program(program(), options()) as backend:
         assert "fp32 on CPU" in backend.description
 

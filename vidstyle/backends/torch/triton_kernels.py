@@ -12,13 +12,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vidstyle.backends.torch.cells import CELL, INPUT_STEP, CellNet
-from vidstyle.backends.torch.norm import Kind, NormShape
+from vidstyle.backends.torch.cell_net import CELL, INPUT_STEP, CellNet, Kind, NormShape
 from vidstyle.frame import FrameFormat, yuv_from_rgb
 from vidstyle.models.architecture import NORM_EPSILON, Architecture
 
 VERSION = str(triton.__version__)
-"""Of Triton."""
 
 _CHANNELS = 64
 """Channels of one program at most: 128 bytes in a row."""
@@ -44,18 +42,10 @@ class FusedNet(CellNet):
         out = torch.empty((rows, columns, 3 * CELL**2), dtype=self._dtype, device=self._device)
         pixels = out.numel() // 3
         colors, strides = _three(planes)
+        apart = max(1, pixels // _SAMPLES)
+        options = {"first_stride": strides[0], "stride": strides[1], "samples": _SAMPLES, "tile": 512}
         _cells[(triton.cdiv(pixels, 512),)](
-            *colors,
-            self._sources[0],
-            self._sources[-1],
-            out,
-            pixels,
-            max(1, pixels // _SAMPLES),
-            INPUT_STEP,
-            first_stride=strides[0],
-            stride=strides[1],
-            samples=_SAMPLES,
-            tile=512,
+            *colors, self._sources[0], self._sources[-1], out, pixels, apart, INPUT_STEP, **options
         )
         return out
 
@@ -100,34 +90,20 @@ def fused_norm(x: Tensor, shape: NormShape, style: Tensor, kind: Kind, other: Te
     padded = out.numel() // channels
     tile = 64
     share = _multiple(triton.cdiv(padded * groups, _PROGRAMS), tile)
-    _normed[(triton.cdiv(padded, share), groups)](
-        x,
-        moments,
-        style,
-        out if other is None else other,
-        out,
-        parts,
-        pixels,
-        part,
-        share,
-        channels,
-        shape.rows * shape.cell,
-        shape.columns * shape.cell,
-        NORM_EPSILON,
-        cell=shape.cell,
-        radius=shape.radius,
-        cell_out=shape.cell_out,
-        kind=_KINDS[kind],
-        block=block,
-        tile=tile,
-        parts_block=triton.next_power_of_2(parts),
-        num_warps=4,
-    )
+    cells = {"cell": shape.cell, "radius": shape.radius, "cell_out": shape.cell_out}
+    blocks = {"block": block, "tile": tile, "parts_block": triton.next_power_of_2(parts), "num_warps": 4}
+    tensors = (x, moments, style, out if other is None else other, out)
+    numbers = (parts, pixels, part, share, channels, shape.rows * shape.cell, shape.columns * shape.cell, NORM_EPSILON)
+    _normed[(triton.cdiv(padded, share), groups)](*tensors, *numbers, kind=_KINDS[kind], **cells, **blocks)
     return out
 
 
 def _multiple(value: int, step: int) -> int:
     return -(-value // step) * step
+
+
+# Here a parameter a line would hide the kernels.
+# fmt: off
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -157,25 +133,8 @@ def _moments(x, moments, pixels, part, channels, block: tl.constexpr, tile: tl.c
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _normed(  # type: ignore[no-untyped-def]
-    x,
-    moments,
-    style,
-    other,
-    out,
-    parts,
-    pixels,
-    part,
-    share,
-    channels,
-    rows,
-    columns,
-    epsilon,
-    cell: tl.constexpr,
-    radius: tl.constexpr,
-    cell_out: tl.constexpr,
-    kind: tl.constexpr,
-    block: tl.constexpr,
-    tile: tl.constexpr,
+    x, moments, style, other, out, parts, pixels, part, share, channels, rows, columns, epsilon, cell: tl.constexpr,
+    radius: tl.constexpr, cell_out: tl.constexpr, kind: tl.constexpr, block: tl.constexpr, tile: tl.constexpr,
     parts_block: tl.constexpr,
 ):
     """``share`` pixels of the padded result; ``rows`` and ``columns`` are in pixels, without the padding."""
@@ -231,19 +190,8 @@ def _around_zero(plane, index, step, stride: tl.constexpr, pixel, there, sample,
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _cells(  # type: ignore[no-untyped-def]
-    first,
-    second,
-    third,
-    first_index,
-    index,
-    out,
-    pixels,
-    apart,
-    step,
-    first_stride: tl.constexpr,
-    stride: tl.constexpr,
-    samples: tl.constexpr,
-    tile: tl.constexpr,
+    first, second, third, first_index, index, out, pixels, apart, step, first_stride: tl.constexpr,
+    stride: tl.constexpr, samples: tl.constexpr, tile: tl.constexpr,
 ):
     """Pixels of the padded frame, cell by cell, around 0; each program takes the same samples for the mean."""
     pixel = tl.program_id(0) * tile + tl.arange(0, tile)
@@ -289,30 +237,8 @@ def _rgb(x, bias, out, rows, columns, wide, cell: tl.constexpr, tile: tl.constex
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _yuv(  # type: ignore[no-untyped-def]
-    x,
-    bias,
-    first,
-    second,
-    third,
-    y_red,
-    y_green,
-    y_blue,
-    u_red,
-    u_green,
-    u_blue,
-    v_red,
-    v_green,
-    v_blue,
-    y_offset,
-    u_offset,
-    v_offset,
-    rows,
-    columns,
-    chroma_rows,
-    chroma_columns,
-    wide,
-    stride: tl.constexpr,
-    cell: tl.constexpr,
+    x, bias, first, second, third, y_red, y_green, y_blue, u_red, u_green, u_blue, v_red, v_green, v_blue, y_offset,
+    u_offset, v_offset, rows, columns, chroma_rows, chroma_columns, wide, stride: tl.constexpr, cell: tl.constexpr,
     tile: tl.constexpr,
 ):
     """Four luma samples and one of each chroma from each 2x2 pixels."""
