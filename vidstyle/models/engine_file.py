@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, get_args
+from typing import Any, Literal
 
-from vidstyle.errors import BadModel
+from vidstyle.errors import BadModel, reason
 from vidstyle.files import write_failure, write_whole
 from vidstyle.frame import FrameFormat, Matrix, Pixels
-from vidstyle.models.architecture import ARCHITECTURES
-from vidstyle.options import MAX_SIDE, EnginePrecision
+from vidstyle.options import MAX_SIDE, EnginePrecision, NetworkName
 
 SUFFIX = ".engine"
 FILE_FORMAT = "vidstyle-engine"
 FILE_VERSION = 2
 """Version 1 held the weights of one network in its plan."""
-MOST_CARD_BYTES = 1 << 20
-MOST_PLAN_BYTES = 2 << 30
+MAX_CARD_BYTES = 1 << 20
+MAX_PLAN_BYTES = 2 << 30
 
 Size = tuple[int, int]
 LibraryName = Literal["tensorrt", "tensorrt-rtx"]
@@ -34,12 +33,10 @@ LibraryName = Literal["tensorrt", "tensorrt-rtx"]
 class EngineCard:
     """What an engine is; the JSON file beside it."""
 
-    network: str
-    """``fast`` or ``paper``."""
+    network: NetworkName
     theta: str
     """`vidstyle.models.architecture.Network.digest` of the network from which its styles were adapted."""
     pixels: Pixels
-    """Layout of the frames."""
     matrix: Matrix
     """YCbCr matrix; without meaning for rgb."""
     full_range: bool
@@ -51,11 +48,9 @@ class EngineCard:
     largest: Size
     """The largest one; equal to ``smallest`` for an engine of one size."""
     precision: EnginePrecision
-    """Arithmetic."""
     library: LibraryName
     """What built it and runs it."""
     library_version: str
-    """As the library says it."""
     targets: tuple[str, ...]
     """Compute capabilities that it was built for, such as ``8.9``."""
     gpu: str | None
@@ -65,9 +60,7 @@ class EngineCard:
     styles_sha256: str = ""
     """Digest of the file that holds them."""
     plan_bytes: int = 0
-    """Size of the plan."""
     plan_sha256: str = ""
-    """Digest of the plan."""
     build: dict[str, Any] = field(default_factory=dict)
     """For people: seconds, layers by type, the fidelity measured before the build, the options."""
 
@@ -101,9 +94,7 @@ class EngineFile:
     """An engine on disk whose two files belong together."""
 
     path: Path
-    """Of the plan."""
     card: EngineCard
-    """What stands beside it."""
 
     @classmethod
     def open(cls, path: Path) -> EngineFile:
@@ -116,22 +107,17 @@ class EngineFile:
             raise BadModel(f"there is no engine {path}; make it with `vidstyle build-engine STYLE -o {path}`")
         try:
             size = card_path.stat().st_size
-            if size > MOST_CARD_BYTES:
-                raise BadModel(f"{card_path} has {size >> 20} MiB; such a file has {MOST_CARD_BYTES >> 20} at most")
-            facts = json.loads(card_path.read_text(encoding="utf-8"))
+            if size > MAX_CARD_BYTES:
+                raise BadModel(f"{card_path} has {size >> 20} MiB; such a file has {MAX_CARD_BYTES >> 20} at most")
+            data = card_path.read_bytes()
         except FileNotFoundError as error:
             raise BadModel(
                 f"{path} stands alone: {card_path.name}, which says what it is, is missing; copy both files, or "
                 f"make the engine again with `vidstyle build-engine STYLE -o {path} --overwrite`"
             ) from error
         except OSError as error:
-            raise BadModel(f"cannot read {card_path}: {error.strerror or error}") from error
-        except (ValueError, RecursionError) as error:
-            raise BadModel(_damaged(card_path, f"it is not JSON ({error})")) from error
-        try:
-            return cls(path, _card(facts))
-        except _Fault as fault:
-            raise BadModel(_damaged(card_path, str(fault))) from fault
+            raise BadModel(f"cannot read {card_path}: {reason(error)}") from error
+        return cls(path, _card_from(data, card_path))
 
     def read_plan(self) -> bytes:
         """The plan, checked against its digest: TensorRT may crash on a damaged one."""
@@ -140,7 +126,7 @@ class EngineFile:
             size = self.path.stat().st_size
             plan = self.path.read_bytes() if size == card.plan_bytes else b""
         except OSError as error:
-            raise BadModel(f"cannot read {self.path}: {error.strerror or error}") from error
+            raise BadModel(f"cannot read {self.path}: {reason(error)}") from error
         if hashlib.sha256(plan).hexdigest() != card.plan_sha256:
             raise BadModel(
                 f"{self.path} is damaged, or is not the file that {card_path_of(self.path).name} describes "
@@ -155,7 +141,7 @@ class EngineFile:
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
-            raise BadModel(f"cannot read {path}, the styles of {self.path}: {error.strerror or error}") from error
+            raise BadModel(f"cannot read {path}, the styles of {self.path}: {reason(error)}") from error
         if digest != self.card.styles_sha256:
             raise BadModel(_damaged(path, f"it does not hold what {card_path_of(self.path).name} describes"))
         return path
@@ -179,7 +165,8 @@ def write_engine(
         write_whole(path, plan, overwrite=overwrite)
         if styles is not None:
             write_whole(styles_path_of(path), styles)
-        write_whole(card_path_of(path), (json.dumps(_facts(card), indent=1) + "\n").encode())
+        facts = {"format": FILE_FORMAT, "version": FILE_VERSION, **asdict(card)}
+        write_whole(card_path_of(path), (json.dumps(facts, indent=1) + "\n").encode())
     except OSError as error:
         raise BadModel(write_failure(path, error)) from error
     return EngineFile(path, card)
@@ -195,86 +182,31 @@ def styles_path_of(path: Path) -> Path:
     return path.with_name(path.name + ".safetensors")
 
 
-class _Fault(ValueError):
-    """What is wrong with a card, as half a sentence."""
-
-
 def _damaged(path: Path, why: str) -> str:
     engine = path.name.removesuffix(".json").removesuffix(".safetensors")
     return f"{path} is damaged: {why}; make the engine again with `vidstyle build-engine STYLE -o {engine} --overwrite`"
 
 
-def _facts(card: EngineCard) -> dict[str, Any]:
-    facts = {name: getattr(card, name) for name in EngineCard.__dataclass_fields__}
-    return {"format": FILE_FORMAT, "version": FILE_VERSION, **facts}
+def _card_from(data: bytes, path: Path) -> EngineCard:
+    """The card in a JSON file; `BadModel` says what is wrong with it."""
+    import msgspec  # here, as most styles are no engines
 
-
-def _card(facts: Any) -> EngineCard:
-    if not isinstance(facts, dict) or facts.get("format") != FILE_FORMAT:
-        raise _Fault(f"it is not a {FILE_FORMAT} file")
-    if facts.get("version") != FILE_VERSION:
-        raise _Fault(f"it has version {facts.get('version')!r}, and this vidstyle reads version {FILE_VERSION}")
-    sizes = {name: _size(facts, name) for name in ("smallest", "best", "largest")}
-    if any(not a <= b <= c for a, b, c in zip(*sizes.values(), strict=True)):
-        raise _Fault("its sizes do not rise from smallest to largest")
-    network = _choice(facts, "network", tuple(ARCHITECTURES))
-    styles = facts.get("styles")
-    if not isinstance(styles, list) or not all(_is_line(name) and name for name in styles):
-        raise _Fault("styles is not a list of names")
-    gpu = facts.get("gpu")
-    if gpu is not None and not _is_line(gpu):
-        raise _Fault("gpu is not a name")
-    targets, build = facts.get("targets"), facts.get("build", {})
-    if not isinstance(targets, list) or not all(map(_is_line, targets)):
-        raise _Fault("targets is not a list of compute capabilities")
-    if not isinstance(build, dict):
-        raise _Fault("build is not an object")
-    full_range, plan_bytes = facts.get("full_range"), facts.get("plan_bytes")
-    if not isinstance(full_range, bool):
-        raise _Fault("full_range is neither true nor false")
-    if type(plan_bytes) is not int or not 0 <= plan_bytes <= MOST_PLAN_BYTES:
-        raise _Fault("plan_bytes is no size of a plan")
-    return EngineCard(
-        network=network,
-        theta=_text(facts, "theta"),
-        pixels=_choice(facts, "pixels", get_args(Pixels)),  # type: ignore[arg-type]  # one of them
-        matrix=_choice(facts, "matrix", get_args(Matrix)),  # type: ignore[arg-type]
-        full_range=full_range,
-        **sizes,
-        precision=_choice(facts, "precision", get_args(EnginePrecision)),  # type: ignore[arg-type]
-        library=_choice(facts, "library", get_args(LibraryName)),  # type: ignore[arg-type]
-        library_version=_text(facts, "library_version"),
-        targets=tuple(targets),
-        gpu=gpu,
-        styles=tuple(styles),
-        styles_sha256=_text(facts, "styles_sha256"),
-        plan_bytes=plan_bytes,
-        plan_sha256=_text(facts, "plan_sha256"),
-        build=build,
-    )
-
-
-def _text(facts: dict[str, Any], name: str) -> str:
-    value = facts.get(name)
-    if not _is_line(value):
-        raise _Fault(f"{name} is missing, or is no line of text")
-    return value
-
-
-def _is_line(value: object) -> TypeGuard[str]:
-    """Whether it can be shown to people as it is: what a terminal obeys is not printable."""
-    return isinstance(value, str) and value.isprintable()
-
-
-def _choice(facts: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
-    value = _text(facts, name)
-    if value not in choices:
-        raise _Fault(f"{name} is {value!r}, not one of {', '.join(choices)}")
-    return value
-
-
-def _size(facts: dict[str, Any], name: str) -> Size:
-    value = facts.get(name)
-    if not isinstance(value, list) or len(value) != 2 or not all(type(n) is int and 1 <= n <= MAX_SIDE for n in value):
-        raise _Fault(f"{name} is not a [height, width]")
-    return value[0], value[1]
+    try:
+        facts = msgspec.json.decode(data)
+        if not isinstance(facts, dict) or facts.get("format") != FILE_FORMAT:
+            raise ValueError(f"it is not a {FILE_FORMAT} file")
+        if facts.get("version") != FILE_VERSION:
+            raise ValueError(f"it has version {facts.get('version')!r}, and this vidstyle reads version {FILE_VERSION}")
+        card = msgspec.convert(facts, EngineCard)
+        sizes = card.smallest, card.best, card.largest
+        if any(not 1 <= a <= b <= c <= MAX_SIDE for a, b, c in zip(*sizes, strict=True)):
+            raise ValueError(f"its sizes do not rise from smallest to largest, or are not between 1 and {MAX_SIDE}")
+        if not 0 <= card.plan_bytes <= MAX_PLAN_BYTES:
+            raise ValueError("plan_bytes is no size of a plan")
+        # What a terminal obeys is not printable.
+        names = (card.theta, card.library_version, card.gpu or "", card.styles_sha256, card.plan_sha256, *card.targets)
+        if not all(map(str.isprintable, (*names, *card.styles))) or "" in card.styles:
+            raise ValueError("a name in it is empty, or is no line of text")
+    except (ValueError, RecursionError) as error:  # msgspec's are the former
+        raise BadModel(_damaged(path, str(error))) from error
+    return card
