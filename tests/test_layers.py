@@ -59,8 +59,8 @@ ALLOWED_IN = {
     "tensorrt_rtx": ("vidstyle.backends.tensorrt",),
     "aiohttp": ("vidstyle.serve",),
     "aiortc": ("vidstyle.serve",),
-    "filelock": ("vidstyle.serve",),
-    "msgspec": ("vidstyle.serve",),
+    "filelock": ("vidstyle.serve", "vidstyle.backends.tensorrt.engine_cache"),
+    "msgspec": ("vidstyle.serve", "vidstyle.models.engine_file"),
     "cuda": ("vidstyle.backends.tensorrt",),
     "pyvirtualcam": ("vidstyle.video.output.virtual_camera",),
 }
