@@ -48,7 +48,7 @@ def now() -> int:
 
 @pytest.fixture(autouse=True)
 def nothing_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine puts recordings off, as it should: see test_liveclock.py. Here that would be noise."""
+    """A busy machine puts recordings off, as it should: see test_capture_clock.py. Here that would be noise."""
     monkeypatch.setattr("vidstyle.video.capture.clock.LATE", 60_000_000)
 
 
