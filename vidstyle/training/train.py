@@ -191,9 +191,9 @@ def train(
             (keep.folder / LOG_FILE).unlink(missing_ok=True)  # of a run that is written over
         perceptual = Perceptual(compute.dtype, compute.place, features=options.features)
         paintings = Paintings(data.styles, options.style_size, perceptual)
-        network, history = start, []
+        run, network, history = _Run(data, paintings, options, keep, group, progress), start, []
         for name, schedule in options._phases().items():
-            network, facts = _phase(name, schedule, network, data, paintings, options, keep, group, progress)
+            network, facts = run.phase(name, schedule, network)
             history.append(facts)
         hardware = _hardware(compute)  # inside the limits, which it names
         folders = [
@@ -222,97 +222,97 @@ def train(
     return network
 
 
-def _phase(
-    name: str,
-    schedule: Schedule,
-    start: Network,
-    data: Data,
-    paintings: Paintings,
-    options: TrainOptions,
-    keep: Keep,
-    group: ProcessGroup,
-    progress: Callable[[str, Progress], None] | None,
-) -> tuple[Network, dict[str, object]]:
-    compute = options.compute
-    model = TransformNet.from_network(start).to(compute.place)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    objective = Objective(model, paintings.perceptual, options.loss, compute, stable=options.stable)
-    rates = options.weight_rate, options.vector_rate
-    each = 1 if name == "warm" else options.batch
-    shows = PhaseOptions(
-        count=options.styles * options.batch // each,
-        crops=each,
-        size=options.size,
-        rates=rates,
-        seed=options.seed,
-        group=group,
-    )
-    phase: Phase[Any]
-    if name == "warm":
-        phase = MultiStyle(objective, paintings, data.content, start.start, shows)
-    elif options.reptile:
-        phase = Reptile(objective, paintings, data.content, start.start, shows, options.reptile)
-    else:
-        photos = data.content, data.validation
-        phase = Bilevel(objective, paintings, photos, start.start, shows, options.inner)
-    own = {key: value for key, value in asdict(options).items() if key not in _NOT_IDENTITY}
-    identity = {
-        **own,
-        "phase": name,
-        "arithmetic": compute.arithmetic,
-        "processes": group.size,
-        "network": start.digest[:16],
-        "paintings": paintings.pictures.digest[:16],
-        "photos": data.content.digest[:16],
-        "validation": data.validation.digest[:16],
-    }
-    trainer = Trainer(phase.parameters, schedule, identity, group)
-    checkpoint = Checkpoint(path=keep.folder / f"{name}.checkpoint.safetensors", every=keep.every, resume=keep.resume)
-    if keep.resume and checkpoint.path.exists():
-        trainer.load(checkpoint.path)
-    with phase, TrainingLog(keep.folder, tensorboard=keep.tensorboard and group.leads) as log:
-        if group.leads:
-            log.begin(name, trainer.step)
-
-        def report(at: Progress) -> None:
-            if not group.leads:
-                return
-            log.write(name, at)
-            if keep.sample_every and at.step % keep.sample_every == 0:
-                _sample(keep.folder / "samples" / f"{name}-{at.step:06}.jpg", phase, paintings, data, options)
-            if progress:
-                progress(name, at)
-
-        trainer.run(phase.loss, checkpoint=checkpoint, progress=report)
-        network = phase.network()
-    if not all(np.isfinite(array).all() for array in (network.start, *network.weights.values())):
-        raise BadModel("the training diverged (numbers are not finite any more); use smaller learning rates")
-    return network, {
-        "phase": name,
-        "steps": trainer.step,
-        "minutes": round(trainer.seconds / 60, 1),
-        "crops": options.styles * options.batch,
-        "size": options.size,
-        "style_size": options.style_size,
-        "rates": list(rates),
-        **({"inner": asdict(options.inner)} if name == "bilevel" else {}),
-        **({"reptile": asdict(options.reptile)} if name == "reptile" and options.reptile else {}),
-        "start": start.digest[:12],
-    }
-
-
 _NOT_IDENTITY = ("compute", "steps", "minutes", "warm_steps", "warm_minutes")
 """A run may go on for longer than it was meant to, and on other hardware."""
 
 
-def _sample(path: Path, phase: Phase[Any], paintings: Paintings, data: Data, options: TrainOptions) -> None:
-    """The first paintings, and two photos like each of them."""
-    indices = range(min(SHOWN, len(paintings)))
-    blank = torch.ones(1, 3, options.size, options.size)
-    rows = [[blank, *(paintings.thumbnail(i, options.size) for i in indices)]]
-    for photo in torch.split(data.validation.middles(options.size, count=2), 1):
-        rows.append([photo, *torch.split(phase.paint(indices, photo).float().cpu(), 1)])
-    write_sheet(path, rows)
+@dataclass(frozen=True)
+class _Run:
+    data: Data
+    paintings: Paintings
+    options: TrainOptions
+    keep: Keep
+    group: ProcessGroup
+    progress: Callable[[str, Progress], None] | None
+
+    def phase(self, name: str, schedule: Schedule, start: Network) -> tuple[Network, dict[str, object]]:
+        """The network that a phase makes of ``start``, and what is to be said of it."""
+        options, keep, group, compute = self.options, self.keep, self.group, self.options.compute
+        phase, rates = self._begun(name, start), [options.weight_rate, options.vector_rate]
+        identity = {
+            **{key: value for key, value in asdict(options).items() if key not in _NOT_IDENTITY},
+            "phase": name,
+            "arithmetic": compute.arithmetic,
+            "processes": group.size,
+            "network": start.digest[:16],
+            "paintings": self.paintings.pictures.digest[:16],
+            "photos": self.data.content.digest[:16],
+            "validation": self.data.validation.digest[:16],
+        }
+        trainer = Trainer(phase.parameters, schedule, identity, group)
+        path = keep.folder / f"{name}.checkpoint.safetensors"
+        if keep.resume and path.exists():
+            trainer.load(path)
+        with phase, TrainingLog(keep.folder, tensorboard=keep.tensorboard and group.leads) as log:
+            if group.leads:
+                log.begin(name, trainer.step)
+
+            def report(at: Progress) -> None:
+                if not group.leads:
+                    return
+                log.write(name, at)
+                if keep.sample_every and at.step % keep.sample_every == 0:
+                    self._sample(keep.folder / "samples" / f"{name}-{at.step:06}.jpg", phase)
+                if self.progress:
+                    self.progress(name, at)
+
+            trainer.run(
+                phase.loss, checkpoint=Checkpoint(path=path, every=keep.every, resume=keep.resume), progress=report
+            )
+            network = phase.network()
+        if not all(np.isfinite(array).all() for array in (network.start, *network.weights.values())):
+            raise BadModel("the training diverged (numbers are not finite any more); use smaller learning rates")
+        return network, {
+            "phase": name,
+            "steps": trainer.step,
+            "minutes": round(trainer.seconds / 60, 1),
+            "crops": options.styles * options.batch,
+            "size": options.size,
+            "style_size": options.style_size,
+            "rates": rates,
+            **({"inner": asdict(options.inner)} if name == "bilevel" else {}),
+            **({"reptile": asdict(options.reptile)} if name == "reptile" and options.reptile else {}),
+            "start": start.digest[:12],
+        }
+
+    def _begun(self, name: str, start: Network) -> Phase[Any]:
+        options, data, compute = self.options, self.data, self.options.compute
+        model = TransformNet.from_network(start).to(compute.place)
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        objective = Objective(model, self.paintings.perceptual, options.loss, compute, stable=options.stable)
+        crops = 1 if name == "warm" else options.batch
+        shows = PhaseOptions(
+            count=options.styles * options.batch // crops,
+            crops=crops,
+            size=options.size,
+            rates=(options.weight_rate, options.vector_rate),
+            seed=options.seed,
+            group=self.group,
+        )
+        if name == "warm":
+            return MultiStyle(objective, self.paintings, data.content, start.start, shows)
+        if options.reptile:
+            return Reptile(objective, self.paintings, data.content, start.start, shows, options.reptile)
+        photos = data.content, data.validation
+        return Bilevel(objective, self.paintings, photos, start.start, shows, options.inner)
+
+    def _sample(self, path: Path, phase: Phase[Any]) -> None:
+        """The first paintings, and two photos like each of them."""
+        size, indices = self.options.size, range(min(SHOWN, len(self.paintings)))
+        rows = [[torch.ones(1, 3, size, size), *(self.paintings.thumbnail(i, size) for i in indices)]]
+        for photo in torch.split(self.data.validation.middles(size, count=2), 1):
+            rows.append([photo, *torch.split(phase.paint(indices, photo).float().cpu(), 1)])
+        write_sheet(path, rows)
 
 
 def _counted(what: str, sentences: Mapping[Path, str]) -> list[str]:
