@@ -21,7 +21,7 @@ from visiting import raw, small_server, until
 
 from vidstyle.serve.http import errors_as_json
 from vidstyle.serve.job import MAX_LABEL, title_of_file
-from vidstyle.serve.uploads import MAX_UPLOADS, check_painting, receive
+from vidstyle.serve.uploads import MAX_UPLOADS, Uploads, check_painting
 
 MOST = 200_000
 
@@ -30,13 +30,14 @@ MOST = 200_000
 async def uploading(folder: Path, *, pause: float = 5, total: float = 10) -> AsyncIterator[TestClient[Any, Any]]:
     """A client of a server that receives files into ``folder``."""
 
+    uploads = Uploads(pause_seconds=pause, total_seconds=total)
+
     async def take(request: web.Request) -> web.StreamResponse:
-        bounds = {"pause_seconds": pause, "total_seconds": total}
-        upload = await receive(request, folder, field="painting", texts={"title": 100}, max_bytes=MOST, **bounds)
+        upload = await uploads.receive(request, folder, field="painting", texts={"title": 100}, max_bytes=MOST)
         return web.json_response({"label": upload.title, "size": upload.size, "texts": upload.texts})
 
     async def check(request: web.Request) -> web.StreamResponse:
-        header = check_painting(await receive(request, folder, field="painting", texts={}, max_bytes=MOST))
+        header = check_painting(await uploads.receive(request, folder, field="painting", texts={}, max_bytes=MOST))
         return web.json_response([header.format, header.height, header.width])
 
     folder.mkdir(exist_ok=True)
@@ -211,9 +212,9 @@ async def test_uploads_are_bounded_and_those_that_trickle_shut_out_nobody(
         await until(lambda: not len(server.jobs.uploads))
 
 
-async def test_an_upload_must_keep_coming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(receive.__kwdefaults__, "pause_seconds", 0.4)
+async def test_an_upload_must_keep_coming(tmp_path: Path) -> None:
     async with small_server(tmp_path) as server:
+        server.jobs.uploads.pause_seconds = 0.4
         reader, writer = await raw(server, UPLOAD)
         async with asyncio.timeout(10):
             reading = asyncio.ensure_future(reader.readline())

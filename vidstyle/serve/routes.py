@@ -23,7 +23,7 @@ from vidstyle.serve.http import ApiError, file_response, parse_json, read_json
 from vidstyle.serve.job import PREVIEW, STYLE, Job, download_name, owner_of
 from vidstyle.serve.jobs import Jobs
 from vidstyle.serve.render_settings import USER_PREFIX, Blend, SettingsChange, UserStyle, blend_styles
-from vidstyle.serve.uploads import check_painting, receive
+from vidstyle.serve.uploads import check_painting
 from vidstyle.serve.webrtc import MAX_SDP_BYTES, Offer, PeerSessions
 
 PAGE = Path(__file__).parent / "page"
@@ -160,14 +160,9 @@ class _Api:
         if importlib.util.find_spec("torch") is None:
             raise MissingDependency("making a style needs PyTorch on the server: pip install 'vidstyle[train]'")
         with self._jobs.reserve() as folder:
-            upload = await receive(
-                request,
-                folder,
-                field="painting",
-                texts={"title": _MAX_TITLE, "steps": _MAX_NUMBER},
-                max_bytes=min(_MAX_PAINTING, self._options.upload_mib << 20),
-                uploads=self._jobs.uploads,
-            )
+            texts = {"title": _MAX_TITLE, "steps": _MAX_NUMBER}
+            limit = min(_MAX_PAINTING, self._options.upload_mib << 20)
+            upload = await self._jobs.uploads.receive(request, folder, field="painting", texts=texts, max_bytes=limit)
             check_painting(upload)
             steps = upload.texts.get("steps", "").strip()
             if steps and not (steps.isascii() and steps.isdigit()):
@@ -178,14 +173,8 @@ class _Api:
 
     async def render(self, request: web.Request) -> web.StreamResponse:
         with self._jobs.reserve() as folder:
-            upload = await receive(
-                request,
-                folder,
-                field="video",
-                texts={"blend": _MAX_BLEND, "strength": _MAX_NUMBER},
-                max_bytes=self._options.upload_mib << 20,
-                uploads=self._jobs.uploads,
-            )
+            texts, limit = {"blend": _MAX_BLEND, "strength": _MAX_NUMBER}, self._options.upload_mib << 20
+            upload = await self._jobs.uploads.receive(request, folder, field="video", texts=texts, max_bytes=limit)
             style = load_style(DEFAULT_STYLE)
             if "blend" in upload.texts:
                 style = blend_styles(parse_json(upload.texts["blend"], Blend), self._jobs.user_styles())

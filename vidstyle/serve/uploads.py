@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -50,95 +49,79 @@ class Upload:
 
 
 class Uploads:
-    """The uploads under way. One that is too slow ends in the end, and at once where another one needs its place."""
+    """The uploads under way. One that is too slow is ended, and at once where another one needs its place."""
 
-    def __init__(self, limit: int = MAX_UPLOADS) -> None:
+    def __init__(
+        self, limit: int = MAX_UPLOADS, *, pause_seconds: float = PAUSE_SECONDS, total_seconds: float = TOTAL_SECONDS
+    ) -> None:
+        self.pause_seconds, self.total_seconds = pause_seconds, total_seconds
         self._limit = limit
         self._under_way: list[_Receiver] = []
 
     def __len__(self) -> int:
         return len(self._under_way)
 
-    @contextlib.contextmanager
-    def place(self, receiver: _Receiver) -> Iterator[None]:
-        """A place for ``receiver``; `ApiError` 429 where all are taken."""
-        if len(self) >= self._limit:
-            slow = [one for one in self._under_way if one.age > _GRACE_SECONDS and one.rate < MIN_RATE]
-            if not slow:
-                raise ApiError(
-                    429, f"{len(self)} uploads are under way, the most at once; try again soon", retry_after=10
-                )
-            slowest = min(slow, key=lambda one: one.rate)
-            self._under_way.remove(slowest)
-            slowest.abort()
+    async def receive(
+        self, request: web.Request, folder: Path, *, field: str, texts: Mapping[str, int], max_bytes: int
+    ) -> Upload:
+        """Read a multipart request: the file in ``field`` into ``folder``, and the fields ``texts``, each with the
+        most bytes that it may have.
+
+        `ApiError` for everything else: 400, 408 (too slow), 413 (too large), 415, 429 (too many at once), 503 (disk).
+        """
+        if request.content_type != "multipart/form-data":
+            raise ApiError(415, f"send multipart/form-data with a file in it, as `curl -F {field}=@FILE` does")
+        if (request.content_length or 0) > max_bytes + sum(texts.values()) + _FRAMING:
+            raise _too_large(field, max_bytes)
+        self._free_place()
+        receiver = _Receiver(self, request, folder / INPUT, field, texts, max_bytes)
         self._under_way.append(receiver)
         try:
-            yield
+            async with receiver.deadline:
+                return await receiver.receive()
+        except TimeoutError as error:
+            raise ApiError(
+                408,
+                f"the upload was too slow: it may take {self.total_seconds:g} s, pause for {self.pause_seconds:g} s, "
+                f"and must come with {MIN_RATE >> 10} KiB a second on the whole",
+            ) from error
+        # A part without an end, a header that is too long, a connection that is gone: each has its own class.
+        except (
+            *(ValueError, KeyError, RuntimeError, AssertionError, ConnectionError, EOFError),
+            *(HttpProcessingError, aiohttp.ClientError, web.RequestPayloadError, Warning),
+        ) as error:
+            raise ApiError(400, "the multipart body is damaged, or the connection broke off; send it again") from error
+        except OSError as error:
+            raise ApiError(503, f"the server cannot keep the file: {error.strerror}", retry_after=600) from error
         finally:
             if receiver in self._under_way:
                 self._under_way.remove(receiver)
 
-
-async def receive(
-    request: web.Request,
-    folder: Path,
-    *,
-    field: str,
-    texts: Mapping[str, int],
-    max_bytes: int,
-    uploads: Uploads | None = None,
-    total_seconds: float = TOTAL_SECONDS,
-    pause_seconds: float = PAUSE_SECONDS,
-) -> Upload:
-    """Read a multipart request: the file in ``field`` into ``folder``, and the fields ``texts``, each with the most
-    bytes that it may have. It takes a place among ``uploads`` until all has come.
-
-    `ApiError` for everything else: 400, 408 (too slow), 413 (too large), 415, 429 (too many at once), 503 (disk).
-    """
-    if request.content_type != "multipart/form-data":
-        raise ApiError(415, f"send multipart/form-data with a file in it, as `curl -F {field}=@FILE` does")
-    if (request.content_length or 0) > max_bytes + sum(texts.values()) + _FRAMING:
-        raise _too_large(field, max_bytes)
-    receiver = _Receiver(request, folder / INPUT, field, texts, max_bytes, pause_seconds, total_seconds)
-    try:
-        with (Uploads() if uploads is None else uploads).place(receiver):
-            async with receiver.deadline:
-                return await receiver.receive()
-    except TimeoutError as error:
-        raise ApiError(
-            408,
-            f"the upload was too slow: it may take {total_seconds:g} s, pause for {pause_seconds:g} s, and must come "
-            f"with {MIN_RATE >> 10} KiB a second on the whole",
-        ) from error
-    # A part without an end, a header that is too long, a connection that is gone: each has its own class.
-    except (
-        *(ValueError, KeyError, RuntimeError, AssertionError, ConnectionError, EOFError),
-        *(HttpProcessingError, aiohttp.ClientError, web.RequestPayloadError, Warning),
-    ) as error:
-        raise ApiError(400, "the multipart body is damaged, or the connection broke off; send it again") from error
-    except OSError as error:
-        raise ApiError(503, f"the server cannot keep the file: {error.strerror}", retry_after=600) from error
+    def _free_place(self) -> None:
+        """End the slowest upload where all places are taken; `ApiError` 429 where none is too slow."""
+        if len(self) < self._limit:
+            return
+        slow = [one for one in self._under_way if one.age > _GRACE_SECONDS and one.rate < MIN_RATE]
+        if not slow:
+            raise ApiError(429, f"{len(self)} uploads are under way, the most at once; try again", retry_after=10)
+        slowest = min(slow, key=lambda one: one.rate)
+        self._under_way.remove(slowest)
+        slowest.abort()
 
 
 class _Receiver:
     """Reads one multipart body."""
 
     def __init__(
-        self,
-        request: web.Request,
-        path: Path,
-        field: str,
-        texts: Mapping[str, int],
-        max_bytes: int,
-        pause: float,
-        total: float,
+        self, uploads: Uploads, request: web.Request, path: Path, field: str, texts: Mapping[str, int], max_bytes: int
     ) -> None:
         self._request, self._path, self._field = request, path, field
-        self._texts, self._max_bytes, self._pause, self._total = texts, max_bytes, pause, total
+        self._texts, self._max_bytes = texts, max_bytes
+        self._pause, self._total = uploads.pause_seconds, uploads.total_seconds
         self._began = monotonic()
         self._size = 0
         self._aborted = False
-        self.deadline = asyncio.timeout(min(pause, total))
+        self.deadline = asyncio.timeout(min(self._pause, self._total))
         """Moved with each chunk: by then the next one must have come, and all on the whole."""
 
     @property
