@@ -39,7 +39,7 @@ JOB_SECONDS = 180.0
 
 # Pictures of the stage as they are shown, each as the bytes of R, G, B.
 GRAB = f"""((video, count) => new Promise((resolve) => {{
-  const canvas = new OffscreenFrameMailbox({SMALL[0]}, {SMALL[1]});
+  const canvas = new OffscreenCanvas({SMALL[0]}, {SMALL[1]});
   const context = canvas.getContext("2d", {{willReadFrequently: true}});
   const found = [];
   const note = () => {{

@@ -9,7 +9,6 @@ import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -45,7 +44,9 @@ VALUES: tuple[Any, ...] = (
     *([], {}, [[]], [None], {"": ""}, {"style": {}}, [{"style": "great_wave", "weight": 1}], "great_wave", "../x"),
     *([{"style": "mine/" + "0" * 32}], [{"style": "great_wave", "weight": "1"}], [{"style": "great_wave"}] * 50),
 )
+KINDS = ("path", "stranger", "method", "json", "multipart", "painting", "video", "size", "header", "garbage")
 METHODS = ("PUT", "OPTIONS", "TRACE", "PROPFIND", "FOO", "LINK", "PATCH", "POST", "DELETE", "HEAD")
+RANGES = ("bytes=0-", "bytes=-1", "bytes=5-1", "bytes=9999999999999999999-", "bytes=a-b", "x", "bytes=0-1,5-9", "-1")
 NAMES = ("blend", "strength", "split", "mirror", "sdp", "type", "look", "title", "x", "__class__", "steps")
 PATHS = (
     *("/", "/page/", "/page/app.js", "/health", "/metrics", "/api/state", "/api/styles", "/api/styles/{}"),
@@ -83,22 +84,9 @@ class Fuzz:
     def __init__(self, seed: int, port: int, media: dict[str, bytes]) -> None:
         self.random = random.Random(seed)
         self.port, self.media = port, media
-        self.kinds: list[tuple[Callable[[], Shot], int]] = [
-            (self.path, 20),
-            (self.stranger, 12),
-            (self.method, 10),
-            (self.json, 20),
-            (self.multipart, 12),
-            (self.painting, 8),
-            (self.video, 2),
-            (self.size, 6),
-            (self.header, 6),
-            (self.garbage, 6),
-        ]
 
     def next(self) -> Shot:
-        makers, weights = zip(*self.kinds, strict=True)
-        shot: Shot = self.random.choices(makers, weights)[0]()
+        shot: Shot = getattr(self, self.random.choices(KINDS, (20, 12, 10, 20, 12, 8, 2, 6, 6, 6))[0])()
         return shot
 
     def http(
@@ -164,10 +152,8 @@ class Fuzz:
         kind = pick(("object", "object", "object", "deep", "cut", "wide", "bytes", "value"))
         found: Any = {pick(NAMES): pick(VALUES) for _ in range(self.random.randrange(4))}
         if kind == "object" and self.random.random() < 0.3:
-            sdp = SDP.replace(
-                pick(SDP.split("\r\n")), pick(("", "m=", "a=mid:" + "x" * 3000, "v=9", "\x00", "c=IN IP4 8.8.8.8"))
-            )
-            found = {"sdp": sdp, "type": "offer", **found}
+            other = pick(("", "m=", "a=mid:" + "x" * 3000, "v=9", "\x00", "c=IN IP4 8.8.8.8"))
+            found = {"sdp": SDP.replace(pick(SDP.split("\r\n")), other), "type": "offer", **found}
         text = json.dumps(pick(VALUES) if kind == "value" else found)
         body = {
             "deep": (b"[" * 5000, b'{"a":' * 3000 + b"1" + b"}" * 3000)[self.random.randrange(2)],
@@ -175,9 +161,8 @@ class Fuzz:
             "wide": b'{"title": "' + b"x" * 300_000 + b'"}',
             "bytes": self.random.randbytes(200),
         }.get(kind, text.encode())
-        type = pick(
-            ("application/json",) * 6 + ("text/plain", "application/json; charset=utf-99", "", "application/x-json")
-        )
+        others = ("text/plain", "application/json; charset=utf-99", "", "application/x-json")
+        type = pick(("application/json",) * 6 + others)
         target = pick(("/api/visitors", "/api/visitors/" + "0" * 32, "/api/styles/great_wave", self.plain()))
         return self.http("json", pick(("POST", "PATCH")), target, body, type=type or None)
 
@@ -253,19 +238,9 @@ class Fuzz:
 
     def header(self) -> Shot:
         pick = self.random.choice
-        ranges = [
-            "bytes=0-",
-            "bytes=-1",
-            "bytes=5-1",
-            "bytes=99999999999999999999-",
-            "bytes=a-b",
-            "x",
-            "bytes=0-1,5-9",
-            "-1",
-        ]
         headers = pick(
             (
-                {"Range": pick(ranges)},
+                {"Range": pick(RANGES)},
                 {"If-None-Match": pick(('"x"', "*", "W/", "x" * 2000))},
                 {"If-Modified-Since": pick(("never", "Thu, 01 Jan 1970 00:00:00 GMT", "9" * 100))},
                 {"Accept-Encoding": "gzip;q=x, br, ***"},

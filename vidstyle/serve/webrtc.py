@@ -127,7 +127,9 @@ class PeerSessions:
         if not self.open:
             raise ApiError(503, "the server is just starting, or stopping; try again", retry_after=2)
         if len(self) >= self._options.visitors:
-            self._remove_unconnected()
+            late = next((peer for peer in self if peer.is_late), None)
+            if late is not None:  # asking for a place without taking it keeps nobody out
+                self._on_end(late, "it had not connected, and another visitor came")
         if len(self) >= self._options.visitors:
             self.refused += 1
             message = f"{len(self)} visitors are being painted, the most at once; try again when one has left"
@@ -171,12 +173,6 @@ class PeerSessions:
         await asyncio.gather(*(self.remove(peer) for peer in self), return_exceptions=True)
         while self.leaving:
             await asyncio.wait(self.leaving)
-
-    def _remove_unconnected(self) -> None:
-        """Free the place of a visitor who asked for it and did not take it, so that asking alone keeps nobody out."""
-        late = next((peer for peer in self if peer.is_late), None)
-        if late is not None:
-            self._on_end(late, "it had not connected, and another visitor came")
 
     def _on_end(self, peer: PeerSession, reason: str) -> None:
         _log.info("a visitor has left: %s", reason)
