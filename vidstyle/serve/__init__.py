@@ -12,7 +12,7 @@ def open_app() -> ModuleType:
     try:
         from vidstyle.serve import app
     except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("aiohttp", "aiortc", "filelock", "msgspec"):
+        if error.name is None or error.name.partition(".")[0] not in ("aiohttp", "aiortc", "filelock"):
             raise
         raise MissingDependency(f"the server needs {error.name}: pip install 'vidstyle[serve]'") from error
     return app
