@@ -312,10 +312,7 @@ def _half_still(options: FlickerOptions) -> list[RGB]:
 
 
 def _probe(
-    report: FlickerReport,
-    style: str,
-    paint: Callable[[Sequence[RGB]], dict[str, list[RGB]]],
-    options: FlickerOptions,
+    report: FlickerReport, style: str, paint: Callable[[Sequence[RGB]], dict[str, list[RGB]]], options: FlickerOptions
 ) -> None:
     noise, half = noisy_still(options), _half_still(options)
     sprite = made_clip("sprite", replace(options, frames=24))

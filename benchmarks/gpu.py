@@ -293,10 +293,7 @@ def measure_case(
     with TorchBackend(program, BackendOptions(precision="fp32")) as reference:
         expected = reference.run(frames[0], style)
     rows, columns = network.architecture.padded_size(form.size)
-    work = {
-        "flops": network.architecture.flops_per_pixel() * rows * columns,
-        "bytes": activation_bytes(network, form),
-    }
+    work = {"flops": network.architecture.flops_per_pixel() * rows * columns, "bytes": activation_bytes(network, form)}
     ways: dict[str, Any] = {}
     for tf32 in (False, True):
         name = f"eager fp32{' tf32' if tf32 else ''}"
@@ -354,11 +351,7 @@ def openers(program: Program, device: torch.device, gpu: int) -> dict[str, Calla
 
 
 def measure_backend(
-    opened: Callable[[], Backend],
-    frames: list[Planes],
-    style: Style,
-    expected: Planes,
-    dry: bool,
+    opened: Callable[[], Backend], frames: list[Planes], style: Style, expected: Planes, dry: bool
 ) -> dict[str, Any]:
     """A backend: what it paints, whole frames from the processor and back, and the network alone."""
     began = time.perf_counter()

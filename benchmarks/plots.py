@@ -138,11 +138,7 @@ def training(results: Path) -> Figure:
     figure = Figure(figsize=(11, 2.9), layout="constrained")
     for axes, title, limits, marker, lines in zip(
         figure.subplots(1, 3),
-        (
-            "warm start: style loss",
-            "bilevel phase, long trial on fast: loss",
-            "adapting to la_muse (held out): loss",
-        ),
+        ("warm start: style loss", "bilevel phase, long trial on fast: loss", "adapting to la_muse (held out): loss"),
         ((0.2, 0.9), None, (3, 7.5)),
         (None, None, "o"),
         (

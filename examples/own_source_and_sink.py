@@ -20,10 +20,6 @@ def drifting_dots(frames: int = 30) -> Iterator[Frame]:
 
 brightness: list[float] = []
 with Stylizer("starry_night") as stylizer:
-    seconds = stylize_stream(
-        stylizer,
-        drifting_dots(),
-        lambda frame: brightness.append(float(frame.planes[0].mean())),
-    )
+    seconds = stylize_stream(stylizer, drifting_dots(), lambda frame: brightness.append(float(frame.planes[0].mean())))
 print(f"{len(brightness)} frames, brightness {min(brightness):.0f} to {max(brightness):.0f}")
 print(f"seconds at work: source {seconds.decode:.2f}, network {seconds.infer:.2f}, sink {seconds.encode:.2f}")

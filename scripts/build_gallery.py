@@ -96,12 +96,7 @@ GALLERY = (
     Painting("udnie", "udnie.jpg", "Udnie", "Francis Picabia", "1913"),
     Painting("water_lilies", "water_lilies.jpg", "Water Lilies", "Claude Monet", "1906", style_weight=5),
     Painting(
-        "wheat_field",
-        "wheat_field_with_cypresses.jpg",
-        "Wheat Field with Cypresses",
-        "Vincent van Gogh",
-        "1889",
-        MET,
+        "wheat_field", "wheat_field_with_cypresses.jpg", "Wheat Field with Cypresses", "Vincent van Gogh", "1889", MET
     ),
 )
 
@@ -191,10 +186,7 @@ def main() -> None:
         network = Network.load(file)
         (SHIPPED / network.architecture.name / NETWORK_FILE).write_bytes(file.read_bytes())
     options = AdaptOptions(
-        steps=arguments.steps,
-        batch=arguments.batch,
-        crops=arguments.crops,
-        compute=Compute(threads=arguments.threads),
+        steps=arguments.steps, batch=arguments.batch, crops=arguments.crops, compute=Compute(threads=arguments.threads)
     )
     photos = arguments.learn_on and Photos.in_folder(arguments.learn_on)
     for name in arguments.networks:

@@ -11,14 +11,7 @@ import numpy as np
 import pytest
 
 from vidstyle.errors import BadModel, BadOption
-from vidstyle.gallery import (
-    DEFAULT_STYLE,
-    load_blend,
-    load_style,
-    shared_network,
-    style_names,
-    thumbnail,
-)
+from vidstyle.gallery import DEFAULT_STYLE, load_blend, load_style, shared_network, style_names, thumbnail
 from vidstyle.models import architecture
 from vidstyle.models.architecture import SHIPPED
 

@@ -21,15 +21,7 @@ from vidstyle.imaging.image_io import Still, read_still, write_still
 from vidstyle.options import LookOptions
 from vidstyle.training.data import painting_tensor, read_picture
 from vidstyle.training.device import Compute
-from vidstyle.training.gatys import (
-    LONGER_SIDE,
-    Init,
-    Interrupted,
-    Optimized,
-    OptimizeOptions,
-    optimize,
-    work_size,
-)
+from vidstyle.training.gatys import LONGER_SIDE, Init, Interrupted, Optimized, OptimizeOptions, optimize, work_size
 from vidstyle.training.loss import LossWeights, Perceptual
 from vidstyle.training.trainer import Progress
 

@@ -213,11 +213,7 @@ def painted(source: Path, style: str | Timeline, clip: ClipOptions | None = None
 def test_frames_at_the_times_of_styles_are_those_of_the_styles_alone(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mkv", size=(48, 64), frames=51, codec="ffv1")  # a moving picture
     changing = painted(source, Timeline([(0, FIRST), (1, f"{SECOND}:0.5,{THIRD}:0.5"), (2, THIRD)], fade=0.6))
-    held = {
-        FIRST: range(0, 11),
-        f"{SECOND}:0.5,{THIRD}:0.5": range(25, 36),
-        THIRD: range(50, 51),
-    }
+    held = {FIRST: range(0, 11), f"{SECOND}:0.5,{THIRD}:0.5": range(25, 36), THIRD: range(50, 51)}
     for style, indices in held.items():
         alone = painted(source, style)
         assert alone.keys() == changing.keys()
@@ -265,8 +261,7 @@ def test_times_of_styles_are_those_of_the_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "more"),
-    [("late.mkv", {}), ("broadcast.ts", {"codec": "libx264", "options": {"crf": "0"}})],
+    ("name", "more"), [("late.mkv", {}), ("broadcast.ts", {"codec": "libx264", "options": {"crf": "0"}})]
 )
 def test_a_clock_that_begins_late_counts_from_its_beginning(name: str, more: dict[str, Any], tmp_path: Path) -> None:
     timeline = Timeline([(0, FIRST), (0.8, SECOND)], fade=0)

@@ -38,10 +38,7 @@ def as_rgb(picture: object, what: str = "picture") -> NDArray[np.uint8]:
     """
     hint = ""
     if isinstance(picture, str | bytes | PathLike):
-        found, hint = (
-            repr(str(picture)),
-            "read it with vidstyle.imaging.image_io.read_still(Path(...)).rgb",
-        )
+        found, hint = (repr(str(picture)), "read it with vidstyle.imaging.image_io.read_still(Path(...)).rgb")
     else:
         try:
             array = np.asarray(picture)

@@ -59,10 +59,7 @@ class Pipeline(Generic[T, U]):
         self._error: BaseException | None = None
 
     def run(
-        self,
-        source: Generator[T, None, None],
-        submit: Callable[[T], Callable[[], U]],
-        sink: Callable[[U], None],
+        self, source: Generator[T, None, None], submit: Callable[[T], Callable[[], U]], sink: Callable[[U], None]
     ) -> None:
         """Pass every item of ``source`` through the step into ``sink``, in order.
 

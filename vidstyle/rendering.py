@@ -37,11 +37,7 @@ if TYPE_CHECKING:
 
 
 def stylize_stream(
-    stylizer: Stylizer,
-    frames: Iterable[Frame],
-    write: Callable[[Frame], None],
-    *,
-    depth: int = 4,
+    stylizer: Stylizer, frames: Iterable[Frame], write: Callable[[Frame], None], *, depth: int = 4
 ) -> StageSeconds:
     """Stylize every frame of ``frames`` into ``write``, in order, on three threads.
 

@@ -175,13 +175,7 @@ def _even_rows(plane: U8) -> U8:
 
 
 def _guided_kernel(
-    styled: Planes,
-    small_guide: U8,
-    guide: U8,
-    out: Planes,
-    kind: GuideKind,
-    slopes: Slopes,
-    level: str | None = None,
+    styled: Planes, small_guide: U8, guide: U8, out: Planes, kind: GuideKind, slopes: Slopes, level: str | None = None
 ) -> None:
     _kernels.enlarge(styled, small_guide, guide, out, kind, EPSILON, *slopes, level)
 

@@ -145,11 +145,7 @@ class Architecture:
 PAPER = Architecture(
     name="paper",
     unshuffle=1,
-    down=(
-        Conv("stem", 3, 32, 9),
-        Conv("down1", 32, 64, 3, stride=2),
-        Conv("down2", 64, 128, 3, stride=2),
-    ),
+    down=(Conv("stem", 3, 32, 9), Conv("down1", 32, 64, 3, stride=2), Conv("down2", 64, 128, 3, stride=2)),
     blocks=5,
     channels=128,
     up=(Conv("up1", 128, 64, 3, upsample=2), Conv("up2", 64, 32, 3, upsample=2)),

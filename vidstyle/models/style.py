@@ -94,12 +94,7 @@ class Style:
             {name: t.astype(np.float16) for name, t in {**tensors, "style.vector": self.vector}.items()},
             file_format=FILE_FORMAT,
             version=FILE_VERSION,
-            facts={
-                "network": self.network_name,
-                "theta": self.theta,
-                "digest": self.network.digest,
-                "kind": self.kind,
-            },
+            facts={"network": self.network_name, "theta": self.theta, "digest": self.network.digest, "kind": self.kind},
             card=self.card,
             overwrite=overwrite,
         )

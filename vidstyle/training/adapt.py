@@ -254,12 +254,7 @@ def _start(start: Network | NetworkName, options: AdaptOptions) -> tuple[Transfo
 
 
 def _style(
-    name: str,
-    model: TransformNet,
-    vector: Tensor,
-    mode: Mode,
-    card: dict[str, object],
-    start: Network | NetworkName,
+    name: str, model: TransformNet, vector: Tensor, mode: Mode, card: dict[str, object], start: Network | NetworkName
 ) -> Style:
     numbers = vector.detach().cpu().numpy().copy()
     weights = model.weights()

@@ -54,11 +54,7 @@ class InnerOptions:
 
 
 def adapted(
-    loss: Loss[B],
-    batches: Sequence[B],
-    vectors: Tensor,
-    weights: Mapping[str, Tensor],
-    options: InnerOptions,
+    loss: Loss[B], batches: Sequence[B], vectors: Tensor, weights: Mapping[str, Tensor], options: InnerOptions
 ) -> tuple[Tensor, Mapping[str, Tensor] | None]:
     """Style vectors (S, P) and weights after one inner step on each of ``batches``.
 
