@@ -100,11 +100,6 @@ def test_a_plan_holds_no_weights(first: EngineFile, output: Path) -> None:
     assert other.check_styles().stat().st_size > 450_000
 
 
-def test_a_dynamic_engine_says_its_sizes(output: Path) -> None:
-    card = starry(output, BuildOptions(smallest=(64, 64), size=(128, 160), largest=(256, 256))).card
-    assert (card.smallest, card.best, card.largest) == ((64, 64), (128, 160), (256, 256))
-
-
 @pytest.mark.parametrize(
     ("changes", "matrix"),
     [({}, "bt601"), ({"size": (716, 64)}, "bt601"), ({"size": (720, 64)}, "bt709"), ({"matrix": "bt709"}, "bt709")],
@@ -201,25 +196,11 @@ def test_a_gpu_that_rtx_does_not_know_says_what_to_do(output: Path, monkeypatch:
     assert starry(output, dataclasses.replace(SMALL, targets=("portable",))).card.targets == PORTABLE
 
 
-def test_the_styles_of_an_engine_can_be_built_again(first: EngineFile, output: Path) -> None:
-    styles = styles_of_engine(first)
-    assert [style.name for style in styles] == ["starry_night", "whole"]
-    again = build_engine(styles, output, dataclasses.replace(SMALL, size=(96, 64)))
-    assert again.engine.card.best == (96, 64)
-
-
 # What an engine does not fit is built again. No GPU is needed to build with TensorRT-RTX, so the tests pretend one.
 
 
 def form(width: int = 96, height: int = 64, **changes: Any) -> FrameFormat:
     return FrameFormat(height=height, width=width, **{"pixels": "rgb", **changes})
-
-
-def test_an_engine_that_fits_is_left_alone(engine: EngineFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_gpu(monkeypatch)
-    before = engine.path.stat().st_mtime_ns
-    assert fitting_engine(engine, form(), REBUILD) is engine
-    assert engine.path.stat().st_mtime_ns == before
 
 
 @pytest.mark.skipif(has_gpu(), reason="there is a GPU")

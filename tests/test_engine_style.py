@@ -20,7 +20,7 @@ from engines import pretend_gpu
 from vidstyle import BackendOptions, EncodeOptions, Frame, LookOptions, Stylizer, Timeline, render, stylize_stream
 from vidstyle.cli import vidstyle
 from vidstyle.engine.build import build_engine
-from vidstyle.errors import BadModel, EngineMismatch
+from vidstyle.errors import EngineMismatch
 from vidstyle.frame import FrameFormat
 from vidstyle.gallery import load_style
 from vidstyle.graph import onnx_from_network
@@ -192,13 +192,6 @@ def test_frames_of_another_form_are_refused_where_they_come_from_a_caller(tmp_pa
         with pytest.raises(EngineMismatch, match="takes colors as bt601 of limited range, and these are bt709"):
             stylizer.open(form)
     assert not machine.loaded
-
-
-def test_an_engine_whose_card_is_gone_is_refused(tmp_path: Path, machine: Machine) -> None:
-    engine = engine_of(tmp_path)
-    engine.with_name("x.engine.json").unlink()
-    with pytest.raises(BadModel, match="stands alone"):
-        painted(clip(tmp_path), tmp_path / "out.mkv", engine)
 
 
 def test_a_live_picture_is_painted_by_an_engine(tmp_path: Path, machine: Machine) -> None:

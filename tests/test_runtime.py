@@ -236,32 +236,6 @@ def test_another_backend_or_precision_for_an_engine_is_refused(engine: EngineFil
         open_program(program, BackendOptions(precision="bf16"))
 
 
-@pytest.mark.parametrize(
-    ("change", "frames", "words"),
-    [
-        ({"library_version": "1.2.0.54"}, FORM, "an engine runs on the version that built it"),
-        ({}, FORM.resized((48, 60)), "takes frames of 64x48, and these are 60x48"),
-        ({}, replace(FORM, matrix="bt601"), "takes colors as bt709 of limited range, and these are bt601 of limited"),
-    ],
-)
-def test_what_does_not_fit_is_refused_before_anything_is_loaded(
-    engine: EngineFile, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], frames: FrameFormat, words: str
-) -> None:
-    pretend_gpu(monkeypatch)
-    engine.path.unlink()
-    with pytest.raises(EngineMismatch, match=words):
-        open_engine(EngineFile(engine.path, replace(engine.card, **change)), network_program(FAST, frames))
-
-
-def test_a_damaged_plan_is_never_given_to_tensorrt(engine: EngineFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_gpu(monkeypatch)
-    damaged = bytearray(small_plan())
-    damaged[len(damaged) // 2] ^= 1
-    engine.path.write_bytes(damaged)
-    with pytest.raises(BadModel, match="wave.engine is damaged, or is not the file that wave.engine.json describes"):
-        open_engine(engine, network_program(FAST, FORM))
-
-
 def test_a_library_or_a_gpu_that_is_not_there_is_refused(engine: EngineFile, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_gpu(monkeypatch)
     with pytest.raises(BadOption, match=r"gpu is 1, but here is 0 \(NVIDIA GeForce RTX 4090\); take one of these"):

@@ -55,17 +55,6 @@ def test_every_function_gets_as_many_arguments_as_it_takes() -> None:
     assert checked >= 25
 
 
-def test_the_copy_of_rows_has_the_fields_that_are_set() -> None:
-    copy = driver.CUDA_MEMCPY2D()
-    copy.srcMemoryType = copy.dstMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
-    copy.srcDevice, copy.srcPitch, copy.dstDevice, copy.dstPitch = 1 << 40, 64, 2 << 40, 96
-    copy.WidthInBytes, copy.Height = 48, 7
-    assert (int(copy.srcDevice), copy.srcPitch, copy.WidthInBytes, copy.Height) == (1 << 40, 64, 48, 7)
-    assert copy.srcXInBytes == copy.srcY == copy.dstXInBytes == copy.dstY == 0
-    with pytest.raises(AttributeError):
-        copy.rowBytes = 1
-
-
 # Without a GPU
 
 

@@ -173,12 +173,13 @@ class Stylizer(Closing):
             backend.close()
 
     def _compiled(self, form: FrameFormat) -> Backend:
-        from vidstyle.backends import open_backend
-        from vidstyle.backends.tensorrt import open_engine
-
         program = network_program(self._style.architecture, form, only=self._style.network if self._fixed else None)
         if self._engine is None:
+            from vidstyle.backends import open_backend
+
             return open_backend(program, self._options)
+        from vidstyle.backends.tensorrt import open_engine
+
         if self._options.rebuild:
             from vidstyle.engine.build import fitting_engine
 
