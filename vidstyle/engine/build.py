@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import json
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -249,14 +249,7 @@ def _build_facts(options: BuildOptions, plan: Plan, fidelity: Fidelity | None) -
         "options": dataclasses.asdict(options),
     }
     if fidelity is not None:
-        facts["fidelity"] = _finite(dataclasses.asdict(fidelity))
+        # As JSON can say it: the PSNR of equal pictures is infinite.
+        text = json.dumps(dataclasses.asdict(fidelity))
+        facts["fidelity"] = json.loads(text, parse_constant=lambda _: None, parse_float=lambda n: round(float(n), 2))
     return facts
-
-
-def _finite(value: Any) -> Any:
-    """``value`` as JSON can say it: the PSNR of equal pictures is infinite."""
-    if isinstance(value, float):
-        return round(value, 2) if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _finite(part) for key, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value

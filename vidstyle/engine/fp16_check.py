@@ -133,20 +133,18 @@ def check_fidelity(styles: Sequence[Style], form: FrameFormat, *, largest: Size 
 
 def _check_numbers(style: Style) -> None:
     """Refuse what is not finite, or no longer is after it has been written down in FP16."""
-    _check_range(f"style {style.name!r}", style.vector, LARGEST_HALF)
+    numbers = [(f"style {style.name!r}", style.vector, LARGEST_HALF)]
     for name, weight in style.network.weights.items():
-        most = LARGEST_HALF / 4  # four at most are added up
-        _check_range(f"weight {name!r} of style {style.name!r}", weight, most)
-
-
-def _check_range(what: str, numbers: NDArray[np.float32], most: float) -> None:
-    if not np.isfinite(numbers).all():
-        raise BadModel(f"{what} holds numbers that are not finite: it is damaged; make it again")
-    largest = float(np.abs(numbers).max())
-    if largest > most:
-        raise BadModel(
-            f"{what} holds {largest:.3g}, and {most:.0f} is the most for FP16; build the engine with --precision fp32"
-        )
+        # Four weights at most are added up.
+        numbers.append((f"weight {name!r} of style {style.name!r}", weight, LARGEST_HALF / 4))
+    for what, values, most in numbers:
+        if not np.isfinite(values).all():
+            raise BadModel(f"{what} holds numbers that are not finite: it is damaged; make it again")
+        if (largest := float(np.abs(values).max())) > most:
+            raise BadModel(
+                f"{what} holds {largest:.3g}, and {most:.0f} is the most for FP16; build the engine with "
+                "--precision fp32"
+            )
 
 
 def _small(size: Size, shape: Architecture) -> Size:
