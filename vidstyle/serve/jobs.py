@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import filelock
 
@@ -132,10 +133,7 @@ class Jobs:
         return [other for other in self._jobs.values() if other.state in ("queued", "running")].index(job)
 
     def counts(self) -> dict[str, int]:
-        counts = dict.fromkeys(("queued", "running", "done", "failed", "cancelled"), 0)
-        for job in self._jobs.values():
-            counts[job.state] += 1
-        return counts
+        return {state: sum(job.state == state for job in self._jobs.values()) for state in get_args(JobState)}
 
     def user_styles(self) -> dict[str, UserStyle]:
         """The newest version of every style made here, by name."""
