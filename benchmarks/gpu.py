@@ -57,12 +57,12 @@ from vidstyle.stylizer import network_program
 from vidstyle.system import nvidia_driver
 
 STYLES = {"fast": "starry_night", "paper": "paper/starry_night"}
-LEAST_DB = 40.0
+MIN_DB = 40.0
 """What a picture may differ from the CPU's float32."""
 RUNS = 300
-LEAST_RUNS = 100
+MIN_RUNS = 100
 SECONDS = 2.0
-"""All is timed `RUNS` times after a warm-up; what is slow as often as fits in so many seconds, but `LEAST_RUNS`."""
+"""All is timed `RUNS` times after a warm-up; what is slow as often as fits in so many seconds, but `MIN_RUNS`."""
 DRY_SCALE = 8
 """A dry run divides the sides by this."""
 
@@ -144,7 +144,7 @@ def main() -> None:
         results.put("gpu", case_name, facts)
         for way, found in facts["ways"].items():
             print(f"{case_name:18} {way:24} {in_words(found)}", flush=True)
-            if found.get("psnr_db", LEAST_DB) < LEAST_DB:
+            if found.get("psnr_db", MIN_DB) < MIN_DB:
                 wrong.append(f"{case_name} {way} ({found['psnr_db']:.1f} dB)")
             if way == "torch fp16" and "error" in found:
                 wrong.append(f"{case_name} {way} ({found['error']})")
@@ -242,7 +242,7 @@ def timed(measure: Callable[[int], list[float]], dry: bool) -> list[float]:
     if dry:
         return measure(few)
     measure(max(1, min(RUNS, int(SECONDS / 4 / once))))  # clocks rise
-    return measure(max(LEAST_RUNS, min(RUNS, int(SECONDS / once))))
+    return measure(max(MIN_RUNS, min(RUNS, int(SECONDS / once))))
 
 
 def in_ms(seconds: list[float]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from vidstyle.training.device import Compute
 from vidstyle.training.loss import Perceptual, disturb, instability
 
 CLIPS = ("pan", str(Path(__file__).parent.parent / "examples" / "bunny.mp4"))
-LEAST_ROWS = 160
+MIN_ROWS = 160
 """Smaller pictures have neither the coarse bands nor a border apart from the middle."""
 SHOWN = 4
 """Photos on the sheet of a painting."""
@@ -299,8 +299,8 @@ def main() -> None:
 
     words = parser.parse_args()
     if words.run is judge:
-        if words.rows < LEAST_ROWS:
-            parser.error(f"--rows is {words.rows}; the coarse bands and the border need {LEAST_ROWS} or more")
+        if words.rows < MIN_ROWS:
+            parser.error(f"--rows is {words.rows}; the coarse bands and the border need {MIN_ROWS} or more")
         if words.flicker == []:
             words.flicker = list(CLIPS)
     try:

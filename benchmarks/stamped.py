@@ -19,7 +19,7 @@ STRIP = 2 * BLOCK
 NUMBERS = 1 << BITS
 WIDTH, HEIGHT = COLUMNS * BLOCK, 360
 _SPREAD = BLOCK // 4
-_LEAST_DIFFERENCE = 12
+_MIN_DIFFERENCE = 12
 """Values, of 255, by which the two blocks of a bit must differ."""
 _LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -51,7 +51,7 @@ def number_in(values: NDArray[np.uint8]) -> int | None:
     luma = values @ _LUMA if values.ndim == 3 else values
     blocks = luma.mean(axis=1)
     difference = blocks[COLUMNS:] - blocks[:COLUMNS]
-    if np.abs(difference).min() < _LEAST_DIFFERENCE:
+    if np.abs(difference).min() < _MIN_DIFFERENCE:
         return None
     read = int("".join("1" if bit else "0" for bit in difference > 0), 2)
     number = read >> CHECK_BITS

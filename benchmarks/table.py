@@ -555,7 +555,7 @@ def gpu_unmeasured() -> list[str]:
 
 WITHIN = (0.75, 1.33)
 """What part of the painting's contrast a band from 2 to 64 pixels may have."""
-MOST_RELU3_3 = 0.13
+MAX_RELU3_3 = 0.13
 QUALITY_HEADS = ["content", "relu1_2 2_2 3_3 4_3", "bands 1-2 ... 32-64 px, rest", "contrast", "palette", "grid 4, 2"]
 QUALITY_HEADS += ["border", "instability", "E_warp"]
 
@@ -577,7 +577,7 @@ def quality_table(facts: Facts) -> list[str]:
         "optimum). Terms: squared errors over the target's square, content at relu3_3, style of four Gram matrices. "
         "Bands and contrast: root mean squares of luma over the painting's, medians of the photos. Palette: sliced "
         "Wasserstein distance in Lab. Grid: energy over its neighbors', below 3 is none; border: levels of 255. "
-        f"Instability, E_warp: 1e-4. A painting holds with relu3_3 at most {MOST_RELU3_3} and every band from 2 to 64 "
+        f"Instability, E_warp: 1e-4. A painting holds with relu3_3 at most {MAX_RELU3_3} and every band from 2 to 64 "
         f"px within {WITHIN[0]}-{WITHIN[1]}.",
     ]
 
@@ -623,7 +623,7 @@ def quality_cells(found: list[Facts]) -> list[str]:
 
 def holds(found: Facts) -> bool:
     """Whether a painting's candidate is as near to it as a shipped style must be."""
-    return found["style"][2] <= MOST_RELU3_3 and all(WITHIN[0] <= band <= WITHIN[1] for band in found["bands"][1:6])
+    return found["style"][2] <= MAX_RELU3_3 and all(WITHIN[0] <= band <= WITHIN[1] for band in found["bands"][1:6])
 
 
 def quality_score_table(facts: Facts) -> list[str]:

@@ -50,7 +50,7 @@ PEER_STRENGTHS = (0.0, 0.3, 0.5, 0.7, 0.9)
 PARTS = ("flicker", "peer", "variants", "cost")
 VARIANTS: dict[str, dict[str, object]] = {
     "as it is": {},
-    "no sharpening of what is shown": {"FIRST_GAIN": 0.0, "LEAST_GAIN": 0.0, "MOST_GAIN": 0.0},
+    "no sharpening of what is shown": {"FIRST_GAIN": 0.0, "MIN_GAIN": 0.0, "MAX_GAIN": 0.0},
     "no look at what finest detail does": {"STAYS": 0.0},
     "no flow back": {"APART": (1e6, 1e6)},
     "no rest": {"STILL_FLOW": 0.0},

@@ -21,12 +21,12 @@ from vidstyle.models.architecture import Conv
 from vidstyle.models.torch_net import TransformNet
 from vidstyle.training.data import Photos
 
-MOST_GRID = 3.0
+MAX_GRID = 3.0
 """Energy at the grid's frequencies over that of frequencies near them. Pictures have less energy the higher the
 frequency: most styles are at 0.05 to 1.7. Those of dabs and dark washes on `fast` (grande_jatte 2.9, shipwreck 2.5)
 have a weave that follows the pixels of the quarter size. A pattern of 5 of 255 levels is above 5 on the most
 textured ones, one of 3 above 7 on most."""
-MOST_BORDER = 13.0
+MAX_BORDER = 13.0
 """Levels of 255 by which the outermost rows may be brighter or darker than the same place in the interior. Strokes
 end at a border, so a reflection is not free of this: 1 to 7 for most styles, 12 for the dabs of paper/grande_jatte."""
 WORSE_BORDER = 1.5
@@ -72,16 +72,16 @@ def test_shipped_weights_paint_no_grid_and_no_border(style: str) -> None:
     network = load_style(style).network
     model = TransformNet.from_network(network)
     painted = paint(model, style)
-    assert grid(painted, sources(), 4) < MOST_GRID
-    assert grid(painted, sources(), 2) < MOST_GRID
+    assert grid(painted, sources(), 4) < MAX_GRID
+    assert grid(painted, sources(), 2) < MAX_GRID
     edges = border(painted, paint(model, style, inner=True))
-    assert edges < MOST_BORDER
+    assert edges < MAX_BORDER
 
     for period in (2, 4):
         phase = np.random.default_rng(0).normal(size=(period, period))
         offset = 5 * (phase - phase.mean()) / phase.std()
         bad = [y + np.tile(offset, (y.shape[0] // period, y.shape[1] // period)) for y in painted]
-        assert grid(bad, sources(), period) > MOST_GRID
+        assert grid(bad, sources(), period) > MAX_GRID
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ def test_time_over_ends_it_after_the_case_under_way(
 def test_a_picture_that_is_off_fails_the_run(
     tmp_path: Path, main: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpu.LEAST_DB", 90.0)
+    monkeypatch.setattr("gpu.MIN_DB", 90.0)
     with pytest.raises(SystemExit, match="not what the CPU paints: fast-640x360 torch fp16"):
         main("--device", "cpu", "--results", str(tmp_path), "--cases", "fast-640x360")
 

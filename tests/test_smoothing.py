@@ -25,7 +25,7 @@ from vidstyle.cli.options import SmoothCommand, smooth_options
 from vidstyle.frame import Pixels, Planes, yuv_from_rgb
 from vidstyle.gallery import load_style, style_names
 from vidstyle.imaging import resample
-from vidstyle.imaging.smoothing import LEAST_GAIN, MOST_GAIN, SMALLEST, Smoother, fitting_gain
+from vidstyle.imaging.smoothing import MIN_GAIN, MAX_GAIN, SMALLEST, Smoother, fitting_gain
 from vidstyle.imaging.warp import SCALE, remembered
 from vidstyle.models.style import blend
 from vidstyle.options import BackendOptions, SmoothOptions
@@ -332,7 +332,7 @@ def test_the_gain_that_is_found_gives_back_the_energy(pixels: Pixels) -> None:
         return float((np.diff(green, axis=0) ** 2).mean() + (np.diff(green, axis=1) ** 2).mean())
 
     found = fitting_gain(0.5, new, memory, shown(0.5))
-    assert LEAST_GAIN < found < MOST_GAIN
+    assert MIN_GAIN < found < MAX_GAIN
     assert energy(shown(found)) == pytest.approx(energy(new), rel=0.02)
     assert energy(shown(0)) < 0.6 * energy(new)
 
@@ -341,7 +341,7 @@ def test_the_gain_falls_where_nothing_is_missing() -> None:
     new = painted(clip("still").frames[0])
     assert fitting_gain(0.8, new, remembered(new), new) == 0.4
     flat = np.full_like(new, 9)
-    assert fitting_gain(0.05, flat, remembered(flat), flat) == LEAST_GAIN
+    assert fitting_gain(0.05, flat, remembered(flat), flat) == MIN_GAIN
 
 
 def test_a_new_size_begins_anew() -> None:

@@ -153,9 +153,9 @@ def test_a_run_may_go_on_for_longer_and_not_end_before_it_is(tmp_path: Path) -> 
 
 def test_a_checkpoint_may_be_larger_than_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand paintings' vectors and moments are: such a checkpoint was written, and not read."""
-    assert module.MOST_BYTES > 10 * MAX_FILE_BYTES
+    assert module.MAX_BYTES > 10 * MAX_FILE_BYTES
     kept, bowl = Checkpoint(path=tmp_path / "run.safetensors", resume=True), Bowl()
     bowl.trainer.run(bowl.loss, checkpoint=kept)
-    monkeypatch.setattr(module, "MOST_BYTES", 64)  # it is this limit that counts
+    monkeypatch.setattr(module, "MAX_BYTES", 64)  # it is this limit that counts
     with pytest.raises(BadModel, match="has at most"):
         bowl.trainer.load(kept.path)

@@ -61,7 +61,7 @@ STEADY = 0.2
 """Share of the newest flow in that average."""
 STILL_LEVELS = 2.0
 """What sensor noise leaves of the difference, averaged over 5 x 5 pixels of the small luma."""
-FIRST_GAIN, LEAST_GAIN, MOST_GAIN = 0.2, 0.05, 2.5
+FIRST_GAIN, MIN_GAIN, MAX_GAIN = 0.2, 0.05, 2.5
 CUT_FIT, CUT_LEVELS = 0.3, 4.0
 """A cut: the source fits its memory in less than this share, and the frame before differs by more levels."""
 STYLE_CUT = 0.6
@@ -70,7 +70,7 @@ moves by 0.06 a frame."""
 STYLE_LAG = 0.14
 """In the same measure: where the memory is down to 1/e, so that it keeps up with a style that fades."""
 ENERGY_ROWS = 40
-"""So many rows are looked at for the gradient energy."""
+"""The gradient energy is measured on so many rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class Motion:
 class Smoother:
     """Smooths the frames of one video, in order.
 
-    `step` does it all. `look` and `blend` are its halves, which two threads may share: each half sees
+    `step` does it all. `estimate_motion` and `blend` are its halves, which two threads may share: each half sees
     every frame, in order, on one thread at a time.
     """
 
@@ -151,7 +151,7 @@ class Smoother:
         return None
 
     def blend(self, styled: Planes, motion: Motion | None) -> Planes:
-        """The other half of `step`; ``motion`` is what `look` said of the source of ``styled``."""
+        """The other half of `step`; ``motion`` is what `estimate_motion` returned for the source of ``styled``."""
         if min(self._size) < SMALLEST:
             return styled
         if motion is None:
@@ -278,9 +278,9 @@ def fitting_gain(gain: float, new: U8, memory: U16, shown: U8) -> float:
     missing = float(np.vdot(wanted, wanted)) - float(np.vdot(soft, soft))
     cross, square = float(np.vdot(soft, sharp)), float(np.vdot(sharp, sharp))
     if missing <= 0 or square <= 0:
-        return max(LEAST_GAIN, gain / 2)
+        return max(MIN_GAIN, gain / 2)
     times = (np.sqrt(cross * cross + square * missing) - cross) / square
-    return float(np.clip(gain * min(times, 3.0), LEAST_GAIN, MOST_GAIN))
+    return float(np.clip(gain * min(times, 3.0), MIN_GAIN, MAX_GAIN))
 
 
 def _gradients(plane: NDArray[np.uint8] | NDArray[np.uint16]) -> F32:

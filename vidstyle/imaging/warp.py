@@ -27,7 +27,7 @@ F32 = NDArray[np.float32]
 SCALE = 128
 """A level of the memory. In 8 bits a memory that moves by a tenth of the difference would never arrive;
 255 times this fits 16 bits with a sign, for which processors have their fastest products."""
-MOST_GAIN = 1000.0
+MAX_GAIN = 1000.0
 
 _log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def _check(new: U8, memory: U16, flow: F32, weight: F32, gain: float, shown: U8,
     for name, out in (("shown", shown), ("updated", updated)):
         if any(np.may_share_memory(out, a) for a in (new, memory, flow, weight, shown, updated) if a is not out):
             raise BadOption(f"{name} shares memory with another array; it must be one of its own")
-    if not abs(gain) <= MOST_GAIN:
-        raise BadOption(f"gain is {gain}; it must lie between -{MOST_GAIN:g} and {MOST_GAIN:g}")
+    if not abs(gain) <= MAX_GAIN:
+        raise BadOption(f"gain is {gain}; it must lie between -{MAX_GAIN:g} and {MAX_GAIN:g}")
     if threads < 1:
         raise BadOption(f"threads is {threads}; it must be at least 1")

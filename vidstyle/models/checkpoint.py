@@ -33,15 +33,15 @@ class TensorFile:
     """Free facts for people: painting, painter, licence, steps, losses."""
 
 
-def read_tensors(path: Path, *, file_format: str, version: str, most_bytes: int = MAX_FILE_BYTES) -> TensorFile:
+def read_tensors(path: Path, *, file_format: str, version: str, max_bytes: int = MAX_FILE_BYTES) -> TensorFile:
     """Read a file of ``file_format`` and ``version``; `BadModel` says what it is instead."""
     path = as_path(path, "file")
     try:
         size = path.stat().st_size
         if not path.is_file():
             raise BadModel(f"{path} is a folder or a device, not a {file_format} file")
-        if size > most_bytes:
-            raise BadModel(f"{path} has {size >> 20} MiB; a {file_format} file has at most {most_bytes >> 20}")
+        if size > max_bytes:
+            raise BadModel(f"{path} has {size >> 20} MiB; a {file_format} file has at most {max_bytes >> 20}")
         with safe_open(path, "np") as file:
             header = dict(file.metadata() or {})
             if header.pop("format", None) != file_format:

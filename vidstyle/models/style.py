@@ -30,7 +30,7 @@ FILE_FORMAT = "vidstyle-style"
 FILE_VERSION = "1"
 COLLECTION_FORMAT = "vidstyle-styles"
 COLLECTION_VERSION = "1"
-MOST_COLLECTION_BYTES = 512 << 20
+MAX_COLLECTION_BYTES = 512 << 20
 """A `paper` style is 3.4 MB, so this is room for a hundred."""
 
 StyleKind = Literal["vector", "full"]
@@ -212,9 +212,7 @@ def collection_bytes(styles: Sequence[Style]) -> bytes:
 
 def read_collection(path: Path) -> list[Style]:
     """The styles of what `collection_bytes` made, in their order; `BadModel` says what is wrong with the file."""
-    file = read_tensors(
-        path, file_format=COLLECTION_FORMAT, version=COLLECTION_VERSION, most_bytes=MOST_COLLECTION_BYTES
-    )
+    file = read_tensors(path, file_format=COLLECTION_FORMAT, version=COLLECTION_VERSION, max_bytes=MAX_COLLECTION_BYTES)
     shape = architecture(file.facts.get("network", ""))
     entries = file.card.get("styles")
     styles: list[Style] = []

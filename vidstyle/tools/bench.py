@@ -43,7 +43,7 @@ SIZES: tuple[tuple[int, int], ...] = ((360, 640), (720, 1280), (1080, 1920))
 """``(height, width)`` of the clips that are generated, unless others are asked for."""
 WORK_SIZE = 360
 """Larger clips are also rendered at this work size."""
-_LEAST_FRAMES = 8
+_MIN_FRAMES = 8
 _FRAME_BYTES = 1 << 28
 """The decoded frames of a round are kept in memory, and so is what is made of them: about three times this."""
 _PACKAGES = ("av", "opencv-python", "numpy")
@@ -62,7 +62,7 @@ class BenchOptions:
     backends: tuple[BackendOptions, ...] | None = None
     """Backends to measure; None is every one installed."""
     encode: EncodeOptions = field(default_factory=EncodeOptions)
-    frames: int = within(100, _LEAST_FRAMES, 1_000_000)
+    frames: int = within(100, _MIN_FRAMES, 1_000_000)
     rounds: int = within(3, 1, 1000)
     round_seconds: float = within(2.0, 0, 1e6)
     """Where the network is slow, a round has fewer frames, so that they take it about this long (8 at least)."""
@@ -234,7 +234,7 @@ def _clips(options: BenchOptions, folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _frames_that_fit(size: tuple[int, int]) -> int:
-    return max(_LEAST_FRAMES, _FRAME_BYTES // (size[0] * size[1] * 3 // 2))
+    return max(_MIN_FRAMES, _FRAME_BYTES // (size[0] * size[1] * 3 // 2))
 
 
 def _work_sizes(options: BenchOptions, height: int) -> tuple[int | None, ...]:
@@ -268,14 +268,14 @@ class _Case:
             with VideoReader(clip) as video:
                 self._form, self._info = video.form, video.info
                 frames = list(islice(video.frames(), min(options.frames, _frames_that_fit(self._form.size))))
-            if len(frames) < _LEAST_FRAMES:
-                raise BadOption(f"clip {clip} has {len(frames)} frames; at least {_LEAST_FRAMES} are needed to measure")
+            if len(frames) < _MIN_FRAMES:
+                raise BadOption(f"clip {clip} has {len(frames)} frames; at least {_MIN_FRAMES} are needed to measure")
             self._program = self._stylizer.open(self._form)
             self._jobs = [self._stylizer.prepare(frame) for frame in frames]
-            few = self._jobs[:_LEAST_FRAMES]
+            few = self._jobs[:_MIN_FRAMES]
             self._paint(few)  # the first time takes longer
             took = _timed(lambda: self._paint(few))[0] / len(few)
-            del self._jobs[max(_LEAST_FRAMES, round(options.round_seconds / took)) :]
+            del self._jobs[max(_MIN_FRAMES, round(options.round_seconds / took)) :]
             self._painted = self._paint(self._jobs)
             self._finished = [self._stylizer.finish(*pair) for pair in zip(self._jobs, self._painted, strict=True)]
             step = 1 / (self._info.rate or Fraction(25))

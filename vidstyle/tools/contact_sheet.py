@@ -27,11 +27,11 @@ _PAPER, _INK, _GRAY = (246, 246, 244), (32, 32, 34), (112, 112, 116)
 _MARGIN, _GAP = 40, 20
 _LABEL = 52
 """Height of the two lines of text below (one photo) or above (several) the pictures."""
-_WIDEST = 2400
+_MAX_WIDTH = 2400
 """Pixels that a sheet is meant to stay within; more columns make smaller cells."""
 _PAINT_SIDE = 768
 """Longest side at which the styles paint: strokes look as in a video of that size, not as in a thumbnail."""
-_TALLEST = 1.5
+_MAX_ASPECT = 1.5
 """A cell is at most this many times as high as wide; higher photos lose top and bottom."""
 
 
@@ -127,7 +127,7 @@ def _label(style: Style) -> Label:
 def _for_painting(photo: RGB) -> RGB:
     photo = as_rgb(photo, "photo")
     height, width = photo.shape[:2]
-    spare = max(0, height - round(width * _TALLEST))
+    spare = max(0, height - round(width * _MAX_ASPECT))
     photo = photo[spare // 2 : height - (spare - spare // 2)]
     height = photo.shape[0]
     scale = min(1.0, _PAINT_SIDE / max(height, width))
@@ -199,7 +199,7 @@ def _table(cells: list[list[RGB]], labels: list[Label], width: int | None) -> RG
 
 
 def _cell_width(columns: int) -> int:
-    return min(480, (_WIDEST - 2 * _MARGIN - _GAP * (columns - 1)) // columns)
+    return min(480, (_MAX_WIDTH - 2 * _MARGIN - _GAP * (columns - 1)) // columns)
 
 
 def _blank(inner_height: int, columns: int, width: int) -> RGB:

@@ -27,7 +27,7 @@ from vidstyle.training.device import ProcessGroup
 
 FILE_FORMAT = "vidstyle-checkpoint"
 FILE_VERSION = "1"
-MOST_BYTES = 4 << 30
+MAX_BYTES = 4 << 30
 """The largest checkpoint that is read: with the vectors and moments of a hundred thousand paintings."""
 LONGEST = 120.0
 """Seconds from one checkpoint to the next, however few steps they are."""
@@ -254,7 +254,7 @@ class _State:
 
     @classmethod
     def read(cls, path: Path) -> _State:
-        file = read_tensors(path, file_format=FILE_FORMAT, version=FILE_VERSION, most_bytes=MOST_BYTES)
+        file = read_tensors(path, file_format=FILE_FORMAT, version=FILE_VERSION, max_bytes=MAX_BYTES)
         try:
             counts = {str(name): int(count) for name, count in json.loads(file.facts["counts"]).items()}
             identity = json.dumps(dict(json.loads(file.facts["identity"])), sort_keys=True)
