@@ -20,13 +20,14 @@ from likeness import RGB, content_of, grams_of, terms
 from measured import RESULTS, ResultFile, machine
 from quality import pixels
 from torch import Tensor
-from vidstyle.training.compute import Compute
-from vidstyle.training.perceptual import Perceptual
-from vidstyle.training.pictures import PHOTOS, painting_tensor, picture_paths, read_picture
 
+from vidstyle.data import PHOTOS
 from vidstyle.models.style import Style, blend
 from vidstyle.options import BackendOptions
 from vidstyle.stylizer import Stylizer
+from vidstyle.training.data import painting_tensor, picture_paths, read_picture
+from vidstyle.training.device import Compute
+from vidstyle.training.loss import Perceptual
 
 PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
 

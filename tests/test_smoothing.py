@@ -25,7 +25,7 @@ from vidstyle.cli.options import SmoothCommand, smooth_options
 from vidstyle.frame import Pixels, Planes, yuv_from_rgb
 from vidstyle.gallery import load_style, style_names
 from vidstyle.imaging import resample
-from vidstyle.imaging.smoothing import MIN_GAIN, MAX_GAIN, SMALLEST, Smoother, fitting_gain
+from vidstyle.imaging.smoothing import MAX_GAIN, MIN_GAIN, SMALLEST, Smoother, fitting_gain
 from vidstyle.imaging.warp import SCALE, remembered
 from vidstyle.models.style import blend
 from vidstyle.options import BackendOptions, SmoothOptions
