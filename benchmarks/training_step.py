@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from vidstyle import model as model_module
 from vidstyle.data import PHOTOS
 from vidstyle.gallery import shared_network
+from vidstyle.models import torch_net
 from vidstyle.models.architecture import NORM_EPSILON, Conv
 from vidstyle.models.torch_net import TransformNet
 from vidstyle.training.data import Crops, Photos, painting_tensor, read_picture
@@ -70,7 +70,7 @@ def plain_norm(x: Tensor) -> Tensor:
 def steps(name: str, batch: int, size: int, compute: Compute) -> dict[str, Callable[[int], list[Tensor]]]:
     """Both ways of a step; each takes its number and gives the gradients of all weights."""
     network, painting = shared_network(name), painting_tensor(read_picture(PHOTOS / "china.jpg"), 384)
-    weights, own_norm = LossWeights(), model_module._norm
+    weights, own_norm = LossWeights(), torch_net._norm
 
     def step(net: TransformNet, loss: Perceptual, cached: bool) -> Callable[[int], list[Tensor]]:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -85,7 +85,7 @@ def steps(name: str, batch: int, size: int, compute: Compute) -> dict[str, Calla
         def run(number: int) -> list[Tensor]:
             photo, content = crops.batch(batch, (number,))
             content = content if cached else loss.content_target(photo)
-            model_module._norm = own_norm if cached else plain_norm
+            torch_net._norm = own_norm if cached else plain_norm
             adam.zero_grad()
             with compute.autocast():
                 painted = net(photo, vector)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import vidstyle
+
 PACKAGE = Path(__file__).parent.parent / "vidstyle"
 
 # The longest matching prefix decides. Modules inside one line of the table may import each other.
@@ -146,6 +148,19 @@ def test_no_module_reaches_into_a_private_name_of_another(module: str) -> None:
         if is_private(node.attr)
     }
     assert not taken, f"{module} uses {sorted(taken)}"
+
+
+SCRIPTS = [path for folder in ("benchmarks", "examples", "scripts") for path in (PACKAGE.parent / folder).glob("*.py")]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_import_what_there_is(script: Path) -> None:
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vidstyle":
+            assert node.module in MODULES
+            if node.module == "vidstyle":
+                known = {*vidstyle.__all__, "__version__", *(name.removeprefix("vidstyle.") for name in MODULES)}
+                assert {alias.name for alias in node.names} <= known
 
 
 def test_no_import_cycle() -> None:
