@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ class Display:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._server, self.name = start_xvfb(SCREEN, "-fbdir", str(folder))
+        self.server, self.name = start_xvfb(SCREEN, "-fbdir", str(folder))
 
     def shot(self) -> NDArray[np.uint8]:
         """The whole screen: RGB of shape (height, width, 3)."""
@@ -42,18 +41,9 @@ class Display:
 
     def tool(self, *words: str) -> str:
         """What xdotool says."""
-        done = subprocess.run(
-            ["xdotool", *words],
-            env={**os.environ, "DISPLAY": self.name},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        env = {**os.environ, "DISPLAY": self.name}
+        done = subprocess.run(["xdotool", *words], env=env, capture_output=True, text=True, timeout=PATIENCE)
         return done.stdout.strip()
-
-    def close(self) -> None:
-        """End it."""
-        stop_xvfb(self._server)
 
 
 @contextlib.contextmanager
@@ -65,7 +55,7 @@ def display(folder: Path) -> Iterator[Display]:
     try:
         yield screen
     finally:
-        screen.close()
+        stop_xvfb(screen.server)
 
 
 class Webcam:
@@ -74,14 +64,16 @@ class Webcam:
     def __init__(self, screen: Display, *words: str, folder: Path) -> None:
         self.screen = screen
         self._window = ""
+        env = {**os.environ, "DISPLAY": screen.name, "PYTHONPATH": str(repository())}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "vidstyle", "webcam", "--json", *words],
             cwd=folder,
-            env={**os.environ, "DISPLAY": screen.name, "PYTHONPATH": str(repository())},
+            env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.pid = self._process.pid
 
     def __enter__(self) -> Webcam:
         try:
@@ -90,14 +82,11 @@ class Webcam:
             self.until(lambda: self.shot()[200:].std() > 5, "a picture")
             self.screen.tool("windowfocus", self._window)  # there is no window manager to do it
         except BaseException:
-            self._process.kill()
-            self._process.communicate(timeout=PATIENCE)
+            self.__exit__()
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate(timeout=PATIENCE)
@@ -111,11 +100,6 @@ class Webcam:
             if time.monotonic() > end:
                 pytest.fail(f"there was not {what} within {seconds} s")
             time.sleep(0.03)
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
 
     def size(self) -> tuple[int, int]:
         """``(height, width)`` of the window."""
@@ -158,11 +142,6 @@ class Webcam:
         assert self._process.returncode == 0, err
         report: dict[str, Any] = json.loads(out)
         return report
-
-
-def level(picture: NDArray[np.uint8]) -> float:
-    """Mean of all values."""
-    return float(picture.mean())
 
 
 def difference(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 import time
@@ -22,8 +23,10 @@ from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.gallery import load_style
 from vidstyle.live.session import Live, LiveReport, OnSound
 from vidstyle.options import LiveOptions, LookOptions
+from vidstyle.pipeline import Closing
 from vidstyle.stylizer import FrameTask, Stylizer
 from vidstyle.video.audio import AudioChunk, AudioFormat
+from vidstyle.video.capture.microphone import Microphone
 
 MICROSECOND = Fraction(1, 1_000_000)
 SOUND = AudioFormat(48000, 1)
@@ -214,10 +217,10 @@ def test_style_and_strength_change_while_it_runs(compiled: list[tuple[float, flo
     assert np.array_equal(bare.planes[0], source.sent[bare.pts][0]), "without strength it is the source"
 
 
-class Looks:
+class Looks(Closing):
     """A screen that nobody sees: it counts how often the keys are looked at for each picture shown."""
 
-    def __init__(self, *_: object, **__: object) -> None:
+    def __init__(self) -> None:
         self.window = self
         self.is_open = True
         self.looks = [0]
@@ -233,10 +236,7 @@ class Looks:
     def say(self, message: str, now: float) -> None:
         pass
 
-    def __enter__(self) -> Looks:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         pass
 
 
@@ -405,8 +405,6 @@ def test_outputs_get_everything(tmp_path: Path) -> None:
 
 
 def test_microphone_takes_the_place_of_the_sound(tmp_path: Path) -> None:
-    from vidstyle.video.capture.microphone import Microphone
-
     asked: list[OnSound | None] = []
 
     def open_source(on_sound: OnSound | None) -> Moving:
@@ -432,24 +430,18 @@ def test_error_of_the_source_ends_all_and_the_recording_is_whole(tmp_path: Path)
         assert sum(1 for _ in container.decode(video=0)) > 3
 
 
-def test_error_while_painting_ends_all() -> None:
-    source, camera = Moving(), Camera()
+@pytest.mark.parametrize("error", [RuntimeError("from the hook"), KeyboardInterrupt()])
+def test_error_while_painting_ends_all_and_ctrl_c_is_a_normal_end(error: BaseException) -> None:
+    source, camera = Moving(seconds=60), Camera()
 
-    def hook(live: Live, shown: int) -> None:
-        raise RuntimeError("from the hook")
-
-    with pytest.raises(RuntimeError, match="from the hook"):
-        run(source, camera=camera, hook=hook)
-    assert source.closed.is_set()
-    assert camera.closed
-
-
-def test_ctrl_c_is_a_normal_end() -> None:
     def hook(live: Live, shown: int) -> None:
         if shown == 5:
-            raise KeyboardInterrupt
+            raise error
 
-    assert run(Moving(seconds=60), hook=hook).shown == 5
+    normal = isinstance(error, KeyboardInterrupt)
+    with contextlib.nullcontext() if normal else pytest.raises(RuntimeError, match="from the hook"):
+        assert run(source, camera=camera, hook=hook).shown == 5
+    assert source.closed.is_set() and camera.closed
 
 
 def test_stop_and_time_end_it() -> None:
@@ -469,46 +461,32 @@ def test_virtual_camera_that_breaks_is_told_and_the_rest_goes_on(tmp_path: Path)
 
 
 def test_nothing_is_left_where_opening_fails(tmp_path: Path) -> None:
-    source = Moving()
-
     def no_camera(form: FrameFormat, fps: float | None) -> Camera:
         raise VideoError("there is no virtual camera")
 
-    live = Live(
-        lambda on_sound: source,
-        STYLES,
-        options=LiveOptions(window=False, virtual_camera=True, record=tmp_path / "out.mp4"),
-        open_camera=no_camera,
-    )
+    source, options = Moving(), LiveOptions(window=False, virtual_camera=True, record=tmp_path / "out.mp4")
     with pytest.raises(VideoError, match="no virtual camera"):
-        live.run()
+        Live(lambda on_sound: source, STYLES, options=options, open_camera=no_camera).run()
     assert source.closed.is_set()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_live_runs_once_and_is_not_copied() -> None:
-    live = Live(
-        lambda on_sound: Moving(seconds=0.1), STYLES, options=LiveOptions(window=False, record=Path("no/such/a.mp4"))
-    )
+def test_a_live_runs_once_and_is_not_copied(tmp_path: Path) -> None:
+    file = tmp_path / "out.mp4"
+    file.write_text("mine")
+    live = Live(lambda on_sound: Moving(), STYLES, options=LiveOptions(window=False, record=file))
     with pytest.raises(VidstyleError, match="cannot be copied"):
         copy.copy(live)
-    with pytest.raises(VidstyleError, match="no/such"):
+    with pytest.raises(BadOption, match="overwrite"):
         live.run()
     with pytest.raises(BadOption, match="make another one"):
         live.run()
+    assert file.read_text() == "mine"
 
 
 def test_no_place_for_the_picture_is_refused() -> None:
     with pytest.raises(BadOption, match="nowhere to put the picture"):
         LiveOptions(window=False)
-
-
-def test_existing_recording_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "out.mp4"
-    file.write_text("mine")
-    with pytest.raises(VidstyleError, match="overwrite"):
-        run(Moving(), options={"record": file})
-    assert file.read_text() == "mine"
 
 
 @pytest.mark.slow

@@ -13,11 +13,13 @@ import av
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import repository
 from display import Webcam, difference, display
 from live_media import mjpeg_server, nothing_grows, open_descriptors, resident_mib, running_threads
 from numpy.typing import NDArray
 
+from vidstyle.cli import vidstyle
 from vidstyle.frame import Frame
 from vidstyle.live.overlay import bgr_from_planes
 from vidstyle.stylizer import Stylizer
@@ -82,43 +84,34 @@ def test_keys_change_what_is_on_the_screen(still: Path, tmp_path: Path) -> None:
         Webcam(screen, "--source", str(still), "--loop", "--record", "out.mp4", folder=tmp_path) as webcam,
     ):
         assert webcam.size() == SIZE
-        webcam.until(lambda: close_to(webcam.shot(), night), "starry_night")
-        webcam.press("n")
-        webcam.until(lambda: close_to(webcam.shot(), scream), "the next style")
-        webcam.press("p")
-        webcam.until(lambda: close_to(webcam.shot(), night), "the style before")
 
-        webcam.press("minus", "minus", "minus", "minus", "minus")
+        def shows(expected: NDArray[np.uint8], what: str, *keys: str) -> None:
+            webcam.press(*keys)
+            webcam.until(lambda: close_to(webcam.shot(), expected), what)
+
         half = ((night.astype(int) + plain) // 2).astype(np.uint8)
-        webcam.until(lambda: close_to(webcam.shot(), half), "half the strength")
-        webcam.press("plus", "plus", "plus", "plus", "plus")
-        webcam.until(lambda: close_to(webcam.shot(), night), "all the strength")
-
-        webcam.press("o")
+        shows(night, "starry_night")
+        shows(scream, "the next style", "n")
+        shows(night, "the style before", "p")
+        shows(half, "half the strength", *["minus"] * 5)
+        shows(night, "all the strength", *["plus"] * 5)
         split = night.copy()
         split[:, :middle] = plain[:, :middle]
-        webcam.until(lambda: close_to(webcam.shot(), split), "the split view")
-        webcam.press("m")
+        shows(split, "the split view", "o")
         mirrored = night[:, ::-1].copy()
         mirrored[:, :middle] = plain[:, ::-1][:, :middle]
-        webcam.until(lambda: close_to(webcam.shot(), mirrored), "the mirrored split view")
-        webcam.press("o")
-        webcam.until(lambda: close_to(webcam.shot(), plain[:, ::-1]), "the mirrored source")
-        webcam.press("o", "m")
-        webcam.until(lambda: close_to(webcam.shot(), night), "the painting")
+        shows(mirrored, "the mirrored split view", "m")
+        shows(plain[:, ::-1], "the mirrored source", "o")
+        shows(night, "the painting", "o", "m")
 
         webcam.press("h")
         panel = np.s_[120:240, 240:400]
         webcam.until(lambda: np.median(webcam.shot()[panel]) < np.median(night[panel]) / 2, "the help")
         assert webcam.shot()[panel].max() > 200, "no text on the help"
-        webcam.press("h")
-        webcam.until(lambda: close_to(webcam.shot(), night), "the help to go")
-
-        webcam.press("bracketright", "bracketright", "bracketright")
+        shows(night, "the help to go", "h")
         blend = painted(source, "starry_night:0.7,the_scream:0.3")
-        webcam.until(lambda: close_to(webcam.shot(), blend), "the blend")
-        webcam.press("bracketleft", "bracketleft", "bracketleft")
-        webcam.until(lambda: close_to(webcam.shot(), night), "the pure style")
+        shows(blend, "the blend", *["bracketright"] * 3)
+        shows(night, "the pure style", *["bracketleft"] * 3)
 
         webcam.press("f")
         webcam.until(lambda: webcam.size() == (720, 1280), "a full screen")
@@ -259,7 +252,7 @@ def test_without_a_display_a_sentence_names_what_works(shown_on: str | None, tmp
 
 
 def test_records_without_a_window(tmp_path: Path) -> None:
-    words = (
+    words = [
         "--source",
         "testsrc",
         "--size",
@@ -270,7 +263,7 @@ def test_records_without_a_window(tmp_path: Path) -> None:
         "--seconds",
         "1",
         "--json",
-    )
+    ]
     done = run(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -288,24 +281,21 @@ def test_records_without_a_window(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "code", "sentence"),
     [
-        (("--no-window",), "--record"),
-        (("--size", "720"), "WIDTHxHEIGHT"),
-        (("--style", "stary_night"), "did you mean"),
-        (("--target-fps", "0"), "target-fps"),
+        (["--no-window"], 2, "--record"),
+        (["--size", "720"], 2, "WIDTHxHEIGHT"),
+        (["--style", "stary_night"], 2, "did you mean"),
+        (["--target-fps", "0"], 2, "target-fps"),
+        (["--source", "missing.mp4", "--no-window", "--record", "out.mp4"], 1, "missing.mp4"),
     ],
 )
-def test_wrong_usage_is_a_sentence(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
-    done = run("--source", "testsrc", *words, folder=tmp_path)
-    assert done.returncode == 2
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_missing_source_is_a_sentence(tmp_path: Path) -> None:
-    done = run("--source", "missing.mp4", "--no-window", "--record", "out.mp4", folder=tmp_path)
-    assert done.returncode == 1
-    assert "missing.mp4" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_usage_is_a_sentence(
+    words: list[str], code: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(vidstyle, ["webcam", "--source", "testsrc", *words])
+    assert result.exit_code == code
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())

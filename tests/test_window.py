@@ -1,4 +1,4 @@
-"""What the window makes of key codes and of displays; the window itself is in test_webcam.py."""
+"""Key codes and displays; what is in the window itself is tested in test_webcam.py."""
 
 from __future__ import annotations
 
