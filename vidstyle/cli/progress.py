@@ -11,7 +11,7 @@ from vidstyle.cli.terminal import printable
 
 
 class Bar:
-    """A bar on stderr with a line of figures beside it; silent where there is no terminal.
+    """A bar on stderr with a line of figures beside it, from the first `update` on; silent where there is no terminal.
 
     A context manager. `update` may be called from any thread.
     """
@@ -31,10 +31,10 @@ class Bar:
 
     def update(self, done: int, total: int | None, figures: str) -> None:
         """Show that ``done`` of ``total`` are done (None: nobody knows how many there are)."""
+        self._progress.start()  # does nothing but the first time
         self._progress.update(self._task, completed=done, total=total, figures=printable(figures))
 
     def __enter__(self) -> Bar:
-        self._progress.start()
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,10 +64,18 @@ def render(
     as_json: bool,
 ) -> None:
     """Stylize the video IN into OUT; sound, subtitles, timestamps and metadata are kept."""
+    from vidstyle.cli.progress import Bar
     from vidstyle.rendering import render as render_video
 
-    with ExitStack() as stack:
-        display = _Display(stack)
+    def start(report: RenderReport) -> None:
+        echo(f"Painting {report.style} at {report.width}x{report.height} on {report.backend}", err=True)
+
+    def update(at: Progress) -> None:
+        seconds = max(at.seconds, 1e-6)
+        figures = f"{at.frames / seconds:.1f} fps  {at.seconds_of_video / seconds:.2f}x real time"
+        bar.update(at.frames, at.total, figures)
+
+    with Bar() as bar:
         report = render_video(
             source,
             output,
@@ -80,8 +87,8 @@ def render(
             encode=encode,
             clip=clip,
             overwrite=overwrite,
-            on_start=display.start,
-            on_progress=display.update,
+            on_start=start,
+            on_progress=update,
         )
     echo_notes(report.notes)
     if as_json:
@@ -98,26 +105,6 @@ def render(
             err=True,
         )
         ctx.exit(1)
-
-
-class _Display:
-    """What runs, and then the bar: frames, fps, speed and time left."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-
-    def start(self, report: RenderReport) -> None:
-        """Say what runs and show the bar, once everything is open and compiled."""
-        from vidstyle.cli.progress import Bar
-
-        echo(f"Painting {report.style} at {report.width}x{report.height} on {report.backend}", err=True)
-        self._bar = self._stack.enter_context(Bar())
-
-    def update(self, progress: Progress) -> None:
-        """Move the bar; called after each frame, on another thread."""
-        fps = progress.frames / max(progress.seconds, 1e-6)
-        speed = progress.seconds_of_video / max(progress.seconds, 1e-6)
-        self._bar.update(progress.frames, progress.total, f"{fps:.1f} fps  {speed:.2f}x real time")
 
 
 def _closing_line(report: RenderReport) -> str:

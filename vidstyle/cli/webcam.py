@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,14 +109,9 @@ def webcam(
     q, Esc, the window's close button and Ctrl-C all end it properly.
     """
     from vidstyle.gallery import DEFAULT_STYLE
-    from vidstyle.live.session import Live, Microphone, OnSound
+    from vidstyle.live.session import Live
     from vidstyle.video.capture import Capture
-
-    def open_microphone(on_sound: OnSound) -> Microphone:
-        from vidstyle.video.capture import microphone as capture
-
-        assert microphone is not None
-        return capture.Microphone(microphone, on_sound=on_sound)
+    from vidstyle.video.capture.microphone import Microphone
 
     styles, index = style_list(style or DEFAULT_STYLE)
     live = Live(
@@ -126,7 +122,7 @@ def webcam(
         smooth=smooth,
         backend=backend,
         options=options,
-        open_microphone=None if microphone is None else open_microphone,
+        open_microphone=partial(Microphone, microphone) if microphone else None,
         on_start=_say_what_runs,
     )
     report = live.run()

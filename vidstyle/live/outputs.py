@@ -64,9 +64,7 @@ class Outputs(Closing):
 
     def add(self, target: str, *, overwrite: bool) -> str:
         """Send everything to ``target``; returns what is sent, for people. Raises as `Recorder` does."""
-        stream = self._opened(target, overwrite)
-        self._streams = (*self._streams, stream)
-        return stream.description
+        return self._opened(target, overwrite).description
 
     def add_camera(self, open_camera: Callable[[FrameFormat, float | None], Sink] = VirtualCamera) -> str:
         """Be a virtual camera; returns its name. Raises as `VirtualCamera` does."""
@@ -80,9 +78,7 @@ class Outputs(Closing):
 
     def record(self, path: Path, *, overwrite: bool = False) -> None:
         """Begin to record to ``path``. Raises as `Recorder` does."""
-        recording = self._opened(path, overwrite)
-        self._recording = recording, path
-        self._streams = (*self._streams, recording)
+        self._recording = self._opened(path, overwrite), path
         self.recordings.append(str(path))
 
     def stop_recording(self) -> None:
@@ -136,6 +132,7 @@ class Outputs(Closing):
             target, form=self._form, fps=self._fps, sound=self._sound, encode=self._encode, overwrite=overwrite
         )
         self._all.append(stream)
+        self._streams = (*self._streams, stream)
         return stream
 
 

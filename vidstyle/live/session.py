@@ -25,6 +25,7 @@ from vidstyle.pipeline import Closing, Worker
 from vidstyle.scheduler import FrameScheduler, LatestSlot
 from vidstyle.stylizer import FrameTask, work_size
 from vidstyle.video.audio import AudioChunk, AudioFormat
+from vidstyle.video.capture.microphone import Microphone
 from vidstyle.video.convert import FrameConverter, Place, cut_out, place_in, put_in
 from vidstyle.video.output.virtual_camera import Sink, VirtualCamera
 
@@ -71,16 +72,6 @@ class Source(Protocol):
 
     def close(self) -> None:
         """End `frames`, whatever it waits for; called from another thread. Closing twice is fine."""
-
-
-class Microphone(Protocol):
-    """Sound from elsewhere than the source of the picture."""
-
-    form: AudioFormat
-    """Of every piece."""
-
-    def close(self) -> None:
-        """Stop. Closing twice is fine."""
 
 
 @dataclass
