@@ -22,13 +22,9 @@ class FrameStats:
         self._recent: deque[tuple[float, float]] = deque()
         self._bins = np.zeros(_BINS, np.int64)
         self.shown = 0
-        """Frames shown in all."""
         self.first: float | None = None
-        """When the first frame was shown."""
         self.last = 0.0
-        """When the last frame was shown."""
         self.longest = 0.0
-        """The longest latency of all."""
         self._since = 0.0
         self._rested = 0.0
         self._is_resting = False

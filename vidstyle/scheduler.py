@@ -38,7 +38,6 @@ class LatestSlot(Generic[T]):
         self._closed = False
         self._error: BaseException | None = None
         self.arrived = 0
-        """How many items were put."""
         self.dropped = 0
         """How many of them were replaced before they were taken."""
 

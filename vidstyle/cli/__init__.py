@@ -91,7 +91,6 @@ for _command in (render, webcam, serve, image, adapt, styles, build_engine, trai
 
 
 def main() -> NoReturn:
-    """Entry point of the ``vidstyle`` command."""
     for number in _ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:  # `nohup` has it ignored
             signal.signal(number, _terminate)

@@ -148,17 +148,14 @@ def needs_torch(what: str, error: ImportError, instead: str = "") -> MissingDepe
 
 
 def flag(name: str, help: str = "", *names: str, **settings: Any) -> click.Option:
-    """An option without a value."""
     return click.Option((name, *names), is_flag=True, help=help, **settings)
 
 
 def overwrite_option(help: str) -> click.Option:
-    """``--overwrite``."""
     return flag("--overwrite", help, "-y")
 
 
 def json_option(help: str = "Print the report as JSON on stdout.") -> click.Option:
-    """``--json``, ending up as ``as_json``."""
     return flag("--json", help, "as_json")
 
 
@@ -267,7 +264,6 @@ def weights_of(values: dict[str, Any]) -> dict[str, float]:
 
 
 def network_option(help: str, default: NetworkName | None = "fast") -> click.Option:
-    """``--network``."""
     return option("--network", type=click.Choice(get_args(NetworkName)), default=default, help=help)
 
 

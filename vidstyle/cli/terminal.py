@@ -36,7 +36,6 @@ def echo(line: str, *, err: bool = False) -> None:
 
 
 def echo_notes(notes: Iterable[str]) -> None:
-    """Print ``notes`` on stderr."""
     for note in notes:
         echo(f"Note: {note}", err=True)
 

@@ -110,11 +110,9 @@ class Controls:
             self._fade_to(_NUDGE_SECONDS, now)
 
     def strengthen(self, now: float, by: int) -> None:
-        """Take a step more or less of strength."""
         self.strength = _stepped(self.strength, by)
 
     def next_view(self, now: float) -> None:
-        """Go on to the next of the views."""
         self.view = _VIEWS[(_VIEWS.index(self.view) + 1) % len(_VIEWS)]
 
     def toggle(self, now: float, name: str) -> None:

@@ -73,7 +73,6 @@ class Outputs(Closing):
 
     @property
     def recording(self) -> Path | None:
-        """The file that is being recorded."""
         return None if self._recording is None else self._recording[1]
 
     def record(self, path: Path, *, overwrite: bool = False) -> None:
@@ -102,7 +101,6 @@ class Outputs(Closing):
                 self._camera = None
 
     def sound(self, sound: AudioChunk) -> None:
-        """Pass ``sound`` on."""
         for stream in self._streams:
             stream.sound(sound)
 

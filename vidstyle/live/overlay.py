@@ -50,17 +50,14 @@ class Status:
     """Median and 99th percentile, in seconds."""
     dropped: int = 0
     title: str = ""
-    """Style and blend."""
     details: str = ""
     """What differs from the usual: strength, work size, pause."""
     recording: float | None = None
-    """Seconds recorded so far."""
     warning: str = ""
     """What is wrong at this moment."""
     message: str = ""
     """What has just happened."""
     help: bool = False
-    """Whether the help panel is up."""
 
 
 class Overlay:

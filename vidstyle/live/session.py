@@ -33,7 +33,6 @@ OnSound = Callable[[AudioChunk], None]
 OnShown = Callable[[int, float], None]
 
 TITLE = "vidstyle"
-"""Title of the window."""
 _WAIT_SECONDS = 0.02
 """How long a frame, or a slow network, is waited for before the keys are looked at."""
 _STILL_SECONDS = 0.25
@@ -61,7 +60,6 @@ class Source(Protocol):
     fps: float | None
     """Frames a second that the source says it delivers."""
     reconnects: int
-    """How often the source has come back."""
     state: Literal["open", "lost"]
     """``lost`` while the source is waited for."""
     sound_form: AudioFormat | None
@@ -85,7 +83,6 @@ class LiveReport:
     backend: str = ""
     """Library, version, precision and threads."""
     width: int = 0
-    """Of the frames, in pixels."""
     height: int = 0
     """Of the frames, in pixels."""
     work_size: int = 0
@@ -99,18 +96,14 @@ class LiveReport:
     dropped: int = 0
     """Frames that a newer one replaced before they were painted."""
     fps: float = 0.0
-    """Frames shown a second."""
     latency_median_ms: float = 0.0
     """From the capture clock of a frame to the moment when it was on its way to the display: drawn, and the
     window's events dealt with. What a camera adds before, and the display after that, nobody here can know."""
     latency_p99_ms: float = 0.0
     latency_longest_ms: float = 0.0
     reconnects: int = 0
-    """How often the source has come back."""
     recordings: list[str] = field(default_factory=list)
-    """Files recorded to."""
     snapshots: list[str] = field(default_factory=list)
-    """Pictures saved."""
     outputs: list[OutputReport] = field(default_factory=list)
     """Recordings and streams, in the order in which they began."""
     problems: list[str] = field(default_factory=list)
