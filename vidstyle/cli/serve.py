@@ -37,7 +37,7 @@ def _serve_options(token: str | None, folder: Path | None, **values: Any) -> Ser
     "options",
     _serve_options,
     opt.field(ServeOptions, "host", "Address to listen on; 0.0.0.0 is all, and needs --token."),
-    opt.field(ServeOptions, "port", "Port; 0 takes a free one.", type=click.IntRange(0, 65535)),
+    opt.field(ServeOptions, "port", "Port; 0 takes a free one."),
     opt.option(
         "--token",
         envvar="VIDSTYLE_TOKEN",
@@ -62,17 +62,16 @@ def _serve_options(token: str | None, folder: Path | None, **values: Any) -> Ser
         help="Show this to those who start without a camera: camera (number, name or device), `screen`, `testsrc`, a "
         "video file played over and over, or a URL.",
     ),
-    opt.field(ServeOptions, "visitors", "Visitors painted at once.", type=click.IntRange(1, 64)),
+    opt.field(ServeOptions, "visitors", "Visitors painted at once."),
     opt.option("--size", type=opt.FullSize(), default="640x360", help="Scale live pictures down to fit."),
     opt.field(
         ServeOptions,
         "upload_mib",
         "The largest video to upload; paintings 32 at most.",
         "--upload-limit",
-        type=click.IntRange(1, 1 << 14),
         metavar="MIB",
     ),
-    opt.field(ServeOptions, "queue", "Jobs that may wait.", type=click.IntRange(1, 1000)),
+    opt.field(ServeOptions, "queue", "Jobs that may wait."),
     opt.option(
         "--folder",
         type=click.Path(path_type=Path, file_okay=False),

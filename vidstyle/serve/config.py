@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vidstyle.errors import BadOption
 from vidstyle.files import cache_folder
-from vidstyle.options import MAX_SIDE, check_between
+from vidstyle.options import MAX_SIDE, check_between, check_fields, within
 
 MIN_TOKEN = 12
 """Characters of the shortest token: it must not be guessed by trying."""
@@ -39,7 +39,7 @@ class ServeOptions:
 
     host: str = "127.0.0.1"
     """Address, or name of one, to listen on; where others can reach it, a ``token`` is needed."""
-    port: int = 8360
+    port: int = within(8360, 0, 65535)
     """TCP port of the page; 0 takes a free one. Pictures go by UDP, on ports that the system chooses."""
     token: str | None = None
     """Secret that a browser or program must send; None lets in everybody who can reach ``host``."""
@@ -53,31 +53,26 @@ class ServeOptions:
     it itself: behind a NAT that forwards UDP."""
     source: str | None = None
     """A picture for visitors without a camera: an input of `vidstyle.video.capture.Capture`."""
-    visitors: int = 4
+    visitors: int = within(4, 1, 64)
     """Visitors painted at once."""
     size: tuple[int, int] = (360, 640)
     """The largest live picture, ``(height, width)``; larger ones are scaled down. Upright pictures may be as tall as
     this is wide."""
-    upload_mib: int = 64
+    upload_mib: int = within(64, 1, 1 << 14)
     """The largest upload; of paintings 32 at most."""
-    max_pixels: int = 3840 * 2160
+    max_pixels: int = within(3840 * 2160, 256, MAX_SIDE * MAX_SIDE)
     """The largest picture of an uploaded video."""
-    max_seconds: float = 600.0
-    queue: int = 4
+    max_seconds: float = within(600.0, 1, 86400)
+    queue: int = within(4, 1, 1000)
     folder: Path = field(default_factory=lambda: cache_folder("serve"))
     """Where jobs and the visitors' styles are kept."""
 
     def __post_init__(self) -> None:
         if not self.host:
             raise BadOption("host is empty; give an address, such as 127.0.0.1, or 0.0.0.0 for all of this machine")
-        check_between("port", self.port, 0, 65535)
-        check_between("visitors", self.visitors, 1, 64)
+        check_fields(self)
         check_between("height of the live picture", self.size[0], 16, MAX_SIDE)
         check_between("width of the live picture", self.size[1], 16, MAX_SIDE)
-        check_between("upload limit in MiB", self.upload_mib, 1, 1 << 14)
-        check_between("pixels of a video", self.max_pixels, 256, MAX_SIDE * MAX_SIDE)
-        check_between("seconds of a video", self.max_seconds, 1, 86400)
-        check_between("queue", self.queue, 1, 1000)
         for name in self.allowed_hosts:
             if not _HOST_NAME.fullmatch(name):
                 raise BadOption(f"allowed host is {name!r}; give a name alone, like kiosk.local, without port or path")
