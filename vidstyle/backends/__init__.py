@@ -21,7 +21,7 @@ class BackendStatus:
 
     name: str
     version: str | None
-    """Of the library; None where it is not installed."""
+    """Version of the library; None where it is not installed."""
     install: str
     works: bool
     """Whether it is installed, and what it runs on is here."""
@@ -65,7 +65,7 @@ def open_backend(program: Program, options: BackendOptions | None = None) -> Bac
                 raise
             failed.append(f"{name}: {error}")
         else:
-            if failed:  # the next best is no secret
+            if failed:  # say that it is not the best one
                 backend.description += f" (instead of {'; '.join(failed)})"
             return backend
     if options.gpu is not None:
@@ -90,7 +90,7 @@ def _preference(on_gpu: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def gpu_backends(number: int | None) -> tuple[str, ...]:
-    """What is installed and runs on GPU ``number``, or the first one, the best first; empty where none answers."""
+    """Installed backends that run on GPU ``number``, or on the first one, best first; () where no GPU answers."""
     if not nvidia_gpus():
         return ()
     from vidstyle.backends.tensorrt import runs_here

@@ -87,7 +87,7 @@ the last, as it has nothing to offer without a GPU."""
 
 @dataclass(frozen=True)
 class Program:
-    """What a backend runs: an architecture on frames of one form, in any style."""
+    """The input of a backend: an architecture on frames of one form, in any style."""
 
     shape: Architecture
     """The network without its weights, which come with each frame."""
@@ -95,7 +95,7 @@ class Program:
     graph: Callable[[Literal["fp32", "fp16"]], bytes]
     """Writes the ONNX graph; called by the backends that read ONNX."""
     style_tensors: Callable[[Network], Tensors]
-    """What the graph takes besides the planes to paint as a network does, by the names of its inputs; linear in it."""
+    """The inputs of the graph that make it paint as a network does, by name; linear in the network."""
     single: Program | None = None
     """The same for one style, with constants for weights, where no other will be played. It is faster in some
     libraries; a backend takes it if it likes."""

@@ -1,4 +1,4 @@
-"""Styles to an engine file: graph, gate, plan, proof; and engines built again where they do not fit."""
+"""Styles to an engine file: graph, FP16 check, plan; and engines built again where they do not fit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ATTEMPTS = 10
 
 @dataclass
 class BuildReport:
-    """What `build_engine` did."""
+    """The result of `build_engine`."""
 
     engine: EngineFile
     """The files written; ``engine.card.build`` has all that was measured."""
@@ -40,7 +40,7 @@ class BuildReport:
     """Layers, targets, seconds; without the plan's bytes."""
     seconds: float
     notes: list[str] = field(default_factory=list)
-    """What was asked for and has no effect; one sentence each."""
+    """Options without effect; one sentence each."""
 
 
 def build_engine(
@@ -238,7 +238,7 @@ def _enlarged(card: EngineCard, size: tuple[int, int]) -> tuple[tuple[int, int],
 
 
 def _build_facts(options: BuildOptions, plan: Plan, fidelity: Fidelity | None) -> dict[str, Any]:
-    """What the sidecar says of the build; nothing reads it but people."""
+    """The facts of a build in the JSON file, for people; no code reads them."""
     facts: dict[str, Any] = {
         "vidstyle": __version__,
         "seconds": round(plan.seconds, 3),

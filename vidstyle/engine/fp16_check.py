@@ -1,7 +1,7 @@
 """Whether a network still paints its picture in FP16: a check to make before an engine is built.
 
 The graph in FP16 runs against the graph in FP32, on ONNX Runtime and on a CPU, on photos and on frames
-that are hard for it. A CPU rounds as a GPU does because it is told to (`rehearsal`).
+that are hard for it. `rehearsal` makes a CPU round as a GPU does.
 
 The frames are small. That changes nothing but one thing: where a single speck stands on a flat ground,
 an instance norm makes the larger numbers of it the larger the ground is, in proportion to the root of
@@ -37,7 +37,7 @@ off everywhere has 48.1."""
 LARGEST_HALF = 65504.0
 """FP16 knows no larger number."""
 FLOPS = 1e9
-"""Of one run of the network: what the size of the frames is chosen by."""
+"""Cost of one run of the network, by which the size of the frames is chosen."""
 RUNS = 30
 """Runs that are made in all, about: with more styles each one gets fewer frames, but never less than two."""
 SPECK = "speck"
@@ -58,7 +58,7 @@ Run = Callable[[Sequence[NDArray[Any]]], list[NDArray[Any]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """What was measured of a graph that passed."""
+    """The measures of a graph that passed."""
 
     worst: float
     """The least PSNR of all, in dB; infinite where FP16 and FP32 paint the very same pixels."""

@@ -31,7 +31,7 @@ LibraryName = Literal["tensorrt", "tensorrt-rtx"]
 
 @dataclass(frozen=True, kw_only=True)
 class EngineCard:
-    """What an engine is; the JSON file beside it."""
+    """The facts of an engine: the JSON file beside it."""
 
     network: NetworkName
     theta: str
@@ -49,7 +49,7 @@ class EngineCard:
     """The largest one; equal to ``smallest`` for an engine of one size."""
     precision: EnginePrecision
     library: LibraryName
-    """What built it and runs it."""
+    """SDK that built it and runs it."""
     library_version: str
     targets: tuple[str, ...]
     """Compute capabilities that it was built for, such as ``8.9``."""

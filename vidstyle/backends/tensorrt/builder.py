@@ -34,12 +34,12 @@ class BuildProgress:
     fraction: float
     """0 to 1; it never falls, and says nothing about time."""
     phase: str
-    """What is done now, as TensorRT calls it."""
+    """TensorRT's name of the phase."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What TensorRT made of a graph, and what is known about it."""
+    """An engine that TensorRT has built, and the facts of its build."""
 
     plan: bytes
     targets: tuple[str, ...]
@@ -55,7 +55,7 @@ class Plan:
     inspected: dict[str, int] | None = None
     """Layers of the engine itself by type, where a GPU let it be loaded."""
     notes: list[str] = field(default_factory=list)
-    """What was asked for and has no effect; one sentence each."""
+    """Options without effect; one sentence each."""
 
 
 def build_plan(
@@ -127,7 +127,7 @@ def build_plan(
 def card_of(
     plan: Plan, shape: Architecture, form: FrameFormat, options: BuildOptions, library: Library, **facts: Any
 ) -> EngineCard:
-    """What is written down of a plan for frames of ``form``; ``facts`` are the other fields of `EngineCard`."""
+    """The card of a plan for frames of ``form``; ``facts`` are the other fields of `EngineCard`."""
     return EngineCard(
         network=shape.name,
         pixels=form.pixels,

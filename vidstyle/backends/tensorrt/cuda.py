@@ -1,4 +1,4 @@
-"""What vidstyle needs of CUDA, through the driver: GPUs, streams, events, memory, recorded graphs, planes of frames.
+"""CUDA through the driver: GPUs, streams, events, memory, recorded graphs, planes of frames.
 
 The driver's own interface, not the runtime library's: that one refuses every driver older than itself.
 Everything lives in the GPU's primary context, which TensorRT, FFmpeg and torch use too, so an address
@@ -146,7 +146,7 @@ class CudaStream(Resource):
     """
 
     handle: int
-    """As TensorRT takes it."""
+    """Address of the stream, for TensorRT."""
 
     def __init__(self) -> None:
         flags = int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
@@ -184,7 +184,7 @@ class CudaStream(Resource):
         call(driver.cuStreamBeginCapture, self.handle, mode)
 
     def end_capture(self) -> CudaGraph:
-        """What was recorded. The stream takes work again, even after an error."""
+        """Return the recording. The stream takes work again, even after an error."""
         return CudaGraph(call(driver.cuStreamEndCapture, self.handle))
 
     def launch(self, graph: CudaGraph) -> None:
@@ -240,7 +240,7 @@ def _gpu(number: int, version: str) -> CudaGpu:
 
 
 def call(function: Any, *arguments: Any) -> Any:
-    """What a function of the driver returns besides its code; several things as a tuple. Raises `VidstyleError`."""
+    """The results of a function of the driver, several as a tuple. Raises `VidstyleError`."""
     try:
         code, *results = function(*arguments)
     except RuntimeError as error:  # the driver is older than the function
@@ -317,7 +317,7 @@ class DevicePlane:
     device: tuple[int, int]
     """Kind and number, as DLPack counts them: (2, 0) is the first NVIDIA GPU."""
     owner: object = None
-    """What keeps the memory alive."""
+    """Object that keeps the memory alive."""
     stream: int | None = None
     """Stream in which it is still being written; None is the default stream."""
 

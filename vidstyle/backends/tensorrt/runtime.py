@@ -111,7 +111,7 @@ class Port:
 
     name: str
     shape: tuple[int, ...]
-    """As the engine sees it."""
+    """Shape of the engine's tensor."""
     offset: int
     size: int
 

@@ -19,7 +19,7 @@ from vidstyle.models.engine_file import LibraryName
 from vidstyle.options import EngineLibrary, EngineTarget
 
 PORTABLE = ("8.0", "8.6", "8.9", "12.0")
-"""What TensorRT-RTX builds for unless it is told otherwise; such an engine runs on later GPUs too
+"""The default targets of TensorRT-RTX; such an engine runs on later GPUs too
 (https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/cpu-engines.html)."""
 AMPERE_AND_LATER = "8.0+"
 """Target of a portable TensorRT engine (`HardwareCompatibilityLevel.AMPERE_PLUS`)."""
@@ -42,7 +42,7 @@ _OLDEST = (7, 5)
 
 @dataclass(frozen=True)
 class GpuFacts:
-    """What an engine has to know of a GPU."""
+    """The facts of a GPU that decide which engines it runs."""
 
     name: str
     compute_capability: str
@@ -78,7 +78,7 @@ class Library:
     name: LibraryName
     module: Any
     version: str
-    """As the module says it; an engine runs on the version that built it."""
+    """An engine runs on the version that built it."""
 
     @cached_property
     def errors(self) -> ErrorLog:
@@ -107,7 +107,7 @@ class Library:
 
     @cached_property
     def compute_capabilities(self) -> tuple[str, ...]:
-        """What TensorRT-RTX can build for, such as ``8.9``; empty for TensorRT, which builds for the GPU it runs on."""
+        """Targets of TensorRT-RTX, such as ``8.9``; empty for TensorRT, which builds for the GPU it runs on."""
         if not self.is_rtx:
             return ()
         members = self.module.ComputeCapability.__members__

@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 CELL = 4
 """Side of the cells of pixels that go in and come out."""
 INPUT_STEP = 1 / 256
-"""What a level of 0-255 is in the first convolution: a power of two keeps whole levels exact in 16 bits."""
+"""One level of 0-255 in the first convolution: a power of two keeps whole levels exact in 16 bits."""
 
 
 Kind = Literal["centered", "plain", "add"]
@@ -246,7 +246,7 @@ class CellStyle:
             self._rounded.copy_(self._exact)
 
     def conv(self, x: Tensor, conv: Conv) -> Tensor:
-        """What ``conv`` makes of (rows, columns, channels), without its bias."""
+        """The convolution of (rows, columns, channels), without its bias."""
         # Seen as (1, channels, rows, columns) this is channels_last, and the result is too.
         y = functional.conv2d(x[None].permute(0, 3, 1, 2), self._weights[conv], stride=conv.stride)
         return y[0].permute(1, 2, 0).contiguous()
