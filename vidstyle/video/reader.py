@@ -132,7 +132,7 @@ class VideoReader(Closing):
         """Form of every frame."""
         self._threads = threads
         self._clip = clip or ClipOptions()
-        self._pass: _Pass | None = None
+        self._loss: FrameLoss | None = None
         self._reading: Generator[Frame, None, None] | None = None
         self._closed = False
         self.notes: list[str] = list(self.info.notes)
@@ -173,12 +173,12 @@ class VideoReader(Closing):
     @property
     def lost(self) -> int:
         """Frames so far that could not be decoded, or not in full; final when `frames` has ended."""
-        return self._pass.loss.lost if self._pass else 0
+        return self._loss.lost if self._loss else 0
 
     @property
     def errors(self) -> list[str]:
         """Sentences on the first few of them."""
-        return self._pass.loss.errors if self._pass else []
+        return self._loss.errors if self._loss else []
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
@@ -221,8 +221,9 @@ class VideoReader(Closing):
 
     def _read(self, span: TimeRange, *, seek: bool) -> Generator[Frame, None, None]:
         with open_input(self.path) as container:
-            self._pass = _Pass(self, container, span, seek=seek)
-            yield from self._pass.frames()
+            one = _Pass(self, container, span, seek=seek)
+            self._loss = one.loss
+            yield from one.frames()
 
 
 class _Pass:
