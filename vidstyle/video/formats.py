@@ -265,37 +265,12 @@ def _threads() -> set[int]:
 
 # Code points of ITU-T H.273, as FFmpeg, H.264, HEVC, VP9, AV1, MP4 and Matroska all use them.
 UNSPECIFIED = 2
-
-
-class MatrixCode(IntEnum):
-    RGB = 0
-    BT709 = 1
-    FCC = 4
-    BT470BG = 5
-    SMPTE170M = 6
-    SMPTE240M = 7
-    BT2020 = 9
-
-
-class Primaries(IntEnum):
-    BT709 = 1
-    BT2020 = 9
-
-
-class Transfer(IntEnum):
-    BT709 = 1
-    PQ = 16
-    HLG = 18
-
-
-class Range(IntEnum):
-    """Limited is 16-235, full 0-255."""
-
-    UNSPECIFIED = 0
-    LIMITED = 1
-    FULL = 2
-
-
+MatrixCode = IntEnum(
+    "MatrixCode", {"RGB": 0, "BT709": 1, "FCC": 4, "BT470BG": 5, "SMPTE170M": 6, "SMPTE240M": 7, "BT2020": 9}
+)
+Primaries = IntEnum("Primaries", {"BT709": 1, "BT2020": 9})
+Transfer = IntEnum("Transfer", {"BT709": 1, "PQ": 16, "HLG": 18})
+Range = IntEnum("Range", {"UNSPECIFIED": 0, "LIMITED": 1, "FULL": 2})  # limited is 16-235, full 0-255
 Hdr = Literal["pq", "hlg"]
 
 
