@@ -12,14 +12,12 @@ import av
 import cv2
 import numpy as np
 import pytest
-from media import Audio, Subtitle, join, make_sound, make_video, picture, png_cover, psnr, read, read_contents
+from media import Audio, Subtitle, make_sound, make_video, picture, png_cover, psnr, read, read_contents
 from networks import rgb_from_planes
 
 from vidstyle.errors import VideoError
 from vidstyle.frame import Matrix, Pixels
 from vidstyle.options import ClipOptions
-from vidstyle.video.audio import AudioFormat, AudioReader
-from vidstyle.video.capture import Capture
 from vidstyle.video.info import probe
 from vidstyle.video.reader import TimeRange, VideoReader
 
@@ -46,8 +44,7 @@ def test_every_frame_comes_out_in_order_with_its_time(tmp_path: Path) -> None:
 
 def test_variable_frame_rate_keeps_every_time(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", pts=VFR, time_base=Fraction(1, 1000), options={"bf": "2"})
-    with VideoReader(path) as source:
-        assert [round(1000 * frame.seconds) for frame in source.frames()] == list(VFR)
+    assert [round(1000 * frame.seconds) for frame in read(path)] == list(VFR)
 
 
 def test_frames_can_be_read_again_from_the_beginning(tmp_path: Path) -> None:
@@ -162,8 +159,7 @@ def test_a_clip_is_exact_to_the_frame(
 
 def test_a_clip_behind_the_end_has_no_frames(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4")
-    with VideoReader(path, clip=ClipOptions(start=100)) as source:
-        assert list(source.frames()) == []
+    assert read(path, clip=ClipOptions(start=100)) == []
 
 
 def test_threads_do_not_change_the_frames(tmp_path: Path) -> None:
@@ -190,8 +186,7 @@ def test_avi_which_has_no_times_is_read_evenly(tmp_path: Path, codec: str, bfram
     pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     options = {} if codec == "mjpeg" else {"bf": bframes}
     path = make_video(tmp_path / "a.avi", codec=codec, pixel_format=pixel_format, options=options, frames=12)
-    with VideoReader(path) as source:
-        assert [f.pts * f.time_base for f in source.frames()] == [Fraction(i, 25) for i in range(12)]
+    assert [f.pts * f.time_base for f in read(path)] == [Fraction(i, 25) for i in range(12)]
 
 
 @pytest.mark.parametrize("name", ["a.h264", "a.hevc", "a.m2ts", "a.mpg", "a.flv", "a.mxf"])
@@ -199,9 +194,7 @@ def test_other_containers_and_raw_streams_are_read(tmp_path: Path, name: str) ->
     codec = {"a.hevc": "libx265", "a.mpg": "mpeg2video", "a.mxf": "mpeg2video"}.get(name, "libx264")
     options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
     path = make_video(tmp_path / name, size=(64, 96), codec=codec, frames=12, options=options)
-    with VideoReader(path) as source:
-        times = [f.pts * f.time_base for f in source.frames()]
-        assert (source.lost, source.errors) == (0, [])
+    times = [f.pts * f.time_base for f in read(path)]
     assert [t - times[0] for t in times] == [Fraction(i, 25) for i in range(12)]
 
 
@@ -292,8 +285,7 @@ def test_odd_file_names_are_names(tmp_path: Path, name: str, monkeypatch: pytest
     made.rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     for path in (Path(name), tmp_path / name):
-        with VideoReader(path) as source:
-            assert len(list(source.frames())) == 10
+        assert len(read(path)) == 10
 
 
 @pytest.mark.parametrize(("width", "height"), [(100000, 16), (16, 100000), (16384, 16384), (70000, 70000)])
@@ -363,9 +355,7 @@ def test_sound_that_goes_on_is_no_loss(tmp_path: Path) -> None:
         path = make_video(
             tmp_path / f"a{suffix}", frames=10, codec=codecs[0], audio=[Audio(codec=codecs[1], seconds=4.0)], live=live
         )
-        with VideoReader(path) as source:
-            assert len(list(source.frames())) == 10
-            assert (source.lost, source.errors) == (0, []), suffix
+        assert len(read(path)) == 10
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg4", "libvpx-vp9", "libsvtav1", "ffv1", "mjpeg"])
@@ -468,9 +458,7 @@ def test_pictures_that_go_on_are_no_losses(tmp_path: Path) -> None:
     path = make_video(
         tmp_path / "a.avi", codec="mjpeg", pixel_format="yuvj420p", pts=[0, 1, 2, 6, 7, 20], time_base=Fraction(1, 25)
     )
-    with VideoReader(path) as source:
-        assert [frame.pts for frame in source.frames()] == [0, 1, 2, 6, 7, 20]
-        assert (source.lost, source.errors) == (0, [])
+    assert [frame.pts for frame in read(path)] == [0, 1, 2, 6, 7, 20]
 
 
 @pytest.mark.parametrize("empty", [[3], [2, 3, 8, 9]])
@@ -503,9 +491,7 @@ def test_the_end_of_a_whole_mp4_with_b_frames_is_no_loss(tmp_path: Path, start: 
     path = make_video(
         tmp_path / "a.mp4", frames=75, options={"bf": "3", "b-pyramid": "normal", "x264-params": "b-adapt=0"}
     )
-    with VideoReader(path, clip=ClipOptions(start=start)) as source:
-        assert len(list(source.frames())) == round(25 * (3 - start))
-        assert (source.lost, source.errors) == (0, [])
+    assert len(read(path, clip=ClipOptions(start=start))) == round(25 * (3 - start))
 
 
 @pytest.mark.parametrize(
@@ -580,125 +566,3 @@ def test_a_clip_shows_no_glimpse_of_the_picture_before(tmp_path: Path) -> None:
         (pytest.approx(0.1), pytest.approx(0.2)),
         (pytest.approx(0.3), pytest.approx(0.1)),
     ]
-
-
-INTERLACED = {"codec": "mpeg2video", "interlaced": True, "options": {"flags": "+ildct+ilme", "qmin": "1", "b": "4M"}}
-MPEG2 = {"codec": "mpeg2video", "options": {"qmin": "1", "b": "4M"}}
-H264 = {"options": {"bf": "2", "crf": "4"}}
-H264_FIELDS = {"interlaced": True, "options": {"flags": "+ildct+ilme", "crf": "4"}}
-HDR = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
-
-
-def joined(folder: Path, *parts: dict[str, Any]) -> Path:
-    made = []
-    for number, part in enumerate(parts):
-        height, width = part.get("size", (48, 64))
-        pictures = [cv2.resize(picture((96, 128), i, smooth=True), (width, height)) for i in range(6)]
-        made.append(make_video(folder / f"{number}.ts", frames=6, pictures=pictures, **part))
-    return join(folder / "joined.ts", *made)
-
-
-@pytest.mark.parametrize(
-    ("first", "then", "told"),
-    [
-        (INTERLACED, INTERLACED | {"size": (96, 128)}, "changes its size"),
-        (INTERLACED, INTERLACED | {"size": (44, 60)}, "changes its size"),
-        (INTERLACED, INTERLACED | {"pixel_format": "yuv422p"}, "from yuv420p to yuv422p"),
-        (INTERLACED, MPEG2, None),
-        (MPEG2, INTERLACED, "interlaced in parts"),
-        (MPEG2, MPEG2 | {"size": (96, 128)}, "changes its size"),
-        (H264_FIELDS, H264_FIELDS | {"size": (96, 128)}, "changes its size"),
-        (H264, H264_FIELDS | {"size": (96, 128), "pixel_format": "yuv422p"}, "interlaced in parts"),
-        (H264, H264 | {"color": {"colorspace": 1, "color_range": 2}}, "from yuv420p to yuvj420p"),
-        (H264, H264 | {"color": {"colorspace": 1, "color_range": 1}}, "changes its colors"),
-        (
-            H264 | {"color": {"color_range": 2}},
-            H264 | {"color": {"colorspace": 6, "color_range": 1}},
-            "from yuvj420p to yuv420p",
-        ),
-        (H264, {"codec": "libx264", "pixel_format": "yuv420p10le", "options": {"crf": "4"}}, "to yuv420p10le"),
-    ],
-)
-def test_every_part_looks_right_in_the_first_ones_form(
-    tmp_path: Path, first: dict[str, Any], then: dict[str, Any], told: str | None
-) -> None:
-    with VideoReader(joined(tmp_path, first, then, first), pixels="i420") as source:
-        height, width = source.form.size
-        frames = [frame.planes for frame in source.frames()]
-        others = ("deinterlaced (bwdif), at", "clock starts anew")
-        notes = [note for note in source.notes if not any(words in note for words in others)]
-        assert (len(frames), source.lost, source.info.size) == (18, 0, (48, 64))
-        assert told is None or (any(told in note for note in notes) and len(set(notes)) == len(notes))
-        assert told is not None or notes == []
-    with VideoReader(tmp_path / "0.ts") as alone:
-        expected = [frame.planes for frame in alone.frames()]
-    for index, planes in enumerate(frames):
-        assert psnr(planes[0], expected[index % 6][0]) > 28, index
-        assert psnr(planes[1], expected[index % 6][1]) > 30, index
-
-
-def test_hdr_in_parts_is_converted_like_hdr_alone(tmp_path: Path) -> None:
-    hdr = {"codec": "libx264", "pixel_format": "yuv420p10le", "color": HDR, "options": {"crf": "4"}}
-    path = joined(tmp_path, H264 | {"color": {"colorspace": 1, "color_range": 1}}, hdr)
-    with VideoReader(path, pixels="rgb") as source:
-        shown = [frame.planes[0] for frame in source.frames()]
-        assert any("HDR or in BT.2020 colors in parts" in note for note in source.notes)
-    with VideoReader(tmp_path / "1.ts", pixels="rgb") as alone:
-        assert psnr(shown[8], [frame.planes[0] for frame in alone.frames()][2]) > 45
-
-
-@pytest.mark.parametrize(
-    ("codec", "aspect", "rows", "columns"),
-    [
-        (MPEG2, (4, 3), (6, 42), (0, 64)),
-        (INTERLACED, (4, 3), (6, 42), (0, 64)),
-        (H264 | {"options": {"crf": "4", "bf": "0"}}, (4, 3), (6, 42), (0, 64)),
-        (H264 | {"options": {"crf": "4", "bf": "0"}}, (3, 4), (0, 48), (8, 56)),
-    ],
-)
-def test_pixels_that_change_their_shape_look_the_same(
-    tmp_path: Path, codec: dict[str, Any], aspect: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]
-) -> None:
-    path = joined(tmp_path, *(codec | {"sample_aspect_ratio": Fraction(*ratio)} for ratio in ((1, 1), aspect, (1, 1))))
-    with VideoReader(path, pixels="rgb") as source:
-        frames = [frame.planes[0] for frame in source.frames()]
-        assert [note for note in source.notes if f"from 1:1 to {aspect[0]}:{aspect[1]}" in note]
-        assert (len(frames), source.info.sample_aspect_ratio) == (18, 1)
-    for index, shown in enumerate(frames):
-        expected = cv2.resize(picture((96, 128), index % 6, smooth=True), (64, 48))
-        if 6 <= index < 12:
-            inside = cv2.resize(expected, (columns[1] - columns[0], rows[1] - rows[0]))
-            expected = np.zeros_like(expected)
-            expected[slice(*rows), slice(*columns)] = inside
-        assert psnr(shown, expected) > 26, index
-
-
-def test_a_size_and_pixels_that_change_together_can_look_the_same(tmp_path: Path) -> None:
-    parts = [
-        MPEG2 | {"sample_aspect_ratio": Fraction(4, 3)},
-        MPEG2 | {"size": (48, 80), "sample_aspect_ratio": Fraction(16, 15)},
-    ]
-    with VideoReader(joined(tmp_path, *parts)) as source:
-        assert all(frame.planes[0][:, :2].mean() > 30 and frame.planes[0][:2].mean() > 30 for frame in source.frames())
-
-
-def test_a_live_source_keeps_its_first_form(tmp_path: Path) -> None:
-    first = INTERLACED | {"rate": 50}
-    path = joined(tmp_path, first, first | {"size": (96, 128), "pixel_format": "yuv422p"})
-    with VideoReader(tmp_path / "0.ts") as alone, Capture(str(path)) as capture:
-        expected = [frame.planes for frame in alone.frames()]
-        shown = [tuple(plane.copy() for plane in frame.planes) for frame in capture.frames()]
-    assert len(shown) == 12
-    assert min(psnr(planes[i], expected[n % 6][i]) for n, planes in enumerate(shown) for i in range(3)) > 28
-
-
-def test_live_sound_that_changes_is_converted(tmp_path: Path) -> None:
-    """The first form is the wanted one: a resampler has nothing to do until the change."""
-    reader, seconds = AudioReader(AudioFormat(48000, 2)), 0.0
-    for layout, rate, channels in (("stereo", 48000, 2), ("mono", 44100, 1), ("5.1", 32000, 6), ("stereo", 48000, 2)):
-        frame = av.AudioFrame.from_ndarray(np.full((channels, rate // 10), 0.25, np.float32), "fltp", layout)
-        frame.sample_rate, frame.pts, frame.time_base = rate, round(seconds * rate), Fraction(1, rate)
-        pieces = list(reader.read(frame))
-        assert all(samples.shape[0] == 2 for samples, _ in pieces)
-        assert sum(samples.shape[1] for samples, _ in pieces) == pytest.approx(4800, abs=50)
-        seconds += 0.1
