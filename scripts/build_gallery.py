@@ -83,7 +83,6 @@ GALLERY = (
         OPEN,
     ),
     Painting("starry_night", "starry_night.jpg", "The Starry Night", "Vincent van Gogh", "1889"),
-    Painting("the_kiss", "the_kiss.jpg", "The Kiss", "Gustav Klimt", "1907-08"),
     Painting("the_scream", "the_scream.jpg", "The Scream", "Edvard Munch", "1893", style_weight=5),
     Painting(
         "two_sisters",
