@@ -22,7 +22,7 @@ def test_styles_of_paper_are_among_those_of_fast_and_one_is_the_default() -> Non
     assert DEFAULT_STYLE in NAMES
     fast = [name for name in NAMES if "/" not in name]
     paper = [name for name in NAMES if "/" in name]
-    assert len(fast) >= 16 and NAMES == [*sorted(fast), *sorted(paper)]
+    assert len(fast) >= 16 and [*sorted(fast), *sorted(paper)] == NAMES
     assert len(paper) >= 10 and {*paper} <= {f"paper/{name}" for name in fast}
 
 
