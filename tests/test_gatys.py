@@ -50,7 +50,7 @@ def painting(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny(init: Init = "content", iterations: int = 4, **changes: Any) -> OptimizeOptions:
     options = OptimizeOptions(
-        init=init, iterations=iterations, adapt_steps=1, compute=Compute(arithmetic="fp32", threads=1, device="cpu")
+        init=init, iterations=iterations, adapt_steps=10, compute=Compute(arithmetic="fp32", threads=1, device="cpu")
     )
     return dataclasses.replace(options, **changes)
 

@@ -151,7 +151,7 @@ def test_an_inner_step_at_the_default_rate_lowers_the_loss_on_other_photos(
 ) -> None:
     """The paper's rate, made for a loss of another scale, would leave it as it was."""
     real = Paintings(PHOTOS, 48, vgg)  # pictures of something: noise, as elsewhere here, is no style to learn
-    for inner in (InnerOptions(), InnerOptions(rate=1e-5)):
+    for inner in (InnerOptions(), InnerOptions(rate=1e-6)):
         with Bilevel(objective(vgg), real, photos, START, shows(crops=2, size=48), inner) as phase:
             _, terms = phase.loss(0)
             if inner.rate < 1e-3:
