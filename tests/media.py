@@ -110,7 +110,10 @@ def make_video(
     extra = {**(container_options or {}), **({"live": "1"} if live else {})}
     with keep_scheduling(), av.open(str(path), "w", format=container, container_options=extra) as output:
         output.metadata.update(metadata or {})
-        settings = {"preset": "ultrafast", "crf": "18"} if codec == "libx264" else {}
+        # x265 reads decoding times that nobody wrote where a video is shorter than the delay of its B-frames.
+        quiet = {"x265-params": "log-level=none:bframes=0"}
+        known = {"libx264": {"preset": "ultrafast", "crf": "18"}, "libx265": quiet}
+        settings = known.get(codec, {})
         stream: Any = output.add_stream(codec, rate=rate, options={**settings, **(options or {})})
         stream.time_base = base
         stream.disposition = Disposition.default
