@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,3 +106,18 @@ def has_gpu() -> bool:
 def repository() -> Path:
     """The root of the checkout."""
     return Path(__file__).parent.parent
+
+
+@pytest.fixture
+def no_right_to_write() -> Iterator[Path]:
+    """A folder that this process may enter and no more, even if it runs as root."""
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(user)
+            os.chmod(folder, 0o700)

@@ -147,6 +147,13 @@ def test_what_cannot_be_written_is_told_before(tmp_path: Path) -> None:
     assert there.read_text() == "mine"
 
 
+def test_a_folder_that_may_not_be_written_to_is_told(no_right_to_write: Path) -> None:
+    with pytest.raises(BadOption, match=r"new\.txt: its folder is not writable; name another folder"):
+        check_output(no_right_to_write / "new.txt", overwrite=False)
+    with pytest.raises(BadOption, match="is not writable; name another folder"):
+        check_folder(no_right_to_write / "below")
+
+
 def test_a_folder_may_be_missing_but_not_a_file(tmp_path: Path) -> None:
     check_folder(tmp_path / "a" / "b")
     (tmp_path / "file").touch()

@@ -133,6 +133,29 @@ def test_a_missing_folder_is_told_at_once(tmp_path: Path) -> None:
     for name in ("out.mp4", "out.m3u8"):
         with pytest.raises(BadOption, match=r"there is no folder .*nowhere; make it first"):
             broadcast(tmp_path / "nowhere" / name)
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(BadOption, match="it is a folder; name a file"):
+        broadcast(tmp_path / "folder.mp4")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "m3u8"])
+def test_a_folder_that_may_not_be_written_to_is_told_at_once(no_right_to_write: Path, suffix: str) -> None:
+    with pytest.raises(BadOption, match=rf"out\.{suffix}: its folder is not writable; name another folder"):
+        broadcast(no_right_to_write / f"out.{suffix}")
+
+
+def test_a_folder_that_may_not_be_entered_is_told_at_once(no_right_to_write: Path) -> None:
+    closed = no_right_to_write / "closed"
+    user = os.geteuid()
+    os.seteuid(os.getuid())
+    if os.getuid() != 0:
+        no_right_to_write.chmod(0o700)
+    closed.mkdir(mode=0o000)
+    os.seteuid(user)
+    with pytest.raises(BadOption, match=r"cannot write .*out\.mp4"):
+        broadcast(closed / "out.mp4")
+    os.seteuid(os.getuid())
+    closed.chmod(0o700)
 
 
 def test_a_disk_that_takes_nothing_is_told_at_once_and_nothing_is_left(tmp_path: Path) -> None:

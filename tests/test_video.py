@@ -8,6 +8,17 @@ import sys
 import pytest
 from live_media import x_display
 
+
+def on_a_display(code: str) -> str:
+    """What a process prints that runs ``code`` on a display of its own, 300x200 pixels."""
+    with x_display((200, 300)) as display:
+        environment = {"DISPLAY": display, "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
+        command = [sys.executable, "-c", code]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
 _BOTH = """
 import os, sys
 for name in {order!r}.split():
@@ -27,11 +38,7 @@ print("both", frame.width)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="X on Linux")
 @pytest.mark.parametrize("order", ["cv2 vidstyle.video av", "av vidstyle.video cv2", "vidstyle.video av cv2"])
 def test_window_and_screen_work_in_one_process(order: str) -> None:
-    with x_display((200, 300)) as display:
-        environment = {"DISPLAY": display, "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
-        command = [sys.executable, "-c", _BOTH.format(order=order)]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert run.stdout == "both 300\n", run.stderr
+    assert on_a_display(_BOTH.format(order=order)) == "both 300\n"
 
 
 _WINDOW = """
@@ -52,11 +59,7 @@ with Window("a", (40, 60)) as window:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="X on Linux")
 @pytest.mark.parametrize("order", ["av vidstyle", "cv2 vidstyle", "vidstyle"])
 def test_live_window_works_whatever_was_imported_before(order: str) -> None:
-    with x_display((200, 300)) as display:
-        environment = {"DISPLAY": display, "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
-        command = [sys.executable, "-c", _WINDOW.format(order=order)]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert run.stdout == "window (200, 300)\n", run.stderr
+    assert on_a_display(_WINDOW.format(order=order)) == "window (200, 300)\n"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="X on Linux")

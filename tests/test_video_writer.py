@@ -330,6 +330,19 @@ def test_what_an_encoder_cannot_do_is_a_sentence(
     assert leftovers(tmp_path) == []
 
 
+def test_a_read_only_disk_is_told(tmp_path: Path, clip: Path) -> None:
+    with small_disk(tmp_path / "disk", "ro") as disk, pytest.raises(BadOption, match="its folder is not writable"):
+        copy(clip, disk / "out.mp4")
+
+
+def test_an_output_that_is_no_file_in_a_folder_is_told(tmp_path: Path, clip: Path) -> None:
+    with pytest.raises(BadOption, match="there is no folder .*nowhere"):
+        copy(clip, tmp_path / "nowhere" / "out.mp4")
+    (tmp_path / "out.mp4").mkdir()
+    with pytest.raises(BadOption, match="it is a folder"):
+        copy(clip, tmp_path / "out.mp4", overwrite=True)
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_file_that_cannot_grow_is_a_sentence_and_leaves_nothing(tmp_path: Path, suffix: str) -> None:
     source = make_video(tmp_path / "in.mkv", codec="ffv1", size=(120, 160), frames=40)
