@@ -152,7 +152,9 @@ def test_an_enormous_weight_never_makes_the_picture_worse_than_the_start(photo: 
 
 
 def test_nothing_to_do_ends_at_once(photo: RGB, painting: Path) -> None:
-    result = optimize(photo, painting, options=tiny(loss=LossWeights(content=1, style=0, variation=0, tone=0)))
+    result = optimize(
+        photo, painting, options=tiny(loss=LossWeights(content=1, style=0, detail=0, variation=0, tone=0))
+    )
     assert np.array_equal(result.rgb, photo)  # the photo itself is what is asked for
 
 

@@ -23,6 +23,7 @@ from vidstyle.training.loss import (
     REACH,
     LossWeights,
     Perceptual,
+    details,
     disturb,
     from_torchvision,
     instability,
@@ -104,13 +105,23 @@ def test_a_photo_s_tones_are_asked_for_as_the_painting_has_them(vgg: Perceptual)
     assert vgg.losses(torch.full_like(photo, 0.4), content, style).tone.item() == pytest.approx(1, abs=0.05)
 
 
+def test_details_are_the_same_in_other_contrasts_and_gone_in_another_picture(vgg: Perceptual) -> None:
+    photo, other = picture(3), picture(4)
+    content, style = vgg.content_target(photo), vgg.style_target(other)
+    duller, strange = (vgg.losses(rgb, content, style).detail.item() for rgb in (0.3 + 0.4 * photo, other))
+    assert vgg.losses(photo, content, style).detail.item() == pytest.approx(0, abs=1e-6)
+    assert duller < 0.1 * strange and 1 < strange <= 2.5
+    features = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 100
+    torch.testing.assert_close(details(7 * features + 30), details(features), atol=1e-3, rtol=1e-3)
+
+
 def test_weights_are_checked_and_make_the_total(vgg: Perceptual) -> None:
     with pytest.raises(BadOption, match="style weight is nan"):
         LossWeights(style=float("nan"))
     losses = vgg.losses(picture(5, 2), vgg.content_target(picture(6, 2)), vgg.style_target(picture(7)))
-    total = losses.total(LossWeights(content=1, style=2, variation=3, tone=4))
+    total = losses.total(LossWeights(content=1, style=2, detail=5, variation=3, tone=4))
     assert total.shape == (2,)
-    expected = losses.content + 2 * losses.style + 3 * losses.variation + 4 * losses.tone
+    expected = losses.content + 2 * losses.style + 5 * losses.detail + 3 * losses.variation + 4 * losses.tone
     torch.testing.assert_close(total, expected)
 
 

@@ -250,17 +250,18 @@ SEED = click.IntRange(0, 2**31)
 
 
 def weight_options(default: str = "") -> tuple[click.Option, ...]:
-    """The weights of the loss: ``style_weight``, ``content_weight`` and ``tone_weight``."""
+    """The weights of the loss: ``style_weight``, ``content_weight``, ``detail_weight``, ``tone_weight``."""
     return (
         option("--style-weight", type=WEIGHTS, help=f"More painting.{default}"),
         option("--content-weight", type=WEIGHTS, help=f"More photo.{default}"),
+        option("--detail-weight", type=WEIGHTS, help="Edges and faces stay whole.  [default: 1]"),
         option("--tone-weight", type=WEIGHTS, help="Lights stay light, darks dark.  [default: 1]"),
     )
 
 
 def weights_of(values: dict[str, Any]) -> dict[str, float]:
     """What `weight_options` have in ``values``, taken out of it: by term, without those that were not given."""
-    return given({term: values.pop(f"{term}_weight") for term in ("style", "content", "tone")})
+    return given({term: values.pop(f"{term}_weight") for term in ("style", "content", "detail", "tone")})
 
 
 def network_option(help: str, default: NetworkName | None = "fast") -> click.Option:

@@ -90,6 +90,7 @@ class Measurement(NamedTuple):
     style: float
     variation: float
     tone: float = 0.0
+    detail: float = 0.0
 
     def total(self, weights: LossWeights) -> float:
         """The weighted sum, as it is descended."""

@@ -49,6 +49,8 @@ Features = Literal["shipped", "torchvision"]
 """Where VGG-16 comes from: the file of this package, or torchvision's download of the same numbers."""
 CONTENT_BLOCK = 2
 """Content is compared at relu3_3."""
+DETAIL_BLOCK = 1
+"""Details are compared at relu2_2."""
 MEAN_RGB = (123.68, 116.779, 103.939)
 """What the network was trained to have subtracted from RGB in 0-255."""
 MEAN_SHARE = 0.3
@@ -57,6 +59,8 @@ LUMA = (0.299, 0.587, 0.114)
 """Of BT.601."""
 SMALLEST_SPREAD = 0.01
 """Variance of a painting's tones below which their errors are not made larger: a texture has hardly any tones."""
+SMALLEST_VARIANCE = 1.0
+"""Of a channel at relu2_2, whose deviations are about 100: one that hardly answers to a photo is not made to."""
 QUANTILES = 33
 """Points of the curve that gives the painting's tones."""
 SMALLEST_SIDE = 16
@@ -81,6 +85,8 @@ class LossWeights:
     """The larger, the more photo."""
     style: float = 10.0
     """The larger, the more painting."""
+    detail: float = 1.0
+    """Keeps edges and faces single and whole, in whatever colors and contrasts."""
     tone: float = 1.0
     """Keeps what is light in the photo light and what is dark dark, within the tones of the painting."""
     variation: float = 0.02
@@ -96,6 +102,8 @@ class Content(NamedTuple):
 
     features: Tensor
     """relu3_3, (N, 256, H / 4, W / 4)."""
+    details: Tensor
+    """relu2_2 as `details` makes of it, (N, 128, H / 2, W / 2)."""
     tones: Tensor
 
 
@@ -107,6 +115,8 @@ class Losses:
     """Squared error of relu3_3, divided by the squared norm of the photo's."""
     style: Tensor
     """Squared errors of covariances and means over their squared norms, see `_bounded_error`; mean of four layers."""
+    detail: Tensor
+    """Mean squared error of `details`: 2 for what has nothing to do with the photo."""
     tone: Tensor
     """Squared error of the tones (see `tones`) from the photo's as the painting has them, over their variance."""
     variation: Tensor
@@ -162,8 +172,9 @@ class Perceptual:
 
     @torch.no_grad()
     def content_target(self, rgb: Tensor) -> Content:
-        """relu3_3 of photos, and their tones."""
-        return Content(self.features(rgb, CONTENT_BLOCK)[CONTENT_BLOCK], tones(rgb))
+        """relu3_3 of photos, their details, and their tones."""
+        features = self.features(rgb, CONTENT_BLOCK)
+        return Content(features[CONTENT_BLOCK], details(features[DETAIL_BLOCK]).to(self.dtype), tones(rgb))
 
     @torch.no_grad()
     def style_target(self, rgb: Tensor) -> list[Tensor]:
@@ -183,6 +194,7 @@ class Perceptual:
         return Losses(
             content=_relative_error(features[CONTENT_BLOCK].float(), content.features.float()),
             style=torch.stack(style_terms).mean(0),
+            detail=(details(features[DETAIL_BLOCK]) - content.details.float()).square().mean((1, 2, 3)),
             tone=(tones(painted) - aim).square().mean((1, 2, 3)) / spread,
             variation=(across + down).float(),
         )
@@ -272,6 +284,16 @@ def _products(flat: Tensor) -> Tensor:
     with torch.autocast(flat.device.type, enabled=False):
         products: Tensor = _Gram.apply(flat)  # type: ignore[no-untyped-call]
         return products.to(torch.promote_types(products.dtype, torch.float32)) / flat.shape[1]
+
+
+def details(features: Tensor) -> Tensor:
+    """Every channel of (N, C, H, W) less its mean and over its deviation: where something is, and not how much of it.
+
+    So a painting may change all colors and contrasts of a photo and keep all its details.
+    """
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    variance, mean = torch.var_mean(features, (2, 3), keepdim=True, correction=0)
+    return (features - mean) / (variance + SMALLEST_VARIANCE).sqrt()
 
 
 def tones(rgb: Tensor) -> Tensor:

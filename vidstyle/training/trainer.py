@@ -34,7 +34,19 @@ LONGEST = 120.0
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What `torch.optim.Adam` remembers of a parameter, besides its own count of steps."""
 LOG_FILE = "log.csv"
-COLUMNS = ("phase", "step", "seconds", "total", "content", "style", "tone", "variation", "instability", "before")
+COLUMNS = (
+    "phase",
+    "step",
+    "seconds",
+    "total",
+    "content",
+    "style",
+    "detail",
+    "tone",
+    "variation",
+    "instability",
+    "before",
+)
 
 
 @dataclass(frozen=True)
