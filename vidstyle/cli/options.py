@@ -254,7 +254,7 @@ def weight_options(default: str = "") -> tuple[click.Option, ...]:
     return (
         option("--style-weight", type=WEIGHTS, help=f"More painting.{default}"),
         option("--content-weight", type=WEIGHTS, help=f"More photo.{default}"),
-        option("--detail-weight", type=WEIGHTS, help="Edges and faces stay whole.  [default: 1]"),
+        option("--detail-weight", type=WEIGHTS, help="Edges and faces stay whole.  [default: 2]"),
         option("--tone-weight", type=WEIGHTS, help="Lights stay light, darks dark.  [default: 1]"),
     )
 

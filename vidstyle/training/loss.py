@@ -60,7 +60,7 @@ LUMA = (0.299, 0.587, 0.114)
 SMALLEST_SPREAD = 0.01
 """Variance of a painting's tones below which their errors are not made larger: a texture has hardly any tones."""
 SMALLEST_VARIANCE = 1.0
-"""Of a channel at relu2_2, whose deviations are about 100: one that hardly answers to a photo is not made to."""
+"""Added to a channel's at relu2_2, whose deviations are about 250: one may be the same everywhere."""
 QUANTILES = 33
 """Points of the curve that gives the painting's tones."""
 SMALLEST_SIDE = 16
@@ -85,7 +85,7 @@ class LossWeights:
     """The larger, the more photo."""
     style: float = 10.0
     """The larger, the more painting."""
-    detail: float = 1.0
+    detail: float = 2.0
     """Keeps edges and faces single and whole, in whatever colors and contrasts."""
     tone: float = 1.0
     """Keeps what is light in the photo light and what is dark dark, within the tones of the painting."""
@@ -103,7 +103,7 @@ class Content(NamedTuple):
     features: Tensor
     """relu3_3, (N, 256, H / 4, W / 4)."""
     details: Tensor
-    """relu2_2 as `details` makes of it, (N, 128, H / 2, W / 2)."""
+    """relu2_2, each channel of mean 0 and variance 1, (N, 128, H / 2, W / 2)."""
     tones: Tensor
 
 
@@ -116,7 +116,8 @@ class Losses:
     style: Tensor
     """Squared errors of covariances and means over their squared norms, see `_bounded_error`; mean of four layers."""
     detail: Tensor
-    """Mean squared error of `details`: 2 for what has nothing to do with the photo."""
+    """1 - the correlation of relu2_2 with the photo's, channel by channel, and the mean of them: a painting may
+    change all colors and contrasts of a photo and keep its details."""
     tone: Tensor
     """Squared error of the tones (see `tones`) from the photo's as the painting has them, over their variance."""
     variation: Tensor
@@ -174,7 +175,7 @@ class Perceptual:
     def content_target(self, rgb: Tensor) -> Content:
         """relu3_3 of photos, their details, and their tones."""
         features = self.features(rgb, CONTENT_BLOCK)
-        return Content(features[CONTENT_BLOCK], details(features[DETAIL_BLOCK]).to(self.dtype), tones(rgb))
+        return Content(features[CONTENT_BLOCK], _standardized(features[DETAIL_BLOCK]).to(self.dtype), tones(rgb))
 
     @torch.no_grad()
     def style_target(self, rgb: Tensor) -> list[Tensor]:
@@ -187,14 +188,16 @@ class Perceptual:
         """How far ``painted`` is from the two targets; a target of batch size 1 serves the whole batch."""
         features = self.features(painted)
         *layers, quantiles = style
-        style_terms = [_style_error(statistics(f), target) for f, target in zip(features, layers, strict=True)]
+        found = [statistics(f) for f in features]
+        variances = found[DETAIL_BLOCK][:, :-1].diagonal(dim1=1, dim2=2)
+        common = (features[DETAIL_BLOCK] * content.details).mean((2, 3), dtype=variances.dtype)
         across, down = (painted.diff(dim=dim).abs().mean((1, 2, 3)) for dim in (-1, -2))
         aim = _at(quantiles, content.tones)
         spread = quantiles.var(1, correction=0).clamp_min(SMALLEST_SPREAD)
         return Losses(
             content=_relative_error(features[CONTENT_BLOCK].float(), content.features.float()),
-            style=torch.stack(style_terms).mean(0),
-            detail=(details(features[DETAIL_BLOCK]) - content.details.float()).square().mean((1, 2, 3)),
+            style=torch.stack([_style_error(*pair) for pair in zip(found, layers, strict=True)]).mean(0),
+            detail=1 - (common / (variances + SMALLEST_VARIANCE).sqrt()).mean(1),
             tone=(tones(painted) - aim).square().mean((1, 2, 3)) / spread,
             variation=(across + down).float(),
         )
@@ -286,11 +289,7 @@ def _products(flat: Tensor) -> Tensor:
         return products.to(torch.promote_types(products.dtype, torch.float32)) / flat.shape[1]
 
 
-def details(features: Tensor) -> Tensor:
-    """Every channel of (N, C, H, W) less its mean and over its deviation: where something is, and not how much of it.
-
-    So a painting may change all colors and contrasts of a photo and keep all its details.
-    """
+def _standardized(features: Tensor) -> Tensor:
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     variance, mean = torch.var_mean(features, (2, 3), keepdim=True, correction=0)
     return (features - mean) / (variance + SMALLEST_VARIANCE).sqrt()
