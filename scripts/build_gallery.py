@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -31,8 +31,6 @@ from vidstyle.training.data import Photos, painting_tensor, read_picture
 from vidstyle.training.device import Compute
 from vidstyle.training.trainer import Checkpoint
 
-STYLE_WEIGHT = 8.0
-"""Less than `vidstyle adapt` has: what ships should be liked at once, so faces keep eyes and mouth."""
 THUMBNAIL_PHOTO = PHOTOS / "china.jpg"
 THUMBNAIL_SIZE = (192, 256)  # height, width
 
@@ -47,7 +45,6 @@ class Painting:
     painter: str
     year: str
     licence: str = "public domain"
-    style_weight: float = STYLE_WEIGHT
 
     def card(self) -> dict[str, object]:
         return {"painting": self.title, "painter": self.painter, "year": self.year, "licence": self.licence}
@@ -65,9 +62,7 @@ GALLERY = (
     Painting("composition_viii", "composition_viii.jpg", "Composition VIII", "Wassily Kandinsky", "1923"),
     Painting("contrast_of_forms", "contrast_of_forms.jpg", "Contrast of Forms", "Fernand Léger", "1913"),
     Painting("grande_jatte", "grande_jatte_study.jpg", "Study for La Grande Jatte", "Georges Seurat", "1884", CHICAGO),
-    Painting(
-        "great_wave", "great_wave.jpg", "The Great Wave off Kanagawa", "Katsushika Hokusai", "c. 1831", style_weight=5
-    ),
+    Painting("great_wave", "great_wave.jpg", "The Great Wave off Kanagawa", "Katsushika Hokusai", "c. 1831"),
     Painting(
         "seaport", "seaport_etching.jpg", "Seaport with a large tower (etching)", "after Claude Lorrain", "17th century"
     ),
@@ -83,7 +78,7 @@ GALLERY = (
         OPEN,
     ),
     Painting("starry_night", "starry_night.jpg", "The Starry Night", "Vincent van Gogh", "1889"),
-    Painting("the_scream", "the_scream.jpg", "The Scream", "Edvard Munch", "1893", style_weight=5),
+    Painting("the_scream", "the_scream.jpg", "The Scream", "Edvard Munch", "1893"),
     Painting(
         "two_sisters",
         "two_sisters_on_the_terrace.jpg",
@@ -93,7 +88,7 @@ GALLERY = (
         CHICAGO,
     ),
     Painting("udnie", "udnie.jpg", "Udnie", "Francis Picabia", "1913"),
-    Painting("water_lilies", "water_lilies.jpg", "Water Lilies", "Claude Monet", "1906", style_weight=5),
+    Painting("water_lilies", "water_lilies.jpg", "Water Lilies", "Claude Monet", "1906"),
     Painting(
         "wheat_field", "wheat_field_with_cypresses.jpg", "Wheat Field with Cypresses", "Vincent van Gogh", "1889", MET
     ),
@@ -126,7 +121,7 @@ def build(
             paintings / painting.file,
             network,
             name=painting.name,
-            options=replace(options, loss=replace(options.loss, style=painting.style_weight)),
+            options=options,
             photos=photos,
             card=painting.card(),
             checkpoint=Checkpoint(path=path.with_suffix(".checkpoint"), resume=True),

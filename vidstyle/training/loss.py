@@ -83,7 +83,7 @@ class LossWeights:
 
     content: float = 1.0
     """The larger, the more photo."""
-    style: float = 10.0
+    style: float = 14.0
     """The larger, the more painting."""
     detail: float = 2.0
     """Keeps edges and faces single and whole, in whatever colors and contrasts."""
