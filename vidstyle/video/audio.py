@@ -141,7 +141,6 @@ class AudioTrack:
         self.form = form
         """Of the track; pieces of another form are converted."""
         self.length = 0
-        """Samples so far."""
         self._origin = origin
         self._drift = 0.0
         self._exact = True
@@ -242,7 +241,6 @@ class AudioEncoder:
         """What the track changes to in mid-stream, and what becomes of that; None where it does not."""
         channels = min(source.codec_context.channels, len(USUAL_LAYOUTS))
         self.stream = add_encoder(output, encoder, source.codec_context.sample_rate, channels)
-        """The track in the output."""
         context = self.stream.codec_context
         self._resampler = Resampler(context.format, context.layout, context.sample_rate)
 
@@ -350,7 +348,6 @@ class AacCopy:
 
     def __init__(self, source: AudioStream, copy: Stream) -> None:
         self.stream = copy
-        """The track in the output."""
         self.change: str | None = None
         """What the track changes to in mid-stream, and what becomes of that; None where it does not."""
         self._source = source.codec_context

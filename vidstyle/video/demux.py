@@ -6,6 +6,7 @@ import numbers
 import os
 import stat
 import threading
+import time
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ MAX_PIXELS = 1 << 26
 ONE_THREAD_PIXELS = 1920 * 1088
 """Up to Full HD one thread decodes faster than any network runs, and at a tenth less cost than several."""
 READ_ERRORS_ALLOWED = 100
+_SILENCE_SECONDS = 5.0
+"""How long a live source may say that it has nothing yet before it is taken for lost."""
 FARTHEST_SECONDS = 5.0
 """Streams of one clock are never further apart in the file."""
 _STILLS = {b"\x89PNG\r\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\x00": "TIFF", b"MM\x00*": "TIFF"}
@@ -172,6 +175,35 @@ def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]
                 continue
             if packet.duration and packet.duration >= _BELOW_ZERO:
                 packet.duration = 0
+        yield packet
+
+
+class SourceLost(Exception):
+    """A live source has stopped delivering."""
+
+
+def live_packets(
+    container: InputContainer, stop: threading.Event, *streams: Stream, poll_seconds: float
+) -> Iterator[Packet[Any]]:
+    """The packets of a live source, which is asked again where it has nothing yet, until it ends or ``stop`` is set.
+
+    Raises `SourceLost`.
+    """
+    demuxed, asked = packets(container, *streams), time.monotonic()
+    while not stop.is_set():
+        try:
+            packet = next(demuxed, None)
+        except av.error.BlockingIOError:
+            if time.monotonic() - asked > _SILENCE_SECONDS:
+                raise SourceLost("it has gone silent") from None
+            stop.wait(poll_seconds)
+            demuxed = packets(container, *streams)
+            continue
+        except av.error.FFmpegError as error:
+            raise SourceLost(error.strerror or type(error).__name__) from error
+        if packet is None:
+            return
+        asked = time.monotonic()
         yield packet
 
 

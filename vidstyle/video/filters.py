@@ -88,7 +88,6 @@ class SideDataReader:
 
     def __init__(self, frame: VideoFrame) -> None:
         self.has_profile = FrameFilter(("sidedata", "mode=select:type=ICC_PROFILE")).one(frame) is not None
-        """Whether there is a color profile (ICC)."""
         self._rest = FrameFilter(("sidedata", "mode=delete:type=ICC_PROFILE")).one(frame)
 
     def numbers(self, kind: str) -> NDArray[np.int32] | None:

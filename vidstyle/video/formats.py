@@ -66,7 +66,6 @@ class Container:
     is_mp4: bool = False
     """Whether it is of MP4's family, which takes the source's own ticks or finer ones; Matroska counts milliseconds."""
     stereo: tuple[str, ...] = ()
-    """Which arrangements of stereo pictures it can name."""
     live: dict[str, str] | None = None
     """The muxer's options for a recording that plays even if the process dies; None where it takes none."""
 
@@ -114,7 +113,6 @@ class Encoder:
     """One of FFmpeg's encoders, set to be fast: the network needs the processor more."""
 
     name: str
-    """FFmpeg's name."""
     crf: int | None
     """The usual quality; None where there is no choice."""
     max_crf: int

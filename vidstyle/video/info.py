@@ -48,7 +48,6 @@ class TrackInfo:
     codec: str
     """Codec as FFmpeg names it, "unknown" where it has no name for it."""
     time_base: Fraction | None = None
-    """Seconds in one unit of the track's times."""
     language: str | None = None
 
     @property
@@ -107,11 +106,8 @@ class VideoInfo:
     frames: int | None
     """How many frames to expect: as declared, else rate times duration, else None."""
     container: str
-    """Container format as FFmpeg names it."""
     codec: str
-    """Video codec as FFmpeg names it."""
     pixel_format: str
-    """Pixel format of the decoder as FFmpeg names it."""
     rotation: int
     """Degrees, clockwise, by which the stored picture is turned to be shown: 0, 90, 180 or 270."""
     mirrored: bool
@@ -147,7 +143,6 @@ class VideoInfo:
     tags: dict[str, str] = field(default_factory=dict, hash=False)
     """Title, date and so on, as the file has them."""
     tracks: tuple[TrackInfo, ...] = ()
-    """Every other track."""
     notes: tuple[str, ...] = ()
     """Sentences for the user about what is converted."""
 

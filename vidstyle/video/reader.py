@@ -127,9 +127,7 @@ class VideoReader(Closing):
             raise BadOption(f"{pixels = } cannot stay on the GPU; NVDEC's frames are nv12")
         self.path = path
         self.info: VideoInfo = probe(path)
-        """What the file says about itself."""
         self.form = self.info.form(self.info.size, pixels, matrix, full_range)
-        """Form of every frame."""
         self._threads = threads
         self._clip = clip or ClipOptions()
         self._loss: FrameLoss | None = None
@@ -139,7 +137,6 @@ class VideoReader(Closing):
         """Sentences for the user about what is converted; reading may add some."""
         self._gpu = None if self._clip.decoder == "software" else self._opened_gpu(gpu, on_device)
         self.decoder: Literal["software", "nvdec"] = "software" if self._gpu is None else "nvdec"
-        """What decodes."""
         self.on_device = on_device and self._gpu is not None
         """Whether frames stay on the GPU."""
 
@@ -399,7 +396,6 @@ class _Clock:
         self._step = max(1, round(1 / ((info.rate or Fraction(25)) * info.time_base)))
         self._next = 0
         self.end = 0
-        """When the last frame ends."""
         self._delay: int | None = None
 
     def pts(self, frame: VideoFrame) -> int:

@@ -36,7 +36,6 @@ class PacketCopy:
 
     def __init__(self, stream: Stream, codec: str = "") -> None:
         self.stream = stream
-        """The track in the output."""
         self.change: str | None = None
         """What the track changes to in mid-stream, and what becomes of that; None where it does not."""
         self._codec = codec
@@ -78,7 +77,7 @@ class PacketCopy:
 
 
 # FFmpeg's subtitle encoders take ASS events, and want to know the styles that these name.
-_ASS_HEADER = b"""[Script Info]
+ASS_HEADER = b"""[Script Info]
 ScriptType: v4.00+
 PlayResX: 384
 PlayResY: 288
@@ -103,7 +102,7 @@ class SubtitleEncoder:
         context.time_base = _MILLISECOND
         # ASS has styles of its own, the others FFmpeg's default.
         header = source.codec_context.extradata if source.codec_context.name in ("ass", "ssa") else None
-        context.subtitle_header = header or _ASS_HEADER
+        context.subtitle_header = header or ASS_HEADER
 
     def feed(self, packet: Packet[Stream], shift: Fraction) -> list[Packet[Stream]]:
         """As `PacketCopy.feed`."""

@@ -17,8 +17,7 @@ RATE = 25
 CRF, PRESET = 20, "veryfast"
 _MARGIN = 64
 """How far, in pixels, the layers pan to each side."""
-_GRAIN = 1.5
-"""Standard deviation of the noise, in levels."""
+_GRAIN = 1.5  # levels
 
 
 def generate_clip(path: Path, size: tuple[int, int], frames: int, *, seed: int = 0) -> str:

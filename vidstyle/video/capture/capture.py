@@ -15,7 +15,8 @@ from vidstyle.pipeline import BackOff, Closing
 from vidstyle.video.audio import AudioChunk, AudioFormat, AudioJoiner, AudioReader
 from vidstyle.video.capture.clock import MICROSECOND, ArrivalClock, PlayClock, now
 from vidstyle.video.capture.devices import InputSpec, input_spec
-from vidstyle.video.capture.reader import AudioPiece, LiveReader, SourceLost
+from vidstyle.video.capture.reader import AudioPiece, LiveReader
+from vidstyle.video.demux import SourceLost
 
 _FIRST_SECONDS = 5.0
 """For each of the two steps in which FFmpeg opens a source."""
@@ -91,7 +92,6 @@ class Capture(Closing):
         self.description = _described(spec, reader, self.form)
         """What was really negotiated: ``HD Pro Webcam C920, 1280x720 at 30 fps (mjpeg)``."""
         self.reconnects = 0
-        """How often it has come back."""
         self.state: Literal["open", "lost"] = "open"
         """``lost`` while it waits for the source to come back."""
         self._last = 0

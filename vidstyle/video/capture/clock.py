@@ -82,7 +82,6 @@ class Backlog:
 
     def __init__(self) -> None:
         self.skipped = 0
-        """Packets left out so far."""
         self._base: float | None = None
         self._last = self._at = 0.0
         self._since: float | None = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import av
 import av.device
@@ -22,12 +22,11 @@ from vidstyle.pipeline import BackOff, Closing, Worker
 from vidstyle.video.audio import AudioChunk, AudioFormat, AudioJoiner, AudioReader, audio_format
 from vidstyle.video.capture.clock import ArrivalClock, PlayClock, now
 from vidstyle.video.capture.devices import NONBLOCK
-from vidstyle.video.demux import packets
+from vidstyle.video.demux import SourceLost, live_packets
 
 _ALSA_FOLDER = Path("/usr/share/alsa")
 _CARDS = Path("/proc/asound/cards")
 _POLL_SECONDS = 0.005
-_SILENCE_SECONDS = 5.0
 
 
 class Microphone(Closing):
@@ -48,13 +47,10 @@ class Microphone(Closing):
         self._on_sound = on_sound
         self._container = _opened(name)
         self.form: AudioFormat = audio_format(self._container.streams.audio[0])
-        """Form of every piece."""
         self.description = f"microphone {name}, {self.form.rate} Hz, {self.form.label}"
-        """For people."""
         self.state: Literal["open", "lost"] = "open"
         """``lost`` while it waits for the microphone to come back."""
         self.reconnects = 0
-        """How often it has come back."""
         self.error: BaseException | None = None
         """What ``on_sound`` raised, which ended the listening."""
         self._stop = threading.Event()
@@ -98,26 +94,9 @@ class Microphone(Closing):
                 self._on_sound(joiner.join(samples, at))
 
     def _frames(self, container: InputContainer) -> Iterator[AudioFrame]:
-        stream = container.streams.audio[0]
-        demuxed = packets(container, stream)
-        heard = time.monotonic()
-        while not self._stop.is_set():
-            try:
-                packet = next(demuxed, None)
-                frames = [] if packet is None else packet.decode()
-            except av.error.BlockingIOError:
-                if time.monotonic() - heard > _SILENCE_SECONDS or self._stop.wait(_POLL_SECONDS):
-                    return
-                demuxed = packets(container, stream)
-                continue
-            except av.error.FFmpegError:
-                return
-            if packet is None:
-                return
-            heard = time.monotonic()
-            for frame in frames:
-                if isinstance(frame, AudioFrame):
-                    yield frame
+        with contextlib.suppress(SourceLost, av.error.FFmpegError):
+            for packet in live_packets(container, self._stop, container.streams.audio[0], poll_seconds=_POLL_SECONDS):
+                yield from cast(list[AudioFrame], packet.decode())
 
 
 def _opened(name: str, system: str = sys.platform) -> InputContainer:

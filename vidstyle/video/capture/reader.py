@@ -26,7 +26,7 @@ from vidstyle.video.audio import AudioReader, audio_format
 from vidstyle.video.capture.clock import Backlog
 from vidstyle.video.capture.devices import InputSpec
 from vidstyle.video.convert import PlaneReader, place_in, size_of
-from vidstyle.video.demux import ONE_THREAD_PIXELS, PictureDecoder, packets, video_stream
+from vidstyle.video.demux import ONE_THREAD_PIXELS, PictureDecoder, SourceLost, live_packets, video_stream
 from vidstyle.video.filters import Deinterlacer
 from vidstyle.video.formats import BROADCAST, UNTIMED
 from vidstyle.video.info import VideoInfo, read_info
@@ -37,10 +37,6 @@ _POLL_SECONDS = 0.002
 """How often a device that has nothing yet is asked again."""
 _MAX_ASPECT = 8
 """Pixels that are said to be wider, or higher, than that are a mistake."""
-
-
-class SourceLost(Exception):
-    """The source has stopped delivering."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,6 @@ class LiveReader:
             self.counted = self.live and self._container.format.name in UNTIMED
             """Whether the stream has no times of its own."""
             self.may_jump = self._container.format.name in BROADCAST
-            """Whether its clock may leap to another time."""
             self.waited = True
             """Whether the last picture had to be waited for: one that had not has been waiting itself."""
             self._backlog = Backlog()
@@ -209,28 +204,15 @@ class LiveReader:
         streams: list[VideoStream | AudioStream] = [self._video]
         if self._audio is not None:
             streams.append(self._audio)
-        demuxed = packets(self._container, *streams)
-        seen = asked = reading = time.monotonic()
-        while not self._stop.is_set():
-            try:
-                packet = next(demuxed, None)
-            except av.error.BlockingIOError:
-                if time.monotonic() - asked > _SILENCE_SECONDS:
-                    raise SourceLost("it has gone silent") from None
-                self._stop.wait(_POLL_SECONDS)
-                demuxed = packets(self._container, *streams)
-                continue
-            except av.error.FFmpegError as error:
-                raise SourceLost(error.strerror or type(error).__name__) from error
-            if packet is None:
-                return
-            asked = time.monotonic()
+        seen = reading = time.monotonic()
+        for packet in live_packets(self._container, self._stop, *streams, poll_seconds=_POLL_SECONDS):
+            came = time.monotonic()
             if packet.stream is self._video and packet.size and not (self.paced or self._in_segments):
-                self.waited = asked - reading > _POLL_SECONDS
+                self.waited = came - reading > _POLL_SECONDS
                 timed = None if self.counted or packet.dts is None or not packet.time_base else packet.dts
                 at = None if timed is None else float(timed * packet.time_base)
-                if self._backlog.skips(at, asked, asked - reading, key=packet.is_keyframe):
-                    seen = reading = asked
+                if self._backlog.skips(at, came, came - reading, key=packet.is_keyframe):
+                    seen = reading = came
                     continue
             try:
                 frames = self._decoder.decode(packet) if packet.stream is self._video else packet.decode()
@@ -238,9 +220,9 @@ class LiveReader:
                 frames = []  # damaged; the next key frame mends it
             for frame in frames:
                 if isinstance(frame, VideoFrame):
-                    seen = asked
+                    seen = came
                 if isinstance(frame, VideoFrame | AudioFrame):
                     yield frame
-            if self.live and asked - seen > _SILENCE_SECONDS:
+            if self.live and came - seen > _SILENCE_SECONDS:
                 raise SourceLost("no picture can be decoded")
             reading = time.monotonic()

@@ -70,9 +70,7 @@ class OutputSpec:
     name: str
     """The same for people, without what nobody should read on a screen."""
     muxer: str
-    """FFmpeg's name of the format."""
     options: dict[str, str] = field(default_factory=dict, hash=False)
-    """FFmpeg's options for it."""
 
     @property
     def path(self) -> Path:
@@ -172,7 +170,6 @@ class Muxer:
         self._spec = spec
         self._path = os.path.realpath(spec.path) if spec.kind != "server" else ""
         self.process: PushProcess | None = None
-        """The process that sends to a server."""
         self._file: _WholeWrites | None = None
         with self._translated():
             if spec.kind == "playlist":
@@ -192,7 +189,6 @@ class Muxer:
         self.container: OutputContainer = av.open(
             file, "w", format=muxer, container_options=options, buffer_size=_BUFFER_BYTES
         )
-        """Where the streams are added."""
 
     def begin(self) -> None:
         """Write the header. Raises `VideoError`."""
@@ -300,7 +296,6 @@ class StreamEncoder:
         self.frames = 0
         """How many were encoded."""
         self.muxer = Muxer(spec, overwrite=overwrite)
-        """Where the packets go."""
         try:
             rate = Fraction(fps or _USUAL_RATE).limit_denominator(1001)
             self._video = self.muxer.container.add_stream("libx264", rate=rate, options=settings)
