@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from vidstyle.frame import Frame
 from vidstyle.options import ClipOptions, EncodeOptions
 from vidstyle.video.formats import keep_scheduling
 from vidstyle.video.reader import VideoReader
+from vidstyle.video.stream_copy import ASS_HEADER
 from vidstyle.video.writer import VideoWriter
 
 
@@ -134,18 +135,10 @@ def make_video(
         if attachment:
             output.add_attachment(*attachment)
         if chapters:
-            output.set_chapters(
-                [
-                    {
-                        "id": i,
-                        "start": round(a * 1000),
-                        "end": round(b * 1000),
-                        "time_base": Fraction(1, 1000),
-                        "metadata": {"title": title},
-                    }
-                    for i, (a, b, title) in enumerate(chapters)
-                ]
-            )
+            of_all = {"time_base": Fraction(1, 1000)}
+            places = [{"start": round(a * 1000), "end": round(b * 1000)} for a, b, _ in chapters]
+            titles = [{"id": i, "metadata": {"title": title}} for i, (_, _, title) in enumerate(chapters)]
+            output.set_chapters([place | title | of_all for place, title in zip(places, titles, strict=True)])
         for maker in (*covers, *texts):
             maker.write()
         for index, time in enumerate(times):
@@ -160,6 +153,23 @@ def make_video(
         output.mux(stream.encode(None))
         for tone in tones:
             tone.write()
+    return path
+
+
+def write_frames(
+    path: Path, codec: str, frames: Iterable[av.VideoFrame], *, options: dict[str, str] | None = None, **color: int
+) -> Path:
+    """A video of those very frames, 25 a second; ``color`` is as for `make_video`."""
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream(codec, rate=25, options=options or {})
+        for index, frame in enumerate(frames):
+            if index == 0:
+                stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
+                for name, value in color.items():
+                    setattr(stream.codec_context, name, value)
+            frame.pts, frame.time_base, frame.pict_type = index, Fraction(1, 25), 0
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
     return path
 
 
@@ -200,7 +210,7 @@ class _Text:
         self._output, self._track = output, track
         self._stream = output.add_stream(track.codec)
         self._stream.disposition = Disposition.forced if track.forced else 0
-        self._stream.codec_context.subtitle_header = _ASS_HEADER
+        self._stream.codec_context.subtitle_header = ASS_HEADER
         self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, 1000)
         _label(self._stream, track.language, track.title)
 
@@ -231,19 +241,6 @@ class _Cover:
         packet.stream, packet.pts, packet.dts, packet.time_base = self._stream, 0, 0, Fraction(1, 1)
         packet.is_keyframe = True
         self._output.mux(packet)
-
-
-_ASS_HEADER = b"""[Script Info]
-ScriptType: v4.00+
-PlayResX: 384
-PlayResY: 288
-[V4+ Styles]
-Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
-StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
-Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1
-[Events]
-Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
-"""
 
 
 def _label(stream: Any, language: str, title: str | None) -> None:
@@ -335,6 +332,8 @@ class Contents:
     """Of the file."""
     chapters: list[tuple[float, float, str]]
     """Begin, end, title."""
+    notes: list[str] = field(default_factory=list)
+    """What the writer says, where `copied` has made it."""
 
 
 def read_contents(path: Path) -> Contents:
@@ -401,6 +400,12 @@ def copy(
             for frame in video.frames():
                 writer.write(frame)
             return writer.notes
+
+
+def copied(source: Path, name: str, **options: Any) -> Contents:
+    """What is in the file ``name`` beside ``source`` once that is passed through into it."""
+    notes = copy(source, source.parent / name, **options)
+    return replace(read_contents(source.parent / name), notes=notes)
 
 
 def read(path: Path, **options: Any) -> list[Frame]:

@@ -12,16 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from media import (
-    add_box,
-    copy,
-    join,
-    make_video,
-    picture,
-    png_cover,
-    psnr,
-    read,
-)
+from media import add_box, copy, join, make_video, picture, png_cover, psnr, read, read_pixels, write_frames
 from networks import flat, planes_from_rgb
 from numpy.typing import NDArray
 
@@ -37,14 +28,8 @@ from vidstyle.video.reader import VideoReader
 
 def ffv1(path: Path, frame: VideoFrame, color_range: int) -> Path:
     """A Matroska file of that very frame."""
-    with av.open(str(path), "w") as output:
-        stream: Any = output.add_stream("ffv1", rate=25, options={"strict": "-2"})
-        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
-        stream.codec_context.color_range = frame.color_range = color_range
-        frame.pts, frame.time_base = 0, Fraction(1, 25)
-        output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return path
+    frame.color_range = color_range
+    return write_frames(path, "ffv1", [frame], options={"strict": "-2"}, color_range=color_range)
 
 
 def gray_frame(levels: NDArray[np.float64], pixel_format: str, color_range: int) -> VideoFrame:
@@ -180,35 +165,31 @@ def cutout(opaque: bool = False) -> NDArray[np.uint8]:
 
 
 def transparent(path: Path, codec: str, pixel_format: str, *, opaque: bool = False, **options: str) -> Path:
-    with av.open(str(path), "w") as output:
-        stream: Any = output.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, pixel_format
-        for index in range(2):
-            frame = av.VideoFrame.from_ndarray(cutout(opaque), "rgba")
-            full = 1 if pixel_format.startswith("yuv") else 2
-            frame = frame.reformat(format=pixel_format, src_color_range=2, dst_color_range=full)
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return path
+    picture = av.VideoFrame.from_ndarray(cutout(opaque), "rgba")
+    full = 1 if pixel_format.startswith("yuv") else 2
+    frames = [picture.reformat(format=pixel_format, src_color_range=2, dst_color_range=full) for _ in range(2)]
+    return write_frames(path, codec, frames, options=options)
 
 
-KINDS = [
-    ("a.apng", "apng", "rgba", {}),
-    ("a.mov", "png", "rgba", {}),
-    ("a.mov", "png", "rgba64be", {}),
-    ("a.mov", "qtrle", "argb", {}),
-    ("a.mov", "prores_ks", "yuva444p10le", {"profile": "4444"}),
-    ("a.mov", "rawvideo", "argb", {}),
-    ("a.webm", "libvpx-vp9", "yuva420p", {"auto-alt-ref": "0", "crf": "4"}),
-    ("a.webm", "libvpx", "yuva420p", {"auto-alt-ref": "0", "crf": "4"}),
-    ("a.mkv", "ffv1", "bgra", {}),
-    ("a.mkv", "ffv1", "gbrap12le", {"strict": "-2"}),
-    ("a.mkv", "ffv1", "yuva422p10le", {}),
-]
+KINDS = pytest.mark.parametrize(
+    ("name", "codec", "pixel_format", "options"),
+    [
+        ("a.apng", "apng", "rgba", {}),
+        ("a.mov", "png", "rgba", {}),
+        ("a.mov", "png", "rgba64be", {}),
+        ("a.mov", "qtrle", "argb", {}),
+        ("a.mov", "prores_ks", "yuva444p10le", {"profile": "4444"}),
+        ("a.mov", "rawvideo", "argb", {}),
+        ("a.webm", "libvpx-vp9", "yuva420p", {"auto-alt-ref": "0", "crf": "4"}),
+        ("a.webm", "libvpx", "yuva420p", {"auto-alt-ref": "0", "crf": "4"}),
+        ("a.mkv", "ffv1", "bgra", {}),
+        ("a.mkv", "ffv1", "gbrap12le", {"strict": "-2"}),
+        ("a.mkv", "ffv1", "yuva422p10le", {}),
+    ],
+)
 
 
-@pytest.mark.parametrize(("name", "codec", "pixel_format", "options"), KINDS)
+@KINDS
 def test_what_is_hidden_stays_hidden(
     tmp_path: Path, name: str, codec: str, pixel_format: str, options: dict[str, str]
 ) -> None:
@@ -222,7 +203,7 @@ def test_what_is_hidden_stays_hidden(
     assert np.abs(first[24, 3] - (127, 127, 255)).max() <= 6
 
 
-@pytest.mark.parametrize(("name", "codec", "pixel_format", "options"), KINDS)
+@KINDS
 def test_an_opaque_video_with_alpha_is_an_ordinary_one(
     tmp_path: Path, name: str, codec: str, pixel_format: str, options: dict[str, str]
 ) -> None:
@@ -240,7 +221,7 @@ def test_the_fourth_byte_of_raw_avi_is_no_transparency(tmp_path: Path) -> None:
         assert source.notes == []
 
 
-def test_transparency_is_told_and_its_mark_is_not_copied(tmp_path: Path) -> None:
+def test_the_mark_of_transparency_is_not_copied(tmp_path: Path) -> None:
     path = transparent(tmp_path / "a.webm", "libvpx-vp9", "yuva420p", **{"auto-alt-ref": "0"})
     copy(path, tmp_path / "out.webm")
     with av.open(str(tmp_path / "out.webm")) as file:
@@ -276,22 +257,17 @@ FRAMES = 8
 
 def captioned(path: Path) -> Path:
     """H.264 whose every picture but the first has one pair of caption bytes, other ones each time."""
-    with av.open(str(path), "w") as output:
-        stream: Any = output.add_stream("libx264", rate=25, options={"bf": "2", "preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        made = []
-        for index in range(FRAMES):
-            frame = VideoFrame.from_ndarray(picture((64, 64), index), "rgb24").reformat(format="yuv420p")
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            made += stream.encode(frame)
-        for packet in made + stream.encode(None):
-            data = bytes(packet)
-            if packet.pts:
-                data = _caption_sei(packet.pts) + data
-            new = av.Packet(data)
-            new.stream, new.time_base, new.pts, new.dts = stream, packet.time_base, packet.pts, packet.dts
-            new.is_keyframe = packet.is_keyframe
-            output.mux(new)
+    plain = make_video(path.with_suffix(".plain.ts"), size=(64, 64), frames=FRAMES, options={"bf": "2"})
+    with av.open(str(plain)) as source, av.open(str(path), "w") as output:
+        plain_stream: Any = source.streams.video[0]
+        stream = output.add_stream_from_template(plain_stream)
+        for packet in source.demux():
+            if packet.pts is not None:
+                number = round(25 * (packet.pts - plain_stream.start_time) * packet.time_base)
+                new = av.Packet((_caption_sei(number) if number else b"") + bytes(packet))
+                new.stream, new.time_base, new.pts, new.dts = stream, packet.time_base, packet.pts, packet.dts
+                new.is_keyframe = packet.is_keyframe
+                output.mux(new)
     return path
 
 
@@ -339,15 +315,10 @@ def test_captions_of_mpeg2_are_kept(tmp_path: Path, interlaced: bool) -> None:
     buffer = graph.add_buffer(width=64, height=64, format=av.VideoFormat("yuv420p"), time_base=Fraction(1, 90000))
     mark = graph.add("setfield", "tff" if interlaced else "prog")
     graph.link_nodes(buffer, mark, graph.add("buffersink")).configure()
-    with av.open(str(captioned(tmp_path / "in.ts"))) as file, av.open(str(tmp_path / "in.mpg"), "w") as output:
-        stream: Any = output.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme"} if interlaced else {})
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for frame in file.decode(video=0):
-            graph.vpush(frame)
-            marked = graph.vpull()
-            marked.pict_type = 0
-            output.mux(stream.encode(marked))
-        output.mux(stream.encode(None))
+    with av.open(str(captioned(tmp_path / "in.ts"))) as file:
+        marked = (graph.vpush(frame) or graph.vpull() for frame in file.decode(video=0))
+        options = {"flags": "+ildct+ilme"} if interlaced else {}
+        write_frames(tmp_path / "in.mpg", "mpeg2video", marked, options=options)
     expected = captions(tmp_path / "in.mpg")
     assert sum(data is not None for data in expected) == FRAMES - 1
     copy(tmp_path / "in.mpg", tmp_path / "out.mp4")
@@ -432,6 +403,7 @@ INTERLACED = {"codec": "mpeg2video", "interlaced": True, "options": {"flags": "+
 MPEG2 = {"codec": "mpeg2video", "options": {"qmin": "1", "b": "4M"}}
 H264 = {"options": {"bf": "2", "crf": "4"}}
 H264_FIELDS = {"interlaced": True, "options": {"flags": "+ildct+ilme", "crf": "4"}}
+FULL = H264 | {"color": {"color_range": 2}}
 HDR = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
 
 
@@ -457,11 +429,7 @@ def joined(folder: Path, *parts: dict[str, Any]) -> Path:
         (H264, H264_FIELDS | {"size": (96, 128), "pixel_format": "yuv422p"}, "interlaced in parts"),
         (H264, H264 | {"color": {"colorspace": 1, "color_range": 2}}, "from yuv420p to yuvj420p"),
         (H264, H264 | {"color": {"colorspace": 1, "color_range": 1}}, "changes its colors"),
-        (
-            H264 | {"color": {"color_range": 2}},
-            H264 | {"color": {"colorspace": 6, "color_range": 1}},
-            "from yuvj420p to yuv420p",
-        ),
+        (FULL, H264 | {"color": {"colorspace": 6, "color_range": 1}}, "from yuvj420p to yuv420p"),
         (H264, {"codec": "libx264", "pixel_format": "yuv420p10le", "options": {"crf": "4"}}, "to yuv420p10le"),
     ],
 )
@@ -488,8 +456,7 @@ def test_hdr_in_parts_is_converted_like_hdr_alone(tmp_path: Path) -> None:
     with VideoReader(path, pixels="rgb") as source:
         shown = [frame.planes[0] for frame in source.frames()]
         assert any("HDR or in BT.2020 colors in parts" in note for note in source.notes)
-    with VideoReader(tmp_path / "1.ts", pixels="rgb") as alone:
-        assert psnr(shown[8], [frame.planes[0] for frame in alone.frames()][2]) > 45
+    assert psnr(shown[8], read_pixels(tmp_path / "1.ts")[2]) > 45
 
 
 @pytest.mark.parametrize(
@@ -519,19 +486,17 @@ def test_pixels_that_change_their_shape_look_the_same(
 
 
 def test_a_size_and_pixels_that_change_together_can_look_the_same(tmp_path: Path) -> None:
-    parts = [
-        MPEG2 | {"sample_aspect_ratio": Fraction(4, 3)},
-        MPEG2 | {"size": (48, 80), "sample_aspect_ratio": Fraction(16, 15)},
-    ]
-    with VideoReader(joined(tmp_path, *parts)) as source:
-        assert all(frame.planes[0][:, :2].mean() > 30 and frame.planes[0][:2].mean() > 30 for frame in source.frames())
+    ratios = {(48, 64): Fraction(4, 3), (48, 80): Fraction(16, 15)}
+    parts = [MPEG2 | {"size": size, "sample_aspect_ratio": ratio} for size, ratio in ratios.items()]
+    for frame in read(joined(tmp_path, *parts)):
+        assert min(frame.planes[0][:, :2].mean(), frame.planes[0][:2].mean()) > 30
 
 
 def test_a_live_source_keeps_its_first_form(tmp_path: Path) -> None:
     first = INTERLACED | {"rate": 50}
     path = joined(tmp_path, first, first | {"size": (96, 128), "pixel_format": "yuv422p"})
-    with VideoReader(tmp_path / "0.ts") as alone, Capture(str(path)) as capture:
-        expected = [frame.planes for frame in alone.frames()]
+    expected = [frame.planes for frame in read(tmp_path / "0.ts")]
+    with Capture(str(path)) as capture:
         shown = [tuple(plane.copy() for plane in frame.planes) for frame in capture.frames()]
     assert len(shown) == 12
     assert min(psnr(planes[i], expected[n % 6][i]) for n, planes in enumerate(shown) for i in range(3)) > 28

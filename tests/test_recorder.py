@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import resource
 import shutil
 import signal
 import socket
@@ -24,7 +23,7 @@ import numpy as np
 import pytest
 from broadcasting import CLOCK, FORM, STEREO, Received, feed, frame, now, play, receive
 from conftest import repository
-from live_media import PATIENCE, free_port, join, wait_for
+from live_media import PATIENCE, free_port, join, largest_file, wait_for
 
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import FrameFormat
@@ -105,7 +104,7 @@ def test_frames_after_the_end_are_ignored_and_closing_twice_is_fine(tmp_path: Pa
 def test_a_file_that_exists_is_refused_unless_it_may_be_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.write_bytes(b"precious")
-    with pytest.raises(BadOption, match=r"out\.mp4 exists; name another file, or overwrite it with --overwrite"):
+    with pytest.raises(BadOption, match=r"out\.mp4 exists; .*--overwrite"):
         broadcast(path)
     assert path.read_bytes() == b"precious"
     with broadcast(path, overwrite=True) as made:
@@ -116,7 +115,7 @@ def test_a_file_that_exists_is_refused_unless_it_may_be_overwritten(tmp_path: Pa
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("out.avi", r"live output out\.avi ends in '\.avi'; it must end in \.mp4, .*\.m3u8, or be a URL: rtmp://"),
+        ("out.avi", r"out\.avi ends in '\.avi'; .*\.mp4, .*\.m3u8, or be a URL: rtmp://"),
         ("out", "live output out has no suffix"),
         ("ftp://host/out.mp4", "live output ftp:// is unknown; it can go to rtmp://"),
         ("rtmp:///app/key", r"live output rtmp://\.\.\. names no host"),
@@ -131,16 +130,16 @@ def test_a_target_that_cannot_be_is_refused_with_a_sentence(target: str, message
 
 def test_a_missing_folder_is_told_at_once(tmp_path: Path) -> None:
     for name in ("out.mp4", "out.m3u8"):
-        with pytest.raises(BadOption, match=r"there is no folder .*nowhere; make it first"):
+        with pytest.raises(BadOption, match="there is no folder .*nowhere"):
             broadcast(tmp_path / "nowhere" / name)
     (tmp_path / "folder.mp4").mkdir()
-    with pytest.raises(BadOption, match="it is a folder; name a file"):
+    with pytest.raises(BadOption, match="it is a folder"):
         broadcast(tmp_path / "folder.mp4")
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "m3u8"])
 def test_a_folder_that_may_not_be_written_to_is_told_at_once(no_right_to_write: Path, suffix: str) -> None:
-    with pytest.raises(BadOption, match=rf"out\.{suffix}: its folder is not writable; name another folder"):
+    with pytest.raises(BadOption, match=rf"out\.{suffix}: its folder is not writable"):
         broadcast(no_right_to_write / f"out.{suffix}")
 
 
@@ -159,13 +158,8 @@ def test_a_folder_that_may_not_be_entered_is_told_at_once(no_right_to_write: Pat
 
 
 def test_a_disk_that_takes_nothing_is_told_at_once_and_nothing_is_left(tmp_path: Path) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
-    try:
-        with pytest.raises(VideoError, match=r"out\.mp4 would become larger"):
-            broadcast(tmp_path / "out.mp4")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with largest_file(0), pytest.raises(VideoError, match=r"out\.mp4 would become larger"):
+        broadcast(tmp_path / "out.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -189,10 +183,7 @@ def test_a_recording_follows_a_link(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_ends_the_recording_and_leaves_what_was_written(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
     noise = np.random.default_rng(0).integers(0, 255, (8, *FORM.size), dtype=np.uint8)
-    made = broadcast(path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
-    try:
+    with largest_file(400_000), broadcast(path) as made:
         end, index = time.monotonic() + PATIENCE, 0
         while not made.failed and time.monotonic() < end:
             plain = frame(CLOCK + index * 33_333)
@@ -202,11 +193,7 @@ def test_a_disk_that_fills_up_ends_the_recording_and_leaves_what_was_written(tmp
         failed, dropped = made.failed, made.dropped
         made.write(frame(CLOCK + 60_000_000))
         assert made.dropped == dropped + 1
-    finally:
-        made.close()
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert failed is not None
-    assert re.search(r"out\.m.* would become larger than this system or disk allows", failed)
+    assert failed is not None and re.search(r"out\.m.* would become larger", failed)
     played = play(path)
     assert len(played.times) > 15
     assert played.times[0] == 0
@@ -223,8 +210,7 @@ def test_a_file_that_is_removed_meanwhile_is_told(tmp_path: Path) -> None:
             made.write(frame(CLOCK + index * 100_000))
             index += 1
             time.sleep(0.005)
-    assert made.failed is not None
-    assert "out.mp4 was removed while it was written" in made.failed
+    assert "out.mp4 was removed while it was written" in (made.failed or "")
 
 
 RECORDER = """
