@@ -392,14 +392,16 @@ def copy(
     pixels: Any = "i420",
     overwrite: bool = False,
     tracks: bool = True,
+    on_device: bool = False,
 ) -> list[str]:
-    """Pass a video through; the writer's notes."""
-    with VideoReader(source, pixels=pixels, clip=clip) as video:
-        options: Any = {"encode": encode, "clip": clip, "overwrite": overwrite, "form": video.form}
-        with VideoWriter(output, source=video.info, source_path=source if tracks else None, **options) as writer:
+    """Pass a video through; the writer's notes, and what the reader says of decoders."""
+    with VideoReader(source, pixels=pixels, clip=clip, on_device=on_device) as video:
+        options: Any = {"encode": encode, "clip": clip, "overwrite": overwrite, "on_device": on_device}
+        options |= {"form": video.form, "source_path": source if tracks else None}
+        with VideoWriter(output, source=video.info, **options) as writer:
             for frame in video.frames():
                 writer.write(frame)
-            return writer.notes
+            return [*(note for note in video.notes if "NVDEC" in note), *writer.notes]
 
 
 def copied(source: Path, name: str, **options: Any) -> Contents:

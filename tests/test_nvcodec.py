@@ -12,7 +12,7 @@ import pytest
 from av.codec import CodecContext
 from av.video.frame import VideoFrame
 from conftest import has_gpu
-from media import make_video, psnr, read, read_contents, read_rgb
+from media import copy, make_video, psnr, read, read_contents, read_rgb
 
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameFormat, Planes
@@ -43,24 +43,6 @@ def frames_of(path: Path, **options: Any) -> list[tuple[int, int, list[bytes]]]:
     """Time, length and bytes of each frame."""
     with VideoReader(path, **options) as video:
         return [(f.pts, f.duration, [p.tobytes() for p in f.planes]) for f in video.frames()]
-
-
-def copy(source: Path, output: Path, encode: EncodeOptions, **options: Any) -> list[str]:
-    """Pass a video through; all notes."""
-    with (
-        VideoReader(source, **options) as video,
-        VideoWriter(
-            output,
-            source=video.info,
-            source_path=source,
-            form=video.form,
-            encode=encode,
-            on_device=options.get("on_device", False),
-        ) as sink,
-    ):
-        for frame in video.frames():
-            sink.write(frame)
-        return [*video.notes, *sink.notes]
 
 
 @without_gpu
@@ -102,16 +84,12 @@ def test_a_video_not_made_for_nvdec_is_decoded_in_software(tmp_path: Path, made:
 @pytest.mark.parametrize(
     ("made", "asked", "why"),
     [
-        ({"rotation": 90}, {}, "the video is stored turned or mirrored"),
-        ({"mirrored": True}, {}, "the video is stored turned or mirrored"),
-        (
-            {"size": (49, 64), "pixel_format": "yuv420p", "codec": "libvpx-vp9"},
-            {},
-            "the picture is 64x49, and on the GPU sides are even",
-        ),
-        ({}, {"matrix": "bt709"}, "the colors of the video are converted"),
-        ({}, {"full_range": True}, "the colors of the video are converted"),
-        ({"color": {"colorspace": 4}}, {}, "the colors of the video are converted"),
+        ({"rotation": 90}, {}, "turned or mirrored"),
+        ({"mirrored": True}, {}, "turned or mirrored"),
+        ({"size": (49, 64), "pixel_format": "yuv420p", "codec": "libvpx-vp9"}, {}, "the picture is 64x49"),
+        ({}, {"matrix": "bt709"}, "colors of the video are converted"),
+        ({}, {"full_range": True}, "colors of the video are converted"),
+        ({"color": {"colorspace": 4}}, {}, "colors of the video are converted"),
     ],
 )
 def test_frames_that_need_work_do_not_stay_on_the_gpu(
@@ -119,7 +97,7 @@ def test_frames_that_need_work_do_not_stay_on_the_gpu(
 ) -> None:
     path = make_video(tmp_path / "in.mp4", **made)
     with VideoReader(path, pixels="nv12", clip=NVDEC, on_device=True, **asked) as video:
-        assert video.notes == [f"NVDEC is not used, the processor decodes: {why}"]
+        assert [why in note for note in video.notes] == [True]
         assert not video.on_device
         assert all(isinstance(plane, np.ndarray) for frame in video.frames() for plane in frame.planes)
 
@@ -192,16 +170,14 @@ def test_planes_are_passed_on_by_dlpack(clip: Path) -> None:
 def test_planes_that_are_no_arrays_are_encoded_as_arrays_are(clip: Path, tmp_path: Path, pixel_format: Any) -> None:
     encode = EncodeOptions(pixel_format=pixel_format)
     written = []
-    for name, passed in (("a.mp4", lambda frame: frame), ("b.mp4", in_host_memory)):
-        with (
-            VideoReader(clip, pixels="nv12") as video,
-            VideoWriter(
-                tmp_path / name, source=video.info, source_path=None, form=video.form, encode=encode, on_device=True
-            ) as sink,
-        ):
-            for frame in video.frames():
-                sink.write(passed(frame))
-        written.append((tmp_path / name).read_bytes())
+    for passed in (lambda frame: frame, in_host_memory):
+        output = tmp_path / f"{len(written)}.mp4"
+        with VideoReader(clip, pixels="nv12") as video:
+            options: Any = {"source_path": None, "form": video.form, "encode": encode, "on_device": True}
+            with VideoWriter(output, source=video.info, **options) as sink:
+                for frame in video.frames():
+                    sink.write(passed(frame))
+        written.append(output.read_bytes())
     assert written[0] == written[1]
 
 
@@ -210,7 +186,7 @@ def test_planes_on_the_gpu_must_be_nv12_of_even_size(pixels: Any, height: int) -
     form = FrameFormat(height=height, width=64, pixels=pixels)
     planes = tuple(GpuPlane(VideoFrame(64, 48, "nv12").planes[0], shape) for shape in form.plane_shapes)
     writer = PlaneWriter(form, "yuv420p", form.size, form.size)
-    with pytest.raises(BadOption, match=f"frames on the GPU are {pixels} of 64x{height}; those to be encoded must be"):
+    with pytest.raises(BadOption, match=f"frames on the GPU are {pixels} of 64x{height}"):
         writer.write(Frame(cast(Planes, planes), form, 0, Fraction(1, 25)), 0, Fraction(1, 25))
 
 
@@ -218,46 +194,39 @@ def test_planes_on_the_gpu_must_be_nv12_of_even_size(pixels: Any, height: int) -
 @pytest.mark.parametrize("codec", list(NVENC_ENCODERS))
 def test_nvenc_by_name_needs_a_gpu(clip: Path, tmp_path: Path, codec: Codec, capfd: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out.mp4"
-    sentence = (
-        f"{codec}_nvenc cannot encode 320x180 yuv420p: this machine has no NVIDIA driver; "
-        f"encode in software, by {ENCODERS[codec].name}"
-    )
-    with pytest.raises(VideoError) as error:
-        copy(clip, output, EncodeOptions(codec=codec, encoder="nvenc"))
-    assert str(error.value) == sentence
+    sentence = f"{codec}_nvenc cannot .* 320x180 yuv420p: .* no NVIDIA driver; .* software, by {ENCODERS[codec].name}"
+    with pytest.raises(VideoError, match=sentence):
+        copy(clip, output, encode=EncodeOptions(codec=codec, encoder="nvenc"))
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
     assert capfd.readouterr() == ("", "")
 
 
 @without_gpu
 def test_automatic_encoding_falls_back_and_says_why(clip: Path, tmp_path: Path) -> None:
-    notes = copy(clip, tmp_path / "auto.mp4", EncodeOptions(encoder="auto"))
-    refusal = "h264_nvenc cannot encode 320x180 yuv420p: this machine has no NVIDIA driver"
-    assert notes == [f"NVENC is not used, libx264 encodes: {refusal}"]
-    assert copy(clip, tmp_path / "software.mp4", EncodeOptions()) == []
+    (note,) = copy(clip, tmp_path / "auto.mp4", encode=EncodeOptions(encoder="auto"))
+    assert note.startswith("NVENC is not used, libx264 encodes: ") and "no NVIDIA driver" in note
+    assert copy(clip, tmp_path / "software.mp4") == []
     assert (tmp_path / "auto.mp4").read_bytes() == (tmp_path / "software.mp4").read_bytes()
 
 
 def test_what_nvenc_does_not_write_is_written_in_software(clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"NVENC does not write vp9, only h264, hevc, av1; encode in software, by lib"):
-        copy(clip, tmp_path / "out.webm", EncodeOptions(encoder="nvenc"))
-    notes = copy(clip, tmp_path / "out.webm", EncodeOptions(encoder="auto"))
-    assert notes == ["NVENC is not used, libvpx-vp9 encodes: NVENC does not write vp9, only h264, hevc, av1"]
+    with pytest.raises(VideoError, match="NVENC does not write vp9"):
+        copy(clip, tmp_path / "out.webm", encode=EncodeOptions(encoder="nvenc"))
+    (note,) = copy(clip, tmp_path / "out.webm", encode=EncodeOptions(encoder="auto"))
+    assert "libvpx-vp9 encodes: NVENC does not write vp9" in note
 
 
 def test_options_of_another_encoder_are_refused_or_choose_it(clip: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out.mp4"
-    with pytest.raises(BadOption, match=r"preset is 'veryfast'; h264_nvenc has p1, p2, p3, p4, p5, p6, p7"):
-        copy(clip, output, EncodeOptions(encoder="nvenc", preset="veryfast"))
+    output, wrong = tmp_path / "out.mp4", "preset is 'veryfast'; h264_nvenc has p1, p2"
+    with pytest.raises(BadOption, match=wrong):
+        copy(clip, output, encode=EncodeOptions(encoder="nvenc", preset="veryfast"))
     with pytest.raises(BadOption, match="crf is 52; hevc_nvenc takes 0 to 51"):
-        copy(clip, output, EncodeOptions(encoder="nvenc", codec="hevc", crf=52))
-    notes = copy(clip, output, EncodeOptions(encoder="auto", preset="veryfast"))
-    assert notes == [
-        "NVENC is not used, libx264 encodes: preset is 'veryfast'; h264_nvenc has p1, p2, p3, p4, p5, p6, p7"
-    ]
-    with pytest.raises(BadOption, match="decoder is 'cuda'; it must be one of software, nvdec, auto"):
+        copy(clip, output, encode=EncodeOptions(encoder="nvenc", codec="hevc", crf=52))
+    (note,) = copy(clip, output, encode=EncodeOptions(encoder="auto", preset="veryfast"))
+    assert f"libx264 encodes: {wrong}" in note
+    with pytest.raises(BadOption, match="decoder is 'cuda'"):
         ClipOptions(decoder=cast(Any, "cuda"))
-    with pytest.raises(BadOption, match="encoder is 'h264_nvenc'; it must be one of software, nvenc, auto"):
+    with pytest.raises(BadOption, match="encoder is 'h264_nvenc'"):
         EncodeOptions(encoder=cast(Any, "h264_nvenc"))
 
 
@@ -358,8 +327,8 @@ def test_frames_on_the_gpu_outlive_their_source(clip: Path) -> None:
 
 @pytest.mark.needs_cuda
 def test_a_software_encoder_takes_frames_from_the_gpu(clip: Path, tmp_path: Path) -> None:
-    assert copy(clip, tmp_path / "gpu.mp4", EncodeOptions(), pixels="nv12", clip=NVDEC, on_device=True) == []
-    copy(clip, tmp_path / "cpu.mp4", EncodeOptions(), pixels="nv12")
+    assert copy(clip, tmp_path / "gpu.mp4", pixels="nv12", clip=NVDEC, on_device=True) == []
+    copy(clip, tmp_path / "cpu.mp4", pixels="nv12")
     assert (tmp_path / "gpu.mp4").read_bytes() == (tmp_path / "cpu.mp4").read_bytes()
 
 
@@ -384,7 +353,7 @@ def test_nvenc_writes_every_frame_at_its_time(
         color={"colorspace": 6, "color_primaries": 6, "color_trc": 6, "color_range": 1},
     )
     output = tmp_path / "out.mp4"
-    assert copy(path, output, encode, pixels="nv12", clip=NVDEC, on_device=on_device) == []
+    assert copy(path, output, encode=encode, pixels="nv12", clip=NVDEC, on_device=on_device) == []
     made, source = read_contents(output), read_contents(path)
     assert (made.pts, made.codecs[0]) == (source.pts, codec)
     assert all(psnr(a, b) >= 35 for a, b in zip(read_rgb(output), read_rgb(path), strict=True))
