@@ -1,11 +1,12 @@
-"""How near a short adaptation comes to a network trained from scratch, on photos that neither has seen.
+"""What a start is worth: the loss of short adaptations and of training from scratch, on photos that none has seen.
 
-    python benchmarks/adaptation.py NAME PHOTOS PAINTING [PAINTING ...] [--runs vector full scratch] [--times 10]
+    python benchmarks/adaptation.py NAME PHOTOS PAINTING [PAINTING ...] [--runs full vector scratch]
+        [--scratch-steps 150 500] [--start LABEL=NETWORK ...]
 
-Each painting is learned by its style vector and by every weight, 150 steps from the shared network, and
-by the same network from random weights for ``--times`` as many steps. All of them learn on the same
-photos (those that ship, or ``--learn-on FOLDER``) with the same loss, batch and sizes, and are
-measured on the same pictures of the folder PHOTOS, which nothing has learned on.
+Each painting is learned by every weight and by the style vector, 150 steps from the shared network, by every weight
+from other networks that are to be compared, and by the same network from random weights, for as many steps and for
+more. All of them learn on the same photos (those that ship, or ``--learn-on FOLDER``) with the same loss, batch and
+sizes, and are measured on the same pictures of the folder PHOTOS, which nothing has learned on.
 
 Results go to benchmarks/results/NAME/adaptation/PAINTING.json as they come. What is there is not
 measured again, unless what it was measured with (options, network, photos) has changed. An
@@ -45,9 +46,8 @@ class Bench:
     work: Path
     """Folder of the checkpoints."""
 
-    def conditions(self, options: AdaptOptions) -> dict[str, Any]:
+    def conditions(self, start: Network | NetworkName, options: AdaptOptions) -> dict[str, Any]:
         """What a result depends on; a result with other conditions is measured again."""
-        start = self.start(options)
         return {
             **options.facts(),
             "arithmetic": str(self.compute.dtype).removeprefix("torch."),
@@ -56,12 +56,9 @@ class Bench:
             "measured_on": {"photos": len(self.measure_on.pictures), "digest": self.measure_on.digest[:12]},
         }
 
-    def start(self, options: AdaptOptions) -> Network | NetworkName:
-        return self.network if options.mode == "scratch" else shared_network(self.network)
-
-    def measure(self, painting: Path, options: AdaptOptions) -> dict[str, Any]:
+    def measure(self, painting: Path, start: Network | NetworkName, options: AdaptOptions) -> dict[str, Any]:
         """One run, and what it was measured with."""
-        before, conditions = load(), self.conditions(options)
+        before, conditions = load(), self.conditions(start, options)
         digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:12]
         kept = self.work / f"{painting.stem}.{self.network}.{options.mode}.{digest}.safetensors"
 
@@ -70,7 +67,7 @@ class Bench:
 
         style = adapt(
             painting,
-            self.start(options),
+            start,
             options=options,
             photos=self.learn_on,
             measure_on=self.measure_on,
@@ -106,10 +103,13 @@ def main() -> None:
     parser.add_argument("photos", type=Path, help="folder of photos to measure on")
     parser.add_argument("paintings", type=Path, nargs="+")
     parser.add_argument(
-        "--runs", nargs="+", default=["vector", "full", "scratch"], choices=["vector", "full", "scratch"]
+        "--runs", nargs="*", default=["full", "vector", "scratch"], choices=["full", "vector", "scratch"]
     )
-    parser.add_argument("--steps", type=int, default=AdaptOptions().steps, help="of vector and full (%(default)s)")
-    parser.add_argument("--times", type=int, default=10, help="times as many steps for scratch (%(default)s)")
+    parser.add_argument("--start", nargs="+", default=[], metavar="LABEL=NETWORK", help="other networks to begin with")
+    parser.add_argument("--steps", type=int, default=AdaptOptions().steps, help="of adaptations (%(default)s)")
+    parser.add_argument(
+        "--scratch-steps", type=int, nargs="+", default=[150, 500], help="from random weights (%(default)s)"
+    )
     parser.add_argument("--network", default="fast", choices=["fast", "paper"])
     parser.add_argument("--count", type=int, default=20, help="photos to measure on (%(default)s)")
     parser.add_argument("--learn-on", type=Path, help="folder of photos to learn on, instead of those that ship")
@@ -132,26 +132,32 @@ def main() -> None:
         Compute(threads=words.threads),
         words.work,
     )
+    options = AdaptOptions(
+        steps=words.steps,
+        batch=words.batch,
+        size=words.size,
+        style_size=words.style_size,
+        seed=words.seed,
+        compute=bench.compute,
+    )
+    shared = shared_network(words.network)
+    runs: dict[str, tuple[Network | NetworkName, AdaptOptions]] = {}
+    for mode in (mode for mode in words.runs if mode != "scratch"):
+        runs[mode] = shared, replace(options, mode=mode)
+    for text in words.start:
+        label, _, file = text.partition("=")
+        runs[label] = Network.load(Path(file)), options
+    if "scratch" in words.runs:
+        for steps in words.scratch_steps:
+            runs[f"scratch_{steps}"] = words.network, replace(options, mode="scratch", steps=steps)
     for painting in words.paintings:
         results = ResultFile(painting.stem, folder)
-        for mode in words.runs:
-            options = AdaptOptions(
-                mode=mode,
-                steps=words.steps,
-                batch=words.batch,
-                size=words.size,
-                style_size=words.style_size,
-                seed=words.seed,
-                compute=bench.compute,
-            )
-            if mode == "scratch":
-                options = replace(options, steps=words.times * words.steps)
-            run = mode if mode != "scratch" else f"scratch_{words.times}x"
+        for run, (start, how) in runs.items():
             found = results.facts.get(words.network, {}).get(run, {})
-            if not words.again and found.get("conditions") == rounded(bench.conditions(options)):
+            if not words.again and found.get("conditions") == rounded(bench.conditions(start, how)):
                 continue
             print(f"{painting.stem}, {words.network}, {run} (load {load():.1f})", flush=True)
-            results.put(words.network, run, bench.measure(painting, options))
+            results.put(words.network, run, bench.measure(painting, start, how))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Running a command to its end and saying what it took; and the files that results are kept in."""
+"""Running a command to its end and saying what it took; the files that results are kept in; tables of them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -92,3 +93,15 @@ def rounded(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [rounded(part) for part in value]
     return value
+
+
+def markdown(heads: list[str], rows: list[list[str]]) -> list[str]:
+    """A table; all but the first column to the right."""
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
+
+
+def machine_line(facts: Facts, part: str) -> str:
+    cpu = facts["machine"][part]["cpu"]
+    special = [name for name in ("amx", "bf16", "avx512", "avx2", "neon") if cpu["features"].get(name)]
+    return f"{cpu['usable_cores']} cores of {cpu['model']} ({', '.join(special[:2])})"

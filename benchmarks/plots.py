@@ -27,7 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from measured import RESULTS
-from table import longest_scratch, totals
+from picture_tables import longest_scratch, totals
 
 DOCS = Path(__file__).parent.parent / "docs"
 # These stay apart for the color-blind, and in print.

@@ -31,7 +31,7 @@ from flicker_bench import MADE, Clip, FlickerOptions, made_clip, read_clip
 from likeness import RGB, Terms, band_contrasts, content_of, grams_of, luma, palette_distance, tensor, terms
 from looks import score, write_pairs, write_thumbnails
 from measured import ResultFile, load, machine
-from table import quality_painting_table, quality_score_table, quality_table
+from picture_tables import quality_painting_table, quality_score_table, quality_table
 from torch import Tensor
 
 from vidstyle.data import PHOTOS

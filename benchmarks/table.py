@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import statistics
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from measured import Facts, machine_line, markdown
+from picture_tables import adaptation_table, quality_table, training_step_table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -28,7 +29,6 @@ PAGES = {
     "docs/training.md": ("training step",),
 }
 """Page: the tables in it."""
-Facts = dict[str, Any]
 
 
 def benchmark_table(facts: Facts) -> list[str]:
@@ -163,43 +163,6 @@ def weight_input_table(facts: Facts) -> list[str]:
         f"{machine['rounds']} runs in turn on 2 threads of {machine['cpu']['model']}, which others used. The tensors "
         f"of a style take {'; '.join(times)}.",
     ]
-
-
-def adaptation_table(facts: Facts) -> list[str]:
-    """A short adaptation to paintings that the shared network has not seen, beside a long training."""
-    rows = []
-    for network in ("fast", "paper"):
-        for painting, case in facts.get("adaptation", {}).items():
-            runs = case.get(network, {})
-            name = longest_scratch(runs)
-            cells = [painting, network]
-            begins = [totals(runs[mode])[0][1] for mode in ("vector", "full") if mode in runs]
-            cells.append(f"{begins[0]:.2f}" if begins else "")
-            end = totals(runs[name])[-1][1] if name else None
-            for mode in ("vector", "full"):
-                total = totals(runs[mode])[-1][1] if mode in runs else None
-                ratio = f" (**{total / end:.2f}**)" if total and end else ""
-                cells.append(f"{total:.2f}{ratio}" if total else "")
-            cells.append(f"{end:.2f} ({runs[name]['conditions']['steps']})" if name else "")
-            if begins:  # a training without anything to compare is no line
-                rows.append(cells)
-    if not rows:
-        return []
-    heads = ["painting", "network", "before", "vector (ratio)", "full (ratio)", "from scratch (steps)"]
-    return markdown(heads, rows)
-
-
-def totals(run: Facts) -> list[tuple[int, float]]:
-    """Steps and the loss that was descended, on the photos that nothing learned on."""
-    weights = run["conditions"]["loss"]
-    terms = run["columns"][1:]
-    return [(point[0], sum(weights[t] * v for t, v in zip(terms, point[1:], strict=True))) for point in run["curve"]]
-
-
-def longest_scratch(runs: Facts) -> str | None:
-    """The name of the longest training from random weights."""
-    names = [name for name in runs if name.startswith("scratch_")]
-    return max(names, key=lambda name: int(runs[name]["conditions"]["steps"]), default=None)
 
 
 def flicker_table(facts: Facts) -> list[str]:
@@ -553,137 +516,8 @@ def gpu_unmeasured() -> list[str]:
     return markdown(GPU_HEADS, [[name, asked, *["not measured"] * 5] for name, asked in GPU_CASES.items()])
 
 
-WITHIN = (0.75, 1.33)
-"""What part of the painting's contrast a band from 2 to 64 pixels may have."""
-MAX_RELU3_3 = 0.13
-QUALITY_HEADS = ["content", "relu1_2 2_2 3_3 4_3", "bands 1-2 ... 32-64 px, rest", "contrast", "palette", "grid 4, 2"]
-QUALITY_HEADS += ["border", "instability", "E_warp"]
-
-
-def quality_table(facts: Facts) -> list[str]:
-    """Candidates by the judge's measures, each the mean over its paintings."""
-    candidates = facts.get("quality", {})
-    if not candidates:
-        return []
-    rows = []
-    for name, paintings in candidates.items():
-        held = sum(holds(found) for found in paintings.values())
-        rows.append([name, *quality_cells(list(paintings.values())), f"{held} of {len(paintings)}"])
-    found = facts["machine"]["quality"]
-    return [
-        *markdown(["candidate", *QUALITY_HEADS, "hold"], rows),
-        "",
-        f"Means over the paintings, each of {len(found['photos'])} photos at {found['rows']} rows (fewer for the "
-        "optimum). Terms: squared errors over the target's square, content at relu3_3, style of four Gram matrices. "
-        "Bands and contrast: root mean squares of luma over the painting's, medians of the photos. Palette: sliced "
-        "Wasserstein distance in Lab. Grid: energy over its neighbors', below 3 is none; border: levels of 255. "
-        f"Instability, E_warp: 1e-4. A painting holds with relu3_3 at most {MAX_RELU3_3} and every band from 2 to 64 "
-        f"px within {WITHIN[0]}-{WITHIN[1]}.",
-    ]
-
-
-def quality_painting_table(facts: Facts) -> list[str]:
-    """The same, painting by painting."""
-    candidates = facts.get("quality", {})
-    stems = dict.fromkeys(stem for paintings in candidates.values() for stem in paintings)
-    rows = [
-        [f"{stem}, {name}", *quality_cells([paintings[stem]]), "yes" if holds(paintings[stem]) else ""]
-        for stem in stems
-        for name, paintings in candidates.items()
-        if stem in paintings
-    ]
-    return markdown(["painting, candidate", *QUALITY_HEADS, "holds"], rows) if rows else []
-
-
-def quality_cells(found: list[Facts]) -> list[str]:
-    def mean(get: Callable[[Facts], float | None], digits: int, scale: float = 1) -> str:
-        values = [value for one in found if (value := get(one)) is not None]
-        return f"{scale * sum(values) / len(values):.{digits}f}" if values else ""
-
-    def several(key: str, count: int, digits: int) -> str:
-        return " ".join(mean(lambda one, i=i: one[key][i], digits).removeprefix("0") for i in range(count))
-
-    def e_warp(one: Facts) -> float | None:
-        errors = list(one.get("warping_error", {}).values())
-        return sum(errors) / len(errors) if errors else None
-
-    grids = [mean(lambda one, period=period: one["grid"][period], 1) for period in ("4", "2")]
-    return [
-        mean(lambda one: one["content"], 2),
-        several("style", 4, 3),
-        several("bands", 7, 2),
-        mean(lambda one: one["contrast"], 2),
-        mean(lambda one: one["palette"], 1),
-        ", ".join(grids),
-        mean(lambda one: one.get("border"), 1),
-        mean(lambda one: one.get("instability"), 1, 1e4),
-        mean(e_warp, 0, 1e4),
-    ]
-
-
-def holds(found: Facts) -> bool:
-    """Whether a painting's candidate is as near to it as a shipped style must be."""
-    return found["style"][2] <= MAX_RELU3_3 and all(WITHIN[0] <= band <= WITHIN[1] for band in found["bands"][1:6])
-
-
-def quality_score_table(facts: Facts) -> list[str]:
-    """What eyes say that do not know which is which."""
-    looks = facts.get("looks", {})
-    rows = []
-    for pair, told in looks.get("pairs", {}).items():
-        cells = [pair]
-        for question in ("manner", "hang"):
-            won, low, high = told[question]["wins"], *told[question]["interval"]
-            of = told[question]["of"]
-            cells.append(f"{won} : {of - won} ({100 * low:.0f}-{100 * high:.0f} %)" if of else "")
-        rows.append(cells)
-    table = markdown(["pair", "more like the painting", "would rather hang"], rows) if rows else []
-    matched = looks.get("thumbnails")
-    told = (
-        [f"{matched['right']} of {matched['of']} gray thumbnails were matched with their paintings."] if matched else []
-    )
-    return [*table, *([""] if table and told else []), *told]
-
-
-def machine_line(facts: Facts, part: str) -> str:
-    cpu = facts["machine"][part]["cpu"]
-    special = [name for name in ("amx", "bf16", "avx512", "avx2", "neon") if cpu["features"].get(name)]
-    return f"{cpu['usable_cores']} cores of {cpu['model']} ({', '.join(special[:2])})"
-
-
 def encoder(facts: Facts, part: str) -> str:
     return str(facts["machine"][part]["encoder"])
-
-
-def training_step_table(facts: Facts) -> list[str]:
-    """A step by torch's own differentiation and by vidstyle's, and where the time goes."""
-    runs = facts.get("training_step", {})
-    rows, profiles = [], []
-    for network in (name for name in runs if name != "machine"):
-        for threads, run in runs[network].items():
-            plain, own = (f"{statistics.median(run['seconds'][way]):.2f} s" for way in ("plain", "own"))
-            rows.append([f"`{network}`, {threads}", plain, own, f"**{run['ratio']:.2f}**"])
-            profiles += [
-                f"`{network}`, {threads}, {way}: " + ", ".join(f"`{name}` {ms:.0f}" for name, ms in found.items()) + "."
-                for way, found in run["milliseconds"].items()
-            ]
-    if not rows:
-        return []
-    run = next(iter(next(found for name, found in runs.items() if name != "machine").values()))
-    return [
-        *markdown(["step", "torch's differentiation", "vidstyle's", "ratio"], rows),
-        "",
-        f"{machine_line(runs, 'training_step')}. Batch {run['batch']} of {run['size']} pixels, {run['arithmetic']}; "
-        "medians of steps in turn, the ratio the median of pairs. Milliseconds by operation in one step:",
-        "",
-        *(f"- {line}" for line in profiles),
-    ]
-
-
-def markdown(heads: list[str], rows: list[list[str]]) -> list[str]:
-    """A table; all but the first column to the right."""
-    rule = ["---", *["---:"] * (len(heads) - 1)]
-    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
 
 
 TABLES = {

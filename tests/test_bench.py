@@ -20,6 +20,7 @@ from conftest import repository
 from vidstyle.cli import vidstyle
 from vidstyle.data import PHOTOS
 from vidstyle.errors import BadOption, VideoError
+from vidstyle.gallery import shared_network
 from vidstyle.options import BackendOptions, EncodeOptions
 from vidstyle.tools.bench import BenchOptions, BenchReport, bench
 from vidstyle.video.reader import VideoReader
@@ -189,14 +190,34 @@ def test_tables_are_written_between_their_markers_only() -> None:
 
 
 def test_adaptations_are_measured_beside_training_from_scratch(tmp_path: Path) -> None:
-    small = ["--steps", "2", "--times", "2", "--size", "32", "--style-size", "48", "--batch", "1", "--count", "2"]
+    small = [
+        "--steps",
+        "2",
+        "--scratch-steps",
+        "4",
+        "--size",
+        "32",
+        "--style-size",
+        "48",
+        "--batch",
+        "1",
+        "--count",
+        "2",
+    ]
     small += ["--threads", "1"]
+    shared_network("fast").save(tmp_path / "other.safetensors")
     words = ["m", PHOTOS, PHOTOS / "coffee.jpg", *small, "--results", tmp_path, "--work", tmp_path / "work"]
-    done = script("adaptation.py", *words)
+    done = script("adaptation.py", *words, "--start", f"other={tmp_path / 'other.safetensors'}")
     assert done.returncode == 0, done.stderr
     path = tmp_path / "m" / "adaptation" / "coffee.json"
     runs = json.loads(path.read_text())["fast"]
-    assert {name: run["conditions"]["steps"] for name, run in runs.items()} == {"vector": 2, "full": 2, "scratch_2x": 4}
+    assert {name: run["conditions"]["steps"] for name, run in runs.items()} == {
+        "full": 2,
+        "vector": 2,
+        "other": 2,
+        "scratch_4": 4,
+    }
+    assert runs["other"]["curve"] == runs["full"]["curve"]
     for run in runs.values():
         first, *_, last = run["curve"]
         assert (first[0], last[0]) == (0, run["conditions"]["steps"])
@@ -206,16 +227,16 @@ def test_adaptations_are_measured_beside_training_from_scratch(tmp_path: Path) -
     assert not list((tmp_path / "work").iterdir())
 
     again = script("adaptation.py", *words, "--size", "36", "--runs", "scratch")
-    assert again.stdout.startswith("coffee, fast, scratch_2x"), "another size is another measurement"
+    assert again.stdout.startswith("coffee, fast, scratch_4"), "another size is another measurement"
     assert script("adaptation.py", *words, "--runs", "vector", "full").stdout == "", "what is there is not made again"
 
     (tmp_path / "m.json").write_text("{}")
     begin, end = "<!-- adaptation table: made by benchmarks/table.py -->", "<!-- end of adaptation table -->"
     facts = table()["read"](tmp_path / "m.json")
-    row = table()["updated"](begin + end, ("adaptation",), [facts]).splitlines()[4]
-    runs = json.loads(path.read_text())["fast"]
-    ratio = runs["vector"]["total"]["after"] / runs["scratch_2x"]["total"]["after"]
-    assert row.startswith("| coffee | fast |") and f"(**{ratio:.2f}**)" in row and row.endswith("(4) |")
+    row, ratios = table()["updated"](begin + end, ("adaptation",), [facts]).splitlines()[4:6]
+    full, vector = (json.loads(path.read_text())["fast"][run]["total"]["after"] for run in ("full", "vector"))
+    assert row.startswith(f"| coffee | {full:.2f} | {vector:.2f} |")
+    assert ratios.startswith(f"| `full` over it, mean of 1 | **1.00** | **{full / vector:.2f}** |")
 
 
 def test_the_curves_are_drawn(tmp_path: Path) -> None:
@@ -228,7 +249,7 @@ def test_the_curves_are_drawn(tmp_path: Path) -> None:
     (tmp_path / "m" / "adaptation").mkdir(parents=True)
     for name in ("coffee", "rocket"):
         file = tmp_path / "m" / "adaptation" / f"{name}.json"
-        file.write_text(json.dumps({"fast": {"vector": run, "full": run, "scratch_2x": run}}))
+        file.write_text(json.dumps({"fast": {"vector": run, "full": run, "scratch_4": run}}))
     done = script("plots.py", "adaptation", "--results", tmp_path, "--output", tmp_path / "curves.svg")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "curves.svg").read_text().count('id="axes_') == 2

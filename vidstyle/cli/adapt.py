@@ -48,7 +48,7 @@ def _mode(vector: bool, full: bool, from_scratch: bool) -> Mode:
     opt.option("--batch", type=click.IntRange(1, 64), default=4, help="Photo crops a step."),
     opt.option("--crop", "size", type=opt.SIDE, default=192, help="Side of a photo crop."),
     opt.option("--style-size", type=opt.SIDE, help="Stroke scale.  [default: that of the gallery]"),
-    *opt.weight_options("  [default: that of the gallery]"),
+    *opt.weight_options(),
     opt.option("--seed", type=opt.SEED, default=0, help="Same seed, same style."),
     *opt.COMPUTE,
 )

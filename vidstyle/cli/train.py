@@ -104,7 +104,7 @@ def _inner(inner: str, inner_steps: int, inner_rate: float | None, first_order: 
     opt.option("--batch", type=click.IntRange(1, 256), default=4, help="Photo crops for each painting."),
     opt.option("--size", type=opt.SIDE, default=256, help="Side of a crop."),
     opt.option("--style-size", type=opt.SIDE, help="Stroke scale.  [default: that of adapt]"),
-    *opt.weight_options("  [default: that of adapt]"),
+    *opt.weight_options(),
     opt.option("--stable/--no-stable", default=True, help="Learn to paint a noisy, moved photo alike."),
     opt.option("--seed", type=opt.SEED, default=0),
     *opt.COMPUTE,
