@@ -401,7 +401,7 @@ def copy(
         with VideoWriter(output, source=video.info, **options) as writer:
             for frame in video.frames():
                 writer.write(frame)
-            return [*(note for note in video.notes if "NVDEC" in note), *writer.notes]
+        return [*(note for note in video.notes if "NVDEC" in note), *writer.notes]
 
 
 def copied(source: Path, name: str, **options: Any) -> Contents:

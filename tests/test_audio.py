@@ -71,9 +71,7 @@ def test_what_comes_twice_is_cut_away(track: AudioTrack) -> None:
 
 
 def test_what_was_heard_before_the_origin_is_cut_away(track: AudioTrack) -> None:
-    early = AudioChunk(tone(0, PIECE), AudioFormat(RATE, 2), ORIGIN - 10_000)
-    made = joined(track, early)
-    assert np.array_equal(made, tone(480, PIECE - 480))
+    assert np.array_equal(joined(track, piece(0, late=-0.01)), tone(480, PIECE - 480))
 
 
 def test_sound_that_begins_late_begins_with_silence(track: AudioTrack) -> None:
@@ -83,26 +81,17 @@ def test_sound_that_begins_late_begins_with_silence(track: AudioTrack) -> None:
 
 
 @pytest.mark.parametrize("error", [-1e-3, -1e-4, 1e-4, 1e-3])
-def test_a_sound_card_with_a_wrong_clock_is_kept_in_step(error: float) -> None:
-    track = AudioTrack(AudioFormat(RATE, 1), ORIGIN)
-    worst = 0.0
+def test_a_sound_card_with_a_wrong_clock_is_kept_in_step_without_a_click(error: float) -> None:
+    mono = AudioFormat(RATE, 1)
+    track = AudioTrack(mono, ORIGIN)
+    worst, last = 0.0, np.zeros((1, 1), np.float32)
     for i in range(50 * 120):
-        pts = ORIGIN + i * 20_000 * (1 + error)
-        samples = tone(i * PIECE, PIECE, 1)
-        made = sum(part.shape[1] for part in track.add(AudioChunk(samples, AudioFormat(RATE, 1), round(pts))))
-        assert abs(made - PIECE) <= 0.005 * PIECE  # nobody hears that
-        worst = max(worst, abs(track.end() - (pts + 20_000 * (1 + error))) / 1e6)
+        (made,) = track.add(piece(i, late=0.02 * i * error, form=mono))
+        assert abs(made.shape[1] - PIECE) <= 0.005 * PIECE  # nobody hears that
+        worst = max(worst, abs(track.end() - (ORIGIN + (i + 1) * 20_000 * (1 + error))) / 1e6)
+        assert np.abs(np.diff(made, prepend=last)).max() < 2 / 30  # the tone's own steepness is 1/30
+        last = made[:, -1:]
     assert worst < 0.02
-
-
-def test_a_stretched_tone_is_still_a_tone() -> None:
-    track = AudioTrack(AudioFormat(RATE, 1), ORIGIN)
-    sounds = [
-        AudioChunk(tone(i * PIECE, PIECE, 1), AudioFormat(RATE, 1), ORIGIN + round(i * 20_040)) for i in range(500)
-    ]
-    made = joined(track, *sounds)[0]
-    assert len(made) > 500 * PIECE
-    assert np.abs(np.diff(made)).max() < 2 / 30  # its own steepness is 1/30: no click
 
 
 def test_silence_goes_on_up_to_a_time(track: AudioTrack) -> None:
@@ -125,10 +114,6 @@ def test_sound_behind_pieces_that_were_left_out_is_in_step(track: AudioTrack) ->
     made = joined(track, piece(12))  # a gap so short that it could be a late piece
     assert not made[:, : 2 * PIECE].any()
     assert np.array_equal(made[:, 2 * PIECE :], tone(12 * PIECE, PIECE))
-
-
-def test_a_late_beginning_is_not_taken_for_drift(track: AudioTrack) -> None:
-    assert joined(track, piece(3)).shape == (2, 4 * PIECE)
 
 
 @pytest.mark.parametrize("form", [AudioFormat(16000, 1), AudioFormat(44100, 2), AudioFormat(48000, 6)])
@@ -179,12 +164,9 @@ def pitch(sound: NDArray[np.float32]) -> float:
 @pytest.mark.parametrize(
     ("parts", "output"),
     [
-        ("stereo, then 5.1", "out.mp4"),
-        ("stereo, then 5.1", "out.webm"),
-        ("another rate", "out.mp4"),
-        ("another rate", "out.mkv"),
-        ("mono, stereo, 5.1, mono", "out.mkv"),
-        ("mono, stereo, 5.1, mono", "out.mov"),
+        *(("stereo, then 5.1", "out.mp4"), ("stereo, then 5.1", "out.webm")),
+        *(("another rate", "out.mp4"), ("another rate", "out.mkv")),
+        *(("mono, stereo, 5.1, mono", "out.mkv"), ("mono, stereo, 5.1, mono", "out.mov")),
     ],
 )
 def test_aac_is_heard_whole_and_at_the_right_pitch(tmp_path: Path, parts: str, output: str) -> None:
@@ -271,6 +253,4 @@ def test_configurations_are_read() -> None:
     ],
 )
 def test_channels_and_rate_are_read(codec: str, head: str, form: str | None) -> None:
-    assert (
-        described_header(codec, bytes.fromhex(head).ljust(8, b"\0") if len(head) > 4 else bytes.fromhex(head)) == form
-    )
+    assert described_header(codec, bytes.fromhex(head).ljust(8 if len(head) > 4 else 0, b"\0")) == form
