@@ -66,11 +66,12 @@ def test_camera_is_asked_for_mjpeg_first_and_then_for_less(root: Path) -> None:
     assert (origin.kind, origin.format, origin.label) == ("camera", "v4l2", "HD Pro Webcam C920")
     first, *rest = origin.attempts
     assert (first["input_format"], first["video_size"], first["framerate"]) == ("mjpeg", "1280x720", "30")
-    assert [("input_format" in a, "video_size" in a, "framerate" in a) for a in rest] == [
-        (True, True, False),
-        (False, True, True),
-        (False, True, False),
-        (False, False, False),
+    asked = ("input_format", "video_size", "framerate")
+    assert [[word for word in asked if word in attempt] for attempt in rest] == [
+        [*asked[:2]],
+        [*asked[1:]],
+        [asked[1]],
+        [],
     ]
     assert all(a["fflags"] == "+4" for a in origin.attempts), "a camera that stalls must not hold the thread"
 

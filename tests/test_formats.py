@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,15 +45,12 @@ def waiting_thread() -> Iterator[None]:
 
 def test_thread_and_what_it_began_are_scheduled_as_before() -> None:
     before = policies()
-    with keep_scheduling():
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        waiting = waiting_thread()
-        waiting.__enter__()
-        assert os.SCHED_BATCH in policies()
-    try:
+    with ExitStack() as stack:
+        with keep_scheduling():
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            stack.enter_context(waiting_thread())
+            assert os.SCHED_BATCH in policies()
         assert policies() == before
-    finally:
-        waiting.__exit__(None, None, None)
 
 
 def test_scheduling_is_put_back_after_an_error() -> None:
@@ -68,13 +65,7 @@ def test_av1_is_written_without_a_real_time_thread(tmp_path: Path) -> None:
     """SVT-AV1 makes them where it may: for root."""
     clip = make_video(tmp_path / "in.mp4", size=(64, 96), frames=6)
     seen: list[set[int]] = []
-    render(
-        clip,
-        tmp_path / "out.mkv",
-        "starry_night",
-        encode=EncodeOptions(codec="av1", preset="12"),
-        on_start=lambda _: seen.append(policies()),
-        on_progress=lambda _: seen.append(policies()),
-    )
+    encode = EncodeOptions(codec="av1", preset="12")
+    render(clip, tmp_path / "out.mkv", "starry_night", encode=encode, on_progress=lambda _: seen.append(policies()))
     assert len(seen) >= 2
     assert not {os.SCHED_FIFO, os.SCHED_RR} & set().union(*seen)

@@ -92,9 +92,7 @@ def test_rgb_is_sent_where_there_is_no_420(recorder: type[Recorder], form: Frame
     with VirtualCamera(form, None) as camera:
         camera.write(frame(CLOCK, form=form))
     device = recorder.made[0]
-    assert str(device.format) == "RGB"
-    assert device.size == form.size
-    assert device.fps == 30
+    assert (str(device.format), device.size, device.fps) == ("RGB", form.size, 30)
     level = DARK if form.pixels == "rgb" else (DARK - 16) * 255 / 219
     assert device.frames[0].size == form.height * form.width * 3
     assert np.median(device.frames[0]) == pytest.approx(level, abs=1)
@@ -112,12 +110,8 @@ def test_other_colors_are_made_what_programs_expect_of_a_camera(recorder: type[R
     y, cb, cr = DARK, 90 - 128, 180 - 128
     rgb = np.array([y + 1.5748 * cr, y - 0.18733 * cb - 0.46813 * cr, y + 1.8556 * cb]).clip(0, 255)
     y601 = rgb @ [0.299, 0.587, 0.114]
-    expected = (
-        16 + y601 * 219 / 255,
-        128 + (rgb[2] - y601) / 1.772 * 224 / 255,
-        128 + (rgb[0] - y601) / 1.402 * 224 / 255,
-    )
-    assert (luma, blue, red) == pytest.approx(expected, abs=3)
+    chroma = np.array([(rgb[2] - y601) / 1.772, (rgb[0] - y601) / 1.402])
+    assert (luma, blue, red) == pytest.approx((16 + y601 * 219 / 255, *(128 + chroma * 224 / 255)), abs=3)
 
 
 def test_frames_of_another_size_are_scaled(recorder: type[Recorder]) -> None:
@@ -133,9 +127,8 @@ def test_the_device_is_let_go_once(recorder: type[Recorder]) -> None:
     camera.close()
     camera.close()
     camera.write(frame(CLOCK))
-    assert recorder.made[0].closed == 1
-    assert recorder.made[0].name == "/dev/video10"
-    assert recorder.made[0].frames == []
+    made = recorder.made[0]
+    assert (made.closed, made.name, made.frames) == (1, "/dev/video10", [])
 
 
 def test_a_device_that_goes_away_is_told(recorder: type[Recorder]) -> None:
@@ -148,18 +141,13 @@ def test_a_device_that_goes_away_is_told(recorder: type[Recorder]) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="what other systems say is not known here")
 @pytest.mark.skipif(any(Path("/dev").glob("video*")), reason="there may be a virtual camera here")
 def test_a_machine_without_a_virtual_camera_is_told_what_to_install() -> None:
-    with pytest.raises(VideoError) as told:
+    with pytest.raises(VideoError, match=r"there is no virtual camera \(No v4l2 .*sudo modprobe v4l2loopback"):
         VirtualCamera(FORM, 30)
-    assert str(told.value) == (
-        "there is no virtual camera (No v4l2 loopback device found at /dev/video[0-99]); "
-        "install v4l2loopback and load it: sudo modprobe v4l2loopback exclusive_caps=1"
-    )
-    with pytest.raises(VideoError, match=r"^/dev/video7 is not a virtual camera \(Device /dev/video7 does not exist\)"):
+    with pytest.raises(VideoError, match="/dev/video7 is not a virtual camera"):
         VirtualCamera(FORM, 30, device="/dev/video7")
 
 
 def test_without_the_package_the_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)  # as if it were not installed
-    with pytest.raises(MissingDependency, match=r"install .*|pip install 'vidstyle\[virtual-camera\]'") as told:
+    with pytest.raises(MissingDependency, match=r"pip install 'vidstyle\[virtual-camera\]'$"):
         VirtualCamera(FORM, 30)
-    assert str(told.value).endswith("pip install 'vidstyle[virtual-camera]'")
