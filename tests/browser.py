@@ -1,39 +1,37 @@
-"""Chromium without a screen, driven by its DevTools protocol over a websocket, for the tests of the page."""
+"""Chromium without a screen, driven by its DevTools protocol over a pipe, for the tests of the page."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import aiohttp
 import av
 import numpy as np
 from numpy.typing import NDArray
-
-T = TypeVar("T")
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 """The program, where it is installed."""
-START_SECONDS = 90.0
-CALL_SECONDS = 60.0
+START = "import os, sys; [os.dup2(int(sys.argv[1 + i]), 3 + i) for i in (0, 1)]; os.execv(sys.argv[3], sys.argv[3:])"
+"""Chromium reads messages from descriptor 3 and writes them to 4, each with a NUL behind it."""
+CALL_SECONDS = 90.0
 POLL_SECONDS = 0.1
 KEY_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
 FLAGS = (
     "--headless=new",
     "--use-fake-ui-for-media-stream",  # the camera is granted without a question
-    "--use-fake-device-for-media-stream",
     # A page that was given no camera tells its address as a name of multicast DNS, which no machine of tests resolves.
     "--disable-features=WebRtcHideLocalIpsWithMdns,MediaRouter,OptimizationHints,AutofillServerCommunication",
     "--disable-background-networking",
@@ -50,7 +48,7 @@ FLAGS = (
     "--mute-audio",
     "--no-default-browser-check",
     "--no-first-run",
-    "--remote-debugging-port=0",
+    "--remote-debugging-pipe",
 )
 
 
@@ -61,93 +59,75 @@ class PageError(AssertionError):
 class Browser:
     """One Chromium with a profile in ``folder``; a context manager that leaves nothing running."""
 
-    def __init__(self, folder: Path, *, camera: Path | None = None, leave_out: tuple[str, ...] = ()) -> None:
-        """``camera`` is a .y4m file that the fake camera plays over and over; None is Chromium's own test picture.
-
-        ``leave_out`` are the `FLAGS` that are not wanted.
-        """
+    def __init__(
+        self, folder: Path, *, camera: Path | None = None, has_camera: bool = True, flags: tuple[str, ...] = ()
+    ) -> None:
+        """``camera`` is a .y4m file that the fake camera plays over and over; None is Chromium's own test picture."""
         assert CHROMIUM is not None
         self.downloads = folder / "downloads"
         self.downloads.mkdir(parents=True)
-        profile = folder / "profile"
-        words = [CHROMIUM, *(flag for flag in FLAGS if flag not in leave_out), f"--user-data-dir={profile}"]
+        words = [CHROMIUM, *FLAGS, *flags, f"--user-data-dir={folder / 'profile'}"]
+        if has_camera:
+            words.append("--use-fake-device-for-media-stream")
         if os.geteuid() == 0:
             words.append("--no-sandbox")  # Chromium refuses to be root in one
         if camera is not None:
             words.append(f"--use-file-for-fake-video-capture={camera}")
-        with (folder / "chromium.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [*words, "about:blank"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        self._loop = asyncio.new_event_loop()
         self._number = 0
         self._answers: dict[int, dict[str, Any]] = {}
+        self._unread = b""
         self.pages: dict[str, Page] = {}
+        theirs, ours = os.pipe(), os.pipe()
+        fds = theirs[0], ours[1]
+        words = [sys.executable, "-c", START, *map(str, fds), *words, "about:blank"]
+        with (folder / "chromium.log").open("wb") as log:
+            how: Any = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
+            self.process = subprocess.Popen(words, pass_fds=fds, **how)
+        self._read, self._write = ours[0], theirs[1]
+        for fd in fds:
+            os.close(fd)
         try:
-            address = self._address(profile / "DevToolsActivePort")
-            self._session, self._socket = self.wait_for(self._connect(address))
-            self.call(
-                "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads), eventsEnabled=False
-            )
+            self._save_downloads()
         except BaseException:
             self._kill()
             raise
 
-    def _address(self, file: Path) -> str:
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end and self.process.poll() is None:
-            lines = file.read_text().split() if file.exists() else []
-            if len(lines) == 2:
-                return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
-            time.sleep(POLL_SECONDS)
-        raise PageError(f"Chromium did not start: {(file.parent.parent / 'chromium.log').read_text()[-2000:]}")
-
-    async def _connect(self, address: str) -> tuple[aiohttp.ClientSession, aiohttp.ClientWebSocketResponse]:
-        session = aiohttp.ClientSession()
-        return session, await session.ws_connect(address, max_msg_size=0)
-
-    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` to its end, with a limit."""
-        task = self._loop.create_task(asyncio.wait_for(work, CALL_SECONDS))
-        try:
-            return self._loop.run_until_complete(task)
-        finally:
-            if not task.done():  # the test was stopped from outside; the next one shall find all in order
-                task.cancel()
-                self._loop.run_until_complete(asyncio.wait([task], timeout=CALL_SECONDS))
+    def _save_downloads(self, **context: str) -> None:
+        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads), **context)
 
     def call(self, method: str, *, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         """What the protocol's ``method`` answers."""
-        return self.wait_for(self._call(method, session, parameters))
-
-    async def _call(self, method: str, session: str | None, parameters: dict[str, Any]) -> dict[str, Any]:
         self._number += 1
         number = self._number
         message = {"id": number, "method": method, "params": parameters}
-        await self._socket.send_json(message if session is None else {**message, "sessionId": session})
+        data = json.dumps(message if session is None else {**message, "sessionId": session}).encode() + b"\0"
+        while data:
+            data = data[os.write(self._write, data) :]
+        end = time.monotonic() + CALL_SECONDS
         while number not in self._answers:
-            await self._receive()
+            self._receive(end - time.monotonic())
         answer = self._answers.pop(number)
         if "error" in answer:
             raise PageError(f"{method}: {answer['error']}")
         return dict(answer["result"])
 
-    async def _receive(self) -> None:
-        message = await self._socket.receive()
-        if message.type is not aiohttp.WSMsgType.TEXT:
-            raise PageError(f"Chromium has gone: {message.type}")
-        found = json.loads(message.data)
-        if "id" in found:
-            self._answers[found["id"]] = found
-        elif (page := self.pages.get(found.get("sessionId", ""))) is not None:
-            page.note(found["method"], found["params"])
+    def _receive(self, seconds: float) -> None:
+        if not select.select([self._read], [], [], max(0.0, seconds))[0]:
+            raise PageError("Chromium does not answer")
+        data = os.read(self._read, 1 << 20)
+        if not data:
+            raise PageError("Chromium has gone")
+        *messages, self._unread = (self._unread + data).split(b"\0")
+        for found in map(json.loads, messages):
+            if "id" in found:
+                self._answers[found["id"]] = found
+            elif (page := self.pages.get(found.get("sessionId", ""))) is not None:
+                page.note(found["method"], found["params"])
 
     def page(self, address: str | None = None, *, width: int = 1280, height: int = 800) -> Page:
         """A new page with cookies and storage of its own: another visitor."""
         context = self.call("Target.createBrowserContext")["browserContextId"]
-        self.call(
-            "Browser.setDownloadBehavior", behavior="allow", browserContextId=context, downloadPath=str(self.downloads)
-        )
+        self._save_downloads(browserContextId=context)
         target = self.call(
             "Target.createTarget", url="about:blank", browserContextId=context, width=width, height=height
         )["targetId"]
@@ -162,24 +142,18 @@ class Browser:
 
     def close(self) -> None:
         """End Chromium and all that it started."""
-        try:
-            with suppress(PageError, TimeoutError, aiohttp.ClientError, ConnectionError):
-                self.call("Browser.close")
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
-        finally:
-            self._kill()
+        with suppress(PageError, OSError):
+            self.call("Browser.close")
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        self._kill()
 
     def _kill(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(CALL_SECONDS)
-        if hasattr(self, "_session"):
-            with suppress(TimeoutError, aiohttp.ClientError, ConnectionError):
-                self.wait_for(self._socket.close())
-                self.wait_for(self._session.close())
-                self._loop.run_until_complete(asyncio.sleep(0.05))  # what is closed is told to be so by the next turns
-        self._loop.close()
+        os.close(self._read)
+        os.close(self._write)
 
     def __enter__(self) -> Browser:
         return self
@@ -282,13 +256,8 @@ class Page:
             self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
     def resize(self, width: int, height: int, *, phone: bool = False) -> None:
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=2 if phone else 1,
-            mobile=phone,
-        )
+        screen = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
+        self.call("Emulation.setDeviceMetricsOverride", **screen)
         self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
 
     def prefer(self, **features: str) -> None:

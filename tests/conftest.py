@@ -9,6 +9,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,25 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(openvino, "_compile", counted)
     return done
+
+
+@pytest.fixture
+def one_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paintings are adapted on one small photo: it is quick, and the style is of no account."""
+    data = pytest.importorskip("vidstyle.training.data", reason="torch is not installed")
+    from pictures import photo
+
+    from vidstyle.training import adapt
+
+    monkeypatch.setattr(data.Photos, "shipped", classmethod(lambda photos: photos([photo(0)])))
+
+    @dataclass(frozen=True, kw_only=True)
+    class Small(adapt.AdaptOptions):
+        size: int = 32
+        style_size: int = 32
+        batch: int = 1
+
+    monkeypatch.setattr(adapt, "AdaptOptions", Small)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

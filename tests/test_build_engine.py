@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import repository
-from pictures import painting, photo, save
+from pictures import painting, save
 
 from engines import names_in
 from vidstyle.cli import vidstyle
@@ -197,55 +196,31 @@ def test_a_file_that_is_damaged_or_not_there_is_told_before_anything_begins(here
     assert names_in(here) == ["old.engine"]
 
 
-@pytest.fixture
-def one_photo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Paintings are adapted on one small photo: it is quick, and the style is of no account here."""
-    pictures = pytest.importorskip("vidstyle.training.data", reason="torch is not installed")
-    from vidstyle.training import adapt
-
-    monkeypatch.setattr(pictures.Photos, "shipped", classmethod(lambda photos: photos([photo(0)])))
-
-    @dataclass(frozen=True, kw_only=True)
-    class Small(adapt.AdaptOptions):
-        size: int = 32
-        style_size: int = 32
-        batch: int = 1
-
-    monkeypatch.setattr(adapt, "AdaptOptions", Small)
-
-
 @pytest.mark.usefixtures("one_photo")
-def test_a_painting_is_adapted_first_and_kept(here: Path) -> None:
+@pytest.mark.parametrize("way", [["--vector"], ["--network", "fast"]])
+def test_a_painting_is_adapted_first_and_kept(here: Path, way: list[str]) -> None:
     save(painting(1, (64, 80)), here / "mine.png")
-    result = run("mine.png", *SMALL, "--steps", 1, "--vector", "--precision", "fp32")
+    result = run("mine.png", *EXACT, "--steps", 1, *way)
     assert result.exit_code == 0, result.output
     engine = ["mine.engine", "mine.engine.json", "mine.engine.safetensors"]
     assert names_in(here) == [*engine, "mine.png", "mine.safetensors"]
-    assert "mine.safetensors: vector style for fast" in result.stderr
-    style = load_style(here / "mine.safetensors")
-    assert style.card["painting"] == "mine"
-    found = load_style(here / "mine.engine")
-    assert (found.name, found.vector.tolist()) == ("mine", style.vector.tolist())
+    kind = "vector" if way == ["--vector"] else "full"
+    assert f"mine.safetensors: {kind} style for fast" in result.stderr
+    style, found = load_style(here / "mine.safetensors"), load_style(here / "mine.engine")
+    assert (style.card["painting"], found.name) == ("mine", "mine")
+    assert found.network.digest == style.network.digest
     assert "give it instead of mine.png" in refused("mine.png", "-o", "other.engine").replace("\n", " ")
-
-
-@pytest.mark.usefixtures("one_photo")
-def test_a_painting_adapted_in_full_is_built_with_its_weights(here: Path) -> None:
-    save(painting(1, (64, 80)), here / "mine.jpg")
-    result = run("mine.jpg", *SMALL, "--steps", 1, "--network", "fast")
-    assert result.exit_code == 0, result.output
-    assert load_style(here / "mine.engine").network.digest == load_style(here / "mine.safetensors").network.digest
 
 
 INTERRUPTED = """
 import os, signal, sys
-from vidstyle.cli import main, progress
+from vidstyle.cli import main, terminal
 number, calls = getattr(signal, sys.argv.pop(1)), []
 def update(self, done, total, figures):
     calls.append(done)
     if len(calls) == 5:
         os.kill(os.getpid(), number)
-progress.Bar.update = update
+terminal.Bar.update = update
 main()
 """
 

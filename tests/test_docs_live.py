@@ -6,12 +6,10 @@ import re
 from pathlib import Path
 
 import click
-import pytest
 
 from vidstyle.cli import vidstyle
 from vidstyle.gallery import load_style
 from vidstyle.live.keys import KEYS, Controls
-from vidstyle.models.style import Style
 from vidstyle.video.output.muxer import output_spec
 
 ROOT = Path(__file__).parent.parent
@@ -44,12 +42,8 @@ def test_every_option_of_the_page_exists() -> None:
         assert not unknown, f"{line!r} names {unknown}"
 
 
-@pytest.fixture
-def two_styles() -> list[Style]:
-    return [load_style("starry_night"), load_style("the_scream")]
-
-
-def test_every_key_of_the_page_does_something(two_styles: list[Style]) -> None:
+def test_every_key_of_the_page_does_something() -> None:
+    two_styles = [load_style("starry_night"), load_style("the_scream")]
     keys = [key for cells in rows("Keys") for key in re.findall(r"`([^`]+)`|(left|right|up|down)", cells[0])]
     names = ["".join(key) for key in keys]
     assert len(names) > 15

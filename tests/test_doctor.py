@@ -128,9 +128,12 @@ def test_a_missing_backend_is_told_with_its_command() -> None:
     assert any("pip install openvino" in line for line in lines["Missing"])
 
 
-def test_no_backend_at_all_is_told() -> None:
-    facts = examined_without("openvino", "onnxruntime", "torch")
+def test_without_any_inference_library_the_commands_are_told() -> None:
+    facts = examined_without("openvino", "onnxruntime", "torch", "tensorrt", "tensorrt_rtx")
     assert facts["auto"]["name"] is None and "pip install openvino" in facts["auto"]["description"]
+    (line,) = facts["tensorrt"]
+    assert line.startswith("not installed") and "pip install 'vidstyle[tensorrt-rtx]'" in line
+    assert facts["problems"] == []
 
 
 def test_a_broken_library_is_told_with_its_reason(tmp_path: Path) -> None:
@@ -152,16 +155,12 @@ def test_a_broken_installation_still_gets_a_report(module: str) -> None:
 # TensorRT
 
 
-def test_without_a_gpu_engines_are_said_to_run_elsewhere() -> None:
+def test_gpus_that_the_library_knows_and_does_not_know_are_named() -> None:
     library = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     builds, runs = tensorrt_lines([])[:2]
     assert builds.startswith(f"tensorrt-rtx {library.__version__} builds engines here, without a GPU, for")
     assert "8.9" in builds and "9.0" not in builds
-    assert runs == "no NVIDIA GPU answers: engines built here run elsewhere, and this machine paints on the CPU"
-
-
-def test_a_gpu_that_the_library_does_not_know_is_named() -> None:
-    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    assert "no NVIDIA GPU answers" in runs
     lines = tensorrt_lines([Gpu("NVIDIA H100", 80 << 30, "9.0"), Gpu("NVIDIA L4", 24 << 30, "8.9")])
     assert "tensorrt-rtx does not know NVIDIA H100 (compute capability 9.0)" in lines
     assert "tensorrt-rtx runs engines on NVIDIA L4 (compute capability 8.9)" in lines
@@ -173,11 +172,3 @@ def test_engines_that_are_kept_are_counted(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "engines" / "a.engine").write_bytes(bytes(2048))
     if installed_versions():
         assert tensorrt_lines([])[-1] == f"1 engine of `--backend tensorrt` in {tmp_path / 'engines'} (2.0 KiB)"
-
-
-def test_without_tensorrt_the_command_is_there() -> None:
-    facts = examined_without("tensorrt", "tensorrt_rtx")
-    assert facts["tensorrt"] == [
-        "not installed: engines can be neither built nor run here; pip install 'vidstyle[tensorrt-rtx]'"
-    ]
-    assert facts["problems"] == []

@@ -298,7 +298,7 @@ def test_ctrl_c_writes_the_best_so_far(files: Path, painting: Path) -> None:
     code = (
         "import signal\n"
         "from vidstyle.cli import main\n"
-        "from vidstyle.cli.progress import Bar\n"
+        "from vidstyle.cli.terminal import Bar\n"
         "Bar.update = lambda bar, done, total, figures: done == 3 and signal.raise_signal(signal.SIGINT)\n"
         "main()\n"
     )

@@ -14,7 +14,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from browser import CHROMIUM, FLAGS, Browser, Page, PageError, film_frames, write_y4m
+from browser import CHROMIUM, Browser, Page, PageError, film_frames, write_y4m
 from conftest import repository
 from numpy.typing import NDArray
 from visiting import Command
@@ -156,6 +156,11 @@ def downloaded(browser: Browser, pattern: str) -> Path:
     raise AssertionError(f"no {pattern} in {[path.name for path in browser.downloads.iterdir()]}")
 
 
+def pictures_in(video: Path) -> list[NDArray[np.uint8]]:
+    with av.open(str(video)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
 def test_stage_shows_the_camera_as_a_painting_and_follows_style_and_blend(page: Page) -> None:
     styles = ("starry_night", "the_scream", "starry_night:0.5,the_scream:0.5")
     start(page)
@@ -190,10 +195,9 @@ def test_compare_mirror_snapshot_and_recording_hold_what_is_on_the_stage(page: P
     assert nearest(mean, None, "starry_night", part=np.s_[:, 33:]) == "starry_night"
 
     page.run("document.getElementById('divider').focus()")
-    page.press("ArrowRight")
-    assert page.run("document.getElementById('divider').getAttribute('aria-valuenow')") == "52"
-    page.press("Home")
-    assert page.run("document.getElementById('divider').getAttribute('aria-valuenow')") == "0"
+    for key, value in (("ArrowRight", "52"), ("Home", "0")):
+        page.press(key)
+        assert page.run("document.getElementById('divider').getAttribute('aria-valuenow')") == value
     page.click("#split")
 
     assert is_mirrored(shown(page)) is False
@@ -204,9 +208,7 @@ def test_compare_mirror_snapshot_and_recording_hold_what_is_on_the_stage(page: P
     page.click("#record")
     page.wait("document.getElementById('recorded').textContent === '0:02'")
     page.click("#record")
-    recording = downloaded(browser, "vidstyle-*.[mw][pe][4b]*")
-    with av.open(str(recording)) as container:
-        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    pictures = pictures_in(downloaded(browser, "vidstyle-*.[mw][pe][4b]*"))
     assert len(pictures) >= 5
     mean = np.mean([small(rgb) for rgb in pictures[len(pictures) // 2 :]], axis=0)
     assert nearest(mean, None, "starry_night") == "starry_night"
@@ -264,9 +266,7 @@ def test_dropped_video_is_painted_while_the_page_is_loaded_anew(page: Page, brow
     page.wait(f"document.querySelector('[data-job=\"{job}\"]')")
     wait_for_job(page, f'[data-job="{job}"]')
     page.click(f'[data-job="{job}"] a.button')
-    path = downloaded(browser, "a film*.mp4")
-    with av.open(str(path)) as container:
-        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    pictures = pictures_in(downloaded(browser, "a film*.mp4"))
     assert len(pictures) == FRAMES and pictures[0].shape == (HEIGHT, WIDTH, 3)
     mean = np.mean([small(rgb) for rgb in pictures], axis=0)
     assert nearest(mean, None, "starry_night", "the_scream") == "the_scream"
@@ -319,33 +319,32 @@ def test_everything_has_a_name_and_keys_reach_it(page: Page) -> None:
     assert [role for role, name in found if role in roles and not name.strip()] == []
     assert {"Start camera", "Strength", "Compare", "Blend with The Scream"} <= {name for _, name in found}
 
+    def pressed(key: str, element: str, value: str = "getAttribute('aria-pressed')") -> Any:
+        page.press(key)
+        return page.run(f"document.getElementById('{element}').{value}")
+
     page.run("document.getElementById('picture').focus()")
     before = page.run("document.querySelector('#blend .title').textContent")
-    page.press("n")
-    page.wait(f"document.querySelector('#blend .title').textContent !== {json.dumps(before)}")
-    page.press("p")
-    page.wait(f"document.querySelector('#blend .title').textContent === {json.dumps(before)}")
-    page.press("-")
-    assert page.run("document.getElementById('strength').value") == "90"
-    page.press("m")
-    assert page.run("document.getElementById('mirror').getAttribute('aria-pressed')") == "true"
+    for key, equals in (("n", "!=="), ("p", "===")):
+        page.press(key)
+        page.wait(f"document.querySelector('#blend .title').textContent {equals} {json.dumps(before)}")
+    assert pressed("-", "strength", "value") == "90"
+    assert pressed("m", "mirror") == "true"
     page.run("document.getElementById('strength').focus()")
-    page.press("m")  # keys of the picture are those of the picture alone
-    assert page.run("document.getElementById('mirror').getAttribute('aria-pressed')") == "true"
-    page.press("Home")
-    assert page.run("document.getElementById('strength-value').textContent") == "0 %"
+    assert pressed("m", "mirror") == "true", "keys of the picture are those of the picture alone"
+    assert pressed("Home", "strength-value", "textContent") == "0 %"
 
 
-@pytest.mark.parametrize("width", [360, 390, 768, 1280, 1920])
-def test_page_fits_every_width_in_light_and_dark(page: Page, width: int) -> None:
-    page.resize(width, 844, phone=width < 500)
+def test_page_fits_every_width_in_light_and_dark(page: Page) -> None:
     page.wait("document.querySelectorAll('.style').length > 3")
-    assert page.run("document.documentElement.scrollWidth") <= width
-    colors = []
-    for scheme in ("light", "dark"):
-        page.prefer(prefers_color_scheme=scheme)
-        colors.append(page.run("getComputedStyle(document.documentElement).backgroundColor"))
-    assert colors[0] != colors[1]
+    colors = set()
+    for width in (360, 390, 768, 1280, 1920):
+        page.resize(width, 844, phone=width < 500)
+        assert page.run("document.documentElement.scrollWidth") <= width
+        for scheme in ("light", "dark"):
+            page.prefer(prefers_color_scheme=scheme)
+            colors.add((scheme, page.run("getComputedStyle(document.documentElement).backgroundColor")))
+    assert len(colors) == len({color for _, color in colors}) == 2
 
 
 # What lies over a button's middle, or lies outside of the screen, once it is scrolled to.
@@ -364,12 +363,10 @@ METER_END = "Math.max(...[...document.querySelectorAll('#meter *')].map((e) => e
 PHONES = [(390, 844), (360, 640), (320, 568), (412, 915)]
 
 
-def test_everything_can_be_pressed_on_phones_that_may_have_no_camera(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("browser.FLAGS", (*FLAGS, "--host-resolver-rules=MAP paint.test 127.0.0.1"))
+def test_everything_can_be_pressed_on_phones_that_may_have_no_camera(tmp_path: Path) -> None:
     options = "--source", str(FILM), "--allow-host", "paint.test", "--token", "correct-horse-battery"
-    with Command(tmp_path, *options) as command, Browser(tmp_path / "browser") as browser:
+    flags = ("--host-resolver-rules=MAP paint.test 127.0.0.1",)
+    with Command(tmp_path, *options) as command, Browser(tmp_path / "browser", flags=flags) as browser:
         # Plain http, and not from this very machine.
         page = browser.page(command.url.partition("?")[0].replace("127.0.0.1", "paint.test"))
         page.resize(*PHONES[0], phone=True)
@@ -404,7 +401,7 @@ def test_refused_file_and_missing_camera_are_told_where_they_happen(
     page.wait("document.getElementById('studio-problem').textContent.includes('neither a picture nor a video')")
     page.errors[:] = [error for error in page.errors if "415" not in error and "400" not in error]
     without = tmp_path_factory.mktemp("without")
-    with Browser(without, leave_out=("--use-fake-device-for-media-stream",)) as bare:
+    with Browser(without, has_camera=False) as bare:
         visitor = bare.page(server)
         visitor.wait("document.querySelector('.style')")
         visitor.click("#start")

@@ -6,6 +6,7 @@ import contextlib
 import random
 import threading
 import time
+from typing import Any
 
 import av
 import numpy as np
@@ -22,14 +23,19 @@ CODEC = {codec.name: codec for codec in CODECS["video"]}
 class Seen:
     """A decoder and what came of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_busy: bool = False) -> None:
+        """Where it ``is_busy`` it takes no picture before `free` is set."""
         self.pictures: list[tuple[av.VideoFrame, float]] = []
-        self.gaps = 0
+        self.gaps: list[None] = []
         self.refused: list[str] = []
-        self.decoder = Decoder(lambda *picture: self.pictures.append(picture), self._gap, self.refused.append)
+        self.free = threading.Event()
+        if not is_busy:
+            self.free.set()
+        self.decoder = Decoder(self._take, lambda: self.gaps.append(None), self.refused.append)
 
-    def _gap(self) -> None:
-        self.gaps += 1
+    def _take(self, *picture: Any) -> None:
+        self.free.wait(20)
+        self.pictures.append(picture)
 
     def put(self, codec: str, data: bytes) -> None:
         self.decoder.put((CODEC[codec], JitterFrame(data, 0)))
@@ -118,32 +124,28 @@ def test_pictures_have_the_time_at_which_they_came(codec: str) -> None:
         assert shades == pytest.approx([100, 101, 102, 103, 104], abs=2)
         times = [came for _, came in seen.pictures]
         assert times == sorted(times) and began - 1e-3 <= times[0] and times[-1] <= time.monotonic()
-        assert seen.gaps == 0
+        assert not seen.gaps
 
 
 def test_what_waits_is_left_out_for_a_newer_key_frame() -> None:
-    busy = threading.Event()
     key = encoded("VP8", (48, 64))[0]
-    with contextlib.closing(Seen()) as seen:
-        seen.decoder._on_picture = lambda *picture: (busy.wait(20), seen.pictures.append(picture))
+    with contextlib.closing(Seen(is_busy=True)) as seen:
         for _ in range(100):
             seen.put("VP8", key)
         assert seen.decoder.waiting <= 1 and seen.decoder.dropped >= 98
-        busy.set()
+        seen.free.set()
         seen.until(2)
 
 
 def test_what_has_waited_too_long_is_left_out_and_a_key_frame_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vidstyle.serve.decoder.MAX_WAIT_SECONDS", 0.02)
-    busy = threading.Event()
     key, *others = encoded("VP8", (48, 64), 8)
-    with contextlib.closing(Seen()) as seen:
-        seen.decoder._on_picture = lambda *picture: (busy.wait(20), seen.pictures.append(picture))
+    with contextlib.closing(Seen(is_busy=True)) as seen:
         for data in (key, *others):
             seen.put("VP8", data)
             time.sleep(0.01)
-        assert seen.gaps == 1 and not seen.decoder.waiting
-        busy.set()
+        assert len(seen.gaps) == 1 and not seen.decoder.waiting
+        seen.free.set()
         seen.until(1)
         seen.put("VP8", others[-1])  # of no use without those before
         seen.put("VP8", key)

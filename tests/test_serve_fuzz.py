@@ -44,7 +44,8 @@ VALUES: tuple[Any, ...] = (
     *([], {}, [[]], [None], {"": ""}, {"style": {}}, [{"style": "great_wave", "weight": 1}], "great_wave", "../x"),
     *([{"style": "mine/" + "0" * 32}], [{"style": "great_wave", "weight": "1"}], [{"style": "great_wave"}] * 50),
 )
-KINDS = ("path", "stranger", "method", "json", "multipart", "painting", "video", "size", "header", "garbage")
+KINDS = {"path": 22, "stranger": 12, "method": 10, "json": 22, "upload": 24, "size": 4, "header": 6, "garbage": 6}
+"""How many of a hundred requests are of each kind."""
 METHODS = ("PUT", "OPTIONS", "TRACE", "PROPFIND", "FOO", "LINK", "PATCH", "POST", "DELETE", "HEAD")
 RANGES = ("bytes=0-", "bytes=-1", "bytes=5-1", "bytes=9999999999999999999-", "bytes=a-b", "x", "bytes=0-1,5-9", "-1")
 NAMES = ("blend", "strength", "split", "mirror", "sdp", "type", "look", "title", "x", "__class__", "steps")
@@ -71,8 +72,6 @@ class Shot(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came back."""
-
     status: int
     headers: str
     body: bytes
@@ -83,116 +82,70 @@ class Fuzz:
 
     def __init__(self, seed: int, port: int, media: dict[str, bytes]) -> None:
         self.random = random.Random(seed)
+        self.pick = self.random.choice
         self.port, self.media = port, media
 
     def next(self) -> Shot:
-        shot: Shot = getattr(self, self.random.choices(KINDS, (20, 12, 10, 20, 12, 8, 2, 6, 6, 6))[0])()
-        return shot
+        (kind,) = self.random.choices(list(KINDS), list(KINDS.values()))
+        return getattr(self, kind)()
 
     def http(
-        self,
-        kind: str,
-        method: str,
-        target: str,
-        body: bytes = b"",
-        *,
-        type: str | None = None,
-        headers: dict[str, str] | None = None,
-        length: int | str | None = None,
-        is_http: bool = True,
+        self, kind: str, method: str, target: str, body: bytes = b"", is_http: bool = True, **headers: str | int | None
     ) -> Shot:
+        """A request with ``headers``, _ for -; those that are None are left out."""
         fields = {
             "Host": f"127.0.0.1:{self.port}",
             "Authorization": f"Bearer {TOKEN}",
             "Cookie": f"vidstyle_session={SESSION}",
             "Connection": "close",
-            **({"Content-Type": type} if type else {}),
-            **({"Content-Length": str(len(body) if length is None else length)} if body or length is not None else {}),
-            **(headers or {}),
+            "Content-Length": len(body) or None,
+            **{name.replace("_", "-"): value for name, value in headers.items()},
         }
-        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items() if value != "-")]
-        return Shot(kind, "\r\n".join(lines).encode("utf-8", "surrogatepass") + b"\r\n\r\n" + body, is_http)
-
-    def target(self) -> str:
-        return self.random.choice(PATHS).replace("{}", self.random.choice(TRICKS))
+        lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
+        head = "\r\n".join([f"{method} {target} HTTP/1.1", *lines])
+        return Shot(kind, head.encode("utf-8", "surrogatepass") + b"\r\n\r\n" + body, is_http)
 
     def plain(self) -> str:
         """A target that is HTTP."""
-        return self.random.choice(PATHS).replace("{}", quote(self.random.choice(TRICKS)[:200], safe="%/"))
+        return self.pick(PATHS).replace("{}", quote(self.pick(TRICKS)[:200], safe="%/"))
 
     def path(self) -> Shot:
-        target = self.target()
-        method = self.random.choice(("GET", "GET", "GET", "DELETE", "POST", "PATCH", "HEAD"))
+        target = self.pick(PATHS).replace("{}", self.pick(TRICKS))
         is_http = not set(target) & set("\\ `{}\"<>^|#'") and "%zz" not in target and target.count("%") != 1
+        method = self.pick(("GET", "GET", "GET", "DELETE", "POST", "PATCH", "HEAD"))
         return self.http("path", method, target, is_http=is_http and len(target) < 4000)
 
     def stranger(self) -> Shot:
-        own, pick = f"127.0.0.1:{self.port}", self.random.choice
-        wrong: dict[str, str] = pick(
+        own = f"127.0.0.1:{self.port}"
+        wrong: dict[str, str | None] = self.pick(
             [
-                {"Authorization": pick(("-", "Basic " + "A" * 3000, "Bearer " + "é" * 20))},
-                {"Authorization": f"Bearer {pick((TOKEN + 'x', TOKEN[:-1]))}"},
-                {"Authorization": "-", "Cookie": f"vidstyle_token={TOKEN}; vidstyle_session=../../x"},
-                {"Authorization": "-", "Cookie": ";;;=;\x01" if self.random.random() < 0.2 else 'a=b; ;=; "="'},
-                {"Host": pick(("evil.example", own.replace(":", ".evil.example:"), "[::1", "-"))},
-                {"Origin": pick(("null", "http://evil.example", f"http://127.0.0.1:{self.port + 1}", "http://[::1"))},
+                {"Authorization": self.pick((None, "Basic " + "A" * 3000, "Bearer " + "é" * 20))},
+                {"Authorization": f"Bearer {self.pick((TOKEN + 'x', TOKEN[:-1]))}"},
+                {"Authorization": None, "Cookie": f"vidstyle_token={TOKEN}; vidstyle_session=../../x"},
+                {"Authorization": None, "Cookie": self.pick((";;;=;\x01", 'a=b; ;=; "="'))},
+                {"Host": self.pick(("evil.example", own.replace(":", ".evil.example:"), "[::1", None))},
+                {"Origin": self.pick(("null", "http://evil.example", f"http://127.0.0.1:{self.port + 1}", "http://["))},
                 {"Sec-Fetch-Site": "cross-site"},
             ]
         )
-        method = self.random.choice(("GET", "POST", "PATCH", "DELETE"))
-        is_http = "\x01" not in wrong.get("Cookie", "") and wrong.get("Host") not in ("-", "[::1")
-        return self.http("stranger", method, self.plain(), headers=wrong, is_http=is_http)
+        is_http = "\x01" not in (wrong.get("Cookie") or "") and wrong.get("Host", own) not in (None, "[::1")
+        return self.http("stranger", self.pick(METHODS[-4:]), self.plain(), is_http=is_http, **wrong)
 
     def method(self) -> Shot:
-        method = self.random.choice(METHODS)
-        return self.http("method", method, self.plain(), b"{}", type="application/json")
+        return self.http("method", self.pick(METHODS), self.plain(), b"{}", Content_Type="application/json")
 
     def json(self) -> Shot:
-        pick = self.random.choice
-        kind = pick(("object", "object", "object", "deep", "cut", "wide", "bytes", "value"))
-        found: Any = {pick(NAMES): pick(VALUES) for _ in range(self.random.randrange(4))}
-        if kind == "object" and self.random.random() < 0.3:
-            other = pick(("", "m=", "a=mid:" + "x" * 3000, "v=9", "\x00", "c=IN IP4 8.8.8.8"))
-            found = {"sdp": SDP.replace(pick(SDP.split("\r\n")), other), "type": "offer", **found}
-        text = json.dumps(pick(VALUES) if kind == "value" else found)
-        body = {
-            "deep": (b"[" * 5000, b'{"a":' * 3000 + b"1" + b"}" * 3000)[self.random.randrange(2)],
-            "cut": text.encode()[: len(text) // 2],
-            "wide": b'{"title": "' + b"x" * 300_000 + b'"}',
-            "bytes": self.random.randbytes(200),
-        }.get(kind, text.encode())
-        others = ("text/plain", "application/json; charset=utf-99", "", "application/x-json")
-        type = pick(("application/json",) * 6 + others)
-        target = pick(("/api/visitors", "/api/visitors/" + "0" * 32, "/api/styles/great_wave", self.plain()))
-        return self.http("json", pick(("POST", "PATCH")), target, body, type=type or None)
-
-    def part(self, name: str, body: bytes, file: str | None = None, more: str = "") -> bytes:
-        about = f'Content-Disposition: form-data; name="{name}"' + (f'; filename="{file}"' if file is not None else "")
-        return f"{about}\r\n{more}\r\n".encode("utf-8", "surrogatepass") + body + b"\r\n"
-
-    def upload(self, kind: str, where: str, *parts: bytes, end: bytes = b"--b--\r\n", **how: Any) -> Shot:
-        body = b"".join(b"--b\r\n" + part for part in parts) + end
-        return self.http(kind, "POST", where, body, **{"type": "multipart/form-data; boundary=b", **how})
-
-    def multipart(self) -> Shot:
-        pick = self.random.choice
-        where, file = pick((("/api/jobs/adapt", "painting"), ("/api/jobs/render", "video")))
-        good = self.part(file, b"GIF89a" + bytes(20) if file == "painting" else b"no video", pick(TRICKS))
-        text = self.part(pick(NAMES), str(pick(VALUES)).encode("utf-8", "surrogatepass"))
-        type = pick(("multipart/form-data", "multipart/mixed; boundary=b", "x"))
-        long = f"multipart/form-data; boundary={'b' * pick((0, 71, 5000))}"
-        more = pick(("Content-Transfer-Encoding: base64\r\n", "Content-Encoding: gzip\r\n", "Content-Length: -5\r\n"))
-        nested = self.part(file, b"--c\r\n\r\nx\r\n--c--", None, "Content-Type: multipart/mixed; boundary=c\r\n")
-        parts, how = pick(
-            [
-                *(([text, text, good], {}), ([text] * 40, {}), ([good], {"end": b""}), ([good], {"type": type})),
-                *(([good], {"type": long}), ([nested], {}), ([self.random.randbytes(300), good], {})),
-                ([self.part(file, b"x", "x", f"X: {'h' * 30_000}\r\n")], {}),
-                ([self.part(file, b"x" * 100, "x", more)], {}),
-                ([self.part(pick(TRICKS).replace('"', ""), b"x", pick(TRICKS))], {}),
-            ]
-        )
-        return self.upload("multipart", where, *parts, **how)
+        found: Any = {self.pick(NAMES): self.pick(VALUES) for _ in range(self.random.randrange(4))}
+        if self.random.random() < 0.3:
+            other = self.pick(("", "m=", "a=mid:" + "x" * 3000, "v=9", "\x00", "c=IN IP4 8.8.8.8"))
+            found = {"sdp": SDP.replace(self.pick(SDP.split("\r\n")), other), "type": "offer", **found}
+        text = json.dumps(found).encode()
+        deep, wide = b'{"a":' * 3000 + b"1" + b"}" * 3000, b'{"title": "' + b"x" * 300_000 + b'"}'
+        body = self.pick([text] * 3 + [self.damaged(text), deep, wide, json.dumps(self.pick(VALUES)).encode()])
+        kinds = ("text/plain", "application/json; charset=utf-99", None)
+        target = self.pick(("/api/visitors", "/api/visitors/" + "0" * 32, "/api/styles/great_wave", self.plain()))
+        kind = self.pick(("application/json",) * 6 + kinds)
+        return self.http("json", self.pick(("POST", "PATCH")), target, body, Content_Type=kind)
 
     def damaged(self, data: bytes) -> bytes:
         """``data``, cut, or with some bytes changed."""
@@ -200,68 +153,70 @@ class Fuzz:
         if self.random.random() < 0.4:
             return data[: draw(1, len(data))]
         changed = bytearray(data)
-        for _ in range(self.random.choice((1, 5, 50))):
-            changed[draw(min(len(changed), self.random.choice((64, 10**9))))] = draw(256)
+        for _ in range(self.pick((1, 5, 50))):
+            changed[draw(min(len(changed), self.pick((64, 10**9))))] = draw(256)
         return bytes(changed)
 
-    def painting(self) -> Shot:
-        pick = self.random.choice
-        steps = self.part("steps", pick((b"0", b"-1", b"2", b"9" * 20, b"x", b"1.5")))
-        title = self.part("title", pick(TRICKS)[:900].encode())
-        picture = self.part("painting", self.damaged(self.media[pick(("png", "jpg", "mp4"))]), pick(TRICKS))
-        parts = [steps, title, picture] if self.random.random() < 0.3 else [title, picture]
-        return self.upload("painting", "/api/jobs/adapt", *parts)
+    def part(self, name: str, body: bytes, file: str | None = None) -> bytes:
+        about = f'Content-Disposition: form-data; name="{name}"' + (f'; filename="{file}"' if file is not None else "")
+        return f"--b\r\n{about}\r\n\r\n".encode("utf-8", "surrogatepass") + body + b"\r\n"
 
-    def video(self) -> Shot:
-        blend = json.dumps(self.random.choice(VALUES[-3:] + ([{"style": "great_wave"}],) * 6)).encode()
-        data = self.damaged(self.media[self.random.choice(("mp4", "mp4", "png"))])
-        name = self.random.choice(TRICKS)
-        return self.upload("video", "/api/jobs/render", self.part("blend", blend), self.part("video", data, name))
+    def post(self, kind: str, where: str, body: bytes, **how: Any) -> Shot:
+        return self.http(kind, "POST", where, body, **{"Content_Type": "multipart/form-data; boundary=b", **how})
+
+    def upload(self) -> Shot:
+        """A painting or a video: the file is damaged, or the form."""
+        where, file, kinds = self.pick(
+            (("/api/jobs/adapt", "painting", ("png", "jpg", "mp4")), ("/api/jobs/render", "video", ("mp4", "png")))
+        )
+        data = self.damaged(self.media[self.pick(kinds)])
+        steps = self.pick((b"0", b"-1", b"2", b"9" * 20, b"x", b"1.5"))
+        blend = json.dumps(self.pick(VALUES[-3:] + ([{"style": "great_wave"}],) * 6)).encode()
+        text = self.part(self.pick(NAMES), str(self.pick(VALUES)).encode("utf-8", "surrogatepass"))
+        known = {"painting": [self.part("steps", steps), self.part("title", self.pick(TRICKS)[:900].encode())]}
+        fields = known.get(file, [self.part("blend", blend)])
+        parts = self.pick([[], fields[-1:], fields[-1:], fields, [text] * 40])
+        body = b"".join([*parts, self.part(file, data, self.pick(TRICKS))]) + self.pick((b"--b--\r\n",) * 4 + (b"",))
+        kinds = ("multipart/mixed; boundary=b", "multipart/form-data", f"multipart/form-data; boundary={'b' * 5000}")
+        if self.random.random() < 0.2:
+            return self.post("upload", where, self.damaged(body), Content_Type=self.pick(kinds))
+        return self.post("upload", where, body if self.random.random() < 0.8 else self.damaged(body))
 
     def size(self) -> Shot:
-        pick = self.random.choice
-        form = "multipart/form-data; boundary=b"
-        where, type = pick((("/api/jobs/adapt", form), ("/api/visitors", "application/json")))
-        kind = self.random.randrange(4)
-        if kind == 0:  # declared
-            length = pick((10**12, 2**63, 10**40, 40 << 20))
-            return self.http("size", "POST", where, b"{", type=type, length=length, is_http=False)
-        if kind == 1:  # real
-            return self.upload("size", "/api/jobs/adapt", self.part("painting", bytes(1_200_000), "x"))
-        if kind == 2:  # real, and declared nowhere
-            chunk = b"10000\r\n" + bytes(65536) + b"\r\n"
-            head = b"--b\r\n" + self.part("painting", b"", "x")[:-2]
-            body = f"{len(head):x}\r\n".encode() + head + b"\r\n" + chunk * 20 + b"0\r\n\r\n"
-            chunked = {"Transfer-Encoding": "chunked", "Content-Length": "-"}
-            return self.http("size", "POST", "/api/jobs/adapt", body, type=form, headers=chunked)
-        return self.http("size", "POST", where, b"{", type=type, length=pick(("-1", "x", "1e3", "+5")), is_http=False)
+        where, large = self.pick(("/api/jobs/adapt", "/api/visitors")), self.part("painting", bytes(1_200_000), "x")
+        chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(large), large)
+        lengths = (10**12, 2**63, 10**40, 40 << 20, "-1", "x", "1e3", "+5")
+        shots = (
+            lambda: self.post("size", where, b"{", is_http=False, Content_Length=self.pick(lengths)),
+            lambda: self.post("size", "/api/jobs/adapt", large),
+            lambda: self.post("size", "/api/jobs/adapt", chunked, Content_Length=None, Transfer_Encoding="chunked"),
+        )
+        return self.pick(shots)()
 
     def header(self) -> Shot:
-        pick = self.random.choice
-        headers = pick(
+        headers: dict[str, Any] = self.pick(
             (
-                {"Range": pick(RANGES)},
-                {"If-None-Match": pick(('"x"', "*", "W/", "x" * 2000))},
-                {"If-Modified-Since": pick(("never", "Thu, 01 Jan 1970 00:00:00 GMT", "9" * 100))},
+                {"Range": self.pick(RANGES)},
+                {"If-None-Match": self.pick(('"x"', "*", "W/", "x" * 2000))},
+                {"If-Modified-Since": self.pick(("never", "Thu, 01 Jan 1970 00:00:00 GMT", "9" * 100))},
                 {"Accept-Encoding": "gzip;q=x, br, ***"},
                 {"Content-Encoding": "gzip"},
                 {"Upgrade": "websocket", "Sec-WebSocket-Key": "x"},
                 {"X-Forwarded-Host": "evil.example", "X-HTTP-Method-Override": "DELETE"},
-                {"Expect": pick(("100-continue", "something"))},
+                {"Expect": self.pick(("100-continue", "something"))},
                 {f"X-{i}": "y" for i in range(60)},
             )
         )
-        target = pick(("/", "/page/app.js", "/api/styles/great_wave/thumbnail", self.plain()))
+        target = self.pick(("/", "/page/app.js", "/api/styles/great_wave/thumbnail", self.plain()))
         is_http = "Content-Encoding" not in headers
-        return self.http("header", pick(("GET", "GET", "POST")), target, headers=headers, is_http=is_http)
+        return self.http("header", self.pick(("GET", "GET", "POST")), target, is_http=is_http, **headers)
 
     def garbage(self) -> Shot:
         host = f"Host: 127.0.0.1:{self.port}\r\n".encode()
-        data = self.random.choice(
+        data = self.pick(
             (
                 self.random.randbytes(500),
                 b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),
-                b"GET\r\n\r\n",
                 b"GET / HTTP/9.9\r\n" + host + b"\r\n",
                 b"GET / HTTP/1.1\r\n" + host + b"X: " + b"y" * 100_000 + b"\r\n\r\n",
                 b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n" + host + b"\r\n",
@@ -272,7 +227,6 @@ class Fuzz:
                 b"GET http://evil.example/ HTTP/1.1\r\n" + host + b"Connection: close\r\n\r\n",
                 b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example\r\n\r\n",
                 b"GET / HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n",
-                b"\r\n" * 50,
             )
         )
         return Shot("garbage", data, False)
@@ -342,7 +296,7 @@ async def test_a_thousand_bad_requests_do_no_harm(tmp_path: Path, caplog: pytest
                 answer = await fire(server.port, shot)
                 check(shot, answer, str(tmp_path))
                 counts[answer.status] += 1
-                if answer.status == 201 and shot.kind in ("painting", "video", "multipart"):
+                if answer.status == 201 and shot.kind == "upload":
                     await ask("DELETE", f"/api/jobs/{json.loads(answer.body)['id']}")
 
         await asyncio.gather(*[one(fuzz.next()) for _ in range(REQUESTS)])
@@ -351,7 +305,7 @@ async def test_a_thousand_bad_requests_do_no_harm(tmp_path: Path, caplog: pytest
         for job in await ask("GET", "/api/jobs"):
             await ask("DELETE", f"/api/jobs/{job['id']}")
         video = fuzz.part("video", media["mp4"], "x.mp4")
-        response = await fire(server.port, fuzz.upload("after", "/api/jobs/render", video))
+        response = await fire(server.port, fuzz.post("after", "/api/jobs/render", video + b"--b--\r\n"))
         assert response.status == 201, response
         state = json.loads(response.body)
         while state["state"] in ("queued", "running"):

@@ -44,12 +44,9 @@ async def test_an_odd_expect_is_answered_in_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", HALF, TRICKLE, ASKED])
-async def test_connections_without_a_request_shut_out_nobody(
-    tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vidstyle.serve.http._MAX_CONNECTIONS", 40)
-    monkeypatch.setattr("vidstyle.serve.http._YOUNG_SECONDS", 0.0)
+async def test_connections_without_a_request_shut_out_nobody(tmp_path: Path, text: bytes) -> None:
     async with small_server(tmp_path) as server, aiohttp.ClientSession() as http:
+        server.connections.limit, server.connections.young_seconds = 40, 0.0
         opened = [await raw(server, text) for _ in range(100)]
         for _ in range(3):
             async with asyncio.timeout(2):
@@ -76,12 +73,9 @@ async def test_a_head_that_does_not_come_ends_the_connection(
         writer.close()
 
 
-async def test_one_that_has_just_come_keeps_its_place_through_a_burst(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vidstyle.serve.http._YOUNG_SECONDS", 30.0)
+async def test_one_that_has_just_come_keeps_its_place_through_a_burst(tmp_path: Path) -> None:
     async with small_server(tmp_path) as server:
-        server.connections.limit = 80
+        server.connections.limit, server.connections.young_seconds = 80, 30.0
         reader, writer = await raw(server, b"")
         opened = [await raw(server, HALF) for _ in range(150)]
         writer.write(ASKED)
@@ -91,9 +85,7 @@ async def test_one_that_has_just_come_keeps_its_place_through_a_burst(
             other.close()
 
 
-def test_one_address_drops_its_own_connections_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidstyle.serve.http._YOUNG_SECONDS", 0.0)
-
+def test_one_address_drops_its_own_connections_first() -> None:
     class Line:
         is_served = False
 
@@ -104,7 +96,7 @@ def test_one_address_drops_its_own_connections_first(monkeypatch: pytest.MonkeyP
         def drop(self) -> None:
             self.dropped = True
 
-    connections = Connections(8)
+    connections = Connections(8, young_seconds=0)
     good = Line("192.0.2.1")
     bad = [Line(f"2001:db8::{n}") for n in range(9)]
     assert not good.dropped and [line.dropped for line in bad] == [True] * 5 + [False] * 4
@@ -123,8 +115,8 @@ def test_one_address_drops_its_own_connections_first(monkeypatch: pytest.MonkeyP
 async def test_files_that_nobody_takes_in_are_not_sent_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidstyle.serve.http._SEND_SECONDS", 2.0)
-    monkeypatch.setattr("vidstyle.serve.http._MIN_SEND_RATE", 1 << 30)
+    monkeypatch.setattr("vidstyle.serve.http.SEND_SECONDS", 2.0)
+    monkeypatch.setattr("vidstyle.serve.http.MIN_SEND_RATE", 1 << 30)
     large = tmp_path / "large"
     large.write_bytes(bytes(32 << 20))
 
@@ -145,6 +137,6 @@ async def test_files_that_nobody_takes_in_are_not_sent_for_ever(
             await until(lambda: BoundedFileResponse.sending == 0)
             for _, writer in lines:
                 writer.close()
-            monkeypatch.setattr("vidstyle.serve.http._SEND_SECONDS", 60.0)
+            monkeypatch.setattr("vidstyle.serve.http.SEND_SECONDS", 60.0)
             async with http.get(server.make_url("/")) as response:
                 assert len(await response.read()) == 32 << 20

@@ -24,6 +24,7 @@ from vidstyle.imaging.image_io import read_still
 from vidstyle.serve.http import ApiError
 from vidstyle.serve.job import PREVIEW, STATE, STYLE, Job, JobLimits, new_id, owner_of
 from vidstyle.serve.jobs import Jobs
+from vidstyle.serve.render_settings import user_style
 from vidstyle.stylizer import Stylizer
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -40,8 +41,8 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
             def changed(job: Job) -> None:
                 found["seen"].append((job.state, job.step, job.progress))
-                for style in served.jobs.user_styles().values():
-                    found["styles"].setdefault(style.step, style.style())
+                for made in served.jobs.user_styles().values():
+                    found["styles"].setdefault(made.published, user_style(made))
                 if job.file(PREVIEW):
                     found["previews"].add((job.folder / PREVIEW).read_bytes())
 
@@ -175,7 +176,7 @@ async def test_a_job_that_is_cancelled_ends_at_once_and_the_next_one_begins(tmp_
         await served.until(two["id"], "running")
         assert time.monotonic() - began < 30 and not alive(worker.pid)  # all its steps take minutes
         assert files_in(tmp_path / "jobs" / one["id"]) == {STATE}
-        assert [style.job for style in served.jobs.user_styles().values()] == [two["id"]]
+        assert list(served.jobs.user_styles()) == [two["style"]]
         # A style that is deleted takes its running job along.
         await served.json("DELETE", f"/api/styles/mine/{two['id']}")
         await served.json("GET", f"/api/jobs/{two['id']}", 404)

@@ -16,13 +16,13 @@ from vidstyle.gallery import load_style
 from vidstyle.models.style import Style
 from vidstyle.serve.http import ApiError, parse_json
 from vidstyle.serve.job import STYLE, Job
-from vidstyle.serve.render_settings import Blend, SettingsChange, blend_styles, default_settings, user_style
+from vidstyle.serve.render_settings import Blend, SettingsChange, blend_styles, default_settings, has_style
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "network", "link", "not finite"])
 def test_a_damaged_style_on_disk_is_no_style(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / user_job(tmp_path)
-    assert user_style(Job.read(folder)) is not None
+    assert has_style(Job.read(folder))
     path = folder / STYLE
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-100])
@@ -36,14 +36,12 @@ def test_a_damaged_style_on_disk_is_no_style(tmp_path: Path, damage: str) -> Non
     else:
         wave = load_style("great_wave").network
         Style.of("x", replace(wave, start=np.where(np.arange(1088) == 0, np.nan, wave.start))).save(path)
-    assert user_style(Job.read(folder)) is None
+    assert not has_style(Job.read(folder))
 
 
 def test_settings_follow_a_style_that_is_being_learned(tmp_path: Path) -> None:
     folder = tmp_path / user_job(tmp_path)
-    style = user_style(Job.read(folder))
-    assert style is not None
-    styles, text = {style.name: style}, [{"style": style.name}, {"style": "great_wave", "weight": 3}]
+    styles, text = {"mine/x": Job.read(folder)}, [{"style": "mine/x"}, {"style": "great_wave", "weight": 3}]
     change = parse_json(json.dumps({"blend": text, "mirror": True}), SettingsChange)
     settings = default_settings().changed(change, styles)
     assert (settings.mirror, settings.strength) == (True, 1.0)

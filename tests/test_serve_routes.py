@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from jobserver import SESSION, files_in, serve, user_job
 from pictures import painting, save
+from yarl import URL
 
 from vidstyle.gallery import load_style, style_names
 from vidstyle.serve.job import MAX_LABEL, Job
@@ -67,40 +68,34 @@ async def test_a_style_is_changed_by_its_own_visitor_alone(tmp_path: Path, kept:
     assert Job.read(tmp_path / "jobs" / id).title == "Mine"
 
 
-@pytest.mark.parametrize(
-    ("request_", "status"),
-    [
-        ({"json": {"title": ""}}, 400),
-        ({"json": {"title": " \n"}}, 400),
-        ({"json": {"title": 5}}, 400),
-        ({"json": {"title": "a", "kept": True}}, 400),
-        ({"json": ["title"]}, 400),
-        ({"data": b"{", "headers": {"Content-Type": "application/json"}}, 400),
-        ({"data": b"[" * 16_000, "headers": {"Content-Type": "application/json"}}, 400),
-        ({"data": b"\xff", "headers": {"Content-Type": "application/json"}}, 400),
-        ({"json": {"title": "x" * 20_000}}, 413),
-        ({"data": {"title": "a"}}, 415),
-    ],
-)
-async def test_a_title_is_json_of_a_sane_size(tmp_path: Path, request_: dict[str, Any], status: int) -> None:
+async def test_a_title_is_json_of_a_sane_size(tmp_path: Path) -> None:
+    json_type = {"Content-Type": "application/json"}
+    wrong: list[tuple[int, dict[str, Any]]] = [
+        *((400, {"json": title}) for title in ({"title": ""}, {"title": " \n"}, {"title": 5}, ["title"])),
+        (400, {"json": {"title": "a", "kept": True}}),
+        *((400, {"data": data, "headers": json_type}) for data in (b"{", b"[" * 16_000, b"\xff")),
+        (413, {"json": {"title": "x" * 20_000}}),
+        (415, {"data": {"title": "a"}}),
+    ]
     id = user_job(tmp_path / "jobs")
     async with serve(tmp_path / "jobs") as served:
-        await served.become(SESSION).json("PATCH", f"/api/styles/mine/{id}", status, **request_)
+        served.become(SESSION)
+        for status, request in wrong:
+            await served.json("PATCH", f"/api/styles/mine/{id}", status, **request)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["nobody", "mine/../../secret", "..%2f..%2fnetwork", "%2e%2e/network", "fast/network", "network",
-     "mine/" + "0" * 32, "mine%2F%00", "%ff%fe", "C:%5Cwindows", "%2Fetc%2Fpasswd", "\u0441tarry_night"],
-)  # fmt: skip
-async def test_a_name_is_looked_up_and_never_opened(tmp_path: Path, name: str) -> None:
+NAMES = (
+    *("nobody", "mine/../../secret", "..%2f..%2fnetwork", "%2e%2e/network", "fast/network", "network", "%ff%fe"),
+    *("mine/" + "0" * 32, "mine%2F%00", "C:%5Cwindows", "%2Fetc%2Fpasswd", "\u0441tarry_night"),
+)
+
+
+async def test_a_name_is_looked_up_and_never_opened(tmp_path: Path) -> None:
     async with serve(tmp_path / "jobs") as served:
-        from yarl import URL
-
-        for what in ("thumbnail", "download"):
-            url = URL(f"{served.server.make_url('/')}api/styles/{name}/{what}", encoded=name.isascii())
+        for path in (f"{name}/{what}" for name in NAMES for what in ("thumbnail", "download")):
+            url = URL(f"{served.server.make_url('/')}api/styles/{path}", encoded=path.isascii())
             async with served.client.session.get(url) as response:
-                assert response.status == 404
+                assert response.status == 404, path
 
 
 async def test_the_cookie_is_no_business_of_scripts_or_other_sites(tmp_path: Path) -> None:

@@ -17,13 +17,12 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
-from aiortc import RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCPeerConnection
 from aiortc.rtp import RtcpRtpfbPacket, RtpPacket
 from attacking import Sender, encoded, h264_claiming, packets, vp8_claiming
 from live_media import http_server
 from media import make_video
 from numpy.typing import NDArray
-from proxying import browser, proxied
 from test_serve_config import TOKEN
 from visiting import SIZE, Camera, Guest, answer, difference, photo, small_server, unconnected, until
 
@@ -148,13 +147,10 @@ async def test_no_more_come_than_may_and_a_place_that_is_left_is_free(tmp_path: 
 
 async def test_an_offer_that_cannot_be_answered_leaves_nobody(tmp_path: Path) -> None:
     changes: list[Callable[[str], object]] = [
-        lambda sdp: "",
-        lambda sdp: "v=0",
+        *(lambda sdp: "", lambda sdp: "v=0", lambda sdp: sdp[: len(sdp) // 2], lambda sdp: 5),
         lambda sdp: sdp.replace("m=video", "m=audio"),
         lambda sdp: sdp.replace("a=sendrecv", "a=sendonly"),
         lambda sdp: sdp.replace("VP8/90000", "X/90000").replace("H264/90000", "Y/90000"),
-        lambda sdp: sdp[: len(sdp) // 2],
-        lambda sdp: 5,
     ]
     async with small_server(tmp_path) as server:
         for change in changes:
@@ -300,6 +296,7 @@ async def test_who_asks_for_a_place_and_does_not_take_it_keeps_nobody_out(
 
 
 GOOD = packets("VP8", encoded("VP8", (96, 160))[0])
+IDLE = Decoder(lambda *_: None, lambda: None, lambda _: None)
 
 
 def test_datagrams_that_nobody_reads_do_not_pile_up() -> None:
@@ -332,7 +329,7 @@ async def test_who_says_that_everything_was_lost_is_not_sent_it_all() -> None:
 
     sender = transceiver.sender
     sender._retransmit = resend  # type: ignore[method-assign]
-    Limiter(transceiver.receiver, sender, Decoder(lambda *_: None, lambda: None, lambda _: None))
+    Limiter(transceiver.receiver, sender, IDLE)
     lost = RtcpRtpfbPacket(fmt=1, ssrc=1, media_ssrc=sender._ssrc, lost=list(range(5000)))
     for _ in range(20):
         await sender._handle_rtcp_packet(lost)
@@ -345,8 +342,7 @@ async def test_a_decoder_that_aiortc_no_longer_asks_is_an_error() -> None:
     transceiver = connection.addTransceiver("video")
     del transceiver.receiver._RTCRtpReceiver__decoder_queue  # type: ignore[attr-defined]
     with pytest.raises(AttributeError):
-        decoder = Decoder(lambda *_: None, lambda: None, lambda _: None)
-        Limiter(transceiver.receiver, transceiver.sender, decoder)
+        Limiter(transceiver.receiver, transceiver.sender, IDLE)
     await connection.close()
 
 
@@ -382,31 +378,22 @@ NAME = "paint.example.org"
 
 @pytest.mark.parametrize("public", [None, "127.0.0.1", "203.0.113.7"])
 async def test_a_browser_elsewhere_gets_in_by_token_and_sees_itself_painted(tmp_path: Path, public: str | None) -> None:
-    async with (
-        small_server(tmp_path, allowed_hosts=(NAME,), token=TOKEN, public_address=public) as server,
-        proxied(tmp_path, NAME, server.port) as url,
-        browser() as http,
-    ):
-        async with http.get(f"{url}api/state") as response:
-            assert response.status == 401
-        async with http.get(f"{url}?token={TOKEN}", allow_redirects=False) as response:
-            assert response.status == 303 and "Secure" in response.headers["Set-Cookie"]
-        async with http.get(f"{url}api/jobs") as response:  # by the cookie
+    by_proxy = {"Host": NAME, "Origin": f"https://{NAME}", "X-Forwarded-Proto": "https"}
+    async with small_server(tmp_path, allowed_hosts=(NAME,), token=TOKEN, public_address=public) as server:
+        guest = Guest(server.url.partition("?")[0], camera=Camera())
+        guest.http.headers.update(by_proxy)
+        assert (await guest.ask("GET", ""))[0] == 401
+        guest.http.headers["Authorization"] = f"Bearer {TOKEN}"
+        async with guest.http.get(f"{guest.url}api/jobs") as response:
             assert response.status == 200 and "Secure" in response.headers["Set-Cookie"]
-        guest = Guest(url, camera=Camera())
-        offer = {"sdp": await guest.offer(), "type": "offer"}
-        async with http.post(f"{url}api/visitors", json=offer, headers={"Origin": url.rstrip("/")}) as response:
-            found: dict[str, Any] = await response.json()
-            assert response.status == 201, found
-        addresses = set(re.findall(r"a=candidate:\S+ 1 udp \d+ (\S+) \d+ typ host", found["sdp"]))
+        await guest.come()
+        candidates = guest.connection.remoteDescription.sdp
+        addresses = set(re.findall(r"a=candidate:\S+ 1 udp \d+ (\S+) \d+ typ host", candidates))
         assert public in addresses if public else addresses - {"127.0.0.1", "::1"} or not host_addresses()
-        await guest.connection.setRemoteDescription(RTCSessionDescription(found["sdp"], "answer"))
         if public == "127.0.0.1":
             assert addresses == {"127.0.0.1"}
             await guest.see(3)
-        async with http.delete(f"{url}api/visitors/{found['id']}") as response:
-            assert response.status == 200
-        await guest.leave(politely=False)
+        await guest.leave()
 
 
 def test_a_public_address_is_added_to_those_of_its_kind() -> None:

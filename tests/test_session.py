@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import av
 import numpy as np
 import pytest
-from live_media import join, wait_for
+from live_media import wait_for
 from networks import photo, planes_from_rgb
 
 from vidstyle.errors import BadOption, VideoError, VidstyleError
@@ -86,48 +87,64 @@ class Camera:
 
     frames: list[Frame] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
-    closed: int = 0
+    closed: bool = False
     delay: float = 0.0
     fail_after: int | None = None
+    hook: Callable[[int], None] = lambda count: None
+    """Called with the number of frames so far."""
 
     def write(self, frame: Frame) -> None:
         if self.fail_after is not None and len(self.frames) >= self.fail_after:
             raise VideoError("virtual camera took no more frames")
         self.frames.append(frame)
         self.times.append(time.monotonic())
+        self.hook(len(self.frames))
         time.sleep(self.delay)
 
     def close(self) -> None:
-        self.closed += 1
+        self.closed = True
 
 
 def run(
     source: Moving | Callable[[OnSound | None], Moving],
-    *,
     camera: Camera | None = None,
-    hook: Callable[[Live, int], None] | None = None,
+    *,
+    hook: Callable[[Live, int], None] = lambda live, count: None,
     options: dict[str, Any] | None = None,
     **settings: Any,
 ) -> LiveReport:
-    """A run into ``camera``; ``hook`` is called with the run and the number of each frame shown."""
-    shown = 0
+    """A run into ``camera``; ``hook`` is called with the run and the number of each frame that goes out."""
+    camera = camera or Camera()
 
     def on_shown(pts: int, at: float) -> None:
-        nonlocal shown
-        shown += 1
         assert 0 <= at - pts / 1e6 < 10
-        if hook is not None:
-            hook(live, shown)
 
     live = Live(
         (lambda on_sound: source) if isinstance(source, Moving) else source,
         STYLES,
         options=LiveOptions(window=False, virtual_camera=True, **(options or {})),
-        open_camera=lambda form, fps: camera or Camera(),
+        open_camera=lambda form, fps: camera,
         on_shown=on_shown,
         **settings,
     )
-    return live.run()
+    camera.hook = lambda count: hook(live, count)
+    try:
+        return live.run()
+    finally:
+        stamps = [frame.pts for frame in camera.frames]
+        assert stamps == sorted(set(stamps)) and camera.closed
+        assert not isinstance(source, Moving) or source.closed.is_set()
+
+
+def pictures_in(file: Path) -> list[float]:
+    """The time of each picture of a recording."""
+    with av.open(str(file)) as container:
+        return [frame.time or 0.0 for frame in container.decode(video=0)]
+
+
+def still(*frames: Frame) -> bool:
+    """Whether all of them are one picture."""
+    return all(np.array_equal(frame.planes[0], frames[0].planes[0]) for frame in frames)
 
 
 @pytest.fixture
@@ -147,24 +164,13 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
     return spans
 
 
-def aside(work: Callable[[], None]) -> threading.Thread:
-    """Do ``work`` on a thread: what a person does while it runs."""
-    thread = threading.Thread(target=work, name="person", daemon=True)
-    thread.start()
-    return thread
-
-
 def test_every_frame_of_a_slow_source_is_painted_in_order() -> None:
     source, camera = Moving(), Camera()
-    report = run(source, camera=camera)
-    stamps = [frame.pts for frame in camera.frames]
-    assert stamps == sorted(set(stamps))
-    assert report.shown == len(stamps) > 10
+    report = run(source, camera)
+    assert report.shown == len(camera.frames) > 10
     assert report.shown + report.dropped == 45
     assert report.fps == pytest.approx((report.shown - 1) / report.seconds)
     assert 0 < report.latency_median_ms <= report.latency_p99_ms <= report.latency_longest_ms + 0.5
-    assert source.closed.is_set()
-    assert camera.closed
     for frame in camera.frames:
         assert not np.array_equal(frame.planes[0], source.sent[frame.pts][0])
 
@@ -172,11 +178,8 @@ def test_every_frame_of_a_slow_source_is_painted_in_order() -> None:
 @pytest.mark.alone
 def test_newest_wins_where_the_machine_is_slow() -> None:
     camera = Camera(delay=0.1)
-    report = run(Moving(fps=60, seconds=2), camera=camera)
-    stamps = [frame.pts for frame in camera.frames]
-    assert stamps == sorted(set(stamps))
-    assert report.dropped > 60
-    assert report.shown + report.dropped == 120
+    report = run(Moving(fps=60, seconds=2), camera)
+    assert report.dropped > 60 and report.shown + report.dropped == 120
     ages = [at - frame.pts / 1e6 for at, frame in zip(camera.times, camera.frames, strict=True)]
     assert min(ages[-5:]) < 0.6, "latency grows: old frames are kept"  # a queue would have 1.6 s of them by now
 
@@ -185,34 +188,25 @@ def test_style_and_strength_change_while_it_runs(compiled: list[tuple[float, flo
     camera, source = Camera(), Moving(seconds=60)
     pressed: list[tuple[float, int]] = []
 
-    def hook(live: Live, shown: int) -> None:
+    def hook(live: Live, count: int) -> None:
         clock = time.monotonic()
-        if not pressed and shown == 10:
+        if not pressed and count == 10:
             live.controls.fade_seconds = 1.0  # some frame must fall into it, on any machine
             live.controls.press("n", clock)
-        elif len(pressed) == 1 and clock > pressed[0][0] + 1.2 and shown > pressed[0][1] + 5:
-            for _ in range(10):
-                live.controls.press("-", clock)
-        elif len(pressed) == 2 and shown > pressed[1][1] + 5:
+        elif len(pressed) == 1 and clock > pressed[0][0] + 1.2 and count > pressed[0][1] + 5:
+            live.controls.strength = 0.0
+        elif len(pressed) == 2 and count > pressed[1][1] + 5:
             live.stop()
-            return
         else:
             return
-        pressed.append((clock, shown))
+        pressed.append((clock, count))
 
-    report = run(source, camera=camera, hook=hook)
-    assert report.style == "the_scream"
+    assert run(source, camera, hook=hook).style == "the_scream"
     assert len(compiled) == 1, "a style is no reason to compile"
-
-    def tint(number: int) -> float:
-        return float(camera.frames[number - 1].planes[1].mean())
-
-    (_, switched), (_, faded) = pressed
-    first, last = sorted((tint(switched), tint(faded)))
+    tints = [float(frame.planes[1].mean()) for frame in camera.frames[pressed[0][1] - 1 : pressed[1][1]]]
+    first, last = sorted((tints[0], tints[-1]))
     assert last - first > 4
-    assert any(first + 0.5 < tint(number) < last - 0.5 for number in range(switched + 1, faded)), (
-        "there is no crossfade"
-    )
+    assert any(first + 0.5 < tint < last - 0.5 for tint in tints), "there is no crossfade"
     bare = camera.frames[-1]
     assert np.array_equal(bare.planes[0], source.sent[bare.pts][0]), "without strength it is the source"
 
@@ -265,56 +259,34 @@ def test_keys_are_looked_at_while_a_slow_network_paints(fps: float, monkeypatch:
 
 
 def test_pause_sends_a_still_picture_with_new_times() -> None:
-    camera, source = Camera(), Moving(seconds=60)
-    paused_at = 0
-    person: list[threading.Thread] = []
+    camera = Camera()
 
-    def go_on(live: Live) -> None:
-        wait_for(lambda: len(camera.frames) > paused_at + 16)
-        live.controls.press(" ", 0.0)
-
-    def hook(live: Live, shown: int) -> None:
-        nonlocal paused_at
-        if shown == 15:
+    def hook(live: Live, count: int) -> None:
+        if count in (15, 31):
             live.controls.press(" ", time.monotonic())
-            paused_at = len(camera.frames)
-            person.append(aside(lambda: go_on(live)))
-        elif shown == 30:
+        elif count == 50:
             live.stop()
 
-    report = run(source, camera=camera, hook=hook)
-    join(person[0])
-    held = camera.frames[paused_at + 3 : paused_at + 12]
-    assert all(np.array_equal(frame.planes[0], held[0].planes[0]) for frame in held)
-    stamps = [frame.pts for frame in camera.frames]
-    assert stamps == sorted(set(stamps))
-    assert report.shown == 30
+    report = run(Moving(seconds=60), camera, hook=hook)
+    assert still(*camera.frames[18:27])
     assert report.shown < len(camera.frames) - 10, "frames of a pause are not counted as shown"
-    assert any(not np.array_equal(frame.planes[0], held[0].planes[0]) for frame in camera.frames[-8:])
+    assert not still(*camera.frames[-8:])
 
 
 def test_strength_works_on_a_paused_picture() -> None:
     camera, source = Camera(), Moving(seconds=60)
-    at: list[int] = []
-    person: list[threading.Thread] = []
 
-    def turn_down(live: Live) -> None:
-        for _ in range(2):  # before and after
-            at.append(len(camera.frames))
-            wait_for(lambda: len(camera.frames) > at[-1] + 6)
-            for _ in range(10):
-                live.controls.press("-", 0.0)
-        live.stop()
-
-    def hook(live: Live, shown: int) -> None:
-        if shown == 10:
+    def hook(live: Live, count: int) -> None:
+        if count == 10:
             live.controls.press(" ", time.monotonic())
-            person.append(aside(lambda: turn_down(live)))
+        elif count == 18:
+            live.controls.strength = 0.0
+        elif count == 26:
+            live.stop()
 
-    run(source, camera=camera, hook=hook)
-    join(person[0])
-    held, bare = camera.frames[at[0] + 4], camera.frames[-1]
-    assert not np.array_equal(held.planes[0], bare.planes[0])
+    run(source, camera, hook=hook)
+    bare = camera.frames[-1]
+    assert not still(camera.frames[16], bare)
     assert any(np.array_equal(bare.planes[0], planes[0]) for planes in source.sent.values())
 
 
@@ -330,19 +302,16 @@ class Turning(Moving):
 
 def test_a_source_that_turns_is_painted_as_it_is_between_black_bars(tmp_path: Path) -> None:
     camera, source = Camera(), Turning(seconds=60)
-    strengths: list[int] = []
 
-    def hook(live: Live, shown: int) -> None:
-        if len(camera.frames) in (12, 14):  # paused on the last upright one, then nothing but the source
+    def hook(live: Live, count: int) -> None:
+        if count in (12, 14):  # paused on the last upright one, then nothing but the source
             live.controls.press(" ", time.monotonic())
             live.controls.strength = 0.0
-            strengths.append(len(camera.frames))
-        if len(camera.frames) > 18:
+        elif count > 18:
             live.stop()
 
-    report = run(source, camera=camera, hook=hook)
-    ((height, width),) = {frame.form.size for frame in camera.frames}
-    assert (height, width) == (96, 160)
+    report = run(source, camera, hook=hook)
+    assert {frame.form.size for frame in camera.frames} == {(96, 160)}
     assert any("54x96 within 160x96" in problem for problem in report.problems)
     upright = camera.frames[-1].planes
     for frame in camera.frames[8:]:
@@ -369,25 +338,19 @@ def test_lost_source_is_waited_for_with_its_last_picture() -> None:
         yield from Moving.frames(source)
 
     source.frames = frames  # type: ignore[method-assign]
-    report = run(source, camera=camera)
-    assert report.reconnects == 1
-    stamps = [frame.pts for frame in camera.frames]
+    assert run(source, camera).reconnects == 1
     held = camera.frames[lost_at + 3 : lost_at + 6]
-    assert len(held) == 3, "whoever watches gets nothing"
-    assert all(np.array_equal(frame.planes[0], held[0].planes[0]) for frame in held)
-    assert stamps == sorted(set(stamps))
+    assert len(held) == 3 and still(*held), "whoever watches gets nothing"
     assert np.diff([frame.pts for frame in held]).min() > 50_000, "a still picture needs no full rate"
 
 
 def test_records_picture_and_sound(tmp_path: Path) -> None:
     file, camera = tmp_path / "out.mp4", Camera()
-    report = run(
-        lambda on_sound: Moving(on_sound=on_sound, seconds=2), camera=camera, options={"record": file, "mirror": True}
-    )
+    options = {"record": file, "mirror": True}
+    report = run(lambda on_sound: Moving(on_sound=on_sound, seconds=2), camera, options=options)
     assert report.recordings == [str(file)]
     assert [output.failed for output in report.outputs] == [None]
-    with av.open(str(file)) as container:
-        times = [round(1e6 * (frame.time or 0)) for frame in container.decode(video=0)]
+    times = [round(1e6 * at) for at in pictures_in(file)]
     with av.open(str(file)) as container:
         sound = sum(frame.samples for frame in container.decode(audio=0)) / 48000
     assert len(times) == report.shown - report.outputs[0].dropped > 10
@@ -400,8 +363,7 @@ def test_outputs_get_everything(tmp_path: Path) -> None:
     report = run(Moving(seconds=1.2), options={"outputs": files})
     assert [output.failed for output in report.outputs] == [None, None]
     for file, output in zip(files, report.outputs, strict=True):
-        with av.open(file) as container:
-            assert sum(1 for _ in container.decode(video=0)) == report.shown - output.dropped > 5
+        assert len(pictures_in(Path(file))) == report.shown - output.dropped > 5
 
 
 def test_microphone_takes_the_place_of_the_sound(tmp_path: Path) -> None:
@@ -411,10 +373,8 @@ def test_microphone_takes_the_place_of_the_sound(tmp_path: Path) -> None:
         asked.append(on_sound)
         return Moving(seconds=1.5)
 
-    file = tmp_path / "out.mkv"
-    run(
-        open_source, options={"record": file}, open_microphone=lambda on_sound: Microphone("testsrc", on_sound=on_sound)
-    )
+    file, microphone = tmp_path / "out.mkv", partial(Microphone, "testsrc")
+    run(open_source, options={"record": file}, open_microphone=lambda on_sound: microphone(on_sound=on_sound))
     assert asked == [None]
     with av.open(str(file)) as container:
         peak = max(float(np.abs(frame.to_ndarray()).max()) for frame in container.decode(audio=0))
@@ -422,39 +382,33 @@ def test_microphone_takes_the_place_of_the_sound(tmp_path: Path) -> None:
 
 
 def test_error_of_the_source_ends_all_and_the_recording_is_whole(tmp_path: Path) -> None:
-    file, camera = tmp_path / "out.mp4", Camera()
+    file = tmp_path / "out.mp4"
     with pytest.raises(VideoError, match="broke off"):
-        run(Moving(seconds=1, error=VideoError("it broke off")), camera=camera, options={"record": file})
-    assert camera.closed
-    with av.open(str(file)) as container:
-        assert sum(1 for _ in container.decode(video=0)) > 3
+        run(Moving(seconds=1, error=VideoError("it broke off")), options={"record": file})
+    assert len(pictures_in(file)) > 3
 
 
 @pytest.mark.parametrize("error", [RuntimeError("from the hook"), KeyboardInterrupt()])
 def test_error_while_painting_ends_all_and_ctrl_c_is_a_normal_end(error: BaseException) -> None:
-    source, camera = Moving(seconds=60), Camera()
-
-    def hook(live: Live, shown: int) -> None:
-        if shown == 5:
+    def hook(live: Live, count: int) -> None:
+        if count == 5:
             raise error
 
     normal = isinstance(error, KeyboardInterrupt)
     with contextlib.nullcontext() if normal else pytest.raises(RuntimeError, match="from the hook"):
-        assert run(source, camera=camera, hook=hook).shown == 5
-    assert source.closed.is_set() and camera.closed
+        assert run(Moving(seconds=60), hook=hook).shown == 4
 
 
 def test_stop_and_time_end_it() -> None:
     began = time.monotonic()
-    run(Moving(seconds=60), hook=lambda live, shown: live.stop() if shown == 5 else None)
+    run(Moving(seconds=60), hook=lambda live, count: live.stop() if count == 5 else None)
     report = run(Moving(seconds=60), options={"seconds": 0.5})
     assert 0.1 < report.seconds < 10
     assert time.monotonic() - began < 50
 
 
 def test_virtual_camera_that_breaks_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
-    file, camera = tmp_path / "out.mp4", Camera(fail_after=5)
-    report = run(Moving(), camera=camera, options={"record": file})
+    report = run(Moving(), Camera(fail_after=5), options={"record": tmp_path / "out.mp4"})
     assert report.shown > 8
     assert report.problems == ["virtual camera took no more frames"]
     assert report.outputs[-1].failed == "virtual camera took no more frames"
@@ -501,19 +455,17 @@ def test_work_size_steps_down_and_the_picture_never_stops(
         return compile_for(self, form)
 
     monkeypatch.setattr(Stylizer, "_compiled", slowly)
-    camera, size = Camera(), (540, 960)
+    camera, size = Camera(delay=0.05), (540, 960)  # it cannot paint 30 frames a second, however fast it is
     stepped: list[int] = []
 
-    def hook(live: Live, shown: int) -> None:
-        time.sleep(0.05)  # a machine that cannot paint 30 frames a second, however fast it is
+    def hook(live: Live, count: int) -> None:
         if not stepped and len(compiled) > 1:
-            stepped.append(shown)
-        if stepped and shown > stepped[0] + 15:
+            stepped.append(count)
+        if stepped and count > stepped[0] + 15:
             live.stop()
 
-    report = run(
-        Moving(size, seconds=60), camera=camera, hook=hook, options={"target_fps": 30}, look=LookOptions(work_size=480)
-    )
+    look = LookOptions(work_size=480)
+    report = run(Moving(size, seconds=60), camera, hook=hook, options={"target_fps": 30}, look=look)
     assert 240 <= report.work_size < 480
     compiling = compiled[1][0] - 1.5, compiled[1][1]
     assert any(compiling[0] < at < compiling[1] for at in camera.times), "the picture stood still while it compiled"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -55,6 +57,12 @@ def rgb_of(frame: Frame) -> NDArray[np.uint8]:
     return bgr_from_planes(frame.planes, frame.form)[..., ::-1]
 
 
+@contextlib.contextmanager
+def webcam_on_screen(folder: Path, *words: str) -> Iterator[Webcam]:
+    with display(folder) as screen, Webcam(screen, *words, folder=folder) as webcam:
+        yield webcam
+
+
 def painted(frame: Frame, style: str) -> NDArray[np.uint8]:
     with Stylizer(style) as stylizer:
         job = stylizer.prepare(frame)
@@ -79,10 +87,7 @@ def test_keys_change_what_is_on_the_screen(still: Path, tmp_path: Path) -> None:
     plain, night, scream = rgb_of(source), painted(source, "starry_night"), painted(source, "the_scream")
     assert difference(night[BELOW], scream[BELOW]) > 15
     middle = SIZE[1] // 2
-    with (
-        display(tmp_path) as screen,
-        Webcam(screen, "--source", str(still), "--loop", "--record", "out.mp4", folder=tmp_path) as webcam,
-    ):
+    with webcam_on_screen(tmp_path, "--source", str(still), "--loop", "--record", "out.mp4") as webcam:
         assert webcam.size() == SIZE
 
         def shows(expected: NDArray[np.uint8], what: str, *keys: str) -> None:
@@ -147,10 +152,7 @@ def test_keys_change_what_is_on_the_screen(still: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_pause_holds_the_picture_and_styles_change_it_still(tmp_path: Path) -> None:
-    with (
-        display(tmp_path) as screen,
-        Webcam(screen, "--source", "testsrc", "--size", "640x360", folder=tmp_path) as webcam,
-    ):
+    with webcam_on_screen(tmp_path, "--source", "testsrc", "--size", "640x360") as webcam:
         first = webcam.shot()
         webcam.until(lambda: difference(webcam.shot()[BELOW], first[BELOW]) > 0.5, "a moving picture")
         webcam.press("space")
@@ -168,57 +170,56 @@ def test_pause_holds_the_picture_and_styles_change_it_still(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_lost_source_is_told_and_its_last_picture_stays(tmp_path: Path) -> None:
-    with display(tmp_path) as screen, mjpeg_server(size=lambda: SIZE, rate=20) as server:
-        source = f"http://127.0.0.1:{server.port}/"
-        with Webcam(screen, "--source", source, folder=tmp_path) as webcam:
-            amber, below = (255, 190, 80), np.s_[300:]
-            webcam.until(lambda: webcam.shot()[BELOW].mean() > 20, "a picture")
-            server.stop()
+    with (
+        mjpeg_server(size=lambda: SIZE, rate=20) as server,
+        webcam_on_screen(tmp_path, "--source", f"http://127.0.0.1:{server.port}/") as webcam,
+    ):
+        amber, below = (255, 190, 80), np.s_[300:]
+        webcam.until(lambda: webcam.shot()[BELOW].mean() > 20, "a picture")
+        server.stop()
 
-            def says_something() -> bool:
-                return bool((np.abs(webcam.shot()[below].astype(int) - amber).max(axis=2) < 40).sum() > 50)
+        def says_something() -> bool:
+            return bool((np.abs(webcam.shot()[below].astype(int) - amber).max(axis=2) < 40).sum() > 50)
 
-            webcam.until(says_something, "a word on the source")
-            assert webcam.shot()[BELOW].mean() > 20, "the last picture is gone"
-            server.start()
-            webcam.until(lambda: not says_something(), "the source again")
-            webcam.press("q")
-            report = webcam.report()
-    assert report["reconnects"] == 1
-    assert report["problems"] == []
+        webcam.until(says_something, "a word on the source")
+        assert webcam.shot()[BELOW].mean() > 20, "the last picture is gone"
+        server.start()
+        webcam.until(lambda: not says_something(), "the source again")
+        webcam.press("q")
+        report = webcam.report()
+    assert (report["reconnects"], report["problems"]) == (1, [])
 
 
 @pytest.mark.slow
 def test_source_killed_twenty_times_comes_back_and_nothing_grows(tmp_path: Path) -> None:
-    with display(tmp_path) as screen, mjpeg_server(size=lambda: SIZE, rate=25) as server:
-        source = f"http://127.0.0.1:{server.port}/"
-        with Webcam(screen, "--source", source, "--split", folder=tmp_path) as webcam:  # a painting of gray is gray
-            states = []
-            for kills in range(21):
-                if kills:
-                    server.stop()
-                    accepted = server.accepted
-                    server.start()
-                    webcam.until(lambda a=accepted: server.accepted > a, f"a connection after kill {kills}")  # type: ignore[misc]
-                    before = webcam.shot()
-                    webcam.until(lambda b=before: moved(webcam, b), f"a picture after kill {kills}")  # type: ignore[misc]
-                states.append((running_threads(webcam.pid), open_descriptors(webcam.pid), resident_mib(webcam.pid)))
-            webcam.press("q")
-            report = webcam.report()
-    assert report["reconnects"] == 20
-    assert report["problems"] == []
+    def moved() -> bool:
+        return difference(webcam.shot()[BELOW], before[BELOW]) > 0.2
+
+    with (
+        mjpeg_server(size=lambda: SIZE, rate=25) as server,
+        # A painting of gray is gray.
+        webcam_on_screen(tmp_path, "--source", f"http://127.0.0.1:{server.port}/", "--split") as webcam,
+    ):
+        states = []
+        for kills in range(21):
+            if kills:
+                server.stop()
+                accepted = server.accepted
+                server.start()
+                webcam.until(lambda a=accepted: server.accepted > a, f"a connection after kill {kills}")
+                before = webcam.shot()
+                webcam.until(moved, f"a picture after kill {kills}")
+            states.append((running_threads(webcam.pid), open_descriptors(webcam.pid), resident_mib(webcam.pid)))
+        webcam.press("q")
+        report = webcam.report()
+    assert (report["reconnects"], report["problems"]) == (20, [])
     nothing_grows(states)
-
-
-def moved(webcam: Webcam, before: NDArray[np.uint8]) -> bool:
-    """Whether there is another picture."""
-    return difference(webcam.shot()[BELOW], before[BELOW]) > 0.2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["Escape", "close button", "Ctrl-C"])
 def test_ways_to_quit(way: str, tmp_path: Path) -> None:
-    with display(tmp_path) as screen, Webcam(screen, "--source", "testsrc", folder=tmp_path) as webcam:
+    with webcam_on_screen(tmp_path, "--source", "testsrc") as webcam:
         if way == "close button":
             webcam.close_button()
         elif way == "Ctrl-C":
@@ -252,18 +253,8 @@ def test_without_a_display_a_sentence_names_what_works(shown_on: str | None, tmp
 
 
 def test_records_without_a_window(tmp_path: Path) -> None:
-    words = [
-        "--source",
-        "testsrc",
-        "--size",
-        "160x96",
-        "--no-window",
-        "--record",
-        "out.mp4",
-        "--seconds",
-        "1",
-        "--json",
-    ]
+    words = ["--source", "testsrc", "--size", "160x96", "--no-window", "--record", "out.mp4"]
+    words += ["--seconds", "1", "--json"]
     done = run(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -272,12 +263,9 @@ def test_records_without_a_window(tmp_path: Path) -> None:
     assert "test pattern" in done.stderr
     with av.open(str(tmp_path / "out.mp4")) as container:
         times = [frame.time for frame in container.decode(video=0)]
-    assert times[0] == 0
-    assert times == sorted(set(times))
-    assert 0.2 < times[-1] < 5
+    assert times[0] == 0 and times == sorted(set(times)) and 0.2 < times[-1] < 5
     again = run(*words, folder=tmp_path)
-    assert again.returncode == 2
-    assert "--overwrite" in again.stderr
+    assert again.returncode == 2 and "--overwrite" in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from vidstyle.cli import options as opt
-from vidstyle.cli.terminal import echo, echo_notes
+from vidstyle.cli.terminal import Bar, echo, echo_notes
 from vidstyle.errors import BadOption
 from vidstyle.options import NetworkName
 
@@ -94,7 +94,6 @@ def adapt(
     kept = checkpoint or output.with_suffix(".checkpoint.safetensors")
     check_output(*((output, sheet) if preview else (output,)), overwrite=overwrite)
     check_output(kept, overwrite=True)
-    from vidstyle.cli.progress import Bar
     from vidstyle.gallery import shared_network
     from vidstyle.imaging.image_io import read_opaque
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @opt.plain(
     opt.STYLE,
-    opt.option("--size", "sizes", type=opt.Size(), multiple=True, help="Size of a generated clip; repeatable."),
+    opt.option("--size", "sizes", type=opt.SIZE, multiple=True, help="Size of a generated clip; repeatable."),
 )
 @opt.group(
     "values",

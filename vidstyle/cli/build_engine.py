@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from vidstyle.cli import options as opt
-from vidstyle.cli.terminal import echo, echo_json, echo_notes
+from vidstyle.cli.terminal import Bar, echo, echo_json, echo_notes
 from vidstyle.errors import BadOption, ImageError
 from vidstyle.options import BuildOptions, EngineTarget, NetworkName
 
@@ -39,10 +39,10 @@ def _wishes(size: tuple[int, int] | None, best: tuple[int, int] | None, **values
 @opt.group(
     "wishes",
     _wishes,
-    opt.option("--size", type=opt.FullSize(), help="The one size of its frames.  [default: 1280x720]"),
-    opt.option("--min", "smallest", type=opt.FullSize(), help="Take every size from this one ..."),
-    opt.option("--opt", "best", type=opt.FullSize(), help="... tuned for this one ...  [default: 1280x720, or --max]"),
-    opt.option("--max", "largest", type=opt.FullSize(), help="... up to this one."),
+    opt.option("--size", type=opt.FULL_SIZE, help="The one size of its frames.  [default: 1280x720]"),
+    opt.option("--min", "smallest", type=opt.FULL_SIZE, help="Take every size from this one ..."),
+    opt.option("--opt", "best", type=opt.FULL_SIZE, help="... tuned for this one ...  [default: 1280x720, or --max]"),
+    opt.option("--max", "largest", type=opt.FULL_SIZE, help="... up to this one."),
     _build_field(
         "pixels",
         "Layout of the frames: i420 from software decoders, nv12 from the GPU's, rgb for stills.  [default: i420]",
@@ -97,7 +97,6 @@ def build_engine(
     if not paintings and (vector or full or network or steps):
         raise click.UsageError("--network, --vector and --steps are for a PAINTING to adapt, and none is given")
     output = output or Path(f"{Path(styles[0]).stem}.engine")
-    from vidstyle.cli.progress import Bar
     from vidstyle.engine.build import build_engine as build
     from vidstyle.engine.build import check_output
 
@@ -164,7 +163,6 @@ def _kept(painting: Path, output: Path, overwrite: bool) -> Path:
 def _adapted(
     painting: Path, path: Path, network: NetworkName, vector: bool, steps: int | None, overwrite: bool
 ) -> Style:
-    from vidstyle.cli.progress import Bar
     from vidstyle.gallery import load_style, shared_network
 
     try:

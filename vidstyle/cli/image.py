@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vidstyle.cli import options as opt
-from vidstyle.cli.terminal import echo, echo_notes, write_bytes
+from vidstyle.cli.terminal import Bar, echo, echo_notes, write_bytes
 from vidstyle.errors import BadOption
 from vidstyle.options import BackendOptions, LookOptions
 
@@ -164,7 +164,6 @@ class _Optimizer:
         self.interrupted = False
 
     def __call__(self, still: Still) -> Still:
-        from vidstyle.cli.progress import Bar
         from vidstyle.training.gatys import Interrupted, optimize
 
         with Bar() as bar:

@@ -23,54 +23,50 @@ F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
 
 
-class Size(click.ParamType[tuple[int, int | None]]):
-    """``1280x720`` as ``(720, 1280)``, ``720`` as ``(720, None)``: people write the width first."""
-
-    name = "WxH|H"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int | None]:
-        match = re.fullmatch(r"(?:(\d{1,6})[xX×])?(\d{1,6})", str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is not a size; write WIDTHxHEIGHT, like 1280x720, or a height, like 720", param, ctx)
-        width, height = match.groups()
-        return int(height), int(width) if width else None
+def _type(name: str, convert: Callable[[str], object]) -> click.ParamType[Any]:
+    """The type of an option whose text ``convert`` reads, called ``name`` in the help."""
+    found = click.types.FuncParamType(lambda value: convert(str(value)))  # a default may be a number
+    found.name = name
+    return found
 
 
-class FullSize(click.ParamType[tuple[int, int]]):
-    """``1280x720`` as ``(720, 1280)``, where both sides are needed."""
-
-    name = "WxH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        height, width = Size().convert(value, param, ctx)
-        if width is None:
-            self.fail(f"{value!r} lacks the width; write WIDTHxHEIGHT, like 1280x720", param, ctx)
-        return height, width
+def _size(text: str) -> tuple[int, int | None]:
+    match = re.fullmatch(r"(?:(\d{1,6})[xX×])?(\d{1,6})", text.strip())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a size; write WIDTHxHEIGHT, like 1280x720, or a height, like 720")
+    width, height = match.groups()
+    return int(height), int(width) if width else None
 
 
-class Seconds(click.ParamType[float]):
-    """``90``, ``1:30`` or ``0:01:30.5`` in seconds."""
-
-    name = "TIME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = re.fullmatch(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?)", str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is not a time; write seconds, like 12.5, or m:ss or h:mm:ss", param, ctx)
-        hours, minutes, seconds = match.groups()
-        return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
+def _full_size(text: str) -> tuple[int, int]:
+    height, width = _size(text)
+    if width is None:
+        raise click.BadParameter(f"{text!r} lacks the width; write WIDTHxHEIGHT, like 1280x720")
+    return height, width
 
 
-class StyleAt(click.ParamType[tuple[float, str]]):
-    """``0:05=the_scream`` as ``(5.0, "the_scream")``."""
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?)", text.strip())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a time; write seconds, like 12.5, or m:ss or h:mm:ss")
+    hours, minutes, seconds = match.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
 
-    name = "TIME=STYLE"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, str]:
-        time, equals, style = str(value).partition("=")
-        if not equals or not style.strip():
-            self.fail(f"{value!r} is not a time and a style; write TIME=STYLE, like 0:05=the_scream", param, ctx)
-        return Seconds().convert(time, param, ctx), style.strip()
+def _style_at(text: str) -> tuple[float, str]:
+    time, equals, style = text.partition("=")
+    if not equals or not style.strip():
+        raise click.BadParameter(f"{text!r} is not a time and a style; write TIME=STYLE, like 0:05=the_scream")
+    return _seconds(time), style.strip()
+
+
+SIZE = _type("WxH|H", _size)
+"""``1280x720`` as ``(720, 1280)``, ``720`` as ``(720, None)``: people write the width first."""
+FULL_SIZE = _type("WxH", _full_size)
+SECONDS = _type("TIME", _seconds)
+"""``90``, ``1:30`` or ``0:01:30.5`` in seconds."""
+STYLE_AT = _type("TIME=STYLE", _style_at)
+"""``0:05=the_scream`` as ``(5.0, "the_scream")``."""
 
 
 class SmoothCommand(click.Command):
@@ -229,14 +225,14 @@ timeline_options = group(
     STYLE,
     option(
         "--style-at",
-        type=StyleAt(),
+        type=STYLE_AT,
         multiple=True,
         help="Be fully in STYLE at TIME of the output; give it once for each change. Until the first of them the "
         "picture is in --style, or else in the first one's style.",
     ),
     option(
         "--fade",
-        type=Seconds(),
+        type=SECONDS,
         help="Fade for this long before the time of each --style-at, at most from the one before it; "
         "0 cuts.  [default: 1]",
     ),

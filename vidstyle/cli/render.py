@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidstyle.cli import options as opt
-from vidstyle.cli.terminal import echo, echo_json, echo_notes
+from vidstyle.cli.terminal import Bar, echo, echo_json, echo_notes
 from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, SmoothOptions
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 @opt.timeline_options
 @opt.look_options
 @opt.smooth_options
-@opt.plain(opt.option("--size", type=opt.Size(), help="Size of the output.  [default: that of the input]"))
+@opt.plain(opt.option("--size", type=opt.SIZE, help="Size of the output.  [default: that of the input]"))
 @opt.group(
     "clip",
     ClipOptions,
-    opt.field(ClipOptions, "start", "Begin at this time: seconds, m:ss or h:mm:ss.", type=opt.Seconds()),
-    opt.field(ClipOptions, "end", "End at this time.", type=opt.Seconds()),
+    opt.field(ClipOptions, "start", "Begin at this time: seconds, m:ss or h:mm:ss.", type=opt.SECONDS),
+    opt.field(ClipOptions, "end", "End at this time.", type=opt.SECONDS),
     opt.field(ClipOptions, "decoder", "nvdec is an NVIDIA GPU's; auto takes it where it can."),
 )
 @opt.group(
@@ -64,7 +64,6 @@ def render(
     as_json: bool,
 ) -> None:
     """Stylize the video IN into OUT; sound, subtitles, timestamps and metadata are kept."""
-    from vidstyle.cli.progress import Bar
     from vidstyle.rendering import render as render_video
 
     def start(report: RenderReport) -> None:

@@ -63,7 +63,7 @@ def _serve_options(token: str | None, folder: Path | None, **values: Any) -> Ser
         "video file played over and over, or a URL.",
     ),
     opt.field(ServeOptions, "visitors", "Visitors painted at once."),
-    opt.option("--size", type=opt.FullSize(), default="640x360", help="Scale live pictures down to fit."),
+    opt.option("--size", type=opt.FULL_SIZE, default="640x360", help="Scale live pictures down to fit."),
     opt.field(
         ServeOptions,
         "upload_mib",

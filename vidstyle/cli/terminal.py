@@ -47,13 +47,7 @@ def echo_json(facts: Any) -> None:
 
 def write_bytes(data: bytes) -> None:
     """Write ``data`` to stdout; raises `OutputLost`."""
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputLost(f"cannot write to the standard output: {reason(error)}") from error
+    _write(data, False)
 
 
 class PrintableFormatter(logging.Formatter):
@@ -66,15 +60,43 @@ class PrintableFormatter(logging.Formatter):
         return printable(super().formatException(ei), keep="\n")
 
 
-def _write(text: str, err: bool) -> None:
+def _write(data: str | bytes, err: bool) -> None:
     try:
-        click.echo(text, err=err)
+        click.echo(data, err=err, nl=isinstance(data, str))
     except BrokenPipeError:
         raise
     except OSError as error:
         if err:
             return  # there is nobody to tell
         raise OutputLost(f"cannot write to the standard output: {reason(error)}") from error
+
+
+class Bar:
+    """A bar on stderr with a line of figures beside it, from the first `update` on; silent where there is no terminal.
+
+    A context manager. `update` may be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console, figures = Console(stderr=True), TextColumn("{task.fields[figures]}", markup=False)
+        columns = BarColumn(), MofNCompleteColumn(), figures, TimeRemainingColumn()
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task("", total=None, figures="")
+
+    def update(self, done: int, total: int | None, figures: str) -> None:
+        """Show that ``done`` of ``total`` are done (None: nobody knows how many there are)."""
+        self._progress.start()  # does nothing but the first time
+        self._progress.update(self._task, completed=done, total=total, figures=printable(figures))
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with contextlib.suppress(OSError):  # a terminal that is gone
+            self._progress.stop()
 
 
 def close_output() -> None:

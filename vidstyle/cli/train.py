@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vidstyle.cli import options as opt
-from vidstyle.cli.terminal import echo, echo_notes
+from vidstyle.cli.terminal import Bar, echo, echo_notes
 from vidstyle.errors import BadOption
 from vidstyle.options import NetworkName
 
@@ -132,7 +132,6 @@ def train(
         from vidstyle.training.train import train as train_network
     except ImportError as error:
         raise opt.needs_torch("train", error) from error
-    from vidstyle.cli.progress import Bar
     from vidstyle.files import check_folder
     from vidstyle.models.architecture import Network
 

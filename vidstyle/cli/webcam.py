@@ -35,7 +35,7 @@ def _live_options(no_window: bool, split: bool, **values: Any) -> LiveOptions:
         help="Camera (number, name or device), `screen`, `testsrc`, a video file played in real time, or a URL (RTSP, "
         "HTTP, RTMP, SRT, UDP).",
     ),
-    opt.option("--size", type=opt.FullSize(), help="Size to ask the camera for.  [default: the camera's own]"),
+    opt.option("--size", type=opt.FULL_SIZE, help="Size to ask the camera for.  [default: the camera's own]"),
     opt.option("--fps", type=click.FloatRange(1, 240), help="Frames a second to ask the camera for."),
     opt.flag("--loop", "Play a file again when it ends."),
 )
@@ -76,7 +76,7 @@ def _live_options(no_window: bool, split: bool, **values: Any) -> LiveOptions:
         show_default=False,
     ),
     opt.flag("--no-window", "Show nothing; with --record, --output or --virtual-camera."),
-    opt.field(LiveOptions, "seconds", "Stop after this time.", type=opt.Seconds()),
+    opt.field(LiveOptions, "seconds", "Stop after this time.", type=opt.SECONDS),
     opt.overwrite_option("Replace files of --record and --output that exist."),
 )
 @opt.gpu_backend_options

@@ -19,7 +19,7 @@ from vidstyle.options import EncodeOptions
 from vidstyle.pipeline import Closing
 from vidstyle.video.audio import AudioChunk, AudioFormat
 from vidstyle.video.output.recorder import Recorder
-from vidstyle.video.output.virtual_camera import Sink, VirtualCamera
+from vidstyle.video.output.virtual_camera import Sink
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,17 @@ class Outputs(Closing):
         self.recordings: list[str] = []
         """Files that were recorded, or are being."""
 
-    def add(self, target: str, *, overwrite: bool) -> str:
-        """Send everything to ``target``; returns what is sent, for people. Raises as `Recorder` does."""
-        return self._opened(target, overwrite).description
+    def add(self, target: str | Path, *, overwrite: bool) -> Recorder:
+        """Send everything to ``target``. Raises as `Recorder` does."""
+        form, fps, sound, encode = self._form, self._fps, self._sound, self._encode
+        stream = Recorder(target, form=form, fps=fps, sound=sound, encode=encode, overwrite=overwrite)
+        self._all.append(stream)
+        self._streams = (*self._streams, stream)
+        return stream
 
-    def add_camera(self, open_camera: Callable[[FrameFormat, float | None], Sink] = VirtualCamera) -> str:
-        """Be a virtual camera; returns its name. Raises as `VirtualCamera` does."""
-        camera = self._camera = open_camera(self._form, self._fps)
-        return str(getattr(camera, "description", "virtual camera"))
+    def add_camera(self, open_camera: Callable[[FrameFormat, float | None], Sink]) -> None:
+        """Be a virtual camera. Raises as `VirtualCamera` does."""
+        self._camera = open_camera(self._form, self._fps)
 
     @property
     def recording(self) -> Path | None:
@@ -77,7 +80,7 @@ class Outputs(Closing):
 
     def record(self, path: Path, *, overwrite: bool = False) -> None:
         """Begin to record to ``path``. Raises as `Recorder` does."""
-        self._recording = self._opened(path, overwrite), path
+        self._recording = self.add(path, overwrite=overwrite), path
         self.recordings.append(str(path))
 
     def stop_recording(self) -> None:
@@ -124,14 +127,6 @@ class Outputs(Closing):
         if self._camera_failed is not None:
             reports.append(OutputReport("virtual camera", 0, 0, self._camera_failed))
         return reports
-
-    def _opened(self, target: str | Path, overwrite: bool) -> Recorder:
-        stream = Recorder(
-            target, form=self._form, fps=self._fps, sound=self._sound, encode=self._encode, overwrite=overwrite
-        )
-        self._all.append(stream)
-        self._streams = (*self._streams, stream)
-        return stream
 
 
 def free_name(path: Path) -> Path:

@@ -51,25 +51,18 @@ _MAX_PROBLEMS = 100
 
 
 class Source(Protocol):
-    """What frames come from; `vidstyle.video.capture.Capture` is one."""
+    """What frames come from: so much of a `vidstyle.video.capture.Capture`, where all of it is explained."""
 
     form: FrameFormat
-    """Of the frames; one whose picture has another shape may have another size."""
     description: str
-    """What was negotiated, for people."""
     fps: float | None
-    """Frames a second that the source says it delivers."""
     reconnects: int
     state: Literal["open", "lost"]
-    """``lost`` while the source is waited for."""
     sound_form: AudioFormat | None
-    """Of its sound, if it has any."""
 
-    def frames(self) -> Generator[Frame, None, None]:
-        """Frames whose ``pts`` are microseconds of `time.monotonic`."""
+    def frames(self) -> Generator[Frame, None, None]: ...
 
-    def close(self) -> None:
-        """End `frames`, whatever it waits for; called from another thread. Closing twice is fine."""
+    def close(self) -> None: ...
 
 
 @dataclass
@@ -262,7 +255,6 @@ class Live(NotCopyable):
         self.stopping = threading.Event()
         """Set to end the run soon."""
         self._has_run = False
-        self._outputs: Outputs | None = None
         self.controls = Controls(
             styles,
             index=index,
@@ -288,53 +280,19 @@ class Live(NotCopyable):
         if self._has_run:
             raise BadOption("this Live has run already; make another one")
         self._has_run = True
-        options, style = self.options, self.controls.current
-        report = LiveReport()
-        began = monotonic()
         with ExitStack() as stack:
-            if options.window:
-                check_display()  # before anything else takes its time
-            wants_sound = self._open_microphone is None
-            source = stack.enter_context(contextlib.closing(self._open_source(self._hear if wants_sound else None)))
-            painter = Painter(style, source.form, look=self._look, smooth=self._smooth, backend=self._backend)
-            stack.enter_context(contextlib.closing(painter))
-            if options.target_fps is not None:
-                painter.hold(options.target_fps, style, painter.work_size)
-            report.backend = painter.open(style, painter.form)
-            sound = source.sound_form if wants_sound else None
-            if self._open_microphone is not None:
-                sound = stack.enter_context(contextlib.closing(self._open_microphone(self._hear))).form
-            outputs = Outputs(painter.form, source.fps, sound, encode=self._encode, workers=painter.workers)
-            stack.enter_context(outputs)
-            for target in options.outputs:
-                outputs.add(target, overwrite=options.overwrite)
-            if options.record is not None:
-                outputs.record(options.record, overwrite=options.overwrite)
-            if options.virtual_camera:
-                outputs.add_camera(self._open_camera)
-            self._outputs = outputs
-            screen = None
-            if options.window:
-                screen = stack.enter_context(Screen(TITLE, source.form.size, full_screen=options.full_screen))
-            latest: LatestSlot[Frame] = LatestSlot()
-            loop = _Loop(self, source, latest, painter, outputs, screen, report)
-            report.outputs = outputs.report()
-            report.startup_seconds = monotonic() - began
+            loop = _Loop(self, stack)
             if self._on_start is not None:
-                self._on_start(report)
-            capture = Worker("capture", lambda: _read(source, latest))
+                self._on_start(loop.report)
+            capture = Worker("capture", lambda: _read(loop.source, loop.latest))
             capture.start()
             stack.callback(capture.join)
-            stack.callback(source.close)
+            stack.callback(loop.source.close)
             with contextlib.suppress(KeyboardInterrupt):
                 loop.run()
             loop.sum_up()
         loop.sum_up_outputs()
-        return report
-
-    def _hear(self, sound: AudioChunk) -> None:
-        if self._outputs is not None:
-            self._outputs.sound(sound)
+        return loop.report
 
 
 def _read(source: Source, latest: LatestSlot[Frame]) -> None:
@@ -350,37 +308,60 @@ def _read(source: Source, latest: LatestSlot[Frame]) -> None:
 class _Loop:
     """Takes the newest frame, paints it, shows it, looks at the keys. On one thread, which the window belongs to."""
 
-    def __init__(
-        self,
-        live: Live,
-        source: Source,
-        latest: LatestSlot[Frame],
-        painter: Painter,
-        outputs: Outputs,
-        screen: Screen | None,
-        report: LiveReport,
-    ) -> None:
+    def __init__(self, live: Live, stack: ExitStack) -> None:
+        """Open everything that ``live`` asks for; ``stack`` closes it."""
         self._live, self._controls, self._options = live, live.controls, live.options
-        self._source, self._latest, self._painter = source, latest, painter
-        self._outputs, self._screen, self._report = outputs, screen, report
+        options, style, began = live.options, live.controls.current, monotonic()
+        outputs: Outputs | None = None
+
+        def hear(sound: AudioChunk) -> None:
+            if outputs is not None:
+                outputs.sound(sound)
+
+        if options.window:
+            check_display()  # before anything else takes its time
+        microphone = live._open_microphone
+        source = stack.enter_context(contextlib.closing(live._open_source(hear if microphone is None else None)))
+        painter = Painter(style, source.form, look=live._look, smooth=live._smooth, backend=live._backend)
+        stack.enter_context(contextlib.closing(painter))
+        if options.target_fps is not None:
+            painter.hold(options.target_fps, style, painter.work_size)
+        backend, sound = painter.open(style, painter.form), source.sound_form
+        if microphone is not None:
+            sound = stack.enter_context(contextlib.closing(microphone(hear))).form
+        outputs = Outputs(painter.form, source.fps, sound, encode=live._encode, workers=painter.workers)
+        stack.enter_context(outputs)
+        for target in options.outputs:
+            outputs.add(target, overwrite=options.overwrite)
+        if options.record is not None:
+            outputs.record(options.record, overwrite=options.overwrite)
+        if options.virtual_camera:
+            outputs.add_camera(live._open_camera)
+        self._screen: Screen | None = None
+        if options.window:
+            self._screen = stack.enter_context(Screen(TITLE, source.form.size, full_screen=options.full_screen))
+        self.source, self._painter, self._outputs = source, painter, outputs
+        self.latest: LatestSlot[Frame] = LatestSlot()
         self._stats = FrameStats()
         self._last: Painting | None = None
         self._shape = source.form.size
-        self._came_at = monotonic()
-        self._drawn_at = float("-inf")
-        self._sent_at = float("-inf")
-        self._recording_since = monotonic()
+        self._came_at = self._recording_since = now = monotonic()
+        self._drawn_at = self._sent_at = float("-inf")
         self._saving: list[Future[Path]] = []
         self._problem: str | None = None
         # Since the work size was last adapted: when that was, frames that had come by then, seconds without work.
-        self._turn, self._arrived, self._idle = monotonic(), 0, 0.0
-        report.source, report.style = source.description, self._controls.title
-        report.height, report.width = source.form.size
+        self._turn, self._arrived, self._idle = now, 0, 0.0
+        height, width = source.form.size
+        self.report = LiveReport(
+            *(source.description, self._controls.title, backend, width, height),
+            startup_seconds=now - began,
+            outputs=outputs.report(),
+        )
 
     def run(self) -> None:
         """Go on until the source ends, the time is up, or somebody quits."""
         painter = self._painter
-        self._say(f"{self._report.source}  ·  {self._report.backend}")
+        self._say(f"{self.report.source}  ·  {self.report.backend}")
         while not self._is_over():
             shown = 0
             if not painter.is_full:
@@ -391,7 +372,7 @@ class _Loop:
                     if not painter.is_full:
                         continue
                 elif not len(painter):
-                    if self._latest.is_over:
+                    if self.latest.is_over:
                         return
                     self._hold(frame)
             if len(painter):
@@ -404,19 +385,19 @@ class _Loop:
 
     def sum_up(self) -> None:
         """Write figures and settings into the report."""
-        report, stats = self._report, self._stats
+        report, stats = self.report, self._stats
         report.style, report.work_size = self._controls.title, self._painter.work_size
         report.seconds = 0.0 if stats.first is None else stats.last - stats.first
-        report.shown, report.dropped, report.fps = stats.shown, self._latest.dropped, stats.average_fps
+        report.shown, report.dropped, report.fps = stats.shown, self.latest.dropped, stats.average_fps
         report.latency_median_ms = 1000 * stats.overall(50)
         report.latency_p99_ms = 1000 * stats.overall(99)
         report.latency_longest_ms = 1000 * stats.longest
-        report.reconnects = self._source.reconnects
+        report.reconnects = self.source.reconnects
 
     def sum_up_outputs(self) -> None:
         """Write into the report what was recorded and sent, once all of it is closed."""
-        self._report.outputs = self._outputs.report()
-        self._report.recordings = self._outputs.recordings
+        self.report.outputs = self._outputs.report()
+        self.report.recordings = self._outputs.recordings
         self._note_saved()
 
     def _is_over(self) -> bool:
@@ -430,7 +411,7 @@ class _Loop:
 
     def _taken(self) -> Frame | None:
         """The newest frame. With one in flight it is waited for only until that should be ready."""
-        painter, latest = self._painter, self._latest
+        painter, latest = self._painter, self.latest
         asked = monotonic()
         if not len(painter):
             frame = latest.take(_WAIT_SECONDS)
@@ -449,9 +430,9 @@ class _Loop:
         size = frame.form.size
         if size != self._shape:
             self._shape = size
-            if size != self._source.form.size:
-                height, width = self._source.form.size
-                self._note_and_say(
+            if size != self.source.form.size:
+                height, width = self.source.form.size
+                self._note(
                     f"the source has changed its shape: it is shown as {size[1]}x{size[0]} within {width}x{height}"
                 )
 
@@ -480,7 +461,7 @@ class _Loop:
             # Who watches from afar sees a still picture, with sound, and not a broken line.
             if frame is not None:
                 self._outputs.write(replace(last.painted, pts=frame.pts, time_base=frame.time_base))
-            elif self._source.state == "lost" and now - self._sent_at >= _LOST_SECONDS:
+            elif self.source.state == "lost" and now - self._sent_at >= _LOST_SECONDS:
                 self._outputs.write(replace(last.painted, pts=round(now * 1e6)))
                 self._sent_at = now
         if changed or now - self._drawn_at >= _STILL_SECONDS:
@@ -498,7 +479,7 @@ class _Loop:
         self._note_saved()
         problem = self._outputs.problem
         if problem is not None and problem != self._problem:
-            self._note(problem)
+            self._note(problem, say=False)  # it is shown as a warning
         self._problem = problem
         if self._screen is not None:
             self._obey(self._screen.show(self._last, self._controls, now, self._status))
@@ -513,16 +494,16 @@ class _Loop:
             details.append(f"painted at {painter.work_size} of {height} rows")
         if controls.paused:
             details.append("paused")
-        late = self._latest.dropped > self._latest.arrived / 2
-        if late and self._latest.arrived > _JUDGED and painter.look.work_size is None:
+        late = self.latest.dropped > self.latest.arrived / 2
+        if late and self.latest.arrived > _JUDGED and painter.look.work_size is None:
             details.append("--work-size or --target-fps makes it faster")
         return Status(
             fps=None if controls.paused else self._stats.fps(now),
             latency=None if controls.paused else self._stats.latency(now),
-            dropped=self._latest.dropped,
+            dropped=self.latest.dropped,
             details="  ·  ".join(details),
             recording=None if self._outputs.recording is None else now - self._recording_since,
-            warning="source lost, reconnecting" if self._source.state == "lost" else self._problem or "",
+            warning="source lost, reconnecting" if self.source.state == "lost" else self._problem or "",
         )
 
     def _obey(self, keys: list[str]) -> None:
@@ -557,7 +538,7 @@ class _Loop:
                 path = free_name(wanted)
             self._outputs.record(path)
         except (VidstyleError, OSError) as error:
-            self._note_and_say(str(error))
+            self._note(str(error))
             return
         self._recording_since = monotonic()
         self._say(f"recording to {path}")
@@ -567,27 +548,25 @@ class _Loop:
         for saved in [one for one in self._saving if one.done()]:
             self._saving.remove(saved)
             try:
-                self._report.snapshots.append(str(saved.result()))
-                self._say(f"saved {self._report.snapshots[-1]}")
+                self.report.snapshots.append(str(saved.result()))
+                self._say(f"saved {self.report.snapshots[-1]}")
             except VidstyleError as error:
-                self._note_and_say(str(error))
+                self._note(str(error))
 
     def _adapt(self, shown: int) -> None:
-        now, latest, painter = monotonic(), self._latest, self._painter
+        now, latest, painter = monotonic(), self.latest, self._painter
         if not self._controls.paused:
             arrived, busy = latest.arrived - self._arrived, now - self._turn - self._idle
             problem = painter.adapt(self._controls.current, painter.form, now, shown=shown, arrived=arrived, busy=busy)
             if problem is not None:
-                self._note_and_say(problem)
+                self._note(problem)
         self._turn, self._arrived, self._idle = now, latest.arrived, 0.0
 
-    def _note(self, problem: str) -> None:
-        if problem not in self._report.problems and len(self._report.problems) < _MAX_PROBLEMS:
-            self._report.problems.append(problem)
-
-    def _note_and_say(self, problem: str) -> None:
-        self._note(problem)
-        self._say(problem)
+    def _note(self, problem: str, *, say: bool = True) -> None:
+        if problem not in self.report.problems and len(self.report.problems) < _MAX_PROBLEMS:
+            self.report.problems.append(problem)
+        if say:
+            self._say(problem)
 
     def _say(self, message: str) -> None:
         if self._screen is not None:

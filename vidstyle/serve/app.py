@@ -19,7 +19,7 @@ from vidstyle.options import BackendOptions
 from vidstyle.serve.auth import Guard
 from vidstyle.serve.config import ServeOptions
 from vidstyle.serve.http import Connections, Protocol, add_headers, errors_as_json
-from vidstyle.serve.job import AdaptBudget, Job, JobLimits
+from vidstyle.serve.job import AdaptBudget, JobLimits
 from vidstyle.serve.jobs import Jobs
 from vidstyle.serve.painter import InferenceScheduler, MediaRelay
 from vidstyle.serve.render_settings import default_settings
@@ -99,7 +99,7 @@ class Server:
             self.peers.source = await loop.run_in_executor(None, MediaRelay, options.source, options.size)
             self.peers.source.start()
         await self.jobs.start()
-        self.jobs.on_change.append(self._refresh_styles)
+        self.jobs.on_change.append(lambda job: self.peers.refresh_styles())
         self.peers.open = True
         await self._listener.start_serving()
 
@@ -128,10 +128,6 @@ class Server:
 
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
-
-    def _refresh_styles(self, job: Job) -> None:
-        if job.kind == "adapt":
-            self.peers.refresh_styles()
 
 
 def serve(

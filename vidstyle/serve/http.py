@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
-from vidstyle.errors import BadModel, BadOption, ImageError, MissingDependency, VideoError, VidstyleError
+from vidstyle.errors import ImageError, MissingDependency, VideoError, VidstyleError
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -28,8 +28,6 @@ _MAX_CONNECTIONS, _MIN_CONNECTIONS = 256, 16
 _BURST_FACTOR = 2.5
 _RESERVED_FILES = 128
 """Descriptors for everything else: visitors, jobs, files, and connections accepted within one turn of the loop."""
-_YOUNG_SECONDS = 1.0
-"""In a burst, up to `_BURST_FACTOR` times the limit, a connection is safe this long: its request may be on the way."""
 _SERVED_SECONDS = 120.0
 """A request that is being answered protects its connection this long."""
 
@@ -37,7 +35,7 @@ _MAX_JSON, _JSON_SECONDS = 1 << 14, 20.0
 _SMALL_FILE = 1 << 18
 """Files up to this many bytes fit into the system's own buffers, and are not counted."""
 _MAX_SENDING = 16
-_SEND_SECONDS, _MIN_SEND_RATE = 30.0, 16 << 10
+SEND_SECONDS, MIN_SEND_RATE = 30.0, 16 << 10
 """Bytes a second at which a file must be fetched, after the first seconds."""
 
 HEADERS = {
@@ -51,14 +49,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
 }
-_STATUS: tuple[tuple[type[Exception], int], ...] = (
-    (MissingDependency, 501),
-    (ImageError, 415),
-    (VideoError, 415),
-    (BadOption, 400),
-    (BadModel, 400),
-    (VidstyleError, 400),
-)
 _REASONS = {
     404: "there is nothing at this address; the page is at /, the API is in docs/serve.md",
     405: "this address does not take {method}; it takes {allowed}",
@@ -85,8 +75,8 @@ def error_response(error: Exception, request: web.BaseRequest | None = None) -> 
     if isinstance(error, ApiError):
         status, message, headers = error.status, str(error), error.headers
     elif isinstance(error, VidstyleError):
-        status = next(status for kind, status in _STATUS if isinstance(error, kind))
-        message = str(error)
+        unreadable, missing = isinstance(error, (ImageError, VideoError)), isinstance(error, MissingDependency)
+        status, message = 415 if unreadable else 501 if missing else 400, str(error)
     elif isinstance(error, web.HTTPException):
         status = error.status
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
@@ -205,9 +195,14 @@ class Connections:
     sends a whole request at once is answered.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
-        """``limit`` in all, and half as many from one address; None takes what the process's descriptors allow."""
+    def __init__(self, limit: int | None = None, *, young_seconds: float = 1.0) -> None:
+        """``limit`` in all, and half as many from one address; None takes what the process's descriptors allow.
+
+        In a burst, up to `_BURST_FACTOR` times the limit, a connection is safe for ``young_seconds``: its request may
+        be on the way.
+        """
         self.limit = _descriptor_limit() if limit is None else limit
+        self.young_seconds = young_seconds
         self._last_heard: dict[Protocol, float] = {}  # the longest silent first
         self._count: dict[str, int] = {}
 
@@ -240,7 +235,7 @@ class Connections:
         for other, heard in self._last_heard.items():
             counts = network is None or _network_of(other.address) == network
             if counts and (not other.is_served or now - heard > _SERVED_SECONDS):
-                if now - heard < _YOUNG_SECONDS and len(self) <= _BURST_FACTOR * self.limit:
+                if now - heard < self.young_seconds and len(self) <= _BURST_FACTOR * self.limit:
                     return
                 connection = other
                 break
@@ -274,7 +269,7 @@ class BoundedFileResponse(web.FileResponse):
 
     def __init__(self, path: Path, size: int, headers: Mapping[str, str] | None) -> None:
         super().__init__(path, headers=headers)
-        self._seconds = _SEND_SECONDS + size / _MIN_SEND_RATE
+        self._seconds = SEND_SECONDS + size / MIN_SEND_RATE
         self._is_large = size > _SMALL_FILE
 
     async def prepare(self, request: web.BaseRequest) -> Any:

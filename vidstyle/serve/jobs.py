@@ -37,7 +37,7 @@ from vidstyle.serve.job import (
     new_id,
     owner_of,
 )
-from vidstyle.serve.render_settings import USER_PREFIX, UserStyle, user_style
+from vidstyle.serve.render_settings import USER_PREFIX, has_style
 from vidstyle.serve.uploads import Upload, Uploads
 from vidstyle.serve.worker_process import WorkerLine, WorkerProcess, probe_video
 
@@ -64,7 +64,7 @@ class Jobs:
         self.worker: WorkerProcess | None = None
         """The worker of the job that runs."""
         self._jobs: dict[str, Job] = {}
-        self._styles: dict[str, UserStyle] = {}
+        self._styles: dict[str, Job] = {}
         self._probes_waiting = 0
         self._wake = asyncio.Event()
         self._probing = asyncio.Semaphore(1)
@@ -135,17 +135,16 @@ class Jobs:
     def counts(self) -> dict[str, int]:
         return {state: sum(job.state == state for job in self._jobs.values()) for state in get_args(JobState)}
 
-    def user_styles(self) -> dict[str, UserStyle]:
-        """The newest version of every style made here, by name."""
+    def user_styles(self) -> dict[str, Job]:
+        """The jobs that have made a style, or are about to, by the name of the style."""
         return dict(self._styles)
 
-    def user_style(self, name: str, session: str, *, to_change: bool = False) -> UserStyle:
-        """The style called ``name`` if that session may have it: its own, or a kept one that is not ``to_change``."""
-        style = self._styles.get(name)
-        mine = style is not None and style.owner == owner_of(session)
-        if style is None or not (mine or style.kept) or (to_change and not mine):
+    def user_style(self, name: str, session: str, *, to_change: bool = False) -> Job:
+        """The job of a style if that session may have the style: its own, or a kept one that is not ``to_change``."""
+        job = self._styles.get(name)
+        if job is None or not (job.owner == owner_of(session) or (job.kept and not to_change)):
             raise ApiError(404, "there is no such style of this session; GET /api/styles lists all")
-        return style
+        return job
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[Path]:
@@ -362,11 +361,11 @@ class Jobs:
         self._notify(job)
 
     def _refresh_style(self, job: Job) -> None:
-        style = user_style(job) if job.id in self._jobs else None
-        if style is not None:
-            self._styles[style.name] = style
+        name = USER_PREFIX + job.id
+        if job.id in self._jobs and has_style(job):
+            self._styles[name] = job
         else:
-            self._styles.pop(USER_PREFIX + job.id, None)
+            self._styles.pop(name, None)
 
     def _notify(self, job: Job) -> None:
         for callback in [*self.on_change]:

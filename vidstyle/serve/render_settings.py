@@ -18,55 +18,39 @@ from vidstyle.serve.job import STYLE, Job
 
 MAX_STYLES = 4
 USER_PREFIX = "mine/"
-"""Prefix of the names of user styles; the id of the job follows."""
+"""Prefix of the names of user styles, which visitors make here; the id of the job follows."""
 
 
-@dataclass(frozen=True, eq=False)
-class UserStyle:
-    """A style that a visitor made here; while it is learned, its newest version."""
-
-    name: str
-    title: str
-    path: Path | None
-    """The style file; None before the first step, when the style is the shared network, which paints no painting."""
-    job: str
-    """Id of the adaptation that makes, or made, it."""
-    step: int | None
-    network_name: str = DEFAULT_NETWORK
-    owner: str = ""
-    """`vidstyle.serve.job.owner_of` the session that submitted the painting."""
-    kept: bool = False
-    """Whether it stays for good, and is seen by all."""
-
-    def style(self) -> Style:
-        """The style to paint with, or to blend; `BadOption` where its file is gone."""
-        if self.path is None:
-            return Style.of(self.title, shared_network(self.network_name))
-        try:
-            return replace(_load(self.path), name=self.title)
-        except BadModel as error:
-            raise BadOption(f"style {self.title!r} is not there any more") from error
-
-
-def user_style(job: Job) -> UserStyle | None:
-    """The style of an adaptation; None where it has come to nothing.
+def has_style(job: Job) -> bool:
+    """Whether ``job`` is an adaptation that has made a style, or is about to.
 
     A file that is damaged, or of another version of the network, is no style.
     """
     if job.kind != "adapt" or job.state in ("failed", "cancelled"):
-        return None
+        return False
     path = job.file(STYLE)
-    if path is not None:
-        try:
-            style = _load(path)
-        except BadModel:
-            return None
-        if style.theta != shared_network(DEFAULT_NETWORK).digest:
-            return None
-    elif job.is_over:
-        return None
-    step = None if path is None else job.published
-    return UserStyle(USER_PREFIX + job.id, job.title, path, job.id, step, owner=job.owner, kept=job.kept)
+    if path is None:
+        return not job.is_over
+    try:
+        return _load(path).theta == shared_network(DEFAULT_NETWORK).digest
+    except BadModel:
+        return False
+
+
+def user_style(job: Job) -> Style:
+    """The newest version of the style that ``job`` makes, or made; `BadOption` where its file is gone.
+
+    Before the first step it is the shared network, which paints no painting.
+    """
+    path = job.file(STYLE)
+    if path is None and not job.is_over:
+        return Style.of(job.title, shared_network(DEFAULT_NETWORK))
+    try:
+        if path is None:
+            raise BadModel(f"{job.folder} holds no style")
+        return replace(_load(path), name=job.title)
+    except BadModel as error:
+        raise BadOption(f"style {job.title!r} is not there any more") from error
 
 
 def _load(path: Path) -> Style:
@@ -117,14 +101,14 @@ class RenderSettings:
     """Whether the left half is the source."""
     mirror: bool = False
 
-    def changed(self, change: SettingsChange, user_styles: Mapping[str, UserStyle]) -> RenderSettings:
+    def changed(self, change: SettingsChange, user_styles: Mapping[str, Job]) -> RenderSettings:
         """The settings after ``change``; `BadOption` where a style does not exist or cannot be blended."""
         changes = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
         if change.blend is not UNSET:
             changes["style"] = blend_styles(change.blend, user_styles)
         return replace(self, **changes)
 
-    def refreshed(self, user_styles: Mapping[str, UserStyle]) -> RenderSettings:
+    def refreshed(self, user_styles: Mapping[str, Job]) -> RenderSettings:
         """The settings with the newest version of each style; the same object where none is new, or one is gone."""
         if not any(part.style.startswith(USER_PREFIX) for part in self.blend):
             return self
@@ -145,12 +129,12 @@ def default_settings() -> RenderSettings:
     return RenderSettings(blend=(BlendPart(name),), style=load_style(name))
 
 
-def blend_styles(parts: tuple[BlendPart, ...], user_styles: Mapping[str, UserStyle]) -> Style:
+def blend_styles(parts: tuple[BlendPart, ...], user_styles: Mapping[str, Job]) -> Style:
     """The blend of ``parts``; `BadOption` where a style does not exist, or they cannot be blended."""
     weighted: list[tuple[Style, float]] = []
     for part in parts:
         if part.style in user_styles:
-            style = user_styles[part.style].style()
+            style = user_style(user_styles[part.style])
         elif part.style in style_names():
             style = load_style(part.style)
         else:

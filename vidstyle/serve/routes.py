@@ -15,14 +15,14 @@ from msgspec import Meta
 import vidstyle
 from vidstyle.data import PHOTOS
 from vidstyle.errors import BadOption, MissingDependency
-from vidstyle.gallery import DEFAULT_STYLE, load_style, style_names, thumbnail
+from vidstyle.gallery import DEFAULT_NETWORK, DEFAULT_STYLE, load_style, style_names, thumbnail
 from vidstyle.serve.auth import session_of
 from vidstyle.serve.config import ServeOptions
 from vidstyle.serve.decoder import MAX_PIXELS
 from vidstyle.serve.http import ApiError, file_response, parse_json, read_json
 from vidstyle.serve.job import PREVIEW, STYLE, Job, download_name, owner_of
 from vidstyle.serve.jobs import Jobs
-from vidstyle.serve.render_settings import USER_PREFIX, Blend, SettingsChange, UserStyle, blend_styles
+from vidstyle.serve.render_settings import USER_PREFIX, Blend, SettingsChange, blend_styles
 from vidstyle.serve.uploads import check_painting
 from vidstyle.serve.webrtc import MAX_SDP_BYTES, Offer, PeerSessions
 
@@ -219,15 +219,12 @@ class _Api:
 
     async def list_styles(self, request: web.Request) -> web.StreamResponse:
         owner = owner_of(session_of(request))
-        visible = [style for style in self._jobs.user_styles().values() if style.kept or style.owner == owner]
-        return web.json_response([*self._shipped.values(), *(_user_style(style, owner) for style in visible)])
+        visible = [job for job in self._jobs.user_styles().values() if job.kept or job.owner == owner]
+        return web.json_response([*self._shipped.values(), *(_user_style(job, owner) for job in visible)])
 
     async def style_thumbnail(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
-        if name in self._shipped:
-            path = thumbnail(name)
-        else:
-            path = self._jobs.get(self._user_style(request).job).file(PREVIEW) or _UNPAINTED
+        path = thumbnail(name) if name in self._shipped else self._user_style(request).file(PREVIEW) or _UNPAINTED
         if path is None:
             raise ApiError(404, f"style {name!r} has no thumbnail")
         return file_response(request, path, {"Content-Type": "image/jpeg"})
@@ -236,30 +233,29 @@ class _Api:
         name = request.match_info["name"]
         if name in self._shipped:
             raise ApiError(404, f"style {name!r} comes with vidstyle: there is nothing to download")
-        style = self._user_style(request)
-        path = self._jobs.get(style.job).file(STYLE)
+        job = self._user_style(request)
+        path = job.file(STYLE)
         if path is None:
             raise ApiError(409, "nothing of this style has been learned yet; wait for its first step")
-        disposition = download_name(style.title, path.suffix)
+        disposition = download_name(job.title, path.suffix)
         headers = {"Content-Type": "application/octet-stream", "Content-Disposition": disposition}
         return file_response(request, path, headers)
 
     async def rename_style(self, request: web.Request) -> web.StreamResponse:
         self._user_style(request, to_change=True)
         change = await read_json(request, _TitleChange)
-        style = self._user_style(request, to_change=True)  # it may have been deleted while the request was read
-        self._jobs.rename(self._jobs.get(style.job), change.title)
-        return web.json_response(_user_style(self._user_style(request), style.owner))
+        job = self._user_style(request, to_change=True)  # it may have been deleted while the request was read
+        self._jobs.rename(job, change.title)
+        return web.json_response(_user_style(job, job.owner))
 
     async def delete_style(self, request: web.Request) -> web.StreamResponse:
-        style = self._user_style(request, to_change=True)
-        self._jobs.remove(self._jobs.get(style.job))
-        return web.json_response({"name": style.name, "deleted": True})
+        self._jobs.remove(self._user_style(request, to_change=True))
+        return web.json_response({"name": request.match_info["name"], "deleted": True})
 
     def _job(self, request: web.Request) -> Job:
         return self._jobs.get(request.match_info["id"], session_of(request))
 
-    def _user_style(self, request: web.Request, *, to_change: bool = False) -> UserStyle:
+    def _user_style(self, request: web.Request, *, to_change: bool = False) -> Job:
         name = request.match_info["name"]
         if to_change and name in self._shipped:
             raise ApiError(403, f"style {name!r} comes with vidstyle and cannot be changed")
@@ -289,13 +285,14 @@ def _shipped_style(name: str) -> dict[str, Any]:
     return facts
 
 
-def _user_style(style: UserStyle, owner: str) -> dict[str, Any]:
-    is_own = style.owner == owner
+def _user_style(job: Job, owner: str) -> dict[str, Any]:
+    """The style of ``job`` as ``owner`` sees it."""
+    name, is_own = USER_PREFIX + job.id, job.owner == owner
     # Another address for each picture, so that a page which shows it sees it improve.
-    thumbnail = f"api/styles/{style.name}/thumbnail?step={-1 if style.step is None else style.step}"
+    thumbnail = f"api/styles/{name}/thumbnail?step={-1 if job.published is None else job.published}"
     facts: dict[str, Any] = dict.fromkeys(("painter", "year", "licence"))
-    facts |= {"name": style.name, "title": style.title, "network": style.network_name, "thumbnail": thumbnail}
-    facts |= {"mine": is_own, "kept": style.kept, "job": style.job if is_own else None, "step": style.step}
+    facts |= {"name": name, "title": job.title, "network": DEFAULT_NETWORK, "thumbnail": thumbnail}
+    facts |= {"mine": is_own, "kept": job.kept, "job": job.id if is_own else None, "step": job.published}
     return facts
 
 

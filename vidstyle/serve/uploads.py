@@ -25,7 +25,7 @@ PAUSE_SECONDS = 30.0
 MIN_RATE = 16 << 10
 """Bytes a second that must come on the whole, but for the first `PAUSE_SECONDS`."""
 MAX_UPLOADS = 8
-_GRACE_SECONDS = 5.0
+GRACE_SECONDS = 5.0
 """An upload that is too slow after this many seconds is ended where another one needs its place."""
 _CHUNK = 1 << 16
 _FRAMING = 1 << 16
@@ -101,7 +101,7 @@ class Uploads:
         """End the slowest upload where all places are taken; `ApiError` 429 where none is too slow."""
         if len(self) < self._limit:
             return
-        slow = [one for one in self._under_way if one.age > _GRACE_SECONDS and one.rate < MIN_RATE]
+        slow = [one for one in self._under_way if one.age > GRACE_SECONDS and one.rate < MIN_RATE]
         if not slow:
             raise ApiError(429, f"{len(self)} uploads are under way, the most at once; try again", retry_after=10)
         slowest = min(slow, key=lambda one: one.rate)

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from vidstyle.serve.job import INPUT, PREVIEW, RENDER_STYLE, STYLE, VIDEO, JobSp
 
 if TYPE_CHECKING:
     from vidstyle.models.style import Style
-    from vidstyle.options import BackendOptions
+    from vidstyle.stylizer import Stylizer
     from vidstyle.video.info import VideoInfo
 
 FAILURE = "failure.txt"
@@ -156,6 +156,7 @@ def render_video(folder: Path, spec: JobSpec, report: Report) -> None:
     from vidstyle.models.style import Style
     from vidstyle.options import BackendOptions, LookOptions
     from vidstyle.rendering import Progress, render
+    from vidstyle.stylizer import Stylizer
     from vidstyle.video.reader import VideoReader
 
     info = _probe(folder / INPUT, spec)
@@ -164,8 +165,8 @@ def render_video(folder: Path, spec: JobSpec, report: Report) -> None:
     look, backend = LookOptions(strength=spec.strength), BackendOptions(threads=1)
     with VideoReader(folder / INPUT, pixels="rgb") as source, contextlib.closing(source.frames()) as frames:
         first = _narrow(next(frames).planes[0], spec.budget.preview_width)
-    with _previews(folder, backend, spec.strength) as draw_preview:
-        draw_preview(style, first)
+    with Stylizer(style, look=look, backend=backend) as stylizer:
+        _write_preview(folder, stylizer, first)
     report(preview=True)
     reported = 0.0
 
@@ -200,28 +201,11 @@ def _narrow(rgb: Any, width: int) -> Any:
     return cv2.resize(rgb, (width, rows), interpolation=cv2.INTER_AREA)
 
 
-@contextlib.contextmanager
-def _previews(folder: Path, backend: BackendOptions, strength: float = 1.0) -> Iterator[Callable[[Style, Any], None]]:
-    """A function that stylizes a small picture in a style, and makes it the `PREVIEW`."""
+def _write_preview(folder: Path, stylizer: Stylizer, rgb: Any) -> None:
     from vidstyle.files import write_whole
     from vidstyle.imaging.image_io import Still, encode_still
-    from vidstyle.options import LookOptions
-    from vidstyle.stylizer import Stylizer
 
-    stylizer: Stylizer | None = None
-
-    def draw(style: Style, rgb: Any) -> None:
-        nonlocal stylizer
-        if stylizer is None:
-            stylizer = Stylizer(style, look=LookOptions(strength=strength), backend=backend)
-        stylizer.style = style
-        write_whole(folder / PREVIEW, encode_still(Still(stylizer(rgb)), ".jpg"))
-
-    try:
-        yield draw
-    finally:
-        if stylizer is not None:
-            stylizer.close()
+    write_whole(folder / PREVIEW, encode_still(Still(stylizer(rgb)), ".jpg"))
 
 
 def adapt_style(folder: Path, spec: JobSpec, report: Report) -> None:
@@ -229,7 +213,9 @@ def adapt_style(folder: Path, spec: JobSpec, report: Report) -> None:
     from vidstyle.data import PHOTOS
     from vidstyle.gallery import DEFAULT_NETWORK, shared_network
     from vidstyle.imaging.image_io import read_still
+    from vidstyle.models.style import Style
     from vidstyle.options import BackendOptions
+    from vidstyle.stylizer import Stylizer
     from vidstyle.training.adapt import AdaptOptions, Measurement, adapt
     from vidstyle.training.device import Compute
     from vidstyle.training.trainer import Progress
@@ -244,12 +230,15 @@ def adapt_style(folder: Path, spec: JobSpec, report: Report) -> None:
         compute=Compute(threads=1),
     )
     photo = _narrow(read_still(PHOTOS / "china.jpg").rgb, budget.preview_width)
+    network = shared_network(DEFAULT_NETWORK)
     # PyTorch is here anyway, and needs nothing compiled.
-    with _previews(folder, BackendOptions(backend="torch", threads=1)) as draw_preview:
+    backend = BackendOptions(backend="torch", threads=1)
+    with Stylizer(Style.of("style", network), backend=backend) as stylizer:
 
         def watch(at: Measurement, style: Style) -> None:
             style.save(folder / STYLE)
-            draw_preview(style, photo)
+            stylizer.style = style
+            _write_preview(folder, stylizer, photo)
             report(published=at.step, point=[at.step, at.content, at.style, at.total(options.loss)])
 
         def progress(at: Progress) -> None:
@@ -257,7 +246,7 @@ def adapt_style(folder: Path, spec: JobSpec, report: Report) -> None:
 
         made = adapt(
             folder / INPUT,
-            shared_network(DEFAULT_NETWORK),
+            network,
             name="style",
             options=options,
             card={"painting": spec.title},
