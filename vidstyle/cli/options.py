@@ -25,7 +25,9 @@ FILE = click.Path(path_type=Path)
 
 def _type(name: str, convert: Callable[[str], object]) -> click.ParamType[Any]:
     """The type of an option whose text ``convert`` reads, called ``name`` in the help."""
-    found = click.types.FuncParamType(lambda value: convert(str(value)))  # a default may be a number
+    found: click.ParamType[Any] = click.types.FuncParamType(
+        lambda value: convert(str(value))
+    )  # a default may be a number
     found.name = name
     return found
 
