@@ -6,6 +6,8 @@ import asyncio
 import inspect
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -116,6 +118,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
         if "needs_cuda" in item.keywords and without_gpu:
             item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU"))
+
+
+def run_python(code: str, *words: object, cwd: Path | None = None, **environment: str) -> str:
+    """The output of ``code`` in a process of its own, which ends well and quietly."""
+    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, words)]
+    environment = {"PYTHONPATH": str(repository()), **os.environ, **environment}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 def has_gpu() -> bool:

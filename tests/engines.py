@@ -62,7 +62,7 @@ def tensorrt_as_far_as_rtx(rtx: Library) -> Library:
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, facts: GpuFacts = ADA) -> list[HostDevice]:
     """Let everything see a GPU that is not here, whose devices are in host memory; those that are opened."""
     cuda = pytest.importorskip("vidstyle.backends.tensorrt.cuda", reason="cuda-python is not installed")
-    gpu = cuda.CudaGpu(facts.name, facts.compute_capability, 0, 24 << 30, "13.0")
+    gpu = cuda.CudaGpu(facts.name, facts.compute_capability, 0)
     opened: list[HostDevice] = []
 
     def open_gpu(number: int) -> HostDevice:

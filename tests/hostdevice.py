@@ -11,7 +11,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
@@ -19,8 +19,13 @@ from numpy.typing import NDArray
 
 from vidstyle.backends.base import ALIGNMENT
 from vidstyle.backends.tensorrt.cuda import DLPACK_CPU
+from vidstyle.backends.tensorrt.executor import TensorRtBackend
 from vidstyle.backends.tensorrt.runtime import Layout, Port
 from vidstyle.errors import VidstyleError
+from vidstyle.frame import FrameFormat
+from vidstyle.graph import onnx_from_network
+from vidstyle.models.architecture import FAST
+from vidstyle.stylizer import network_program
 
 Work = Callable[[], object]
 
@@ -90,6 +95,20 @@ class HostDevice:
         assert not self.closed, "closed twice"
         assert not self.open_things, f"left open: {self.open_things}"
         self.closed = True
+
+
+def backend_on(
+    device: HostDevice, form: FrameFormat, *, recordable: bool = True, **more: Any
+) -> tuple[TensorRtBackend, list[HostEngine]]:
+    """A backend whose GPU is ``device``, and the engine that it loads."""
+    engines: list[HostEngine] = []
+
+    def load() -> HostEngine:
+        graph = onnx_from_network(FAST, form, dynamic=more.get("dynamic", False)).SerializeToString()
+        engines.append(HostEngine(device, graph, recordable=recordable))
+        return engines[0]
+
+    return TensorRtBackend(cast(Any, load), cast(Any, device), network_program(FAST, form), **more), engines
 
 
 class Thing:

@@ -103,6 +103,35 @@ def faint(size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.round(ramp + np.random.default_rng(4).normal(0, 0.6, (*size, 3))).astype(np.uint8)
 
 
+def hard_frames(size: tuple[int, int], *names: str) -> dict[str, NDArray[np.uint8]]:
+    """RGB frames that a network may paint wrongly in 16 bits, by name; all, or those called ``names``."""
+    rows, columns = np.indices(size)
+    lines = np.random.default_rng(5).random(size) < 0.5 * (rows % 12 < 8) * (columns % 7 < 5)
+    photos = ("astronaut", "chelsea", "china", "coffee", "flower", "rocket")
+    colors = {"black": (0, 0, 0), "white": (255, 255, 255), "gray": (128, 128, 128), "red": (255, 0, 0)}
+    frames = {name: photo(name, size) for name in photos}
+    frames |= {name: flat(color, size) for name, color in {**colors, "blue": (10, 10, 250)}.items()}
+    frames |= {"dark": frames["china"] // 16, "bright": 255 - frames["china"] // 16}
+    frames |= {"noise": noise(size), "faint": faint(size)}
+    frames["letterbox"] = frames["china"] * (abs(rows - size[0] // 2) < size[0] // 3)[..., None].astype(np.uint8)
+    left = columns < size[1] // 2
+    frames["red and cyan"] = np.where(left[..., None], [255, 0, 0], [0, 255, 255]).astype(np.uint8)
+    gray = {f"checkerboard of {n}": (rows // n + columns // n) % 2 * 255 for n in (1, 2, 4, 8, 16)}
+    gray |= {"left and right": 255 - left * 255, "ramp": columns * 255 // (size[1] - 1)}
+    gray |= {"text": 255 - lines * 255, "text on black": lines * 255}
+    dots = {"white dot": (0, 255), "black dot": (255, 0), "faint dot": (100, 101), "corner": (0, 255)}
+    for name, (ground, level) in dots.items():
+        gray[name] = np.full(size, ground)
+        gray[name][(0, 0) if name == "corner" else (size[0] // 2, size[1] // 2)] = level
+    frames |= {name: np.repeat(levels.astype(np.uint8)[..., None], 3, axis=2) for name, levels in gray.items()}
+    return {name: frames[name] for name in names or frames}
+
+
+def photo_planes(name: str, form: FrameFormat) -> Planes:
+    """A shipped photo in the layout of ``form``."""
+    return planes_from_rgb(photo(name, form.size), form)
+
+
 def planes_from_rgb(rgb: NDArray[np.uint8], form: FrameFormat) -> Planes:
     """The picture in the layout of ``form``; chroma is the mean of 2x2 pixels."""
     if form.pixels == "rgb":

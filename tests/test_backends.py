@@ -6,7 +6,6 @@ import builtins
 import itertools
 import os
 import re
-import subprocess
 import sys
 import time
 import tomllib
@@ -20,15 +19,16 @@ import numpy as np
 import openvino
 import pytest
 import torch
-from conftest import has_gpu, repository
-from networks import faint, fast_style, flat, noise, photo, planes_from_rgb, styled, whole_style, worst_psnr
+from conftest import has_gpu, repository, run_python
+from hostdevice import HostDevice, backend_on
+from networks import fast_style, hard_frames, noise, photo_planes, planes_from_rgb, styled, whole_style, worst_psnr
 
 import vidstyle.backends as backends
 from vidstyle import files
 from vidstyle.backends import backend_report, base, open_backend
 from vidstyle.backends.base import PACKAGES, Backend, Program, StyleTensors
 from vidstyle.errors import BadModel, BadOption, MissingDependency, VidstyleError
-from vidstyle.frame import FrameFormat, Planes
+from vidstyle.frame import FrameFormat
 from vidstyle.graph import style_tensors
 from vidstyle.models.architecture import FAST, PAPER, Architecture, shared_network
 from vidstyle.models.style import blend
@@ -38,6 +38,7 @@ from vidstyle.stylizer import network_program
 SMALL = FrameFormat(height=48, width=64, pixels="i420")
 ALL: tuple[BackendName, ...] = tuple(name for name in PACKAGES if name != "tensorrt")  # type: ignore[assignment]
 EACH = pytest.mark.parametrize("name", ALL)
+EACH_AND_TENSORRT = pytest.mark.parametrize("name", [*ALL, "tensorrt"])  # the latter on a GPU in host memory
 # The precision that `auto` takes here, and the exact one.
 GRAPH_BACKENDS: tuple[tuple[BackendName, Precision], ...] = (
     ("openvino", "auto"),
@@ -67,11 +68,9 @@ def options(name: BackendName, precision: Precision = "auto") -> BackendOptions:
 
 
 def opened(name: BackendName, form: FrameFormat = SMALL, precision: Precision = "auto") -> Backend:
+    if name == "tensorrt":
+        return backend_on(HostDevice(), form)[0]
     return open_backend(program(form), options(name, precision))
-
-
-def picture_planes(name: str, form: FrameFormat) -> Planes:
-    return planes_from_rgb(photo(name, form.size), form)
 
 
 @cache
@@ -79,19 +78,15 @@ def reference(form: FrameFormat, shape: Architecture = FAST) -> Backend:
     return open_backend(program(form, shape), BackendOptions(backend="torch", precision="fp32"))
 
 
-def described(form: FrameFormat) -> str:
-    return f"{form.width}x{form.height}-{form.pixels}-{form.matrix}-{'full' if form.full_range else 'limited'}"
-
-
 # The same picture
 
 
 @EACH_GRAPH_BACKEND
-@pytest.mark.parametrize("form", FORMS, ids=described)
+@pytest.mark.parametrize("form", FORMS, ids=str)
 def test_a_backend_paints_what_torch_paints(name: BackendName, precision: Precision, form: FrameFormat) -> None:
     with open_backend(program(form), options(name, precision)) as backend:
         for picture in ("astronaut", "china"):
-            planes = picture_planes(picture, form)
+            planes = photo_planes(picture, form)
             expected = reference(form).run(planes, fast_style())
             assert worst_psnr(backend.run(planes, fast_style()), expected) >= (50 if precision == "fp32" else 45)
 
@@ -99,15 +94,8 @@ def test_a_backend_paints_what_torch_paints(name: BackendName, precision: Precis
 @EACH_GRAPH_BACKEND
 def test_a_backend_paints_hard_frames_as_torch_does(name: BackendName, precision: Precision) -> None:
     form = FrameFormat(height=180, width=320, pixels="i420")
-    colors = {"black": (0, 0, 0), "white": (255, 255, 255), "gray": (128, 128, 128), "red": (250, 5, 5)}
-    frames = {
-        **{what: flat(color, form.size) for what, color in {**colors, "blue": (10, 20, 240)}.items()},
-        "noise": noise(form.size),
-        "faint": faint(form.size),
-        "dark": photo("coffee", form.size) // 16,
-        "letterbox": np.pad(photo("china", (120, 320)), ((30, 30), (0, 0), (0, 0))),
-        "photo": photo("flower", form.size),
-    }
+    colors = ("black", "white", "gray", "red", "blue")
+    frames = hard_frames(form.size, *colors, "noise", "faint", "dark", "letterbox", "flower")
     with open_backend(program(form), options(name, precision)) as backend:
         for what, rgb in frames.items():
             planes = planes_from_rgb(rgb, form)
@@ -117,20 +105,20 @@ def test_a_backend_paints_hard_frames_as_torch_does(name: BackendName, precision
 
 
 @EACH_GRAPH_BACKEND
-@pytest.mark.parametrize("form", [FORMS[2], FORMS[5], FORMS[7]], ids=described)
+@pytest.mark.parametrize("form", [FORMS[2], FORMS[5], FORMS[7]], ids=str)
 def test_a_backend_paints_with_the_paper_network_too(
     name: BackendName, precision: Precision, form: FrameFormat
 ) -> None:
     style = styled(shared_network("paper"))
     with open_backend(program(form, PAPER), options(name, precision)) as backend:
-        planes = picture_planes("chelsea", form)
+        planes = photo_planes("chelsea", form)
         expected = reference(form, PAPER).run(planes, style)
         assert worst_psnr(backend.run(planes, style), expected) >= 40
 
 
-@EACH
+@EACH_AND_TENSORRT
 def test_the_style_comes_with_each_frame(name: BackendName) -> None:
-    planes, form = picture_planes("coffee", SMALL), SMALL
+    planes, form = photo_planes("coffee", SMALL), SMALL
     one, two = whole_style("one", 1), whole_style("two", 2)
     styles = [fast_style(), one, one, blend([(one, 0.3), (two, 0.7)]), two, fast_style()]
     with opened(name, precision="fp32") as backend:
@@ -143,7 +131,7 @@ def test_the_style_comes_with_each_frame(name: BackendName) -> None:
 
 @EACH
 def test_a_program_of_one_style_paints_the_same(name: BackendName) -> None:
-    planes, style = picture_planes("coffee", SMALL), blend([(whole_style("one", 1), 1), (fast_style(), 1)])
+    planes, style = photo_planes("coffee", SMALL), blend([(whole_style("one", 1), 1), (fast_style(), 1)])
     single = network_program(FAST, SMALL, only=style.network)
     with opened(name, precision="fp32") as backend, open_backend(single, options(name, "fp32")) as alone:
         assert worst_psnr(alone.run(planes, style), backend.run(planes, style)) >= 50
@@ -167,12 +155,11 @@ def test_a_blend_is_mixed_once_and_within_milliseconds() -> None:
 # Frames in flight
 
 
-@EACH
+@EACH_AND_TENSORRT
 def test_frames_in_flight_come_back_as_themselves_in_their_style_in_any_order(name: BackendName) -> None:
     styles = [whole_style("one", 1), fast_style(), whole_style("two", 2), fast_style()]
-    frames = list(
-        zip([picture_planes(p, SMALL) for p in ("astronaut", "china", "coffee", "flower")], styles, strict=True)
-    )
+    pictures = [photo_planes(name, SMALL) for name in ("astronaut", "china", "coffee", "flower")]
+    frames = list(zip(pictures, styles, strict=True))
     with opened(name) as backend:
         alone = [backend.run(*frame) for frame in frames]
         for start in range(len(frames)):
@@ -181,9 +168,9 @@ def test_frames_in_flight_come_back_as_themselves_in_their_style_in_any_order(na
             assert all(worst_psnr(wait(), alone[i]) >= 60 for i, wait in reversed(pending))
 
 
-@EACH
+@EACH_AND_TENSORRT
 def test_planes_of_the_caller_are_read_as_they_are_and_results_are_his(name: BackendName) -> None:
-    planes = picture_planes("china", SMALL)
+    planes = photo_planes("china", SMALL)
     padded = tuple(np.pad(plane, ((0, 0), (0, 9)))[:, : plane.shape[1]] for plane in planes)
     for plane in padded:
         plane.flags.writeable = False
@@ -201,16 +188,16 @@ def test_planes_of_the_caller_are_read_as_they_are_and_results_are_his(name: Bac
 
 def test_more_frames_than_fit_are_refused() -> None:
     with opened("openvino") as backend:
-        pending = [backend.submit(picture_planes("china", SMALL), fast_style()) for _ in range(backend.in_flight)]
-        with pytest.raises(VidstyleError, match="frames are under way; take a result before submitting another"):
-            backend.submit(picture_planes("china", SMALL), fast_style())
+        pending = [backend.submit(photo_planes("china", SMALL), fast_style()) for _ in range(backend.in_flight)]
+        with pytest.raises(VidstyleError, match="frames are under way"):
+            backend.submit(photo_planes("china", SMALL), fast_style())
         for wait in pending:
             wait()
 
 
-@EACH
+@EACH_AND_TENSORRT
 def test_wrong_planes_and_styles_are_refused_in_a_sentence(name: BackendName) -> None:
-    planes = picture_planes("china", SMALL)
+    planes = photo_planes("china", SMALL)
     with opened(name) as backend:
         with pytest.raises(BadOption, match=r"planes have shapes .* this program takes uint8 of \(\(48, 64\)"):
             backend.run(planes[:2], fast_style())
@@ -240,7 +227,7 @@ def test_the_report_imports_no_library() -> None:
         "sys.exit(bool({'torch', 'openvino', 'onnxruntime', 'onnx', 'tensorrt_rtx', 'tensorrt', 'cuda'}"
         " & set(sys.modules)))"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    run_python(code)
 
 
 @pytest.fixture
@@ -325,7 +312,7 @@ def test_threads_are_those_asked_for() -> None:
             assert "threads: 1" in backend.description
     before = torch.get_num_threads()
     with open_backend(program(SMALL), BackendOptions(backend="torch", threads=1)) as backend:
-        backend.run(picture_planes("china", SMALL), fast_style())
+        backend.run(photo_planes("china", SMALL), fast_style())
     assert torch.get_num_threads() == before
 
 
@@ -356,7 +343,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_second_run_takes_what_the_first_compiled(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planes = picture_planes("china", SMALL)
+    planes = photo_planes("china", SMALL)
     with opened("openvino") as backend:
         first = backend.run(planes, fast_style())
     (file,) = home.iterdir()
@@ -383,7 +370,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_compiled_model_is_made_again(home: Path, damage: str) -> None:
-    planes = picture_planes("china", SMALL)
+    planes = photo_planes("china", SMALL)
     with opened("openvino") as backend:
         first = backend.run(planes, fast_style())
     (file,) = home.iterdir()
@@ -401,7 +388,7 @@ def test_a_model_of_another_build_is_made_again_and_without_a_home_each_time(
     files.write_cached("openvino", file.stem, b"whole, but not for this build")
     for _ in range(2):
         with opened("openvino") as backend:
-            backend.run(picture_planes("china", SMALL), fast_style())
+            backend.run(photo_planes("china", SMALL), fast_style())
         monkeypatch.setenv("VIDSTYLE_HOME", str(file))  # a folder cannot be made there
 
 

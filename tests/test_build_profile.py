@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
 from conftest import repository
-from test_packaging import built
 
 from vidstyle.engine.build_profile import options_from, profile_fields, profile_names
 from vidstyle.errors import BadOption
@@ -92,16 +85,15 @@ def test_a_profile_says_only_what_it_says(tmp_path: Path) -> None:
         ('min = "640x640"\nopt = "640x640"\nmax = "320x320"', "the first must lie between the others"),
         ('size = "640x480"\nopt = "640x480"', "size and opt are one"),
         ('pixels = "yuv"', "pixels is 'yuv'; it must be one of rgb, i420, nv12"),
-        ('pixels = ["rgb"]', "pixels is ['rgb']; it must be one of rgb, i420, nv12"),
+        ('pixels = ["rgb"]', "pixels is ['rgb']; it must be text"),
         ("full-range = 1", "full-range is 1; it must be true or false"),
         ('precision = "int8"', "precision is 'int8'; it must be one of fp16, fp32"),
-        ('targets = "ada"', "targets is 'ada'; it must be a list of portable, current, turing"),
-        ('targets = ["hopper"]', "targets is ['hopper']; it must be a list of"),
+        ('targets = "ada"', "targets is 'ada'; it must be a list"),
+        ('targets = ["hopper"]', "target is 'hopper'; it must be one of portable, current"),
         ("workspace = 1.5", "workspace is 1.5; it must be a whole number"),
         ("workspace = true", "workspace is True; it must be a whole number"),
         ("workspace = 0", "workspace is 0; it must lie between 1"),
         ("optimization-level = 6", "optimization level is 6; it must lie between 0 and 5"),
-        ('timing-cache = ""', "it must be the name of a file"),
         ("description = 3", "description is 3; it must be text"),
         ("size = ", "is not TOML"),
         ("\xff", "is not TOML"),
@@ -130,43 +122,3 @@ def test_an_unknown_profile_suggests_the_nearest(tmp_path: Path) -> None:
     for missing in (tmp_path / "no.toml", tmp_path):
         with pytest.raises(BadOption, match="cannot read profile"):
             load(missing)
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what a build reads, without the large files."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "NOTICE"):
-        shutil.copy(repository() / name, folder)
-    left_out = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd", "*.safetensors", "*.jpg", "*.engine*")
-    for name in ("vidstyle", "kernels", "engines"):
-        shutil.copytree(repository() / name, folder / name, ignore=left_out)
-    return folder
-
-
-def test_a_wheel_has_the_profiles_and_finds_them_by_name(checkout: Path, tmp_path: Path) -> None:
-    wheel = built("wheel", checkout, tmp_path / "made", CC="no-compiler", CXX="no-compiler")
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-        archive.extractall(tmp_path / "site")
-    assert {f"vidstyle/profiles/{name}.toml" for name in profile_names()} <= set(names)
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"vidstyle"}
-    # Beside it lies an `engines` of somebody else, as on PyPI.
-    (tmp_path / "site" / "engines").mkdir()
-    (tmp_path / "site" / "engines" / "theirs.toml").touch()
-    code = "from vidstyle.engine.build_profile import *; print(profile_names(), profile_fields('1080p')['size'])"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.stdout.strip() == f"{profile_names()} (1080, 1920)", done.stderr
-
-
-def test_the_source_archive_has_the_profiles(checkout: Path, tmp_path: Path) -> None:
-    with tarfile.open(built("sdist", checkout, tmp_path)) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {f"engines/{name}.toml" for name in profile_names()} <= names

@@ -96,10 +96,7 @@ def to_folder(path: Path) -> None:
     ("spoil", "words"),
     [
         (lambda engine: engine.unlink(), r"there is no engine .*x\.engine; make it with `vidstyle build-engine"),
-        (
-            lambda engine: card_path_of(engine).unlink(),
-            r"stands alone: x\.engine\.json, which says what it is, is m",
-        ),
+        (lambda engine: card_path_of(engine).unlink(), r"stands alone: x\.engine\.json"),
         (lambda engine: to_folder(card_path_of(engine)), "cannot read"),
         (lambda engine: os.truncate(card_path_of(engine), MAX_CARD_BYTES + 1), "has 1 MiB; such a file has 1 at most"),
     ],
@@ -200,10 +197,6 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="cannot write"):
         write_engine(tmp_path / "no" / "x.engine", PLAN, CARD, None)
     assert not list(tmp_path.iterdir())
-    if os.name != "nt" and os.geteuid() != 0:  # root may write everywhere
-        tmp_path.chmod(0o500)
-        with pytest.raises(BadModel, match="cannot write"):
-            write_engine(tmp_path / "x.engine", PLAN, CARD, None)
 
 
 def test_an_engine_is_replaced_as_a_whole(engine: EngineFile) -> None:

@@ -21,7 +21,6 @@ from vidstyle import BackendOptions, EncodeOptions, Frame, LookOptions, Stylizer
 from vidstyle.cli import vidstyle
 from vidstyle.engine.build import build_engine
 from vidstyle.errors import EngineMismatch
-from vidstyle.frame import FrameFormat
 from vidstyle.gallery import load_style
 from vidstyle.graph import onnx_from_network
 from vidstyle.models.architecture import ARCHITECTURES
@@ -147,15 +146,6 @@ def test_a_still_is_painted(tmp_path: Path, machine: Machine) -> None:
         assert psnr(engine(rgb), style(rgb)) > 50
 
 
-def test_the_command_paints_and_says_with_what(tmp_path: Path, machine: Machine) -> None:
-    engine, source = engine_of(tmp_path), clip(tmp_path)
-    output = tmp_path / "out.mp4"
-    done = CliRunner().invoke(vidstyle, ["render", str(source), str(output), "--style", f"{engine}#the_scream"])
-    assert done.exit_code == 0, done.output
-    assert "ONNX Runtime in host memory, frames in flight: 3, as CUDA graphs" in " ".join(done.output.split())
-    assert len(read_rgb(output)) == 4
-
-
 @pytest.mark.parametrize("why", ["another size", "another version", "another GPU", "a damaged plan"])
 def test_rebuild_mends_what_does_not_fit(tmp_path: Path, machine: Machine, why: str) -> None:
     path = engine_of(tmp_path, targets=("turing" if why == "another GPU" else "ada",))
@@ -182,16 +172,6 @@ def test_rebuild_mends_what_does_not_fit(tmp_path: Path, machine: Machine, why: 
     expected = painted(source, tmp_path / "style.mkv", "great_wave", backend=ON_CPU)
     assert min(map(psnr, read_rgb(tmp_path / "out.mkv"), expected)) > 45
     assert CliRunner().invoke(vidstyle, [*command, "--overwrite"]).exit_code == 0  # from now on it fits
-
-
-def test_frames_of_another_form_are_refused_where_they_come_from_a_caller(tmp_path: Path, machine: Machine) -> None:
-    with Stylizer(engine_of(tmp_path)) as stylizer:
-        with pytest.raises(EngineMismatch, match="takes i420 frames, and these are rgb; .*`--rebuild`"):
-            stylizer(picture(SIZE, 0))
-        form = FrameFormat(height=48, width=64, pixels="i420", matrix="bt709")
-        with pytest.raises(EngineMismatch, match="takes colors as bt601 of limited range, and these are bt709"):
-            stylizer.open(form)
-    assert not machine.loaded
 
 
 def test_a_live_picture_is_painted_by_an_engine(tmp_path: Path, machine: Machine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,11 +77,8 @@ def test_of_two_at_once_one_wins(links: bool, tmp_path: Path, monkeypatch: pytes
         except BadOption as error:
             refused.append((number, str(error)))
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
     assert len(refused) == 7
     assert all("race.txt exists" in words and "--overwrite" in words for _, words in refused)
     assert int(path.read_text()) not in dict(refused)
@@ -163,10 +161,6 @@ def test_a_folder_may_be_missing_but_not_a_file(tmp_path: Path) -> None:
 
 
 def test_a_failure_says_what_to_do() -> None:
-    for number, word in (
-        (errno.ENOSPC, "space"),
-        (errno.EFBIG, "larger"),
-        (errno.EROFS, "writable"),
-        (errno.EIO, "output error"),
-    ):
+    words = {errno.ENOSPC: "space", errno.EFBIG: "larger", errno.EROFS: "writable", errno.EIO: "output error"}
+    for number, word in words.items():
         assert word in write_failure("out.mp4", OSError(number, os.strerror(number)))

@@ -62,12 +62,6 @@ def test_the_error_is_taken_of_visible_pixels_alone() -> None:
     assert flicker.warping_error(first, second, Motion(uniform((0, 0)), np.zeros(SIZE, np.bool_))) is None
 
 
-def test_a_cut_is_left_out_of_the_mean() -> None:
-    frames = [texture(1), texture(1), texture(2)]
-    assert flicker.mean_warping_error(frames, [known((0, 0)), None]) == 0
-    assert flicker.mean_warping_error(frames, [known((0, 0)), known((0, 0))]) > 0.01
-
-
 def test_what_leaves_the_picture_is_not_visible() -> None:
     visible = known((5, 0)).visible
     assert not visible[:, -5:].any()
@@ -92,10 +86,6 @@ def test_the_judged_motion_is_the_true_one() -> None:
     assert motion.visible[16:-16, 16:-16].mean() > 0.95
 
 
-def test_equal_pictures_have_a_similarity_of_one() -> None:
-    assert flicker.structural_similarity(texture(1), texture(1)) == pytest.approx(1, abs=1e-5)
-
-
 def test_similarity_falls_with_noise_and_is_small_for_other_pictures() -> None:
     picture = texture(1)
     random = np.random.default_rng(0)
@@ -104,7 +94,7 @@ def test_similarity_falls_with_noise_and_is_small_for_other_pictures() -> None:
     )
     values = [flicker.structural_similarity(picture, other) for other in (picture, little, much, texture(2))]
     assert values == sorted(values, reverse=True)
-    assert abs(values[-1]) < 0.2
+    assert values[0] == pytest.approx(1, abs=1e-5) and abs(values[-1]) < 0.2
 
 
 def test_similarity_of_flat_pictures_is_that_of_their_means() -> None:
@@ -118,12 +108,6 @@ def test_the_gradient_energy_of_a_ramp_is_the_square_of_its_slope() -> None:
     ramp = np.repeat((3 * x + 1 * y)[..., None], 3, axis=2).astype(np.uint8)
     assert flicker.gradient_energy(ramp) == pytest.approx(3**2 + 1**2)
     assert flicker.gradient_energy(np.full((40, 60, 3), 77, np.uint8)) == 0
-
-
-def test_blurring_lowers_the_gradient_energy() -> None:
-    picture = texture(1)
-    blurred = np.asarray(cv2.GaussianBlur(picture, (0, 0), 2), np.uint8)
-    assert flicker.gradient_energy(blurred) < 0.5 * flicker.gradient_energy(picture)
 
 
 def test_restlessness_is_the_standard_deviation_over_time() -> None:

@@ -25,8 +25,7 @@ from flicker_bench import (
 from media import make_video
 
 from vidstyle.gallery import load_style, style_names
-from vidstyle.options import BackendOptions, SmoothOptions
-from vidstyle.stylizer import Stylizer
+from vidstyle.options import BackendOptions
 
 SMALL = FlickerOptions(frames=12, rows=96, backend=BackendOptions(threads=1))
 
@@ -132,18 +131,6 @@ def test_a_ratio_is_taken_one_by_one() -> None:
     assert summary["noise_gain"] == 0.75
     assert summary["cut"] == 1.0, "the worst one"
     assert math.isnan(summary["warping_error"])
-
-
-def test_frames_are_smoothed_as_a_stylizer_does_it(report: FlickerReport) -> None:
-    clip = made_clip("pan", SMALL)
-    results = {}
-    for smooth in (None, SmoothOptions()):
-        with Stylizer(style_names()[0], smooth=smooth, backend=SMALL.backend) as stylizer:
-            results[smooth] = [stylizer(frame) for frame in clip.frames]
-    own = clip_result(clip, "", "", results[SmoothOptions()], results[None])
-    (measured,) = (r for r in report.clips if (r.clip, r.smooth) == ("pan", "0.7"))
-    assert measured.warping_error == pytest.approx(own.warping_error, rel=0.02)
-    assert measured.sharpness == pytest.approx(own.sharpness, rel=0.02)
 
 
 def test_a_plot_has_a_point_for_every_strength(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from networks import faint, flat, noise, photo, planes_from_rgb, worst_psnr
+from networks import hard_frames, planes_from_rgb, worst_psnr
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -147,40 +146,9 @@ class Pair:
 # Shipped styles
 
 
-def hard_frames(size: tuple[int, int]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """RGB frames of every kind, by name."""
-    rows, columns = np.indices(size)
-    lines = np.random.default_rng(5).random(size) < 0.5 * (rows % 12 < 8) * (columns % 7 < 5)
-    for name in ("astronaut", "chelsea", "china", "coffee", "flower", "rocket"):
-        yield name, photo(name, size)
-    yield "dark", photo("china", size) // 16
-    yield "bright", 255 - photo("china", size) // 16
-    for color in ((0, 0, 0), (255, 255, 255), (128, 128, 128), (255, 0, 0), (10, 10, 250)):
-        yield f"flat {color}", flat(color, size)
-    yield "noise", noise(size)
-    yield "faint", faint(size)
-    yield "red and cyan", np.where((columns < size[1] // 2)[..., None], [255, 0, 0], [0, 255, 255]).astype(np.uint8)
-    gray = {f"checkerboard of {n}": (rows // n + columns // n) % 2 * 255 for n in (1, 2, 4, 8, 16)}
-    gray |= {"left and right": (columns >= size[1] // 2) * 255, "ramp": columns * 255 // (size[1] - 1)}
-    gray |= {"text": 255 - lines * 255, "text on black": lines * 255}
-    middle = (size[0] // 2, size[1] // 2)
-    for name, ground, level, place in (
-        ("white dot", 0, 255, middle),
-        ("black dot", 255, 0, middle),
-        ("faint dot", 100, 101, middle),
-        ("corner", 0, 255, (0, 0)),
-    ):
-        gray[name] = np.full(size, ground)
-        gray[name][place] = level
-    for name, levels in gray.items():
-        yield name, np.repeat(levels.astype(np.uint8)[..., None], 3, axis=2)
-
-
-def check_gallery(form: FrameFormat, styles: list[str], frames: list[str] | None = None) -> None:
+def check_gallery(form: FrameFormat, styles: list[str], *frames: str) -> None:
     pairs = {style: Pair(load_style(style), form) for style in styles}
-    for frame, rgb in hard_frames(form.size):
-        if frames is not None and frame not in frames:
-            continue
+    for frame, rgb in hard_frames(form.size, *frames).items():
         planes = planes_from_rgb(rgb, form)
         for style in styles:
             pair = pairs[style]
@@ -196,8 +164,8 @@ def check_gallery(form: FrameFormat, styles: list[str], frames: list[str] | None
 
 @BOTH
 def test_a_shipped_style_keeps_its_picture_in_half_precision(shape: Architecture) -> None:
-    frames = ["china", "dark", "flat (255, 0, 0)", "checkerboard of 8", "text", "black dot", "corner"]
-    check_gallery(SMALL, [first_style(shape.name).name], frames)
+    frames = ("china", "dark", "red", "checkerboard of 8", "text", "black dot", "corner")
+    check_gallery(SMALL, [first_style(shape.name).name], *frames)
 
 
 @pytest.mark.slow
@@ -215,11 +183,10 @@ def test_the_larger_numbers_of_a_speck_grow_with_the_root_of_the_pixels() -> Non
     largest = {}
     for side in (1, 2, 4):
         form = FrameFormat(height=48 * side, width=80 * side, pixels="rgb")
-        for name, rgb in hard_frames(form.size):
-            if name in ("black dot", "china"):
-                pair = Pair(first_style("fast"), form)
-                pair.paint((rgb,))
-                largest[name, side] = pair.largest
+        for name, rgb in hard_frames(form.size, "black dot", "china").items():
+            pair = Pair(first_style("fast"), form)
+            pair.paint((rgb,))
+            largest[name, side] = pair.largest
     assert largest["china", 4] < 1.5 * largest["china", 1]
     for side in (2, 4):
         assert 0.5 * side < largest["black dot", side] / largest["black dot", 1] < 1.2 * side
@@ -251,16 +218,6 @@ def test_frames_have_the_layout_of_the_engine_and_are_not_made_larger(pixels: Pi
     assert result.worst >= 48
 
 
-@BOTH
-def test_the_check_makes_few_runs_and_leaves_no_style_out(shape: Architecture) -> None:
-    styles = [load_style(name) for name in style_names(shape.name)]
-    result = check_fidelity(styles, HD)
-    for style in styles:
-        frames = [frame for frame, row in result.psnr.items() if style.name in row]
-        assert "speck" in frames and any(frame.endswith(".jpg") for frame in frames), style.name
-    assert result.runs <= max(fp16_check.RUNS, 2 * len(styles))
-
-
 def test_many_styles_see_two_frames_each() -> None:
     result = check_fidelity([replace(first_style("fast"), name=f"style {i}") for i in range(40)], SMALL)
     assert result.runs == 80
@@ -270,21 +227,14 @@ def test_many_styles_see_two_frames_each() -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("factor", [100, 1000, 10000])
-def test_absurd_weights_are_stopped(shape: Architecture, factor: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("factor", [100, 10000])
+def test_absurd_numbers_are_stopped(shape: Architecture, factor: float, tmp_path: Path) -> None:
     good, path = first_style(shape.name), tmp_path / "absurd.safetensors"
     weights = {n: w * np.float32(factor) for n, w in good.network.weights.items() if n.endswith(".weight")}
     other(good, "absurd", **weights).save(path)
-    with pytest.raises(BadModel, match="style 'absurd' overflows in FP16.*frame '.*65504.*--precision fp32"):
-        check_fidelity([Style.load(path)], HD)
-
-
-@BOTH
-@pytest.mark.parametrize("factor", [100, 1000, 10000, 100000])
-def test_an_absurd_style_vector_is_stopped(shape: Architecture, factor: float) -> None:
-    good = first_style(shape.name)
-    with pytest.raises(BadModel, match="style 'absurd' .*65504.*--precision fp32"):
-        check_fidelity([good, other(good, "absurd", good.vector * factor)], HD)
+    for absurd in (Style.load(path), other(good, "absurd", good.vector * factor)):
+        with pytest.raises(BadModel, match="style 'absurd' .*65504.*--precision fp32"):
+            check_fidelity([good, absurd], HD)
 
 
 def test_numbers_that_are_none_are_stopped() -> None:

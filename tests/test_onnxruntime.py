@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import onnxruntime as ort
 import pytest
-from networks import fast_style, photo, planes_from_rgb, whole_style, worst_psnr
+from networks import fast_style, photo_planes, whole_style, worst_psnr
 
 from vidstyle.backends import onnxruntime as module
 from vidstyle.backends import open_backend
@@ -46,7 +45,7 @@ def test_a_bound_session_gives_each_frame_its_own_result() -> None:
     with OnnxRuntimeBackend(program(), options()) as backend:
         results = []
         for name in ("china", "coffee"):
-            planes = planes_from_rgb(photo(name, FORM.size), FORM)
+            planes = photo_planes(name, FORM)
             # The tensors of the style are given once.
             found = bound.run(planes, style_tensors(fast_style().network, FORM) if name == "china" else None)
             results.append([plane.reshape(shape) for plane, shape in zip(found, FORM.plane_shapes, strict=True)])
@@ -56,9 +55,7 @@ def test_a_bound_session_gives_each_frame_its_own_result() -> None:
 
 @pytest.mark.skipif(BUILT_FOR_CUDA, reason="ONNX Runtime is built for CUDA")
 def test_a_gpu_without_cuda_in_onnx_runtime_is_refused_in_a_sentence() -> None:
-    with pytest.raises(
-        MissingDependency, match="gpu is 0, but ONNX Runtime .* was built without CUDA; replace it: pip"
-    ):
+    with pytest.raises(MissingDependency, match="gpu is 0, but ONNX Runtime .* was built without CUDA"):
         open_backend(program(), options(gpu=0))
 
 
@@ -70,10 +67,7 @@ def test_cuda_that_cannot_be_loaded_is_an_error_where_there_is_a_gpu(
 
     monkeypatch.setattr(module, "nvidia_gpus", lambda: (Gpu("NVIDIA Some", 1 << 33, "9.0"),))
     monkeypatch.setattr(module, "cuda_session", on_cpu)
-    words = (
-        "cannot use GPU 0: its CUDA libraries cannot be loaded; it needs the driver, CUDA and cuDNN of its own version"
-    )
-    with pytest.raises(VidstyleError, match=re.escape(words)):
+    with pytest.raises(VidstyleError, match="cannot use GPU 0: its CUDA libraries cannot be loaded"):
         module.open_program(program(), options())
 
 
@@ -104,7 +98,7 @@ def test_without_a_gpu_a_cuda_build_paints_on_the_cpu(cuda_listed: None, monkeyp
 @pytest.mark.skipif(not BUILT_FOR_CUDA, reason="ONNX Runtime is built without CUDA")
 @pytest.mark.parametrize("nhwc", [False, True])
 def test_a_gpu_paints_what_the_cpu_paints(nhwc: bool) -> None:
-    planes = planes_from_rgb(photo("china", FORM.size), FORM)
+    planes = photo_planes("china", FORM)
     with OnnxRuntimeBackend(program(), options()) as reference:
         expected = reference.run(planes, fast_style())
     with OnnxRuntimeCudaBackend(program(), options(), 0, nhwc=nhwc) as backend:

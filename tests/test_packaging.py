@@ -14,8 +14,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import repository, run_python
 
-ROOT = Path(__file__).parent.parent
+from vidstyle.engine.build_profile import profile_names
+
 COMPILER = next(
     (path for name in (os.environ.get("CXX", "c++"), "g++", "clang++") if (path := shutil.which(name))), None
 )
@@ -28,24 +30,19 @@ RENDERED_WITH = {"av": (18, 19)}
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what a build reads, so that it leaves nothing in the repository."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder)
-    for name in ("vidstyle", "kernels"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.pyd"))
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(repository() / name, folder)
+    for name in ("vidstyle", "kernels", "engines"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd", "*.engine*")
+        shutil.copytree(repository() / name, folder / name, ignore=ignored)
     return folder
 
 
 def built(kind: str, checkout: Path, folder: Path, **environment: str) -> Path:
     """The file that the build backend makes, as pip would ask for it, without the network."""
     code = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(folder)!r}))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=checkout,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command, environment = [sys.executable, "-c", code], {**os.environ, **environment}
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return folder / done.stdout.splitlines()[-1]
 
@@ -72,6 +69,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path, checkout: Path) 
     assert not missing
     assert {"vidstyle/py.typed", "vidstyle/_kernels.pyi", "vidstyle/gallery/fast/network.safetensors"} <= files
     assert "vidstyle/data/vgg16_features_fp16.safetensors" in files
+    assert {f"vidstyle/profiles/{name}.toml" for name in profile_names()} <= names_in(wheel)
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
@@ -84,21 +82,19 @@ def test_the_wheel_holds_the_compiled_kernels_without_their_sources(wheel: Path)
 def test_the_wheel_works_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
+    # Beside it lies an `engines` of somebody else, as on PyPI.
+    (tmp_path / "engines").mkdir()
+    (tmp_path / "engines" / "theirs.toml").touch()
     code = (
         "import vidstyle; from vidstyle.imaging import resample; from vidstyle.gallery import load_style, style_names;"
-        "print(vidstyle.__file__, resample.kernels_in_use(), [load_style(name).kind for name in style_names()])"
+        "from vidstyle.engine.build_profile import profile_fields, profile_names;"
+        "print(vidstyle.__file__, resample.kernels_in_use(), [load_style(name).kind for name in style_names()]);"
+        "print(profile_names(), profile_fields('1080p')['size'])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(str(tmp_path))
-    assert COMPILER is None or " None " not in done.stdout
+    first, second = run_python(code, cwd=tmp_path, PYTHONPATH=str(tmp_path)).splitlines()
+    assert first.startswith(str(tmp_path))
+    assert COMPILER is None or " None " not in first
+    assert second == f"{profile_names()} (1080, 1920)"
 
 
 def test_without_a_compiler_it_installs_all_the_same(checkout: Path, tmp_path: Path) -> None:
@@ -114,17 +110,13 @@ def test_the_source_archive_can_be_compiled(checkout: Path, tmp_path: Path) -> N
     with tarfile.open(built("sdist", checkout, tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     sources = {path.relative_to(checkout).as_posix() for path in (checkout / "kernels").iterdir()}
-    assert sources <= names
-    assert {
-        "setup.py",
-        "pyproject.toml",
-        "vidstyle/imaging/resample.py",
-        "vidstyle/gallery/fast/network.safetensors",
-    } <= names
+    sources |= {f"engines/{name}.toml" for name in profile_names()}
+    sources |= {"vidstyle/imaging/resample.py", "vidstyle/gallery/fast/network.safetensors"}
+    assert {"setup.py", "pyproject.toml", *sources} <= names
 
 
 def test_upper_bounds_let_in_only_releases_that_render() -> None:
-    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    dependencies = tomllib.loads((repository() / "pyproject.toml").read_text())["project"]["dependencies"]
     bounds = {}
     for dependency in dependencies:
         match = re.fullmatch(r"([\w-]+)>=(\d+)[\d.]*,<(\d+)", dependency)

@@ -126,12 +126,6 @@ def test_an_unknown_network_is_refused(tmp_path: Path) -> None:
         Style.load(path)
 
 
-def test_a_network_file_is_no_style_file(tmp_path: Path) -> None:
-    scratch_style().network.save(tmp_path / "x.safetensors")
-    with pytest.raises(BadModel, match="not a vidstyle-style file"):
-        Style.load(tmp_path / "x.safetensors")
-
-
 # Blends
 
 

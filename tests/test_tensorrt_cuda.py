@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import has_gpu
+from conftest import has_gpu, run_python
 
 driver = pytest.importorskip("cuda.bindings.driver")
 
@@ -118,9 +116,7 @@ def test_the_driver_gets_arguments_of_the_types_that_it_takes() -> None:
 
 
 def test_a_gpu_that_is_not_among_them_is_refused_with_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = [
-        cuda.CudaGpu(f"NVIDIA GeForce RTX {number}", "8.9", i, 1 << 34, "13.0") for i, number in enumerate((4090, 4080))
-    ]
+    here = [cuda.CudaGpu(f"NVIDIA GeForce RTX {name}", "8.9", i) for i, name in enumerate((4090, 4080))]
     monkeypatch.setattr(cuda, "list_gpus", lambda: tuple(here))
     assert cuda.find_gpu() is here[0] and cuda.find_gpu(1) is here[1]
     with pytest.raises(BadOption, match=r"gpu is 2, but here are 0 \(NVIDIA GeForce RTX 4090\), 1 \(NVIDIA .* 4080\);"):
@@ -136,7 +132,7 @@ def test_nothing_of_cuda_is_imported_with_the_package() -> None:
         "vidstyle.backends.backend_report();"
         "sys.exit(bool({'cuda', 'tensorrt_rtx', 'tensorrt', 'numpy.f2py'} & set(sys.modules)))"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parent.parent)
+    run_python(code)
 
 
 # On a GPU
@@ -157,7 +153,7 @@ def test_the_gpus_of_cuda_are_described() -> None:
     gpus = cuda.list_gpus()
     assert [gpu.number for gpu in gpus] == list(range(len(gpus)))
     for gpu in gpus:
-        assert gpu.name and re.fullmatch(r"\d+\.\d", gpu.compute_capability) and gpu.memory_bytes > 1 << 30
+        assert gpu.name and re.fullmatch(r"\d+\.\d", gpu.compute_capability)
     with pytest.raises(BadOption, match=f"gpu is {len(gpus)}, but here"):
         cuda.find_gpu(len(gpus))
 

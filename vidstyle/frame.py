@@ -12,19 +12,9 @@ from numpy.typing import NDArray
 
 from vidstyle._renamed import renamed_attribute
 from vidstyle.errors import BadOption
-from vidstyle.options import MAX_SIDE, Matrix, Pixels, check_choice, check_kind, check_whole
-
-__all__ = [
-    "Frame",
-    "FrameFormat",
-    "Matrix",
-    "Pixels",
-    "Planes",
-    "as_rgb",
-    "rgb_from_yuv",
-    "untagged_matrix",
-    "yuv_from_rgb",
-]
+from vidstyle.options import MAX_SIDE, check_choice, check_kind, check_whole
+from vidstyle.options import Matrix as Matrix
+from vidstyle.options import Pixels as Pixels
 
 Planes: TypeAlias = tuple[NDArray[np.uint8], ...]
 _U8 = np.dtype(np.uint8)

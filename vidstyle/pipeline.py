@@ -185,7 +185,6 @@ class BackOff:
         """Length of the next pause."""
 
     def reset(self) -> None:
-        """Begin with the first pause again."""
         self.seconds = self._first
 
     def next(self) -> float:

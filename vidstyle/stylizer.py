@@ -193,7 +193,7 @@ class Stylizer(Closing):
         size = self.work_size(form, look.work_size)
         work = frame
         if size != form.size:
-            work = frame.with_planes(resample.shrink(frame.planes, form, size), form.resized(size))
+            work = frame.with_planes(resample.resize(frame.planes, form, size), form.resized(size))
         return FrameTask(frame, work, self._style, look)
 
     def estimate_motion(self, job: FrameTask) -> FrameTask:

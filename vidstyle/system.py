@@ -50,8 +50,6 @@ class Memory:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA GPU."""
-
     name: str
     memory_bytes: int
     compute_capability: str
@@ -70,8 +68,6 @@ class GpuDriver:
 
 @dataclass(frozen=True)
 class Graphics:
-    """Graphics processors."""
-
     nvidia: GpuDriver | None
     """The NVIDIA driver and its GPUs; None without a driver, or where it does not answer."""
     trouble: str | None
@@ -79,7 +75,6 @@ class Graphics:
 
 
 def system_name() -> str:
-    """The operating system and its version."""
     machine = f"{platform.system()} {platform.release()}"
     if platform.system() != "Linux":
         return machine
@@ -90,7 +85,6 @@ def system_name() -> str:
 
 
 def find_cpu() -> Cpu:
-    """The processor of this machine."""
     model, flags = _cpuinfo()
     architecture = platform.machine()
     family = "x86" if architecture.lower() in ("x86_64", "amd64", "i686") else "arm"
@@ -145,7 +139,6 @@ def _quota() -> float | None:
 
 
 def find_memory() -> Memory:
-    """The memory of this machine."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

@@ -38,8 +38,6 @@ _BLENDS_KEPT = 8
 
 @dataclass(frozen=True)
 class Package:
-    """A library that a backend imports."""
-
     module: str
     distributions: tuple[str, ...]
     install: str

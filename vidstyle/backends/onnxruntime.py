@@ -25,8 +25,6 @@ from vidstyle.system import nvidia_gpus
 
 
 class _OnThreads(Backend):
-    """Frames run on a pool of threads."""
-
     name = "onnxruntime"
     _pool: ThreadPoolExecutor
 

@@ -30,8 +30,6 @@ _ATTEMPTS = 10
 
 @dataclass
 class BuildReport:
-    """The result of `build_engine`."""
-
     engine: EngineFile
     """The files written; ``engine.card.build`` has all that was measured."""
     fidelity: Fidelity | None

@@ -8,57 +8,37 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from vidstyle.errors import BadOption, reason
-from vidstyle.frame import Matrix
-from vidstyle.options import BuildOptions, EngineLibrary, EnginePrecision, EngineTarget, Pixels
+from vidstyle.options import BuildOptions
 
 SUFFIX = ".toml"
 MAX_BYTES = 1 << 20
 SIZE_FIELDS = ("size", "smallest", "largest")
 """Fields of `BuildOptions` that are chosen together: a wish for a size replaces all that a profile says of sizes."""
 
-_Key = tuple[str, str, Callable[[Any], object]]
 _SIZE = re.compile(r"\s*(\d{1,5})[xX×](\d{1,5})\s*")
-_TARGETS = get_args(EngineTarget)
-
-
-def _size(field: str) -> _Key:
-    return field, 'a size such as "1280x720"', lambda value: isinstance(value, str) and _SIZE.fullmatch(value)
-
-
-def _choice(field: str, choices: tuple[str, ...]) -> _Key:
-    return field, f"one of {', '.join(choices)}", lambda value: isinstance(value, str) and value in choices
-
-
-def _type(field: str, kind: type, allowed: str) -> _Key:
-    return field, allowed, lambda value: type(value) is kind  # True is an int too
-
-
-_KEYS: dict[str, _Key] = {
-    "description": _type("", str, "text"),
-    "size": _size("size"),
-    "min": _size("smallest"),
-    "opt": _size("size"),
-    "max": _size("largest"),
-    "pixels": _choice("pixels", get_args(Pixels)),
-    "matrix": _choice("matrix", get_args(Matrix)),
-    "full-range": _type("full_range", bool, "true or false"),
-    "precision": _choice("precision", get_args(EnginePrecision)),
-    "targets": (
-        "targets",
-        f"a list of {', '.join(_TARGETS)}",
-        lambda value: isinstance(value, list) and all(target in _TARGETS for target in value),
-    ),
-    "library": _choice("library", get_args(EngineLibrary)),
-    "workspace": _type("workspace_mib", int, "a whole number"),
-    "optimization-level": _type("optimization_level", int, "a whole number"),
-    "timing-cache": ("timing_cache", "the name of a file", lambda value: isinstance(value, str) and value),
+_KINDS: dict[type, str] = {str: "text", bool: "true or false", int: "a whole number", list: "a list"}
+_KEYS: dict[str, tuple[str, type]] = {
+    "description": ("", str),
+    "size": ("size", str),
+    "min": ("smallest", str),
+    "opt": ("size", str),
+    "max": ("largest", str),
+    "pixels": ("pixels", str),
+    "matrix": ("matrix", str),
+    "full-range": ("full_range", bool),
+    "precision": ("precision", str),
+    "targets": ("targets", list),
+    "library": ("library", str),
+    "workspace": ("workspace_mib", int),
+    "optimization-level": ("optimization_level", int),
+    "timing-cache": ("timing_cache", str),
 }
-"""Key: field of `BuildOptions` (none for what is said to people), what it must be, and whether a value is that."""
+"""Key: field of `BuildOptions` (none for what is said to people) and the type of its value in TOML."""
 
 
 def options_from(fields: Mapping[str, Any]) -> BuildOptions:
@@ -89,14 +69,15 @@ def profile_fields(name_or_path: str | Path) -> dict[str, Any]:
             near = difflib.get_close_matches(key, _KEYS, n=1)
             hint = f", did you mean {near[0]!r}?" if near else ";"
             raise BadOption(f"profile {path}: there is no key {key!r}{hint} allowed are {', '.join(_KEYS)}")
-        field, allowed, fits = _KEYS[key]
-        if not fits(value):
+        field, kind = _KEYS[key]
+        size = _SIZE.fullmatch(str(value)) if field in SIZE_FIELDS else None
+        if type(value) is not kind or (field in SIZE_FIELDS and size is None):  # True is an int too
+            allowed = 'a size such as "1280x720"' if field in SIZE_FIELDS else _KINDS[kind]
             raise BadOption(f"profile {path}: {key} is {value!r}; it must be {allowed}")
         if field in fields:
             raise BadOption(f"profile {path}: size and opt are one; give one of them")
-        if field in SIZE_FIELDS:
-            width, height = value.lower().replace("×", "x").split("x")
-            value = int(height), int(width)
+        if size is not None:
+            value = int(size[2]), int(size[1])
         if field:
             fields[field] = tuple(value) if isinstance(value, list) else value
     try:
@@ -107,7 +88,6 @@ def profile_fields(name_or_path: str | Path) -> dict[str, Any]:
 
 
 def profile_names() -> list[str]:
-    """Names of the shipped profiles, sorted."""
     return sorted(path.stem for path in _folder().glob(f"*{SUFFIX}"))
 
 

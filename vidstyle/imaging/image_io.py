@@ -1,7 +1,9 @@
 """Still pictures: files and bytes to 8-bit RGB with alpha, and back.
 
 A decoder allocates what the header claims, and a file of 100 bytes can claim 60000 x 60000 pixels. So headers are read
-here first, and only the formats that are recognized here ever reach a decoder.
+here first, and only the formats that are recognized here ever reach a decoder. Pillow would do that, too, but it reads
+a damaged JPEG without a word, cuts 16 bits to 8, forgets the transparent gray of 2-bit PNGs, and has its limits for a
+whole process.
 """
 
 from __future__ import annotations

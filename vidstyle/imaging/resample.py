@@ -1,4 +1,4 @@
-"""What happens to the pixels around the network: shrink, guided enlarge, mix, keep color, resize.
+"""What happens to the pixels around the network: resize, guided enlarge, mix, keep color.
 
 Every function takes and gives planes as `vidstyle.frame.FrameFormat.plane_shapes` says: uint8, any
 strides. All are safe to call from several threads at once.
@@ -41,26 +41,11 @@ CHROMA_SLOPES: Slopes = (-1.0, 1.0)
 _log = logging.getLogger(__name__)
 
 
-def shrink(planes: Planes, form: FrameFormat, size: tuple[int, int]) -> Planes:
-    """The picture at ``size`` (height, width), each pixel the mean of the area it covers.
-
-    ``planes`` are of ``form``; the result is of ``form.resized(size)``: new arrays, or the given
-    ones if the size is the same. Chroma planes are reduced to their own size.
-    """
-    _check("planes", planes, form)
-    if size == form.size:
-        return planes
-    shapes = form.resized(size).plane_shapes
-    return tuple(
-        _resized(plane, (shape[0], shape[1]), cv2.INTER_AREA) for plane, shape in zip(planes, shapes, strict=True)
-    )
-
-
 def resize(planes: Planes, form: FrameFormat, size: tuple[int, int]) -> Planes:
     """The picture at ``size`` (height, width): area means where it shrinks, bicubic where it grows.
 
     ``planes`` are of ``form``; the result is of ``form.resized(size)``: new arrays, or the given
-    ones if the size is the same.
+    ones if the size is the same. Chroma planes are brought to their own size.
     """
     _check("planes", planes, form)
     if size == form.size:

@@ -185,7 +185,7 @@ def draw(painted: Frame, source: Frame, size: tuple[int, int], *, view: View = "
         planes = _split(source.planes, painted.planes, form, source_first=not mirror)
     fitted = _fitted(form.size, size)
     shrunk = min(fitted[0], form.height), min(fitted[1], form.width)
-    bgr = bgr_from_planes(resample.shrink(planes, form, shrunk), form.resized(shrunk))
+    bgr = bgr_from_planes(resample.resize(planes, form, shrunk), form.resized(shrunk))
     if shrunk != fitted:
         bgr = np.asarray(cv2.resize(bgr, fitted[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
     if mirror:

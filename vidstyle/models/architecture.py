@@ -97,7 +97,6 @@ class Architecture:
 
     @cached_property
     def style_size(self) -> int:
-        """Length of the style vector."""
         return 2 * sum(conv.outputs for conv in self.normalised)
 
     @cached_property
@@ -240,7 +239,6 @@ class Network:
 
 @cache
 def shared_network(name: str) -> Network:
-    """The shipped network called ``name``."""
     path = SHIPPED / name / NETWORK_FILE
     if not path.exists():
         raise BadModel(

@@ -24,8 +24,6 @@ MAX_FILE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class TensorFile:
-    """What `read_tensors` found."""
-
     tensors: dict[str, NDArray[np.float32]]
     facts: dict[str, str]
     """The strings of the header, without format, version and card."""

@@ -66,7 +66,6 @@ class EngineCard:
 
     @property
     def dynamic(self) -> bool:
-        """Whether it takes more than one size."""
         return self.smallest != self.largest
 
     def form(self, size: Size | None = None) -> FrameFormat:

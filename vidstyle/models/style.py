@@ -61,7 +61,6 @@ class Style:
 
     @property
     def architecture(self) -> Architecture:
-        """The shape of its network."""
         return self.parts[0][0].architecture
 
     @property

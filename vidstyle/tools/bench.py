@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import importlib.metadata
 import os
 import platform
 import statistics
@@ -24,7 +22,7 @@ from numpy.typing import NDArray
 
 from vidstyle import __version__
 from vidstyle.backends import backend_report
-from vidstyle.backends.base import Pending, usable_cores
+from vidstyle.backends.base import Pending, distribution_version, usable_cores
 from vidstyle.errors import BadOption
 from vidstyle.frame import Planes
 from vidstyle.gallery import DEFAULT_STYLE, load_blend
@@ -81,7 +79,6 @@ class Spread:
 
     @classmethod
     def of(cls, values: list[float]) -> Spread:
-        """Median, smallest and largest of ``values``."""
         return cls(statistics.median(values), min(values), max(values))
 
 
@@ -112,7 +109,7 @@ class CaseResult:
     startup_seconds: float
     """Opening the files and loading the compiled network in a running process; in none of the other figures."""
     decode: StageTime
-    scale: StageTime | None
+    scale: StageTime | None = None
     """To the work size and back; None where there is none."""
     infer: StageTime
     """The network, with as many frames under way as in a render."""
@@ -185,11 +182,8 @@ def bench(
 
 def describe_run(style: Style, encode: EncodeOptions) -> BenchReport:
     """A report with everything but the cases."""
-    packages = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            packages[name] = importlib.metadata.version(name)
-    packages |= {status.name: status.version for status in backend_report() if status.version is not None}
+    versions = {name: distribution_version(name) for name in _PACKAGES}
+    versions |= {status.name: status.version for status in backend_report()}
     encoder = ENCODERS[codec_for(Path(f"x{_suffix(encode)}"), encode)]
     settings = [f"{key} {value}" for key, value in encoder.settings(encode).items()]
     return BenchReport(
@@ -200,7 +194,7 @@ def describe_run(style: Style, encode: EncodeOptions) -> BenchReport:
         system=system_name(),
         cpu=find_cpu(),
         memory=find_memory(),
-        packages=packages,
+        packages={name: version for name, version in versions.items() if version is not None},
         kernels=kernels_in_use(),
         style=style.name,
         encoder=" ".join([encoder.name, *settings]),
@@ -314,11 +308,7 @@ class _Case:
             frames=len(self._jobs),
             rounds=self._options.rounds,
             startup_seconds=statistics.median(self._startup_seconds[1:]),
-            decode=times["decode"],
-            scale=times.get("scale"),
-            infer=times["infer"],
-            encode=times["encode"],
-            render=times["render"],
+            **times,
             fps=Spread.of([len(self._jobs) / clock for clock, _ in whole]),
             cores_busy=Spread.of([cpu / clock / usable_cores() for clock, cpu in whole]),
             overhead=Spread.of([cpu / parts for (_, cpu), parts in zip(whole, alone, strict=True)]),

@@ -33,8 +33,6 @@ _EMPTY: dict[str, Any] = {
 
 
 class Report:
-    """Everything that `examine` found."""
-
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {key: list(v) if v == () else v for key, v in _EMPTY.items()}
         """What goes into JSON; a key whose examination failed is empty."""

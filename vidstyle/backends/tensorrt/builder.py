@@ -29,8 +29,6 @@ _DIGEST_BYTES = 32
 
 @dataclass(frozen=True)
 class BuildProgress:
-    """How far a build has come."""
-
     fraction: float
     """0 to 1; it never falls, and says nothing about time."""
     phase: str
@@ -299,7 +297,6 @@ def _monitor(module: Any, on_progress: Callable[[BuildProgress], None] | None) -
                 self._phases.pop(phase_name, None)
 
         def stop(self, error: BaseException) -> None:
-            """End the build at its next step."""
             self.stopped_by = self.stopped_by or error
 
     return Monitor()

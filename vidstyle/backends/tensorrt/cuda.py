@@ -34,13 +34,8 @@ class NoGpu(VidstyleError):
 
 @dataclass(frozen=True)
 class CudaGpu(GpuFacts):
-    """A GPU as CUDA lists it."""
-
     number: int
     """In CUDA's order, which CUDA_VISIBLE_DEVICES changes."""
-    memory_bytes: int
-    driver: str
-    """Newest CUDA version that the driver serves."""
 
 
 def list_gpus() -> tuple[CudaGpu, ...]:
@@ -54,10 +49,10 @@ def list_gpus() -> tuple[CudaGpu, ...]:
         raise NoGpu("the driver offers none" + (f" (CUDA_VISIBLE_DEVICES is {hidden!r})" if hidden is not None else ""))
     if int(code) != 0:
         raise NoGpu(f"CUDA does not start: {_words(code)}")
-    version, count = call(driver.cuDriverGetVersion), call(driver.cuDeviceGetCount)
+    count = call(driver.cuDeviceGetCount)
     if count == 0:
         raise NoGpu("the driver offers none")
-    return tuple(_gpu(number, f"{version // 1000}.{version % 1000 // 10}") for number in range(count))
+    return tuple(_gpu(number) for number in range(count))
 
 
 def find_gpu(number: int | None = None) -> CudaGpu:
@@ -117,8 +112,6 @@ class PinnedMemory(Resource):
 
 
 class CudaEvent(Resource):
-    """A moment in a stream."""
-
     def __init__(self) -> None:
         # Blocking: decoder and encoder need the core that a spinning wait would burn.
         flags = driver.CUevent_flags.CU_EVENT_BLOCKING_SYNC | driver.CUevent_flags.CU_EVENT_DISABLE_TIMING
@@ -230,13 +223,13 @@ class CudaDevice:
             driver.cuDevicePrimaryCtxRelease(self._device)
 
 
-def _gpu(number: int, version: str) -> CudaGpu:
+def _gpu(number: int) -> CudaGpu:
     device = call(driver.cuDeviceGet, number)
     name = call(driver.cuDeviceGetName, 256, device).split(b"\0", 1)[0].decode()
     attributes = driver.CUdevice_attribute
     major = call(driver.cuDeviceGetAttribute, attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device)
     minor = call(driver.cuDeviceGetAttribute, attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device)
-    return CudaGpu(name, f"{major}.{minor}", number, int(call(driver.cuDeviceTotalMem, device)), version)
+    return CudaGpu(name, f"{major}.{minor}", number)
 
 
 def call(function: Any, *arguments: Any) -> Any:

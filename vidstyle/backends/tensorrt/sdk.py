@@ -73,8 +73,6 @@ class ErrorLog:
 
 @dataclass(frozen=True, eq=False)
 class Library:
-    """TensorRT or TensorRT-RTX, imported."""
-
     name: LibraryName
     module: Any
     version: str
