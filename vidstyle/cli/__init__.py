@@ -24,6 +24,7 @@ from vidstyle.cli.adapt import adapt
 from vidstyle.cli.bench import bench
 from vidstyle.cli.build_engine import build_engine
 from vidstyle.cli.doctor import doctor
+from vidstyle.cli.export import export
 from vidstyle.cli.image import image
 from vidstyle.cli.render import render
 from vidstyle.cli.serve import serve
@@ -86,7 +87,7 @@ def vidstyle(debug: bool) -> None:
     """Turn video into a painting, in real time, on a laptop CPU or a GPU."""
 
 
-for _command in (render, webcam, serve, image, adapt, styles, build_engine, train, bench, doctor):
+for _command in (render, webcam, serve, image, adapt, styles, build_engine, export, train, bench, doctor):
     vidstyle.add_command(_command)
 
 

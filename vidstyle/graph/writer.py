@@ -49,6 +49,11 @@ class GraphWriter:
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
         self._nodes.append(helper.make_node("Cast", [levels], [name], name=f"Cast_{name}", to=TensorProto.UINT8))
 
+    def float_output(self, x: str, name: str, shape: Shape) -> None:
+        """Declare a float32 output."""
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        self._nodes.append(helper.make_node("Identity", [x], [name], name=f"Identity_{name}"))
+
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Append one node; the name of its result."""
         name = f"{op}_{len(self._nodes)}"
