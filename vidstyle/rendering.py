@@ -175,16 +175,10 @@ def render(
             pixels, matrix, full_range = card.pixels, card.matrix, card.full_range
         # Frames that nothing but the network and the encoder touches need not leave the GPU.
         untouched = pixels == "nv12" and size is None and smooth is None and stylizer.look == LookOptions()
-        gpu = None if backend is None else backend.gpu
+        on_device, gpu = untouched and clip.decoder != "software", None if backend is None else backend.gpu
         video = stack.enter_context(
             VideoReader(
-                source,
-                pixels=pixels,
-                matrix=matrix,
-                full_range=full_range,
-                clip=clip,
-                gpu=gpu,
-                on_device=untouched and clip.decoder != "software",
+                source, pixels=pixels, matrix=matrix, full_range=full_range, clip=clip, gpu=gpu, on_device=on_device
             )
         )
         _check_end(timeline, video.info.duration, clip)

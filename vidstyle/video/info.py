@@ -48,7 +48,6 @@ class TrackInfo:
     codec: str
     """Codec as FFmpeg names it, "unknown" where it has no name for it."""
     time_base: Fraction | None = None
-    language: str | None = None
 
     @property
     def label(self) -> str:
@@ -57,19 +56,14 @@ class TrackInfo:
 
 
 def track_info(stream: Stream) -> TrackInfo:
-    kind: str = stream.type
-    if kind == "video" and stream.disposition & Disposition.attached_pic:
-        kind = "cover"
-    if stream.codec_context is not None:
-        name: str | None = stream.codec_context.codec.canonical_name
-    else:
-        name = getattr(stream, "name", None)  # only data tracks and attachments have one
+    cover = stream.type == "video" and stream.disposition & Disposition.attached_pic
+    # Of those without a decoder, data tracks and attachments alone have a name.
+    codec = getattr(stream, "name", None) if stream.codec_context is None else stream.codec_context.codec.canonical_name
     return TrackInfo(
         index=stream.index,
-        kind=kind,
-        codec=name or "unknown",
+        kind="cover" if cover else stream.type,
+        codec=codec or "unknown",
         time_base=known(stream.time_base),
-        language=readable_tags(stream.metadata).get("language"),
     )
 
 
@@ -205,8 +199,7 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> 
                 for frame in decoder.decode(packet):
                     return frame
         except av.error.FFmpegError as error:
-            why = f": {reason(error)}"
-            continue  # the source counts what cannot be decoded; here any picture will do
+            why = f": {reason(error)}"  # the source counts what cannot be decoded; here any picture will do
 
 
 def read_info(

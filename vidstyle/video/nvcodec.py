@@ -56,11 +56,8 @@ class VideoGpu:
             is_hw_owned=True,
         )
         """For PyAV's codecs, each of which opens the GPU by it."""
-        with _ffmpeg_messages() as messages:
-            try:
-                opened = self.accelerator.create(av.Codec("h264", "r"))
-            except av.error.FFmpegError as error:
-                raise VideoError(_reason("FFmpeg cannot use this GPU", error, messages)) from error
+        with _explained("FFmpeg cannot use this GPU"):
+            opened = self.accelerator.create(av.Codec("h264", "r"))
         self._held = opened if shared else None
 
 
@@ -99,11 +96,8 @@ def nvdec_decoder(stream: VideoStream, codec: str, accelerator: HWAccel | None) 
     Not the stream's own: that is dav1d for AV1, which knows no GPU, and PyAV would open the GPU for every picture
     track, covers too.
     """
-    with _ffmpeg_messages() as messages:
-        try:
-            decoder = cast(VideoCodecContext, CodecContext.create(codec, "r", accelerator))
-        except av.error.FFmpegError as error:
-            raise VideoError(_reason("FFmpeg cannot use this GPU", error, messages)) from error
+    with _explained("FFmpeg cannot use this GPU"):
+        decoder = cast(VideoCodecContext, CodecContext.create(codec, "r", accelerator))
     decoder.extradata = stream.codec_context.extradata
     decoder.options = {"max_pixels": str(MAX_PIXELS)}
     decoder.thread_count = 1  # the GPU does the work, and each thread would take pictures of its memory
@@ -210,12 +204,11 @@ def nvenc_obstacle(codec: Codec, options: EncodeOptions, size: tuple[int, int], 
     context.height, context.width = (side // 2 * 2 for side in size)
     context.pix_fmt, context.time_base, context.framerate = options.pixel_format, Fraction(1, 25), Fraction(25)
     context.options = settings
-    with _ffmpeg_messages() as messages:
-        try:
+    try:
+        with _explained("this GPU or its driver has no NVENC for that"):
             context.open()
-        except av.error.FFmpegError as error:
-            reason = _reason("this GPU or its driver has no NVENC for that", error, messages)
-            return f"{encoder.name} cannot encode {context.width}x{context.height} {options.pixel_format}: {reason}"
+    except VideoError as error:
+        return f"{encoder.name} cannot encode {context.width}x{context.height} {options.pixel_format}: {error}"
     return None
 
 
@@ -225,13 +218,15 @@ def gpu_setting(number: int | None) -> dict[str, str]:
 
 
 @contextmanager
-def _ffmpeg_messages() -> Generator[list[tuple[int, str, str]], None, None]:
-    """Collects what FFmpeg logs as errors on this thread, which says more than its error codes."""
+def _explained(found: str) -> Generator[None, None, None]:
+    """Raise FFmpeg's errors as `VideoError`: with what it logs on this thread, which says more than its error codes."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
     try:
         with av.logging.Capture() as messages:
-            yield messages
+            yield
+    except av.error.FFmpegError as error:
+        raise VideoError(_reason(found, error, messages)) from error
     finally:
         av.logging.set_level(level)
 

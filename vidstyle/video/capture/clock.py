@@ -81,7 +81,6 @@ class Backlog:
     """
 
     def __init__(self) -> None:
-        self.skipped = 0
         self._base: float | None = None
         self._last = self._at = 0.0
         self._since: float | None = None
@@ -110,7 +109,6 @@ class Backlog:
             self._skipping = True
         elif self._skipping and not behind and key:
             self._skipping = False
-        self.skipped += self._skipping
         return self._skipping
 
     def _is_behind(self, seconds: float, now: float) -> bool:

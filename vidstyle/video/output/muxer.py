@@ -41,6 +41,8 @@ SEGMENT_SECONDS = 1
 SEGMENTS = 6
 """How many of them the playlist names; older ones are deleted."""
 _FILES = {suffix: one for suffix, one in CONTAINERS.items() if one.live is not None}
+_SUFFIXES = f"{', '.join(_FILES)} or .m3u8"
+_URLS = ", ".join(f"{name}://" for name in SERVERS)
 _BUFFER_BYTES = 1 << 18
 _MICROSECOND = Fraction(1, 1_000_000)
 _KEY_MICROSECONDS = 1_000_000
@@ -87,10 +89,7 @@ def output_spec(text: str | Path) -> OutputSpec:
     if suffix == ".m3u8":
         return _playlist(path)
     if suffix not in _FILES:
-        raise BadOption(
-            f"live output {path.name} {suffix_of(path)}; it must end in {', '.join(_FILES)} or .m3u8, "
-            f"or be a URL: {', '.join(f'{name}://' for name in SERVERS)}"
-        )
+        raise BadOption(f"live output {path.name} {suffix_of(path)}; it must end in {_SUFFIXES}, or be a URL: {_URLS}")
     container = _FILES[suffix]
     return OutputSpec("file", str(path.absolute()), str(path), container.muxer, container.live or {})
 
@@ -123,10 +122,7 @@ def _playlist(path: Path) -> OutputSpec:
 
 def _server(scheme: str, url: str) -> OutputSpec:
     if scheme not in SERVERS:
-        raise BadOption(
-            f"live output {scheme}:// is unknown; it can go to {', '.join(f'{name}://' for name in SERVERS)}, "
-            f"or to a file that ends in {', '.join(_FILES)} or .m3u8"
-        )
+        raise BadOption(f"live output {scheme}:// is unknown; it can go to {_URLS}, or to a file: {_SUFFIXES}")
     parts = urlsplit(url)
     try:
         host, port = parts.hostname, parts.port

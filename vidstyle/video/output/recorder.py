@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 from vidstyle.errors import VideoError
@@ -14,7 +15,7 @@ from vidstyle.options import EncodeOptions
 from vidstyle.pipeline import BackOff, Closing, Worker
 from vidstyle.video.audio import AudioChunk, AudioFormat
 from vidstyle.video.formats import ENCODERS
-from vidstyle.video.output.muxer import StreamEncoder, output_spec, track_form, video_settings
+from vidstyle.video.output.muxer import OutputSpec, StreamEncoder, output_spec, track_form, video_settings
 
 _WAITING_FRAMES = 16
 """Half a second at 30 fps; then the oldest goes."""
@@ -63,12 +64,12 @@ class Recorder(Closing):
         converted. ``fps`` is about how many come, if that is known. Raises `BadOption` for what cannot be asked (a file
         that exists, unless ``overwrite``) and `VideoError` for what cannot be written.
         """
-        self._spec = output_spec(target)
-        self._form, self._fps, self._sound = form, fps, sound
-        self._encode = encode or EncodeOptions()
+        spec = self._spec = output_spec(target)
+        encode = encode or EncodeOptions()
+        video_settings(spec, form, fps, encode)
+        self._open = partial(StreamEncoder, spec, form=form, fps=fps, sound=sound, encode=encode)
         self._back_off = back_off or BackOff()
-        video_settings(self._spec, form, fps, self._encode)
-        self.description = self._described()
+        self.description = _described(spec, ENCODERS["h264"].kept_size(form.size, encode.pixel_format), sound)
         """What is written where, for people; without passwords and keys."""
         self.dropped = 0
         """Frames that are not in the output: they came too fast, or the far end was away."""
@@ -83,9 +84,9 @@ class Recorder(Closing):
         self._given_up = False
         self._was_open = False
         self._encoder: StreamEncoder | None = None
-        if self._spec.kind != "server":
-            check_output(Path(self._spec.name), overwrite=overwrite)
-            self._encoder = self._open(overwrite)
+        if spec.kind != "server":
+            check_output(Path(spec.name), overwrite=overwrite)
+            self._encoder = self._open(overwrite=overwrite)
         self._worker = Worker("recorder", self._run)
         self._worker.start()
 
@@ -158,11 +159,6 @@ class Recorder(Closing):
                 if self._stop:
                     return
 
-    def _open(self, overwrite: bool = True) -> StreamEncoder:
-        return StreamEncoder(
-            self._spec, form=self._form, fps=self._fps, sound=self._sound, encode=self._encode, overwrite=overwrite
-        )
-
     def _feed(self, encoder: StreamEncoder) -> None:
         item: Frame | AudioChunk | None = None
         muxer = encoder.muxer
@@ -179,7 +175,10 @@ class Recorder(Closing):
                         encoder.skip()
                         continue
                 elif encoder.frames:
-                    self._note_open()
+                    if self.failed is not None:
+                        self.failed = None
+                        self.reconnects += self._was_open
+                    self._was_open = True
                 if isinstance(item, AudioChunk):
                     encoder.sound(item)
                 elif not encoder.write(item):
@@ -211,23 +210,17 @@ class Recorder(Closing):
             else:
                 encoder.muxer.check()
 
-    def _note_open(self) -> None:
-        if self.failed is not None:
-            self.failed = None
-            self.reconnects += self._was_open
-        self._was_open = True
-
     def _forget(self) -> None:
         self.dropped += len(self._frames)
         self._frames.clear()
         self._sounds.clear()
 
-    def _described(self) -> str:
-        height, width = ENCODERS["h264"].kept_size(self._form.size, self._encode.pixel_format)
-        parts = [f"H.264 {width}x{height}"]
-        if self._sound is not None:
-            track = track_form(self._sound)
-            parts.append(f"AAC {track.rate / 1000:g} kHz {track.label}")
-        if self._spec.muxer in _KINDS:
-            parts.append(_KINDS[self._spec.muxer])
-        return f"{self._spec.name} ({', '.join(parts)})"
+
+def _described(spec: OutputSpec, size: tuple[int, int], sound: AudioFormat | None) -> str:
+    parts = [f"H.264 {size[1]}x{size[0]}"]
+    if sound is not None:
+        track = track_form(sound)
+        parts.append(f"AAC {track.rate / 1000:g} kHz {track.label}")
+    if spec.muxer in _KINDS:
+        parts.append(_KINDS[spec.muxer])
+    return f"{spec.name} ({', '.join(parts)})"
