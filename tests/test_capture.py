@@ -21,11 +21,8 @@ from live_media import (
     http_server,
     join,
     mjpeg_server,
-    nothing_grows,
     open_descriptors,
-    resident_mib,
     rtsp_server,
-    running_threads,
     sending,
     silent_server,
     wait_for,
@@ -400,23 +397,6 @@ def test_pixels_that_are_not_square_are_made_so(rotation: int, tmp_path: Path) -
     with Capture(str(path)) as capture:
         frame = next(capture.frames())
     assert capture.form.size == frame.form.size == ((64, 48) if rotation else (48, 64))
-
-
-@pytest.mark.slow
-def test_source_killed_twenty_times_comes_back_each_time() -> None:
-    """An RTSP camera; test_webcam.py does it to the whole command with an HTTP one."""
-    with rtsp_server() as server, reading(f"rtsp://127.0.0.1:{server.port}/cam", back_off=0.05) as reader:
-        states = []
-        for kills in range(21):
-            if kills:
-                server.stop()
-                server.start()
-            assert wait_for(lambda kills=kills: reader.capture.reconnects >= kills), f"kill {kills}"  # type: ignore[misc]
-            assert reader.reads_on(1), f"kill {kills}"
-            states.append((running_threads(), open_descriptors(), resident_mib()))
-        assert reader.capture.reconnects == 20
-        assert reader.error is None
-    nothing_grows(states)
 
 
 # Ends

@@ -223,15 +223,6 @@ def test_nothing_is_under_the_final_name_before_the_end(tmp_path: Path, clip: Pa
     assert output.exists()
 
 
-def test_an_error_leaves_no_file(tmp_path: Path, clip: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), VideoReader(clip) as video, writer(tmp_path / "out.mp4", video) as sink:
-        for number, frame in enumerate(video.frames()):
-            sink.write(frame)
-            if number == 5:
-                raise KeyboardInterrupt
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4"]
-
-
 def test_aborting_an_overwrite_keeps_the_old_file(tmp_path: Path, clip: Path) -> None:
     output = tmp_path / "out.mp4"
     output.write_bytes(b"precious")
