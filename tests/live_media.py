@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import itertools
 import os
 import random
 import re
@@ -139,9 +140,8 @@ class Server:
             connection.settimeout(PATIENCE)
             self.accepted += 1
             self._connections.append(connection)
-            thread = threading.Thread(target=self._one, args=(connection, over), daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            self._threads.append(threading.Thread(target=self._one, args=(connection, over), daemon=True))
+            self._threads[-1].start()
 
     def _one(self, connection: socket.socket, over: threading.Event) -> None:
         with connection, contextlib.suppress(OSError):
@@ -237,32 +237,20 @@ def rtsp_server(*, size: tuple[int, int] = (48, 64), rate: int = 25) -> Server:
     )
 
     def serve(connection: socket.socket, over: threading.Event) -> None:
-        buffer = b""
-        while True:
-            while b"\r\n\r\n" not in buffer:
-                got = connection.recv(65536)
-                if not got:
-                    return
-                buffer += got
-            request, buffer = buffer.split(b"\r\n\r\n", 1)
-            text = request.decode()
-            method, url = text.split()[:2]
-            sequence = re.search(r"CSeq: *(\d+)", text)
-            answer = f"RTSP/1.0 200 OK\r\nCSeq: {sequence[1] if sequence else 0}\r\n"
-            body = ""
-            if method == "OPTIONS":
-                answer += "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
-            elif method == "DESCRIBE":
-                body = sdp
-                answer += f"Content-Type: application/sdp\r\nContent-Base: {url}/\r\nContent-Length: {len(body)}\r\n"
-            elif method == "SETUP":
-                answer += "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n"
-            else:
-                answer += "Session: 1\r\n"
-            connection.sendall(f"{answer}\r\n{body}".encode())
+        requests = connection.makefile(newline="\r\n")
+        while request := requests.readline():
+            method, url, _ = request.split()
+            headers = dict(line.strip().split(": ", 1) for line in iter(requests.readline, "\r\n"))
+            body = sdp if method == "DESCRIBE" else ""
+            answer = {
+                "OPTIONS": "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN",
+                "DESCRIBE": f"Content-Type: application/sdp\r\nContent-Base: {url}/",
+                "SETUP": "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1",
+            }.get(method, "Session: 1")
+            head = f"RTSP/1.0 200 OK\r\nCSeq: {headers['CSeq']}\r\n{answer}\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall((head + body).encode())
             if method == "PLAY":
-                _send_rtp(connection, over, size, rate)
-                return
+                return _send_rtp(connection, over, size, rate)
 
     return Server(serve)
 
@@ -272,29 +260,24 @@ def _send_rtp(connection: socket.socket, over: threading.Event, size: tuple[int,
         channel = 1 if 200 <= packet[1] <= 204 else 0  # RTCP by its type
         connection.sendall(b"$" + bytes([channel]) + len(packet).to_bytes(2, "big") + packet)
 
-    output: Any = av.open(_PacketSink(send), "w", format="rtp", container_options={"payload_type": "96"})
+    output = av.open(_PacketSink(send), "w", format="rtp", container_options={"payload_type": "96"})
     try:
-        stream = live_stream(output, size, rate)
-        for number in range(100_000):
-            if over.wait(1 / rate):
-                return
-            output.mux(stream.encode(_gray(50 + number % 100, size, number, rate)))
+        _send_gray(output, over, size, rate)
     finally:
         with contextlib.suppress(OSError, av.error.FFmpegError):
             output.close()
 
 
-def live_stream(output: Any, size: tuple[int, int], rate: int) -> Any:
-    """An H.264 track without delay, a key frame every half second."""
+def _send_gray(output: Any, over: threading.Event, size: tuple[int, int], rate: int) -> None:
+    """H.264 without delay, a key frame every half second; the pictures get brighter by 1."""
     stream = output.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "tune": "zerolatency"})
     stream.height, stream.width, stream.pix_fmt, stream.gop_size = *size, "yuv420p", max(1, rate // 2)
-    return stream
-
-
-def _gray(level: int, size: tuple[int, int], number: int, rate: int) -> av.VideoFrame:
-    frame = av.VideoFrame.from_ndarray(np.full((*size, 3), level, np.uint8), "rgb24")
-    frame.pts, frame.time_base = number, Fraction(1, rate)
-    return frame
+    for number in itertools.count():
+        if over.wait(1 / rate):
+            return
+        frame = av.VideoFrame.from_ndarray(np.full((*size, 3), 50 + number % 100, np.uint8), "rgb24")
+        frame.pts, frame.time_base = number, Fraction(1, rate)
+        output.mux(stream.encode(frame))
 
 
 @contextlib.contextmanager
@@ -304,11 +287,7 @@ def sending(url: str, *, size: tuple[int, int] = (48, 64), rate: int = 25) -> It
 
     def send() -> None:
         with av.open(url, "w", format="mpegts") as output:
-            stream = live_stream(output, size, rate)
-            number = 0
-            while not over.wait(1 / rate):
-                output.mux(stream.encode(_gray(50 + number % 100, size, number, rate)))
-                number += 1
+            _send_gray(output, over, size, rate)
 
     thread = threading.Thread(target=send, daemon=True)
     thread.start()

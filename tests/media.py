@@ -97,7 +97,7 @@ def make_video(
     live: bool = False,
     interlaced: bool = False,
 ) -> Path:
-    """Write a video and return its path.
+    """Write a video; returns its path.
 
     ``size`` is ``(height, width)`` as stored. ``pts`` are the times of the frames in ``time_base``, for variable rates.
     ``rotation`` is degrees clockwise for showing. ``color`` takes the attributes color_primaries, color_trc,
@@ -131,7 +131,7 @@ def make_video(
         length = times[-1] * base + 1 / rate
         tones = [_Tone(output, track, float(length)) for track in audio]
         texts = [_Text(output, track) for track in subtitles]
-        covers = [_Cover(output, cover)] if cover else []
+        covers = [_add_cover(output, cover)] if cover else []
         if attachment:
             output.add_attachment(*attachment)
         if chapters:
@@ -139,8 +139,9 @@ def make_video(
             places = [{"start": round(a * 1000), "end": round(b * 1000)} for a, b, _ in chapters]
             titles = [{"id": i, "metadata": {"title": title}} for i, (_, _, title) in enumerate(chapters)]
             output.set_chapters([place | title | of_all for place, title in zip(places, titles, strict=True)])
-        for maker in (*covers, *texts):
-            maker.write()
+        output.mux(covers)
+        for text in texts:
+            text.write()
         for index, time in enumerate(times):
             rgb = picture(size, index, smooth=smooth) if pictures is None else pictures[index]
             frame = _encodable(rgb, pixel_format, color or {})
@@ -225,22 +226,15 @@ class _Text:
             self._output.mux(packet)
 
 
-class _Cover:
-    """A cover picture, PNG."""
-
-    def __init__(self, output: Any, png: bytes) -> None:
-        self._output, self._png = output, png
-        self._stream = output.add_stream("png", rate=1)
-        context = self._stream.codec_context
-        context.width = context.height = 16
-        context.pix_fmt = "rgb24"
-        self._stream.disposition = Disposition.attached_pic
-
-    def write(self) -> None:
-        packet = av.Packet(self._png)
-        packet.stream, packet.pts, packet.dts, packet.time_base = self._stream, 0, 0, Fraction(1, 1)
-        packet.is_keyframe = True
-        self._output.mux(packet)
+def _add_cover(output: Any, png: bytes) -> av.Packet:
+    """A track for a cover picture, and what is in it."""
+    stream = output.add_stream("png", rate=1)
+    stream.width, stream.height, stream.pix_fmt = 16, 16, "rgb24"
+    stream.disposition = Disposition.attached_pic
+    packet = av.Packet(png)
+    packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 1)
+    packet.is_keyframe = True
+    return packet
 
 
 def _label(stream: Any, language: str, title: str | None) -> None:

@@ -238,11 +238,10 @@ class _Scan:
             if other.offset != track.offset and abs(moved - track.next) < self._near:
                 track.set_offset(other.exact_offset, row[_NUMBER])
                 return
-        ahead = place if track.picture else self._next_picture(place)
-        breaks = ahead is not None and self._picture_breaks(ahead)
-        if ahead is not None and breaks:
-            self._join(ahead, place)
-        if not (breaks and track.picture):
+        broken = self._breaking_picture(place)
+        if broken is not None:
+            self._join(broken, place)
+        if broken is None or not track.picture:
             self._rejoin_sound(row, track)
 
     def _rejoin_sound(self, row: list[int], track: _Track) -> None:
@@ -265,13 +264,14 @@ class _Scan:
             expected = time + row[_DURATION] * track.base
         return None
 
-    def _next_picture(self, place: int) -> int | None:
+    def _breaking_picture(self, place: int) -> int | None:
+        """The row of the first picture from ``place`` on, where it cannot be the next one."""
         ahead = np.flatnonzero(self._rows[place : place + _ROWS_AHEAD, _STREAM] == self._picture)
-        return place + int(ahead[0]) if ahead.size else None
-
-    def _picture_breaks(self, place: int) -> bool:
+        if not ahead.size:
+            return None
+        place += int(ahead[0])
         picture, row = self._tracks[self._picture], self._rows[place]
-        return self._breaks(picture, picture.time(row), key=bool(row[_KEY]))
+        return place if self._breaks(picture, picture.time(row), key=bool(row[_KEY])) else None
 
     def _first_key(self, place: int) -> tuple[int, int, Fraction]:
         """From row ``place`` on: numbers of the first picture packet and the first key frame, and the latter's pts."""

@@ -210,6 +210,7 @@ def read_info(
     description = _description(container, stream)
     side_data = SideDataReader(frame)
     rotation, mirrored = _orientation(side_data)
+    spherical = side_data.numbers("SPHERICAL")
     crop = _crop(description, frame)
     height, width = crop.shown((frame.height, frame.width)) if crop else (frame.height, frame.width)
     coded_aspect = frame.opaque if isinstance(frame.opaque, Fraction) else None
@@ -303,7 +304,7 @@ def read_info(
         coded_aspect=coded_aspect,
         crop=crop,
         stereo=None if rotation or mirrored else _stereo(side_data),
-        spherical=_is_spherical(side_data),
+        spherical=spherical is not None and bool(spherical[0] != _RECTILINEAR),
         captions="A53_CC" in side_data,
         timecode=_timecode(*metadata),
         interlaced=interlaced,
@@ -334,20 +335,16 @@ def _stereo(side_data: SideDataReader) -> str | None:
     return None if stereo is None or words is None else words[stereo[1] & 1]
 
 
-def _is_spherical(side_data: SideDataReader) -> bool:
-    spherical = side_data.numbers("SPHERICAL")
-    return spherical is not None and bool(spherical[0] != _RECTILINEAR)
-
-
 def _color_tags(description: str, stream: VideoStream, frame: VideoFrame) -> ColorTags:
     # The decoder knows what the bitstream says, the context what the container says.
-    context = stream.codec_context
+    context, line = stream.codec_context, description.partition("\n")[0]
+    words = {word for part in re.findall(r"\(([^()]*)\)", line) for word in part.split(", ")}
     tags = ColorTags(
         primaries=int(context.color_primaries),
         transfer=int(context.color_trc),
         matrix=int(context.colorspace),
         range=int(context.color_range) if context.color_range in (Range.LIMITED, Range.FULL) else Range.UNSPECIFIED,
-        chroma_location=_chroma_location(description),
+        chroma_location=next((location for location in _CHROMA_LOCATIONS if location in words), None),
     ).of(frame)
     if is_gray(frame.format) and not tags.range and context.name not in LIMITED_GRAY:
         return replace(tags, range=Range.FULL)
@@ -366,12 +363,6 @@ def _description(container: InputContainer, stream: VideoStream) -> str:
         av.logging.set_libav_level(av.logging.INFO)
     parts = re.split(r"^ *(?=Stream #)", text, flags=re.MULTILINE)
     return next((part for part in parts if re.match(rf"Stream #0:{stream.index}\b", part)), "")
-
-
-def _chroma_location(description: str) -> str | None:
-    line = description.partition("\n")[0]
-    words = {word for part in re.findall(r"\(([^()]*)\)", line) for word in part.split(", ")}
-    return next((location for location in _CHROMA_LOCATIONS if location in words), None)
 
 
 def _crop(description: str, frame: VideoFrame) -> Crop | None:
