@@ -19,20 +19,21 @@ from vidstyle.cli.terminal import echo
     opt.overwrite_option("Replace the file if it exists."),
 )
 def export(style: str, output: Path | None, size: tuple[int, int] | None, dynamic: bool, overwrite: bool) -> None:
-    """Write STYLE as an ONNX graph for other programs.
+    """Write STYLE, or a blend such as a:0.7,b:0.3, as an ONNX graph for other programs.
 
     Input `image` and output `painted` are RGB in [0, 1], float32 of shape (1, 3, height, width). Some programs take
     graphs of one --size only, or run them faster.
     """
     from vidstyle.files import check_output, write_whole
-    from vidstyle.gallery import load_style
+    from vidstyle.gallery import load_blend
     from vidstyle.graph.export import float_onnx_from_network
 
     if dynamic and size:
         raise click.UsageError("--dynamic is for pictures of every size, --size for those of one; choose")
-    output = output or Path(f"{Path(style).stem}.onnx")
+    chosen = load_blend(style)
+    output = output or Path(f"{chosen.name}.onnx")
     check_output(output, overwrite=overwrite)
-    graph = float_onnx_from_network(load_style(style).network, size)
+    graph = float_onnx_from_network(chosen.network, size)
     write_whole(output, graph.SerializeToString(), overwrite=overwrite)
     sides = "every size from 8x8 on" if size is None else f"{size[1]}x{size[0]}"
     echo(f"{output}: {graph.graph.name}, {sides}, opset {graph.opset_import[0].version}")
