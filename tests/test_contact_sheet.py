@@ -60,12 +60,7 @@ def test_one_photo_makes_a_grid_that_begins_with_it() -> None:
         assert all(np.abs(first.astype(int) - other).mean() > 3 for other in pictures[index + 1 :])
     labels = [column[top : top + 52] for top in (130, 130 + 90 + 52 + 20) for column in cells(sheet, 160, 3)]
     assert all(ink(strip) > 200 for strip in labels)
-
-
-def test_the_margins_are_even_and_empty() -> None:
-    sheet = contact_sheet(photo(60, 80), styles(3), cell_width=80, backend=FAST)
-    for edge in (sheet[:40], sheet[-40:], sheet[:, :40], sheet[:, -40:]):
-        assert ink(edge) == 0
+    assert [ink(edge) for edge in (sheet[:40], sheet[-40:], sheet[:, :40], sheet[:, -40:])] == [0] * 4
 
 
 def test_several_photos_make_rows_of_their_own_height() -> None:
