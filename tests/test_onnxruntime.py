@@ -84,7 +84,7 @@ def test_a_session_that_fails_on_the_gpu_is_an_error_with_its_reason(
     with pytest.raises(VidstyleError, match="cannot use GPU 3: CUDA failure 100: no device; it needs"):
         module.open_program(program(), options(gpu=3))
     assert asked == ["1", "0"]
-    with pytest.raises(BadOption, match="does not compute in bf16 on a GPU"):
+    with pytest.raises(BadOption, match="ONNX Runtime on a GPU computes in fp16, fp32"):
         module.open_program(program(), options(gpu=0, precision="bf16"))
 
 

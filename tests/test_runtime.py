@@ -201,7 +201,7 @@ def test_another_backend_or_precision_for_an_engine_is_refused(engine: EngineFil
         open_engine(engine, program, BackendOptions(backend="openvino"))
     with pytest.raises(BadOption, match=r"precision is fp32, and .*wave.engine computes in fp16; leave it out"):
         open_engine(engine, program, BackendOptions(precision="fp32"))
-    with pytest.raises(BadOption, match="precision is bf16, and TensorRT engines compute in fp16 or fp32"):
+    with pytest.raises(BadOption, match="precision is bf16, but TensorRT computes in fp16, fp32"):
         open_program(program, BackendOptions(precision="bf16"))
 
 

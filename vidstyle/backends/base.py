@@ -10,7 +10,7 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 from weakref import WeakKeyDictionary
@@ -22,6 +22,7 @@ from vidstyle.errors import BadOption, NotCopyable, VidstyleError
 from vidstyle.frame import FrameFormat, Planes
 from vidstyle.models.architecture import Architecture, Network
 from vidstyle.models.style import Parts, Style
+from vidstyle.options import BackendOptions
 from vidstyle.pipeline import Closing
 from vidstyle.system import find_cpu
 
@@ -29,6 +30,7 @@ Pending = Callable[[], Planes]
 """Waits for one submitted frame and returns its planes; call it once."""
 Tensors = Mapping[str, NDArray[np.float32]]
 _Slot = TypeVar("_Slot")
+_P = TypeVar("_P", bound=str)
 
 ALIGNMENT = 256
 """Each tensor of a `StyleTensors` block begins at a multiple of so many bytes, as TensorRT wants it."""
@@ -249,6 +251,15 @@ def leak(thing: object) -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def chosen_precision(options: BackendOptions, able: Sequence[_P], what: str) -> _P:
+    """The precision that ``options`` ask for, of those that ``what`` computes in; ``auto`` is the first of these."""
+    for precision in able:
+        if options.precision in ("auto", precision):
+            return precision
+    allowed = ", ".join(able)
+    raise BadOption(f"precision is {options.precision}, but {what} computes in {allowed}; use one of these, or auto")
 
 
 def own_memory(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:

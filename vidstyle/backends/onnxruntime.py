@@ -16,11 +16,20 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from vidstyle.backends.base import Backend, Pending, Program, StyleTensors, Tensors, first_line, usable_cores
-from vidstyle.errors import BadModel, BadOption, MissingDependency, VidstyleError
+from vidstyle.backends.base import (
+    Backend,
+    Pending,
+    Program,
+    StyleTensors,
+    Tensors,
+    chosen_precision,
+    first_line,
+    usable_cores,
+)
+from vidstyle.errors import BadModel, MissingDependency, VidstyleError
 from vidstyle.frame import Planes
 from vidstyle.models.style import Style
-from vidstyle.options import BackendOptions
+from vidstyle.options import BackendOptions, EnginePrecision
 from vidstyle.system import nvidia_gpus
 
 
@@ -53,9 +62,7 @@ class OnnxRuntimeBackend(_OnThreads):
         fixed = "" if program.single is None else ", one style"
         program = program.single or program
         self._styles = StyleTensors(program.shape, program.style_tensors)
-        precision = options.precision if options.precision != "auto" else "fp32"
-        if precision != "fp32":
-            raise BadOption(f"ONNX Runtime does not compute in {precision} here; use fp32 or auto")
+        precision = chosen_precision(options, ["fp32"], "ONNX Runtime on a processor")
         threads = options.threads or usable_cores()
         self.in_flight = min(threads, 4)
         self._session = _cpu_session(program.graph("fp32"), max(1, threads // self.in_flight))
@@ -80,10 +87,9 @@ class OnnxRuntimeCudaBackend(_OnThreads):
         super().__init__(program)
         program = program.single or program
         self._styles = StyleTensors(program.shape, program.style_tensors)
-        precision = options.precision if options.precision != "auto" else "fp16"
-        if precision == "bf16":
-            raise BadOption("ONNX Runtime does not compute in bf16 on a GPU; use fp16, fp32 or auto")
-        graph = program.graph("fp16" if precision == "fp16" else "fp32")
+        able: list[EnginePrecision] = ["fp16", "fp32"]
+        precision = chosen_precision(options, able, "ONNX Runtime on a GPU")
+        graph = program.graph(precision)
         provider = {
             "device_id": str(gpu),
             "cudnn_conv_algo_search": "EXHAUSTIVE",  # measures, at the first frame

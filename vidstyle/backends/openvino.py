@@ -17,7 +17,16 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from vidstyle.backends.base import Backend, Pending, Program, StyleTensors, leak, own_memory, usable_cores
+from vidstyle.backends.base import (
+    Backend,
+    Pending,
+    Program,
+    StyleTensors,
+    chosen_precision,
+    leak,
+    own_memory,
+    usable_cores,
+)
 from vidstyle.errors import BadModel, BadOption, VidstyleError
 from vidstyle.files import cache_key, read_cached, write_cached
 from vidstyle.frame import Planes
@@ -56,7 +65,8 @@ class OpenVinoBackend(Backend):
                 "with multiprocessing.get_context('spawn'), or fork before anything is painted"
             )
         core = _core()
-        precision = _precision(core, options)
+        able = [name for name in ("bf16", "fp32", "fp16") if name.upper() in cpu_capabilities(core)]
+        precision = chosen_precision(options, able, "OpenVINO on this processor")
         threads = options.threads or usable_cores()
         streams = threads if threads <= _MANY_THREADS else max(_MANY_THREADS, threads // _MANY_THREADS)
         settings: dict[str, str | int | bool] = {
@@ -180,20 +190,6 @@ def _compile(core: ov.Core, graph: bytes, settings: dict[str, str | int | bool])
     exported = compiled.export_model()
     write_cached("openvino", key, exported if isinstance(exported, bytes) else exported.getvalue())
     return compiled
-
-
-def _precision(core: ov.Core, options: BackendOptions) -> str:
-    able = [
-        name for name, kind in (("fp32", "FP32"), ("bf16", "BF16"), ("fp16", "FP16")) if kind in cpu_capabilities(core)
-    ]
-    if options.precision == "auto":
-        return "bf16" if "bf16" in able else "fp32"
-    if options.precision not in able:
-        raise BadOption(
-            f"precision is {options.precision}, but OpenVINO on this processor computes in {', '.join(able)}; "
-            "use one of these, or auto"
-        )
-    return options.precision
 
 
 def cpu_capabilities(core: ov.Core) -> list[str]:

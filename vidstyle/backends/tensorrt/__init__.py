@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vidstyle.backends.base import Backend, Program
+from vidstyle.backends.base import Backend, Program, chosen_precision
 from vidstyle.backends.tensorrt.sdk import find_library, installed_versions
 from vidstyle.errors import BadOption, EngineMismatch, MissingDependency
 from vidstyle.models.engine_file import EngineFile
@@ -60,8 +60,8 @@ def open_program(program: Program, options: BackendOptions) -> Backend:
 
     Raises `BadOption` where there is no GPU, and `MissingDependency` where no TensorRT knows it.
     """
-    if options.precision == "bf16":
-        raise BadOption("precision is bf16, and TensorRT engines compute in fp16 or fp32; use one of these, or auto")
+    able: list[EnginePrecision] = ["fp16", "fp32"]
+    precision = chosen_precision(options, able, "TensorRT")
     gpu, why = gpu_or_reason(options.gpu)
     if gpu is None:
         raise BadOption(
@@ -75,7 +75,6 @@ def open_program(program: Program, options: BackendOptions) -> Backend:
     from vidstyle.backends.tensorrt.runtime import LoadedEngine
 
     library = find_library("auto", compute_capability=gpu.compute_capability)
-    precision: EnginePrecision = "fp16" if options.precision == "auto" else options.precision
 
     def load() -> LoadedEngine:
         try:

@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from vidstyle.backends.base import Backend, Pending, Program, own_memory
-from vidstyle.backends.torch.cuda import CudaBackend
+from vidstyle.backends.base import Backend, Pending, Program, chosen_precision, own_memory
+from vidstyle.backends.torch.cuda import TYPES, CudaBackend
 from vidstyle.errors import BadOption, MissingDependency, VidstyleError
 from vidstyle.frame import FrameFormat, Planes, rgb_from_yuv, yuv_from_rgb
 from vidstyle.models.style import Parts, Style
 from vidstyle.models.torch_net import TransformNet, threads_for
 from vidstyle.options import BackendOptions
-
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def open_program(program: Program, options: BackendOptions) -> Backend:
@@ -59,8 +57,8 @@ class TorchBackend(Backend):
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
         super().__init__(program)
-        precision = options.precision if options.precision != "auto" else "fp32"
-        self._type = _TYPES[precision]
+        precision = chosen_precision(options, list(TYPES), "PyTorch")
+        self._type = TYPES[precision]
         self._threads = options.threads
         self._padded_size = program.shape.padded_size(program.form.size)
         self._painting: Parts | None = None

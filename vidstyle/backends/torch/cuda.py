@@ -24,7 +24,7 @@ from vidstyle.models.architecture import Architecture, Network
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
 
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _IN_FLIGHT = 3
 """One frame on the way in, one being computed, one on the way out. With less memory there are fewer."""
 _WARM_UP = 3
@@ -46,7 +46,7 @@ class CudaBackend(Backend):
         precision = options.precision
         if precision == "auto":
             precision = "fp16" if torch.cuda.get_device_capability(device) >= _TENSOR_CORES else "fp32"
-        dtype = _TYPES[precision]
+        dtype = TYPES[precision]
         try:
             with torch.cuda.device(device):  # Triton runs on the current one
                 kind, kind_name = choose_net(program.shape, program.form, dtype, device)
