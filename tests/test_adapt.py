@@ -143,7 +143,7 @@ def test_the_curve_begins_before_the_first_step_and_ends_after_the_last(painting
         "before": {"content": first.content, "style": first.style},
         "after": {"content": last.content, "style": last.style},
     }
-    expected = last.content + 14 * last.style + 2 * last.detail + last.tone + 0.02 * last.variation
+    expected = last.content + 10 * last.style + 4 * last.detail + last.tone + 0.02 * last.variation
     assert last.total(options.loss) == pytest.approx(expected)
     assert last.total(options.loss) < first.total(options.loss)
 

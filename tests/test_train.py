@@ -148,7 +148,7 @@ def test_the_network_comes_back_from_its_file_and_says_how_it_was_made(whole: Wh
     assert warm["minutes"] >= 0 and warm["crops"] == 2 and warm["size"] == warm["style_size"] == 32
     assert "inner" not in warm
     assert bilevel["inner"] == dataclasses.asdict(InnerOptions())
-    assert facts["loss"] == {"content": 1.0, "style": 14.0, "detail": 2.0, "tone": 1.0, "variation": 0.02}
+    assert facts["loss"] == {"content": 1.0, "style": 10.0, "detail": 4.0, "tone": 1.0, "variation": 0.02}
     assert facts["stable"] == 1.0
     assert (facts["paintings"], facts["photos"], facts["skipped"], facts["processes"]) == (3, 5, 0, 1)
     assert facts["hardware"].startswith("1 threads of ")

@@ -51,7 +51,7 @@ PIPE = Path("-")
     opt.option(
         "--style-size", type=opt.SIDE, help="Stroke scale: shorter side of the painting.  [default: that of the photo]"
     ),
-    *opt.weight_options(style=10, detail=0),
+    *opt.weight_options(detail=0),
     opt.option("--seed", type=opt.SEED, help="Same seed, same picture.  [default: 0]"),
     opt.option("--device", type=opt.DEVICES, help="Where --optimize computes.  [default: auto]"),
 )

@@ -247,10 +247,10 @@ DEVICES = click.Choice(["auto", "cpu", "cuda"])
 SEED = click.IntRange(0, 2**31)
 
 
-def weight_options(style: int = 14, detail: int = 2) -> tuple[click.Option, ...]:
+def weight_options(detail: int = 4) -> tuple[click.Option, ...]:
     """The weights of the loss: ``style_weight``, ``content_weight``, ``detail_weight``, ``tone_weight``."""
     return (
-        option("--style-weight", type=WEIGHTS, help=f"More painting.  [default: {style}]"),
+        option("--style-weight", type=WEIGHTS, help="More painting.  [default: 10]"),
         option("--content-weight", type=WEIGHTS, help="More photo.  [default: 1]"),
         option("--detail-weight", type=WEIGHTS, help=f"Edges and faces stay whole.  [default: {detail}]"),
         option("--tone-weight", type=WEIGHTS, help="Lights stay light, darks dark.  [default: 1]"),

@@ -61,7 +61,7 @@ class OptimizeOptions:
     style_size: int | None = within(None, 32, 2048)
     """Shorter side of the painting in pixels: the larger, the larger are the strokes. None is the
     shorter side of the picture that is optimized."""
-    loss: LossWeights = LossWeights(style=10, detail=0, variation=0.4)
+    loss: LossWeights = LossWeights(detail=0, variation=0.4)
     """What the terms of the loss count, in the adaptation too. Variation counts more than for a network,
     which cannot make speckles of single pixels so easily."""
     look: LookOptions = LookOptions()

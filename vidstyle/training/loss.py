@@ -83,9 +83,9 @@ class LossWeights:
 
     content: float = 1.0
     """The larger, the more photo."""
-    style: float = 14.0
+    style: float = 10.0
     """The larger, the more painting."""
-    detail: float = 2.0
+    detail: float = 4.0
     """Keeps edges and faces single and whole, in whatever colors and contrasts."""
     tone: float = 1.0
     """Keeps what is light in the photo light and what is dark dark, within the tones of the painting."""
