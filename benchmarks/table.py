@@ -26,7 +26,7 @@ PAGES = {
     "docs/live.md": ("live",),
     "docs/serve.md": ("serve", "attack"),
     "docs/tensorrt.md": ("engine", "gpu"),
-    "docs/training.md": ("training step",),
+    "docs/training.md": ("recipe", "training step"),
 }
 """Page: the tables in it."""
 
@@ -541,6 +541,7 @@ TABLES = {
     "engine": engine_table,
     "gpu": gpu_table,
     "quality": lambda facts: quality_table(facts.get("quality", {})),
+    "recipe": lambda facts: quality_table(facts.get("recipes", {})),
 }
 UNMEASURED = {"gpu": gpu_unmeasured}
 """What a table says where no machine has results for it."""
@@ -568,7 +569,17 @@ def read(path: Path) -> Facts:
     adaptations = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "adaptation").glob("*.json"))}
     own = {
         part: facts_in(folder / f"{part}.json")
-        for part in ("live", "serve", "attacks", "engines", "warp", "quality", "training_step", "weight_inputs")
+        for part in (
+            "live",
+            "serve",
+            "attacks",
+            "engines",
+            "warp",
+            "quality",
+            "recipes",
+            "training_step",
+            "weight_inputs",
+        )
     }
     return {**facts_in(path), **facts_in(folder / "temporal.json"), **own, "adaptation": adaptations}
 
