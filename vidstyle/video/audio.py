@@ -30,20 +30,13 @@ USUAL_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 """Samples a second, in the order in which AAC numbers them."""
 _AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "7.1"}
-_BIT_RATES = {"aac": 96_000, "libopus": 64_000}
-"""For each channel."""
-_GAP_SECONDS = 0.04
-"""How far two pieces may miss each other before the times are believed more than the samples."""
-_JUMP_SECONDS = 0.1
-"""A piece that is off by more has lost samples before it (or comes twice): silence, or a cut."""
-_SETTLING_SECONDS = 2.0
-"""Over how long the error of the clock is averaged; pieces arrive a little early and late."""
-_TOLERANCE_SECONDS = 0.005
-"""An average error below this is left alone."""
-_STRETCH = 0.005
-"""The most by which a piece is made longer or shorter, as a share: a twelfth of a semitone."""
-_SILENCE_SECONDS = 1.0
-"""Silence is made in pieces of this length, so that no gap takes much memory."""
+_BIT_RATES = {"aac": 96_000, "libopus": 64_000}  # for each channel
+_GAP_SECONDS = 0.04  # how far two pieces may miss each other before the times are believed more than the samples
+_JUMP_SECONDS = 0.1  # a piece that is off by more has lost samples before it (or comes twice): silence, or a cut
+_SETTLING_SECONDS = 2.0  # over how long the error of the clock is averaged; pieces arrive a little early and late
+_TOLERANCE_SECONDS = 0.005  # an average error below this is left alone
+_STRETCH = 0.005  # the most by which a piece is made longer or shorter, as a share: a twelfth of a semitone
+_SILENCE_SECONDS = 1.0  # silence is made in pieces of this length, so that no gap takes much memory
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,10 @@ from vidstyle.video.demux import (
 )
 from vidstyle.video.formats import BROADCAST, UNINDEXED
 
-_JUMP_SECONDS = 10.0
-"""A clock that leaps forwards by more than this has jumped, as FFmpeg's own command takes it."""
-_BACK_SECONDS = 0.5
-"""Decoding times that FFmpeg had to guess go back by less than this without a restart."""
+_JUMP_SECONDS = 10.0  # a clock that leaps forwards by more than this has jumped, as FFmpeg's own command takes it
+_BACK_SECONDS = 0.5  # decoding times that FFmpeg had to guess go back by less than this without a restart
 _SOUND_BACK_SECONDS = 0.1
-_OVERLAP_SECONDS = 1.0
-"""Sound alone that goes back by less overlaps what was before, and keeps its place."""
+_OVERLAP_SECONDS = 1.0  # sound alone that goes back by less overlaps what was before, and keeps its place
 _SAME_SECONDS = 0.002
 _SOUNDS_AHEAD = 100
 _ROWS_AHEAD = 10_000

@@ -27,10 +27,8 @@ _OTHER_MATRICES: dict[int, Colorspace] = {MatrixCode.FCC: Colorspace.FCC, Matrix
 _RANGES = {False: ColorRange.MPEG, True: ColorRange.JPEG}
 # Bilinear chroma, and the slower rounding: without it a conversion is off by up to two levels.
 _SCALER = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_OPAQUE = 250
-"""Alpha from which on nobody sees through; lossy codecs do not hold 255."""
-_SAME_SHAPE = 0.02
-"""Pictures whose shapes differ by less fill the frame: nobody sees that, and encoders round sizes."""
+_OPAQUE = 250  # alpha from which on nobody sees through; lossy codecs do not hold 255
+_SAME_SHAPE = 0.02  # pictures whose shapes differ by less fill the frame: nobody sees that, and encoders round sizes
 
 Place: TypeAlias = tuple[slice, slice]
 """Rows and columns of luma in which a picture lies; they begin at even ones."""

@@ -36,8 +36,7 @@ MAX_PIXELS = 1 << 26
 ONE_THREAD_PIXELS = 1920 * 1088
 """Up to Full HD one thread decodes faster than any network runs, and at a tenth less cost than several."""
 READ_ERRORS_ALLOWED = 100
-_SILENCE_SECONDS = 5.0
-"""How long a live source may say that it has nothing yet before it is taken for lost."""
+_SILENCE_SECONDS = 5.0  # how long a live source may say that it has nothing yet before it is taken for lost
 FARTHEST_SECONDS = 5.0
 """Streams of one clock are never further apart in the file."""
 _STILLS = {b"\x89PNG\r\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\x00": "TIFF", b"MM\x00*": "TIFF"}

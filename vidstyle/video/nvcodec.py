@@ -66,28 +66,24 @@ def nvdec_obstacle(info: VideoInfo, form: FrameFormat, *, on_device: bool) -> st
 
     With ``on_device`` nothing can be converted: the stored pictures must be what ``form`` says.
     """
-    if info.codec not in _DECODED:
-        return f"the video is {info.codec}"
-    if info.pixel_format not in ("yuv420p", "yuvj420p"):
-        return f"the video is {info.pixel_format}, not 8-bit 4:2:0"
-    if info.stored_color.wide:
-        return "the video is HDR or in BT.2020 colors"
-    if info.interlaced:
-        return "the video is interlaced"
-    if info.captions or info.stereo:
-        return "the video has closed captions or is stereo, which the processor carries over"
-    if info.crop is not None:
-        return "the file asks for a part of the picture only"
-    if not on_device:
-        return None
-    if info.rotation or info.mirrored:
-        return "the video is stored turned or mirrored"
-    if form.height % 2 or form.width % 2:
-        return f"the picture is {form.width}x{form.height}, and on the GPU sides are even"
-    stored = guessed_matrix(info.color.matrix, form.height), info.color.range == Range.FULL
-    if info.color != info.stored_color or stored != (form.matrix, form.full_range):
-        return "the colors of the video are converted"
-    return None
+    obstacles: list[tuple[object, str]] = [
+        (info.codec not in _DECODED, f"the video is {info.codec}"),
+        (info.pixel_format not in ("yuv420p", "yuvj420p"), f"the video is {info.pixel_format}, not 8-bit 4:2:0"),
+        (info.stored_color.wide, "the video is HDR or in BT.2020 colors"),
+        (info.interlaced, "the video is interlaced"),
+        (info.captions or info.stereo, "the video has closed captions or is stereo, which the processor carries over"),
+        (info.crop, "the file asks for a part of the picture only"),
+    ]
+    if on_device:
+        stored = guessed_matrix(info.color.matrix, form.height), info.color.range == Range.FULL
+        converted = info.color != info.stored_color or stored != (form.matrix, form.full_range)
+        odd = form.height % 2 or form.width % 2
+        obstacles += [
+            (info.rotation or info.mirrored, "the video is stored turned or mirrored"),
+            (odd, f"the picture is {form.width}x{form.height}, and on the GPU sides are even"),
+            (converted, "the colors of the video are converted"),
+        ]
+    return next((why for applies, why in obstacles if applies), None)
 
 
 def nvdec_decoder(stream: VideoStream, codec: str, accelerator: HWAccel | None) -> VideoCodecContext:

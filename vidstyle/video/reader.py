@@ -39,13 +39,11 @@ from vidstyle.video.formats import INDEXED, ONE_FRAME_A_PACKET, ColorTags
 from vidstyle.video.info import VideoInfo, probe
 from vidstyle.video.nvcodec import VideoGpu, gpu_planes, nvdec_decoder, nvdec_obstacle, trial_obstacle
 
-_GLIMPSE_SECONDS = Fraction(1, 20)
-"""A picture is not shown for less than this at the start of a clip."""
+_GLIMPSE_SECONDS = Fraction(1, 20)  # a picture is not shown for less than this at the start of a clip
 _ERRORS_KEPT = 5
 # Containers differ by a frame or two, and by rounding, between the length they declare and what they hold.
 _SLACK_SECONDS = 1.0
-_UNCODED_BYTES = 16
-"""A packet of MPEG-4 that is no larger says that the last picture goes on; players show nothing new."""
+_UNCODED_BYTES = 16  # a packet of MPEG-4 that is no larger says that the last picture goes on; players show nothing new
 _SQUARE = Fraction(1)
 
 

@@ -15,8 +15,7 @@ from vidstyle.options import MAX_SIDE, check_between
 
 RATE = 25
 CRF, PRESET = 20, "veryfast"
-_MARGIN = 64
-"""How far, in pixels, the layers pan to each side."""
+_MARGIN = 64  # how far, in pixels, the layers pan to each side
 _GRAIN = 1.5  # levels
 
 

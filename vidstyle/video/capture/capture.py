@@ -18,10 +18,8 @@ from vidstyle.video.capture.devices import InputSpec, input_spec
 from vidstyle.video.capture.reader import AudioPiece, LiveReader
 from vidstyle.video.demux import SourceLost
 
-_FIRST_SECONDS = 5.0
-"""For each of the two steps in which FFmpeg opens a source."""
-_AGAIN_SECONDS = 0.9
-"""The same when it is opened again: `Capture.close` may have to wait for both steps."""
+_FIRST_SECONDS = 5.0  # for each of the two steps in which FFmpeg opens a source
+_AGAIN_SECONDS = 0.9  # the same when it is opened again: `Capture.close` may have to wait for both steps
 
 
 class Capture(Closing):

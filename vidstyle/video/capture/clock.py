@@ -9,10 +9,8 @@ from fractions import Fraction
 MICROSECOND = Fraction(1, 1_000_000)
 _CREEP = 0.001
 _JUMP = 500_000
-_LEAP = 1.0
-"""Seconds from one packet to the next that no stream needs: its clock has been set."""
-_PATIENCE = 0.2
-"""Seconds by which pictures may be late, and for which they may be, before some are left out."""
+_LEAP = 1.0  # seconds from one packet to the next that no stream needs: its clock has been set
+_PATIENCE = 0.2  # seconds by which pictures may be late, and for which they may be, before some are left out
 _RESTED = 0.1
 _IDLE_SHARE = 0.05
 LATE = 500_000

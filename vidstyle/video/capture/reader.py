@@ -31,12 +31,9 @@ from vidstyle.video.filters import Deinterlacer
 from vidstyle.video.formats import BROADCAST, UNTIMED
 from vidstyle.video.info import VideoInfo, read_info
 
-_SILENCE_SECONDS = 5.0
-"""How long packets may come without a picture in them before the stream is taken for lost."""
-_POLL_SECONDS = 0.002
-"""How often a device that has nothing yet is asked again."""
-_MAX_ASPECT = 8
-"""Pixels that are said to be wider, or higher, than that are a mistake."""
+_SILENCE_SECONDS = 5.0  # how long packets may come without a picture in them before the stream is taken for lost
+_POLL_SECONDS = 0.002  # how often a device that has nothing yet is asked again
+_MAX_ASPECT = 8  # pixels that are said to be wider, or higher, than that are a mistake
 
 
 @dataclass(frozen=True)

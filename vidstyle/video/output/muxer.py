@@ -47,16 +47,12 @@ _BUFFER_BYTES = 1 << 18
 _MICROSECOND = Fraction(1, 1_000_000)
 _KEY_MICROSECONDS = 1_000_000
 """A key frame begins a fragment of MP4, a segment of a playlist, and what a new viewer sees."""
-_EARLY_MICROSECONDS = 5_000
-"""Frames come a little early and late; a key frame may, too."""
+_EARLY_MICROSECONDS = 5_000  # frames come a little early and late; a key frame may, too
 _MISSING_MICROSECONDS = 1_000_000
 """Sound that is so far behind the picture is taken for gone, and silence takes its place."""
-_LONGEST_MICROSECONDS = 1_000_000
-"""A frame after a pause is not taken for the first of many such pauses."""
-_PENDING_PIECES = 500
-"""Pieces of sound that are kept before the first frame: some seconds."""
-_BITS_A_PIXEL = 0.1
-"""The most that is sent for each pixel shown: 6 Mbit/s at 1920x1080 and 30 fps."""
+_LONGEST_MICROSECONDS = 1_000_000  # a frame after a pause is not taken for the first of many such pauses
+_PENDING_PIECES = 500  # pieces of sound that are kept before the first frame: some seconds
+_BITS_A_PIXEL = 0.1  # the most that is sent for each pixel shown: 6 Mbit/s at 1920x1080 and 30 fps
 _MIN_BIT_RATE = 500_000
 _USUAL_RATE = 30
 
@@ -362,8 +358,7 @@ class StreamEncoder:
         try:
             for packet in self._video.encode(None):
                 self.muxer.write(packet)
-            if self._audio is not None:
-                self._mux_audio(None)
+            self._add([None])
         except VideoError:
             self.muxer.abandon()
             raise
@@ -373,20 +368,17 @@ class StreamEncoder:
         if self._track is not None and self._track.end() < stamp - _MISSING_MICROSECONDS:
             self._add(self._track.fill(stamp))
 
-    def _add(self, parts: Iterable[NDArray[np.float32]]) -> None:
+    def _add(self, parts: Iterable[NDArray[np.float32] | None]) -> None:
+        """Encode what the track goes on with; None is its end."""
+        track, audio = self._track, self._audio
+        if track is None or audio is None:
+            return
         for samples in parts:
-            self._mux_audio(samples)
-
-    def _mux_audio(self, samples: NDArray[np.float32] | None) -> None:
-        assert self._audio is not None
-        frame = None
-        if samples is not None:
-            assert self._track is not None
-            frame = audio_frame(samples, self._track.form.rate, self._track.length - samples.shape[1])
-        for packet in self._audio.encode(frame):
-            # The first packet only starts the decoder up and lies before 0, which half of the formats cannot say.
-            if packet.pts is not None and packet.pts >= 0:
-                self.muxer.write(packet)
+            frame = None if samples is None else audio_frame(samples, track.form.rate, track.length - samples.shape[1])
+            for packet in audio.encode(frame):
+                # The first packet only starts the decoder up and lies before 0, which half of the formats cannot say.
+                if packet.pts is not None and packet.pts >= 0:
+                    self.muxer.write(packet)
 
 
 def video_settings(spec: OutputSpec, form: FrameFormat, fps: float | None, encode: EncodeOptions) -> dict[str, str]:

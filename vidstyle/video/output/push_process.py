@@ -25,8 +25,7 @@ INTERLEAVE = "500000"
 PATIENCE_SECONDS = 10.0
 """How long the server may take to answer, or to read on."""
 _CHILD = Path(__file__).with_name("push_child.py")
-_CLOSE_TIMEOUT = 1.0
-"""How many seconds the last packets may take once all are handed over."""
+_CLOSE_TIMEOUT = 1.0  # how many seconds the last packets may take once all are handed over
 
 
 class PushProcess:

@@ -17,17 +17,12 @@ from vidstyle.video.audio import AudioChunk, AudioFormat
 from vidstyle.video.formats import ENCODERS
 from vidstyle.video.output.muxer import OutputSpec, StreamEncoder, output_spec, track_form, video_settings
 
-_WAITING_FRAMES = 16
-"""Half a second at 30 fps; then the oldest goes."""
-_WAITING_PIECES = 500
-"""Pieces of sound, some seconds."""
-_FIRST_FRAMES = 2
-"""Frames that go to a server before it has answered: enough to say its format and show a picture."""
-_STEADY_SECONDS = 1.0
-"""A connection that held so long was a real one: the next wait is short again."""
+_WAITING_FRAMES = 16  # half a second at 30 fps; then the oldest goes
+_WAITING_PIECES = 500  # pieces of sound, some seconds
+_FIRST_FRAMES = 2  # frames that go to a server before it has answered: enough to say its format and show a picture
+_STEADY_SECONDS = 1.0  # a connection that held so long was a real one: the next wait is short again
 _IDLE_SECONDS = 0.2
-_CLOSE_TIMEOUT = 0.8
-"""How many seconds a server may take for what waits when all ends."""
+_CLOSE_TIMEOUT = 0.8  # how many seconds a server may take for what waits when all ends
 _KINDS = {"mp4": "MP4 in fragments", "mov": "QuickTime in fragments", "matroska": "Matroska", "hls": "HLS"}
 
 
