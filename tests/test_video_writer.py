@@ -223,35 +223,32 @@ def test_nothing_is_under_the_final_name_before_the_end(tmp_path: Path, clip: Pa
     assert output.exists()
 
 
-def test_aborting_an_overwrite_keeps_the_old_file(tmp_path: Path, clip: Path) -> None:
+@pytest.fixture
+def precious(tmp_path: Path) -> Iterator[Path]:
+    """A file in the place of the output, which is as it was after the test; and nothing is beside it."""
     output = tmp_path / "out.mp4"
     output.write_bytes(b"precious")
+    yield output
+    assert output.read_bytes() == b"precious"
+    assert leftovers(tmp_path) == []
+
+
+def test_aborting_an_overwrite_keeps_the_old_file(clip: Path, precious: Path) -> None:
     with VideoReader(clip) as video:
-        sink = writer(output, video, overwrite=True)
+        sink = writer(precious, video, overwrite=True)
         sink.write(next(video.frames()))
         sink.abort()
         sink.abort()
-    assert output.read_bytes() == b"precious"
-    assert leftovers(tmp_path) == []
 
 
-def test_nothing_written_is_no_file(tmp_path: Path, clip: Path) -> None:
-    output = tmp_path / "out.mp4"
-    output.write_bytes(b"precious")
+def test_nothing_written_is_no_file(clip: Path, precious: Path) -> None:
     with pytest.raises(VideoError, match=r"out\.mp4.*no picture"):
-        copy(clip, output, clip=ClipOptions(start=100), overwrite=True)
-    assert output.read_bytes() == b"precious"
-    assert leftovers(tmp_path) == []
+        copy(clip, precious, clip=ClipOptions(start=100), overwrite=True)
 
 
-def test_an_existing_output_is_kept_unless_overwriting_is_asked_for(tmp_path: Path, clip: Path) -> None:
-    output = tmp_path / "out.mp4"
-    output.write_bytes(b"precious")
+def test_an_existing_output_is_kept_unless_overwriting_is_asked_for(clip: Path, precious: Path) -> None:
     with pytest.raises(BadOption, match="out.mp4 exists; .*--overwrite"):
-        copy(clip, output)
-    assert output.read_bytes() == b"precious"
-    copy(clip, output, overwrite=True)
-    assert len(read_contents(output).pts) == 10
+        copy(clip, precious)
 
 
 def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path, clip: Path) -> None:
