@@ -96,6 +96,7 @@ class AudioReader:
     def __init__(self, form: AudioFormat) -> None:
         self.form = form
         self._resampler = Resampler("fltp", LAYOUTS[form.channels - 1], form.rate)
+        self._next: float | None = None
 
     def read(self, frame: AudioFrame) -> Iterator[tuple[NDArray[np.float32], float]]:
         """Pieces of float32 of shape (channels, n) and their times in seconds of the stream."""
@@ -104,21 +105,13 @@ class AudioReader:
                 samples = np.clip(np.asarray(piece.to_ndarray(), np.float32), -1.0, 1.0)
                 yield samples, float(piece.pts * piece.time_base)
 
-
-class AudioJoiner:
-    """Gives pieces of sound times that join up, as long as that is true to the clock."""
-
-    def __init__(self, form: AudioFormat) -> None:
-        self._form = form
-        self._next: float | None = None
-
     def join(self, samples: NDArray[np.float32], at: int) -> AudioChunk:
-        """The piece that the clock says begins ``at``."""
+        """The piece that begins ``at``, or where the one before ends, as long as that is true to the clock."""
         begin = float(at)
         if self._next is not None and abs(self._next - at) < _GAP_SECONDS * 1e6:
             begin = self._next
-        self._next = begin + samples.shape[1] / self._form.rate * 1e6
-        return AudioChunk(samples, self._form, round(begin))
+        self._next = begin + samples.shape[1] / self.form.rate * 1e6
+        return AudioChunk(samples, self.form, round(begin))
 
 
 class AudioTrack:

@@ -12,7 +12,7 @@ from vidstyle.errors import VideoError
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import MAX_SIDE, check_between
 from vidstyle.pipeline import BackOff, Closing
-from vidstyle.video.audio import AudioChunk, AudioFormat, AudioJoiner, AudioReader
+from vidstyle.video.audio import AudioChunk, AudioFormat, AudioReader
 from vidstyle.video.capture.clock import MICROSECOND, ArrivalClock, PlayClock, now
 from vidstyle.video.capture.devices import InputSpec, input_spec
 from vidstyle.video.capture.reader import AudioPiece, LiveReader
@@ -156,9 +156,8 @@ class Capture(Closing):
             gc.collect()
 
     def _play(self, reader: LiveReader, play: PlayClock) -> Generator[Frame, None, None]:
-        sound = self.sound_form
-        reader.become(self.form, None if sound is None else AudioReader(sound))
-        joiner = None if sound is None else AudioJoiner(sound)
+        sound = None if self.sound_form is None else AudioReader(self.sound_form)
+        reader.become(self.form, sound)
         arrival = ArrivalClock(synthetic=reader.counted, monotonic=reader.info.container.endswith("v4l2"))
         if reader.paced:
             play.begin(float(reader.info.start), may_jump=reader.may_jump)
@@ -166,10 +165,11 @@ class Capture(Closing):
             if self._stop.is_set():
                 return
             if isinstance(item, AudioPiece):
-                length = item.samples.shape[1] / (sound.rate if sound else 1)
-                at = play.due(item.seconds, length) if reader.paced else arrival.sound(item.seconds)
-                if at is not None and joiner is not None and self._on_sound is not None:
-                    self._on_sound(joiner.join(item.samples, at))
+                if sound is not None and self._on_sound is not None:
+                    length = item.samples.shape[1] / sound.form.rate
+                    at = play.due(item.seconds, length) if reader.paced else arrival.sound(item.seconds)
+                    if at is not None:
+                        self._on_sound(sound.join(item.samples, at))
                 continue
             planes, shown = reader.planes(item.decoded)
             if not reader.paced:

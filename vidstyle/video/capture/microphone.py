@@ -19,7 +19,7 @@ from av.container import InputContainer
 from vidstyle.errors import VideoError
 from vidstyle.imaging.image_io import quiet_libraries
 from vidstyle.pipeline import BackOff, Closing, Worker
-from vidstyle.video.audio import AudioChunk, AudioFormat, AudioJoiner, AudioReader, audio_format
+from vidstyle.video.audio import AudioChunk, AudioFormat, AudioReader, audio_format
 from vidstyle.video.capture.clock import ArrivalClock, PlayClock, now
 from vidstyle.video.capture.devices import NONBLOCK
 from vidstyle.video.demux import SourceLost, live_packets
@@ -79,8 +79,7 @@ class Microphone(Closing):
             self.error = error
 
     def _pass_on(self, container: InputContainer) -> None:
-        reader, joiner = AudioReader(self.form), AudioJoiner(self.form)
-        arrival, play = ArrivalClock(), PlayClock()
+        reader, arrival, play = AudioReader(self.form), ArrivalClock(), PlayClock()
         for frame in self._frames(container):
             for samples, seconds in reader.read(frame):
                 length = samples.shape[1] / self.form.rate
@@ -91,7 +90,7 @@ class Microphone(Closing):
                 else:
                     # What arrives now is the last sample.
                     at = arrival.picture(seconds + length) - round(length * 1e6)
-                self._on_sound(joiner.join(samples, at))
+                self._on_sound(reader.join(samples, at))
 
     def _frames(self, container: InputContainer) -> Iterator[AudioFrame]:
         with contextlib.suppress(SourceLost, av.error.FFmpegError):
