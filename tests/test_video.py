@@ -8,15 +8,21 @@ import sys
 import pytest
 from live_media import x_display
 
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="X on Linux")
 
-def on_a_display(code: str) -> str:
-    """What a process prints that runs ``code`` on a display of its own, 300x200 pixels."""
-    with x_display((200, 300)) as display:
-        environment = {"DISPLAY": display, "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
-        command = [sys.executable, "-c", code]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+def printed(code: str, **environment: str) -> str:
+    """What a process prints that runs ``code``."""
+    environment |= {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     return run.stdout
+
+
+def on_a_display(code: str) -> str:
+    """What it prints on a display of its own, 300x200 pixels."""
+    with x_display((200, 300)) as display:
+        return printed(code, DISPLAY=display)
 
 
 _BOTH = """
@@ -35,7 +41,6 @@ print("both", frame.width)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="X on Linux")
 @pytest.mark.parametrize("order", ["cv2 vidstyle.video av", "av vidstyle.video cv2", "vidstyle.video av cv2"])
 def test_window_and_screen_work_in_one_process(order: str) -> None:
     assert on_a_display(_BOTH.format(order=order)) == "both 300\n"
@@ -56,15 +61,10 @@ with Window("a", (40, 60)) as window:
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="X on Linux")
 @pytest.mark.parametrize("order", ["av vidstyle", "cv2 vidstyle", "vidstyle"])
 def test_live_window_works_whatever_was_imported_before(order: str) -> None:
     assert on_a_display(_WINDOW.format(order=order)) == "window (200, 300)\n"
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="X on Linux")
 def test_too_late_is_told() -> None:
-    code = "import cv2, av, vidstyle.video; print(vidstyle.video.LIBXCB_IS_SHARED)"
-    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
-    assert run.stdout == "False\n", run.stderr
+    assert printed("import cv2, av, vidstyle.video; print(vidstyle.video.LIBXCB_IS_SHARED)") == "False\n"
