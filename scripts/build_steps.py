@@ -1,9 +1,9 @@
-"""Draw docs/steps.jpg: photos painted before an adaptation, after 25 of its steps, and at its end.
+"""Draw docs/steps.jpg: every painting of the gallery after 150 steps of `vidstyle adapt`, beside the style that ships.
 
-    python scripts/build_steps.py PAINTINGS [--network fast] [--only NAME ...]
+    python scripts/build_steps.py PAINTINGS [--only NAME ...] [--learn-on PHOTOS] [--keep FOLDER]
 
-PAINTINGS is the folder that `build_gallery.py` takes. A row is a painting of the gallery, adapted to
-as `vidstyle adapt` does it; the pictures are the state of that one run at these steps.
+PAINTINGS is the folder that `build_gallery.py` takes. With --keep the adapted styles are written there, and those that
+are there are not made again.
 """
 
 from __future__ import annotations
@@ -15,66 +15,58 @@ import cv2
 from build_gallery import GALLERY
 
 from vidstyle.data import PHOTOS
-from vidstyle.gallery import shared_network
+from vidstyle.gallery import load_style, shared_network
 from vidstyle.imaging.image_io import read_still
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
 from vidstyle.stylizer import Stylizer
 from vidstyle.tools.contact_sheet import picture_grid
 from vidstyle.training.adapt import AdaptOptions, adapt
+from vidstyle.training.data import Photos
 from vidstyle.training.device import Compute
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "steps.jpg"
-ROWS = {"great_wave": "china.jpg", "the_scream": "chelsea.jpg", "composition_vii": "coffee.jpg"}
-"""Painting: the photo that is painted like it."""
-SHOWN = (0, 25)
-"""Steps that are shown, besides the last."""
-CELL = 300
+PHOTO = PHOTOS / "chelsea.jpg"
+SHAPE = (300, 450)  # height, width of what is shown
+COLUMNS = 6
+CELL = 260
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paintings", type=Path)
-    parser.add_argument("--network", default="fast", choices=["fast", "paper"])
-    parser.add_argument("--only", nargs="+", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--steps", type=int, default=AdaptOptions().steps)
+    known = [line.name for line in GALLERY]
+    parser.add_argument("--only", nargs="+", default=known, choices=known, metavar="NAME")
+    parser.add_argument("--learn-on", type=Path, help="photos to learn on; those that ship if not given")
+    parser.add_argument("--keep", type=Path)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
     words = parser.parse_args()
-    options = AdaptOptions(steps=words.steps, compute=Compute(threads=words.threads))
-    network = shared_network(words.network)
+    options = AdaptOptions(batch=2, compute=Compute(threads=words.threads))
+    photos = words.learn_on and Photos.in_folder(words.learn_on)
+    photo = read_still(PHOTO).rgb
+    top, left = ((side - shown) // 2 for side, shown in zip(photo.shape[:2], SHAPE, strict=True))
+    photo = photo[top : top + SHAPE[0], left : left + SHAPE[1]].copy()
     cells, labels = [], []
-    for line in GALLERY:
-        if line.name not in words.only:
-            continue
-        moments: list[Style] = []
-        adapt(
-            words.paintings / line.file,
-            network,
-            name=line.name,
-            options=options,
-            watch=lambda at, style, moments=moments: (
-                moments.append(style) if at.step in (*SHOWN, options.steps) else None
-            ),
-        )
-        photo = read_still(PHOTOS / ROWS[line.name]).rgb
-        height, width = photo.shape[:2]
-        rows = min(height, width * 2 // 3)  # all photos in one shape, the middle of each
-        columns = min(width, rows * 3 // 2)
-        top, left = (height - rows) // 2, (width - columns) // 2
-        photo = photo[top : top + rows, left : left + columns].copy()
-        cells.append(photo)
-        labels.append(("photo", (f"toward {line.title}", line.title)))
-        with Stylizer(moments[0], backend=BackendOptions(backend="torch", threads=words.threads)) as stylizer:
-            for style in moments:
+    with Stylizer(load_style(known[0]), backend=BackendOptions(backend="torch", threads=words.threads)) as stylizer:
+        for line in GALLERY:
+            if line.name not in words.only:
+                continue
+            kept = words.keep and words.keep / f"{line.name}.safetensors"
+            if kept and kept.exists():
+                quick = Style.load(kept)
+            else:
+                painting = words.paintings / line.file
+                quick = adapt(painting, shared_network("fast"), name=line.name, options=options, photos=photos)
+                if kept:
+                    quick.save(kept)
+                print(line.name, quick.card["losses"], f"{quick.card['seconds']} s", flush=True)
+            for style in (quick, load_style(line.name)):
                 stylizer.style = style
                 cells.append(stylizer(photo))
-                labels.append((f"{style.card['steps']} steps", ()))
-        print(line.name, style.card["curve"], flush=True)
-    sheet = picture_grid(cells, labels, columns=2 + len(SHOWN), cell_width=CELL)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
-    cv2.imwrite(str(words.output), sheet[..., ::-1], quality)
-    print(f"{words.output}: {sheet.shape[1]}x{sheet.shape[0]}, {words.output.stat().st_size >> 10} KiB")
+                labels.append((f"{line.name}, {style.card['steps']} steps", (f"{style.card['steps']} steps",)))
+    sheet = picture_grid(cells, labels, columns=COLUMNS, cell_width=CELL)
+    cv2.imwrite(str(OUTPUT), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+    print(f"{OUTPUT}: {sheet.shape[1]}x{sheet.shape[0]}, {OUTPUT.stat().st_size >> 10} KiB")
 
 
 if __name__ == "__main__":
