@@ -26,10 +26,10 @@ from vidstyle.training.data import Photos
 from vidstyle.training.device import Compute
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "steps.jpg"
-PHOTO = PHOTOS / "chelsea.jpg"
-SHAPE = (300, 450)  # height, width of what is shown
+PHOTO = PHOTOS / "astronaut.jpg"
+SHAPE = (360, 360)  # height, width of what is shown
 COLUMNS = 6
-CELL = 260
+CELL = 220
 
 
 def main() -> None:
