@@ -146,7 +146,7 @@ def make_video(
             rgb = picture(size, index, smooth=smooth) if pictures is None else pictures[index]
             frame = _encodable(rgb, pixel_format, color or {})
             if interlaced:
-                frame = _marked_interlaced(frame)
+                frame = marked_interlaced(frame)
             frame.pts, frame.time_base = time, base
             after = times[index + 1] - time if index + 1 < len(times) else last_duration
             frame.duration = after or round(1 / rate / base)
@@ -258,7 +258,7 @@ def _encodable(rgb: NDArray[np.uint8], pixel_format: str, color: dict[str, int])
     return made
 
 
-def _marked_interlaced(frame: av.VideoFrame) -> av.VideoFrame:
+def marked_interlaced(frame: av.VideoFrame) -> av.VideoFrame:
     graph = av.filter.Graph()
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25))
     graph.link_nodes(source, graph.add("setfield", "tff"), graph.add("buffersink")).configure()
@@ -267,8 +267,10 @@ def _marked_interlaced(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 def join(path: Path, *parts: Path) -> Path:
-    """MPEG-TS files one behind the other, as recordings and cat(1) do it."""
-    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    """Files one behind the other, as recordings and cat(1) do it."""
+    first, *others = (part.read_bytes() for part in parts)
+    head = 13 if path.suffix == ".flv" else 0  # behind FLV's there are only tags
+    path.write_bytes(first + b"".join(other[head:] for other in others))
     return path
 
 
@@ -410,11 +412,6 @@ def read(path: Path, **options: Any) -> list[Frame]:
         frames = list(source.frames())
         assert (source.lost, source.errors) == (0, [])
     return frames
-
-
-def read_pixels(path: Path, **options: Any) -> list[NDArray[np.uint8]]:
-    """All frames of a video as RGB, as `VideoReader` gives them."""
-    return [frame.planes[0] for frame in read(path, pixels="rgb", **options)]
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:

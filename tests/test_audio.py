@@ -137,12 +137,7 @@ def recording(folder: Path, suffix: str, codec: str, *parts: tuple[str, int], fr
         make_video(folder / f"{n}{suffix}", frames=frames, audio=[Audio(codec=codec, layout=layout, rate=rate)])
         for n, (layout, rate) in enumerate(parts)
     ]
-    if suffix != ".flv":
-        return join(folder / f"in{suffix}", *made)
-    path = folder / "in.flv"
-    # Behind FLV's head of 13 bytes there are only tags.
-    path.write_bytes(made[0].read_bytes() + b"".join(part.read_bytes()[13:] for part in made[1:]))
-    return path
+    return join(folder / f"in{suffix}", *made)
 
 
 def heard(path: Path) -> NDArray[np.float32]:

@@ -12,19 +12,7 @@ import av
 import numpy as np
 import pytest
 from av.bitstream import BitStreamFilterContext
-from media import (
-    add_box,
-    copied,
-    copy,
-    make_video,
-    picture,
-    psnr,
-    read,
-    read_contents,
-    read_pixels,
-    read_rgb,
-    write_frames,
-)
+from media import add_box, copied, copy, make_video, picture, psnr, read, read_contents, read_rgb, write_frames
 from numpy.typing import NDArray
 
 from vidstyle.errors import VideoError
@@ -404,7 +392,9 @@ def test_what_the_codec_crops_is_cropped_in_full(tmp_path: Path, codec: str, fil
             for new in marked.filter(packet if packet.size else None):
                 new.stream = copy
                 output.mux(new)
-    assert psnr(read_pixels(tmp_path / "b.mkv")[0], picture((64, 96), 0, smooth=True)[4:62, 10:90]) > 32
+    assert (
+        psnr(read(tmp_path / "b.mkv", pixels="rgb")[0].planes[0], picture((64, 96), 0, smooth=True)[4:62, 10:90]) > 32
+    )
 
 
 def test_a_crop_of_everything_is_none(tmp_path: Path) -> None:

@@ -19,6 +19,23 @@ from vidstyle.video.capture.reader import LiveReader
 from vidstyle.video.stream_copy import timecode_behind
 
 
+def remuxed(path: Path, kinds: str, codec: str = "aac") -> Path:
+    """A file whose tracks are, by letter: v video, a sound, V and A the same without a packet."""
+    clip = make_video(path.with_name("clip.mkv"), audio=[Audio(codec=codec)])
+    with av.open(str(clip)) as source, av.open(str(path), "w") as output:
+        template = {"v": source.streams.video[0], "a": source.streams.audio[0]}
+        made = {}
+        for kind in kinds:
+            stream = output.add_stream_from_template(template[kind.lower()])
+            if kind.islower():
+                made[template[kind].index] = stream
+        for packet in source.demux():
+            if packet.dts is not None and packet.stream.index in made:
+                packet.stream = made[packet.stream.index]
+                output.mux(packet)
+    return path
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_sound_is_copied_bit_for_bit_at_its_own_times(tmp_path: Path, suffix: str) -> None:
     tracks = [Audio(language="eng", title="English"), Audio(language="fra", layout="5.1", rate=44100, title="Français")]
@@ -36,16 +53,7 @@ def test_sound_is_copied_bit_for_bit_at_its_own_times(tmp_path: Path, suffix: st
 
 
 def test_a_sound_track_that_comes_first_stays_first(tmp_path: Path) -> None:
-    first = make_video(tmp_path / "in.mp4", audio=[Audio()])
-    swapped = tmp_path / "swapped.mp4"
-    with av.open(str(first)) as source, av.open(str(swapped), "w") as made:
-        video, audio = source.streams.video[0], source.streams.audio[0]
-        copies = {s.index: made.add_stream_from_template(s, opaque=True) for s in (audio, video)}
-        for packet in source.demux():
-            if packet.size:
-                packet.stream = copies[packet.stream.index]
-                made.mux(packet)
-    assert copied(swapped, "out.mp4").kinds == ["audio", "video"]
+    assert copied(remuxed(tmp_path / "in.mp4", "av"), "out.mp4").kinds == ["audio", "video"]
 
 
 def test_sound_longer_than_the_picture_is_kept_whole(tmp_path: Path) -> None:
@@ -297,17 +305,7 @@ def _with_picture_subtitles(path: Path, times: tuple[int, ...] = (100,)) -> Path
 
 
 def test_a_second_picture_track_is_named(tmp_path: Path) -> None:
-    source = tmp_path / "in.mkv"
-    with av.open(str(source), "w") as output:
-        streams: list[Any] = [output.add_stream("libx264", rate=25) for _ in range(2)]
-        for stream in streams:
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(5):
-            for stream in streams:
-                output.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
-        for stream in streams:
-            output.mux(stream.encode(None))
-    (note,) = copy(source, tmp_path / "out.mp4")
+    (note,) = copy(remuxed(tmp_path / "in.mkv", "vV"), tmp_path / "out.mp4")
     assert "video track 1 (h264) is a second picture track" in note
 
 
@@ -381,29 +379,12 @@ def test_a_time_code_that_no_muxer_takes_is_told(tmp_path: Path) -> None:
     assert any("'01:00:00;00' is no time code at 25" in note for note in copy(path, tmp_path / "out.mp4"))
 
 
-def broadcast(path: Path, kinds: str, codec: str = "aac") -> Path:
-    """MPEG-TS whose tracks are, by letter: v video, a sound, V and A the same without a packet."""
-    clip = make_video(path.with_suffix(".mkv"), audio=[Audio(codec=codec)])
-    with av.open(str(clip)) as source, av.open(str(path), "w", format="mpegts") as output:
-        template = {"v": source.streams.video[0], "a": source.streams.audio[0]}
-        made = {}
-        for kind in kinds:
-            stream = output.add_stream_from_template(template[kind.lower()])
-            if kind.islower():
-                made[template[kind].index] = stream
-        for packet in source.demux():
-            if packet.dts is not None and packet.stream.index in made:
-                packet.stream = made[packet.stream.index]
-                output.mux(packet)
-    return path
-
-
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "webm"])
 @pytest.mark.parametrize(
     ("kinds", "codec"), [("vaA", "aac"), ("vAa", "mp2"), ("AvaAA", "ac3"), ("Vva", "aac"), ("vA", "mp2")]
 )
 def test_a_track_without_a_packet_is_left_out_and_told(kinds: str, codec: str, suffix: str, tmp_path: Path) -> None:
-    contents = copied(broadcast(tmp_path / "in.ts", kinds, codec), f"out.{suffix}")
+    contents = copied(remuxed(tmp_path / "in.ts", kinds, codec), f"out.{suffix}")
     assert contents.kinds == ["video", "audio"][: 1 + ("a" in kinds)]
     assert len(contents.pts) == 10
     for index in (place for place, kind in enumerate(kinds) if kind == "A"):
@@ -412,7 +393,7 @@ def test_a_track_without_a_packet_is_left_out_and_told(kinds: str, codec: str, s
 
 
 def test_a_live_source_is_heard_where_there_is_sound(tmp_path: Path) -> None:
-    source = broadcast(tmp_path / "in.ts", "AVva")
+    source = remuxed(tmp_path / "in.ts", "AVva")
     reader = LiveReader(input_spec(str(source)), threading.Event(), 3.0, sound=True)
     assert reader.sound is not None and reader.sound.rate == 48000
     reader.close()
