@@ -274,22 +274,6 @@ def test_dropped_video_is_painted_while_the_page_is_loaded_anew(page: Page, brow
     page.wait("!document.querySelector('.job')")
 
 
-def test_two_visitors_see_their_own_look_and_one_may_leave(page: Page, browser: Browser, server: str) -> None:
-    other = browser.page(server)
-    other.wait("document.querySelector('.style')")
-    other.click("[data-style=the_scream] .choose")
-    start(page)
-    start(other)
-    wait_until_shown(page, "starry_night", "the_scream", None)
-    wait_until_shown(other, "the_scream", "starry_night", None)
-    left = visitor_of(other)
-    assert other.errors == []
-    other.close()
-    page.wait(f"fetch('api/visitors/{left}').then((answer) => answer.status !== 200)")
-    page.errors.clear()  # the console tells of the 404 that was waited for
-    wait_until_shown(page, "starry_night", "the_scream", None)
-
-
 def test_connection_that_is_lost_comes_back(page: Page) -> None:
     start(page)
     before = visitor_of(page)

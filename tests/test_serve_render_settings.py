@@ -60,13 +60,14 @@ def test_settings_follow_a_style_that_is_being_learned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [None, {}, "great_wave", [], [{"style": "great_wave"}] * 5, [1], [{"weight": 1}], [{"style": "x", "y": 1}],
-     [{"style": "x", "weight": -1}], [{"style": "x", "weight": 1001}], [{"style": "x", "weight": True}],
-     [{"style": 1}]],
+    [{"blend": blend} for blend in (
+        None, {}, "great_wave", [], [{"style": "great_wave"}] * 5, [1], [{"weight": 1}], [{"style": "x", "y": 1}],
+        [{"style": "x", "weight": -1}], [{"style": "x", "weight": 1001}], [{"style": "x", "weight": True}],
+        [{"style": 1}])] + [{"strength": 2}, {"mirror": 1}, {"colour": "red"}],
 )  # fmt: skip
-def test_json_that_is_no_blend_is_refused(wrong: object) -> None:
+def test_json_that_is_no_change_of_settings_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ApiError, match="docs/serve.md"):
-        parse_json(json.dumps(wrong), Blend)
+        parse_json(json.dumps(wrong), SettingsChange)
 
 
 def test_a_path_is_no_style(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from vidstyle.cli.terminal import echo, echo_json
 from vidstyle.options import BackendName, BackendOptions, EncodeOptions
 
 if TYPE_CHECKING:
-    from vidstyle.tools.bench import CaseResult, StageTime
+    from vidstyle.tools.bench import CaseResult
 
 
 @click.command()
@@ -72,7 +72,8 @@ def bench(
         raise click.UsageError("--clip has its own size; leave out --size")
     names: Any = backends or [status.name for status in backend_report() if status.works]
     options = BenchOptions(
-        sizes=tuple((rows, _even_16_to_9(rows) if columns is None else columns) for rows, columns in sizes) or SIZES,
+        sizes=tuple((rows, round(rows * 8 / 9) * 2 if columns is None else columns) for rows, columns in sizes)
+        or SIZES,
         work_sizes=tuple(size or None for size in work_sizes) or None,
         backends=tuple(replace(backend, backend=name) for name in names),
         encode=encode,
@@ -93,23 +94,19 @@ def bench(
     echo(f"Milliseconds a frame (smallest-largest of {options.rounds} rounds); start-up is in no other figure.")
 
 
-def _even_16_to_9(rows: int) -> int:
-    return round(rows * 8 / 9) * 2
-
-
 def _lines(case: CaseResult) -> list[str]:
     work = f", work size {case.work_size}" if case.work_size is not None else ""
     stages = {"decode": case.decode, "scale": case.scale, "infer": case.infer, "encode": case.encode}
     stages["render"] = case.render
     return [
         f"{case.width}x{case.height}{work}, {case.description}, {case.frames} frames of {case.clip}",
-        *(f"  {name:8}{_stage(time)}" for name, time in stages.items() if time is not None),
+        *(
+            f"  {name:8}{time.ms.median:9.2f} ms ({time.ms.low:.2f}-{time.ms.high:.2f})"
+            f"{time.cpu_ms.median:9.2f} ms of processor time"
+            for name, time in stages.items()
+            if time is not None
+        ),
         f"  {case.fps.median:.1f} fps ({case.fps.low:.1f}-{case.fps.high:.1f}), "
         f"cores {100 * case.cores_busy.median:.0f} % busy, "
         f"processor time {case.overhead.median:.2f} x that of the stages, start-up {case.startup_seconds:.2f} s",
     ]
-
-
-def _stage(time: StageTime) -> str:
-    ms = time.ms
-    return f"{ms.median:9.2f} ms ({ms.low:.2f}-{ms.high:.2f}){time.cpu_ms.median:9.2f} ms of processor time"

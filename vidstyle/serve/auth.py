@@ -52,9 +52,9 @@ class Guard:
             try:
                 self.check_token(request)
             except ApiError:
-                if _is_page(request):
-                    return _token_page(request)
-                raise
+                if request.method not in ("GET", "POST") or "text/html" not in request.headers.get("Accept", ""):
+                    raise
+                return _token_page(request)  # a browser wants something to show
             response = await handler(request)
             _remember_session(request, response)
             return response
@@ -168,11 +168,6 @@ def _is_same_origin(request: web.Request, host: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
-
-
-def _is_page(request: web.Request) -> bool:
-    """Whether a browser wants something to show."""
-    return request.method in ("GET", "POST") and "text/html" in request.headers.get("Accept", "")
 
 
 def _token_page(request: web.Request) -> web.Response:

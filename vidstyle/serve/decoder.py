@@ -318,7 +318,10 @@ def _size_in(sps: bytes) -> CodedSize:
     elif order == 1:
         bits.take(1)
         bits.golomb(), bits.golomb()
-        for _ in range(_at_most(bits.golomb(), 255)):
+        cycle = bits.golomb()
+        if cycle > 255:
+            raise Damaged("an H.264 parameter set is damaged")
+        for _ in range(cycle):
             bits.golomb()
     kept = bits.golomb()
     bits.take(1)
@@ -345,12 +348,6 @@ def _skip_scaling(bits: _Bits, count: int) -> None:
             change = bits.golomb()
             following = (last + ((change + 1) // 2 if change % 2 else -(change // 2))) % 256
         last = following or last
-
-
-def _at_most(number: int, most: int) -> int:
-    if number > most:
-        raise Damaged("an H.264 parameter set is damaged")
-    return number
 
 
 class _Bits:

@@ -127,7 +127,9 @@ class FrameMailbox:
         Browsers send smaller pictures for a while when they begin, or where the path is narrow; each size
         would be compiled, and strokes would change their size.
         """
-        wanted = painted_format(_size_of(waiting.picture), self._max_size)
+        picture = waiting.picture
+        size = picture.form.size if isinstance(picture, Frame) else (picture.height, picture.width)
+        wanted = painted_format(size, self._max_size)
         current = self.form
         if current is None or wanted == current:
             self.form, self._other = wanted, None
@@ -359,10 +361,6 @@ class MediaRelay:
         finally:
             for mailbox in self._mailboxes:
                 mailbox.on_problem(problem)
-
-
-def _size_of(picture: Picture) -> tuple[int, int]:
-    return picture.form.size if isinstance(picture, Frame) else (picture.height, picture.width)
 
 
 def painted_format(size: tuple[int, int], max_size: tuple[int, int]) -> FrameFormat:
