@@ -1,8 +1,7 @@
-"""A screen of its own for windows, and a live window on it that keys are sent to."""
+"""A live window on a screen of its own, that keys are sent to."""
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
@@ -11,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,63 +23,27 @@ from numpy.typing import NDArray
 SCREEN = (720, 1280)
 
 
-class Display:
-    """An Xvfb whose picture can be read."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.server, self.name = start_xvfb(SCREEN, "-fbdir", str(folder))
-
-    def shot(self) -> NDArray[np.uint8]:
-        """The whole screen: RGB of shape (height, width, 3)."""
-        data = (self._folder / "Xvfb_screen0").read_bytes()  # an XWD file: header, colors, pixels
-        header = np.frombuffer(data, ">u4", 25)
-        begin = int(header[0] + 12 * header[19])
-        rows = np.frombuffer(data, np.uint8, int(header[12] * header[5]), begin).reshape(header[5], header[12])
-        return rows.reshape(header[5], -1, 4)[:, : header[4], 2::-1].copy()
-
-    def tool(self, *words: str) -> str:
-        """What xdotool says."""
-        env = {**os.environ, "DISPLAY": self.name}
-        done = subprocess.run(["xdotool", *words], env=env, capture_output=True, text=True, timeout=PATIENCE)
-        return done.stdout.strip()
-
-
-@contextlib.contextmanager
-def display(folder: Path) -> Iterator[Display]:
-    """A `Display`; skips the test where there can be none."""
-    if shutil.which("xdotool") is None:
-        pytest.skip("there is no xdotool")
-    screen = Display(folder)
-    try:
-        yield screen
-    finally:
-        stop_xvfb(screen.server)
-
-
 class Webcam:
-    """``vidstyle webcam`` in a process of its own, with a window on ``screen``. A context manager."""
+    """``vidstyle webcam`` in a process of its own, with a window on an Xvfb of its own. A context manager."""
 
-    def __init__(self, screen: Display, *words: str, folder: Path) -> None:
-        self.screen = screen
-        self._window = ""
-        env = {**os.environ, "DISPLAY": screen.name, "PYTHONPATH": str(repository())}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "vidstyle", "webcam", "--json", *words],
-            cwd=folder,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, folder: Path, *words: str) -> None:
+        """The test is skipped where there can be no screen."""
+        if shutil.which("xdotool") is None:
+            pytest.skip("there is no xdotool")
+        self._folder, self._window = folder, ""
+        self._xvfb, self._display = start_xvfb(SCREEN, "-fbdir", str(folder))
+        self._env = {**os.environ, "DISPLAY": self._display, "PYTHONPATH": str(repository())}
+        command = [sys.executable, "-m", "vidstyle", "webcam", "--json", *words]
+        how: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen(command, cwd=folder, env=self._env, **how)
         self.pid = self._process.pid
 
     def __enter__(self) -> Webcam:
         try:
-            self.until(lambda: self.screen.tool("search", "--name", "^vidstyle$"), "a window")
-            self._window = self.screen.tool("search", "--name", "^vidstyle$").split()[-1]
+            self.until(lambda: self._tool("search", "--name", "^vidstyle$"), "a window")
+            self._window = self._tool("search", "--name", "^vidstyle$").split()[-1]
             self.until(lambda: self.shot()[200:].std() > 5, "a picture")
-            self.screen.tool("windowfocus", self._window)  # there is no window manager to do it
+            self._tool("windowfocus", self._window)  # there is no window manager to do it
         except BaseException:
             self.__exit__()
             raise
@@ -90,6 +53,12 @@ class Webcam:
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate(timeout=PATIENCE)
+        stop_xvfb(self._xvfb)
+
+    def _tool(self, *words: str) -> str:
+        """What xdotool says."""
+        done = subprocess.run(["xdotool", *words], env=self._env, capture_output=True, text=True, timeout=PATIENCE)
+        return done.stdout.strip()
 
     def until(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
         """Wait for ``condition``."""
@@ -103,18 +72,22 @@ class Webcam:
 
     def size(self) -> tuple[int, int]:
         """``(height, width)`` of the window."""
-        lines = dict(line.split("=") for line in self.screen.tool("getwindowgeometry", "--shell", self._window).split())
+        lines = dict(line.split("=") for line in self._tool("getwindowgeometry", "--shell", self._window).split())
         return int(lines["HEIGHT"]), int(lines["WIDTH"])
 
     def shot(self) -> NDArray[np.uint8]:
-        """What is in the window, which lies in the corner of the screen."""
+        """What is in the window, which lies in the corner of the screen: RGB of shape (height, width, 3)."""
+        data = (self._folder / "Xvfb_screen0").read_bytes()  # an XWD file: header, colors, pixels
+        header = np.frombuffer(data, ">u4", 25)
+        begin = int(header[0] + 12 * header[19])
+        rows = np.frombuffer(data, np.uint8, int(header[12] * header[5]), begin).reshape(header[5], header[12])
         height, width = self.size() if self._window else (360, 640)
-        return self.screen.shot()[:height, :width]
+        return rows.reshape(header[5], -1, 4)[:height, :width, 2::-1].copy()
 
     def press(self, *keys: str) -> None:
         """Type ``keys``, by their X11 names, as fast as a fast typist."""
         for key in keys:
-            self.screen.tool("key", key)
+            self._tool("key", key)
             time.sleep(0.12)
 
     def close_button(self) -> None:
@@ -122,7 +95,7 @@ class Webcam:
         x11: Any = ctypes.CDLL("libX11.so.6")
         x11.XOpenDisplay.restype = ctypes.c_void_p
         x11.XInternAtom.restype = ctypes.c_ulong
-        connection = ctypes.c_void_p(x11.XOpenDisplay(self.screen.name.encode()))
+        connection = ctypes.c_void_p(x11.XOpenDisplay(self._display.encode()))
         assert connection, "the display does not answer"
         # XClientMessageEvent: type, serial, send_event, display, window, message_type, format, data
         event = (ctypes.c_long * 24)()

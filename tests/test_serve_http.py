@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from visiting import PATIENCE, answer, raw, small_server, until
 
-from vidstyle.serve.http import BoundedFileResponse, Connections, errors_as_json, file_response
+from vidstyle.serve.http import BoundedFileResponse, Connections, errors_as_json, file_response, network_of
 
 HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: "
 TRICKLE = (
@@ -90,7 +90,7 @@ def test_one_address_drops_its_own_connections_first() -> None:
         is_served = False
 
         def __init__(self, address: str) -> None:
-            self.address, self.dropped = address, False
+            self.network, self.dropped = network_of(address), False
             connections.add(self)
 
         def drop(self) -> None:

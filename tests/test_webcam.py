@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import repository
-from display import Webcam, difference, display
+from display import Webcam, difference
 from live_media import mjpeg_server, nothing_grows, open_descriptors, resident_mib, running_threads
 from numpy.typing import NDArray
 
@@ -56,12 +54,6 @@ def rgb_of(frame: Frame) -> NDArray[np.uint8]:
     return bgr_from_planes(frame.planes, frame.form)[..., ::-1]
 
 
-@contextlib.contextmanager
-def webcam_on_screen(folder: Path, *words: str) -> Iterator[Webcam]:
-    with display(folder) as screen, Webcam(screen, *words, folder=folder) as webcam:
-        yield webcam
-
-
 def painted(frame: Frame, style: str) -> NDArray[np.uint8]:
     with Stylizer(style) as stylizer:
         job = stylizer.prepare(frame)
@@ -79,7 +71,7 @@ def test_keys_change_what_is_on_the_screen(still: Path, tmp_path: Path) -> None:
     plain, night, scream = rgb_of(source), painted(source, "starry_night"), painted(source, "the_scream")
     assert difference(night[BELOW], scream[BELOW]) > 15
     middle = SIZE[1] // 2
-    with webcam_on_screen(tmp_path, "--source", str(still), "--loop", "--record", "out.mp4") as webcam:
+    with Webcam(tmp_path, "--source", str(still), "--loop", "--record", "out.mp4") as webcam:
         assert webcam.size() == SIZE
 
         def shows(expected: NDArray[np.uint8], what: str, *keys: str) -> None:
@@ -152,7 +144,7 @@ def test_source_killed_twenty_times_is_told_comes_back_and_nothing_grows(tmp_pat
     with (
         mjpeg_server(size=lambda: SIZE, rate=25) as server,
         # A painting of gray is gray.
-        webcam_on_screen(tmp_path, "--source", f"http://127.0.0.1:{server.port}/", "--split") as webcam,
+        Webcam(tmp_path, "--source", f"http://127.0.0.1:{server.port}/", "--split") as webcam,
     ):
         states = []
         for kills in range(21):
@@ -179,7 +171,7 @@ def test_source_killed_twenty_times_is_told_comes_back_and_nothing_grows(tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["Escape", "close button", "Ctrl-C"])
 def test_ways_to_quit(way: str, tmp_path: Path) -> None:
-    with webcam_on_screen(tmp_path, "--source", "testsrc") as webcam:
+    with Webcam(tmp_path, "--source", "testsrc") as webcam:
         if way == "close button":
             webcam.close_button()
         elif way == "Ctrl-C":

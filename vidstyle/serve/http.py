@@ -121,12 +121,12 @@ class Protocol(RequestHandler):
     TCPSite takes no handler class, and aiohttp bounds neither the connections nor the time that a head takes.
     """
 
-    __slots__ = ("address", "_connections", "_deadline")
+    __slots__ = ("network", "_connections", "_deadline")
 
     def __init__(self, *arguments: Any, connections: Connections, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._connections = connections
-        self.address = ""
+        self.network = ""
         self._deadline: asyncio.TimerHandle | None = None
 
     @property
@@ -142,7 +142,7 @@ class Protocol(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
-        self.address = str(peer[0]) if isinstance(peer, tuple) else ""
+        self.network = network_of(str(peer[0])) if isinstance(peer, tuple) else ""
         self._connections.add(self)
         self._set_deadline(True)
 
@@ -204,18 +204,15 @@ class Connections:
         self.limit = _descriptor_limit() if limit is None else limit
         self.young_seconds = young_seconds
         self._last_heard: dict[Protocol, float] = {}  # the longest silent first
-        self._count: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._last_heard)
 
     def add(self, new: Protocol) -> None:
         """Count ``new``; above the limit another one, or itself, is dropped."""
-        network = _network_of(new.address)
         self._last_heard[new] = monotonic()
-        self._count[network] = self._count.get(network, 0) + 1
-        if self._count[network] > max(1, self.limit // 2):
-            self._drop_one(network, new)
+        if sum(one.network == new.network for one in self._last_heard) > max(1, self.limit // 2):
+            self._drop_one(new.network, new)
         elif len(self._last_heard) > self.limit:
             self._drop_one(None, new)
 
@@ -224,16 +221,12 @@ class Connections:
             self._last_heard[connection] = monotonic()
 
     def remove(self, connection: Protocol) -> None:
-        if self._last_heard.pop(connection, None) is not None:
-            network = _network_of(connection.address)
-            self._count[network] -= 1
-            if not self._count[network]:
-                del self._count[network]
+        self._last_heard.pop(connection, None)
 
     def _drop_one(self, network: str | None, new: Protocol) -> None:
         now, connection = monotonic(), new
         for other, heard in self._last_heard.items():
-            counts = network is None or _network_of(other.address) == network
+            counts = network in (None, other.network)
             if counts and (not other.is_served or now - heard > _SERVED_SECONDS):
                 if now - heard < self.young_seconds and len(self) <= _BURST_FACTOR * self.limit:
                     return
@@ -243,7 +236,7 @@ class Connections:
         connection.drop()
 
 
-def _network_of(address: str) -> str:
+def network_of(address: str) -> str:
     """What counts as one client: an IPv4 address, or the /64 of IPv6 that one customer has."""
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(address).version == 6:
