@@ -6,11 +6,7 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +18,6 @@ import av.error
 import numpy as np
 import pytest
 from broadcasting import CLOCK, FORM, STEREO, Received, feed, frame, now, play, receive
-from conftest import repository
 from live_media import PATIENCE, free_port, join, largest_file, wait_for
 
 from vidstyle.errors import BadOption, VideoError
@@ -206,51 +201,6 @@ def test_a_file_that_is_removed_meanwhile_is_told(tmp_path: Path) -> None:
         shutil.rmtree(folder)
         write_until_failed(made, lambda plain, index: plain)
     assert "out.mp4 was removed while it was written" in (made.failed or "")
-
-
-RECORDER = """
-import sys
-sys.path.insert(0, {tests!r})
-from broadcasting import FORM, STEREO, feed
-from vidstyle.video.output.recorder import Recorder
-with Recorder(sys.argv[1], form=FORM, fps=30, sound=STEREO) as broadcast:
-    write = broadcast.write
-    def noted(frame):
-        write(frame)
-        print(frame.pts, flush=True)
-    broadcast.write = noted
-    feed(broadcast, 60)
-"""
-"""Says the time of each frame that it has handed over."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_recording_that_is_killed_lacks_at_most_two_seconds(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"out{suffix}"
-    program = textwrap.dedent(RECORDER.format(tests=str(Path(__file__).parent)))
-    with subprocess.Popen([sys.executable, "-c", program, str(path)], cwd=repository(), stdout=subprocess.PIPE) as made:
-        assert made.stdout is not None
-        watchdog = threading.Timer(60, made.kill)
-        watchdog.start()
-        try:
-            first = int(made.stdout.readline())
-            recorded, enough = 0.0, 2.5 + np.random.default_rng().uniform(0, 1)  # at any place of a fragment
-            while recorded < enough:
-                recorded = (int(made.stdout.readline()) - first) / 1e6
-        finally:
-            made.send_signal(signal.SIGKILL)
-            watchdog.cancel()
-    played = play(path)
-    assert played.times[0] == 0
-    assert recorded - played.times[-1] < 2
-    assert recorded - played.sound_seconds < 2
-    assert np.diff(played.times).max() < 1
-    seconds = list(range(1, int(played.times[-1]) + 1))
-    assert played.flashes() == pytest.approx(seconds, abs=0.19)  # some of its frames may be lost on a busy machine
-    assert [t for t in played.beeps() if t > 0.5][: len(seconds)] == pytest.approx(
-        seconds[: len(played.beeps())], abs=0.02
-    )
 
 
 # Playlists
