@@ -9,10 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
+import onnx.parser
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from engines import ADA, tensorrt_as_far_as_rtx
 from vidstyle.backends.tensorrt.builder import BuildProgress, Plan, build_plan
@@ -53,7 +51,7 @@ def holds_half(plan: Plan, network: str) -> None:
 
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420"])
-@pytest.mark.parametrize("size", [(361, 641), (720, 1280), (1080, 1920)])
+@pytest.mark.parametrize("size", [(361, 641), (1080, 1920)])
 @pytest.mark.parametrize("network", ARCHITECTURES)
 def test_fp16_plans_of_one_size_compute_in_half(
     rtx: Library, network: str, size: tuple[int, int], pixels: Pixels
@@ -82,13 +80,8 @@ def test_fp32_plans_compute_in_float(rtx: Library, network: str) -> None:
     [(("turing",), ("7.5",)), (("ampere", "ada"), ("8.0", "8.6", "8.9")), (("turing", "portable"), ("7.5", *PORTABLE))],
 )
 def test_plans_are_built_for_gpus_that_are_not_here(rtx: Library, targets: Any, capabilities: tuple[str, ...]) -> None:
-    plan = built(rtx, targets=targets)
+    plan = built(rtx, targets=targets, optimization_level=0, workspace_mib=1024)
     assert plan.targets == capabilities
-
-
-def test_the_builder_takes_its_options(rtx: Library) -> None:
-    plan = built(rtx, optimization_level=0, workspace_mib=1024)
-    holds_half(plan, "fast")
 
 
 def test_too_little_workspace_is_the_librarys_own_sentence(rtx: Library) -> None:
@@ -106,20 +99,13 @@ def test_other_types_than_those_asked_for_are_an_error(
 
 
 def test_half_statistics_are_an_error(rtx: Library) -> None:
-    weight = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float16), "w")
-    ones = numpy_helper.from_array(np.ones(3, np.float16), "s")
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"]),
-        helper.make_node("InstanceNormalization", ["c", "s", "s"], ["y"]),
-    ]
-    shape = [1, 3, 8, 8]
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, shape) for name in "xy"]
-    model = helper.make_model(
-        helper.make_graph(nodes, "half", values[:1], values[1:], [weight, ones]),
-        opset_imports=[helper.make_opsetid("", 18)],
-        ir_version=8,
-    )
-    onnx.checker.check_model(model)
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 18]>
+        half (float16[1, 3, 8, 8] x, float16[3, 3, 1, 1] w, float16[3] s) => (float16[1, 3, 8, 8] y) {
+            c = Conv(x, w)
+            y = InstanceNormalization(c, s, s)
+        }
+    """)
     with pytest.raises(BadModel, match="statistics came out as half, which a flat frame overflows"):
         build_plan(model.SerializeToString(), BuildOptions(size=(8, 8)), rtx)
 
@@ -127,8 +113,9 @@ def test_half_statistics_are_an_error(rtx: Library) -> None:
 @pytest.mark.parametrize("damage", [b"", b"no graph", "cut"])
 def test_a_graph_that_cannot_be_read_is_a_sentence(rtx: Library, damage: bytes | str) -> None:
     whole = graph("fast", BuildOptions(size=(64, 96)))
+    given = whole[: len(whole) // 2] if isinstance(damage, str) else damage
     with pytest.raises(BadModel, match="cannot read the graph|holds no convolution"):
-        build_plan(whole[: len(whole) // 2] if isinstance(damage, str) else damage, BuildOptions(size=(64, 96)), rtx)
+        build_plan(given, BuildOptions(size=(64, 96)), rtx)
 
 
 def test_progress_rises_to_its_end_on_the_callers_thread(rtx: Library, capfd: pytest.CaptureFixture[str]) -> None:

@@ -105,7 +105,7 @@ def test_in_cells_a_network_paints_the_same(shape: Architecture, form: FrameForm
         assert worst_psnr(painted(net, planes, styled(network)), expected) >= least
 
 
-@pytest.mark.parametrize("name", STYLES[1::2])
+@pytest.mark.parametrize("name", ["great_wave", "paper/wheat_field"])
 def test_in_half_every_frame_is_painted_as_in_float32(name: str) -> None:
     style = load_style(name)
     form, shape = FrameFormat(height=SIZE[0], width=SIZE[1], pixels="i420"), style.architecture

@@ -251,9 +251,11 @@ for stylizer in (old, Stylizer(backend=BackendOptions(backend="openvino"))):
 
 def test_few_programs_are_kept_open() -> None:
     with Stylizer(FIRST, backend=BackendOptions(threads=1)) as stylizer:
-        for side in range(16, 16 + 4 * 8, 4):
+        stylizer.max_programs = 2
+        for side in (16, 20, 24):
             stylizer(picture((side, side), 0))
-        assert len(stylizer._open) == 4
+        opened = [stylizer.is_open(FrameFormat(height=side, width=side)) for side in (16, 20, 24)]
+        assert opened == [False, True, True]
 
 
 @pytest.mark.alone
