@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import cv2
@@ -85,6 +86,18 @@ def photo(name: str, size: tuple[int, int]) -> NDArray[np.uint8]:
     assert picture is not None
     small = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(small[..., ::-1], dtype=np.uint8)
+
+
+LAYOUTS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    "padded rows": lambda plane: np.pad(plane, ((0, 0), (5, 8), *((0, 0),) * (plane.ndim - 2)))[:, 5:-8],
+    "upside down": lambda plane: plane[::-1].copy()[::-1],
+    "mirrored": lambda plane: plane[:, ::-1].copy()[:, ::-1],
+    "every other column": lambda plane: plane.repeat(2, axis=1)[:, ::2],
+    "column after column": np.asfortranarray,
+    "channels of more": lambda plane: np.stack([plane] * 5, axis=-1)[..., 3],
+    "odd address": lambda plane: np.frombuffer(bytearray(b"x" + plane.tobytes()), np.uint8)[1:].reshape(plane.shape),
+}
+"""Ways in which the pixels of a plane may lie in memory: the same plane, copied."""
 
 
 def flat(color: tuple[int, int, int], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import cv2
 import numpy as np
 import pytest
+from networks import LAYOUTS
 from numpy.typing import NDArray
 
 from vidstyle.errors import BadOption
@@ -41,20 +42,6 @@ def picture(form: FrameFormat, seed: int = 0) -> Planes:
         noise = chance.normal(0, 20, shape) * (chance.random(shape) < 0.3)
         planes.append(np.clip(ramp + blobs.reshape(shape) + noise, 0, 255).astype(np.uint8))
     return tuple(planes)
-
-
-def in_padded_rows(plane: U8) -> U8:
-    room = np.zeros((plane.shape[0], plane.shape[1] + 13, *plane.shape[2:]), np.uint8)
-    room[:, 5 : 5 + plane.shape[1]] = plane
-    return room[:, 5 : 5 + plane.shape[1]]
-
-
-LAYOUTS: dict[str, Callable[[U8], U8]] = {
-    "padded rows": in_padded_rows,
-    "upside down": lambda plane: plane[::-1].copy()[::-1],
-    "every other column": lambda plane: plane.repeat(2, axis=1)[:, ::2],
-    "column after column": np.asfortranarray,
-}
 
 
 def twin(monkeypatch: pytest.MonkeyPatch, work: Callable[[], Planes]) -> Planes:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from flicker import RGB, gradient_energy, mean_warping_error, restlessness
 from flicker_bench import Clip, FlickerOptions, ghost_of, made_clip, noisy_still
 from media import make_video
-from networks import planes_from_rgb, whole_style
+from networks import LAYOUTS, planes_from_rgb, whole_style
 from numpy.typing import NDArray
 
 from vidstyle import EncodeOptions, Frame, FrameFormat, LookOptions, Stylizer, render
@@ -31,7 +31,7 @@ from vidstyle.models.style import blend
 from vidstyle.options import BackendOptions, SmoothOptions
 from vidstyle.video.reader import VideoReader
 
-LAYOUTS: tuple[Pixels, ...] = ("rgb", "i420", "nv12")
+PIXELS: tuple[Pixels, ...] = ("rgb", "i420", "nv12")
 WARM = 6
 """Frames in which smoothing sets in."""
 
@@ -132,7 +132,7 @@ def test_light_that_moves_over_a_wall_does_not_take_the_strokes_along() -> None:
     assert np.abs(motion.flow).mean() < 0.05  # the flow itself has 0.17: it follows the shade
 
 
-@pytest.mark.parametrize("pixels", LAYOUTS)
+@pytest.mark.parametrize("pixels", PIXELS)
 def test_the_first_frame_and_that_after_a_cut_are_as_painted(pixels: Pixels) -> None:
     made = clip("cut", 12)
     cut = made.motions.index(None) + 1
@@ -197,7 +197,7 @@ def test_an_old_style_ends_with_a_fade_of_style(frames: int) -> None:
     assert away(shown, last) < 0.03 * away(first, last)
 
 
-@pytest.mark.parametrize("pixels", LAYOUTS)
+@pytest.mark.parametrize("pixels", PIXELS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (12, 12), (23, 300), (24, 24), (25, 47), (97, 33), (181, 533)])
 def test_every_size_goes(pixels: Pixels, size: tuple[int, int]) -> None:
     photo = clip("still", rows=360).frames[0]
@@ -214,21 +214,16 @@ def test_every_size_goes(pixels: Pixels, size: tuple[int, int]) -> None:
     assert smoother.cuts == 0
 
 
-@pytest.mark.parametrize("pixels", LAYOUTS)
+@pytest.mark.parametrize("pixels", PIXELS)
 def test_padded_mirrored_and_read_only_planes_are_as_good(pixels: Pixels) -> None:
-    def padded(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        room = np.zeros((plane.shape[0] + 3, plane.shape[1] + 5, *plane.shape[2:]), np.uint8)
-        view = room[2:-1, 3:-2]
-        view[:] = plane
-        view.flags.writeable = False
-        return view
-
-    def mirrored(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.ascontiguousarray(plane[::-1, ::-1])[::-1, ::-1]
+    def read_only(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        padded = LAYOUTS["padded rows"](plane)
+        padded.flags.writeable = False
+        return padded
 
     frames = clip("pan", rows=128).frames[:4]
     results = []
-    for change in (np.ascontiguousarray, padded, mirrored):
+    for change in (np.ascontiguousarray, read_only, LAYOUTS["upside down"], LAYOUTS["mirrored"]):
         smoother = Smoother(form_of(frames[0], pixels))
         for index, rgb in enumerate(frames):
             source, styled = planes_of(rgb, pixels), planes_of(painted(rgb, index), pixels)
