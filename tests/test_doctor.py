@@ -96,13 +96,11 @@ def test_there_is_an_encoder_for_every_codec(report: Report) -> None:
 
 def test_the_cache_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIDSTYLE_HOME", str(tmp_path))
-    examine()  # whatever it compiles is cached now
-    before = examine().facts
     (tmp_path / "openvino" / "deep").mkdir(parents=True)
     (tmp_path / "openvino" / "deep" / "blob").write_bytes(bytes(12345))
-    after = examine().facts
-    assert after["cache"] == str(tmp_path)
-    assert after["cache_bytes"] == before["cache_bytes"] + 12345
+    facts = examine().facts
+    assert facts["cache"] == str(tmp_path)
+    assert facts["cache_bytes"] == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) >= 12345
 
 
 def test_a_missing_backend_is_told_with_its_command() -> None:

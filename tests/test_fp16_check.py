@@ -8,12 +8,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import onnx
+import onnx.parser
 import onnxruntime
 import pytest
 from networks import hard_frames, planes_from_rgb, worst_psnr
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from vidstyle.backends.onnxruntime import open_on_cpu
 from vidstyle.engine import fp16_check
@@ -45,14 +45,14 @@ def other(style: Style, name: str, vector: object = None, **weights: NDArray[np.
 # Rehearsals
 
 
-def half_model(nodes: list[onnx.NodeProto], constants: dict[str, NDArray[np.float16]]) -> onnx.ModelProto:
-    """A graph in FP16 from ``x`` (1, 3, 8, 8) to ``y``."""
-    inside, outside = ([helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 3, 8, 8])] for n in ("x", "y"))
-    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
-    first = helper.make_node("Cast", ["x"], ["h"], name="h", to=TensorProto.FLOAT16)
-    last = helper.make_node("Cast", ["r"], ["y"], name="y", to=TensorProto.FLOAT)
-    graph = helper.make_graph([first, *nodes, last], "test", inside, outside, tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+def half_model(nodes: str, **constants: NDArray[np.float16]) -> onnx.ModelProto:
+    """A graph from ``x`` to ``y`` (1, 3, 8, 8), with ``nodes`` in FP16 from ``h`` to ``r``."""
+    picture = "float[1, 3, 8, 8]"
+    body = f"{{ h = Cast<to = 10>(x) {nodes} y = Cast<to = 1>(r) }}"
+    versions = '<ir_version: 8, opset_import: ["": 18]>'
+    model = onnx.parser.parse_model(f"{versions} test ({picture} x) => ({picture} y) {body}")
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    return model
 
 
 def rehearse(model: onnx.ModelProto, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, float]]:
@@ -65,10 +65,7 @@ def rehearse(model: onnx.ModelProto, x: NDArray[np.float32]) -> tuple[NDArray[np
 
 def test_a_rehearsal_overflows_where_half_precision_does() -> None:
     # What comes after would bring it back, if the product were kept as a float.
-    model = half_model(
-        [helper.make_node("Mul", ["h", "h"], ["p"], name="p"), helper.make_node("Mul", ["p", "s"], ["r"], name="r")],
-        {"s": np.array(2**-10, np.float16)},
-    )
+    model = half_model("p = Mul(h, h) r = Mul(p, s)", s=np.array(2**-10, np.float16))
     y, magnitudes = rehearse(model, np.full((1, 3, 8, 8), 300, np.float32))
     assert np.isposinf(y).all()
     assert magnitudes["p"] == 90000 > LARGEST_HALF
@@ -80,15 +77,8 @@ def test_a_rehearsal_rounds_every_result_as_numpy_does() -> None:
     x = random.normal(0, 3, (1, 3, 8, 8)).astype(np.float32)
     weight = random.normal(0, 1, (3, 3, 1, 1)).astype(np.float16)
     scale, shift = (random.normal(0, 1, (1, 3, 1, 1)).astype(np.float16) for _ in range(2))
-    model = half_model(
-        [
-            helper.make_node("Conv", ["h", "w"], ["c"], name="c"),
-            helper.make_node("Mul", ["c", "scale"], ["m"], name="m"),
-            helper.make_node("Relu", ["m"], ["p"], name="p"),
-            helper.make_node("Add", ["p", "shift"], ["r"], name="r"),
-        ],
-        {"w": weight, "scale": scale, "shift": shift},
-    )
+    nodes = "c = Conv(h, w) m = Mul(c, scale) p = Relu(m) r = Add(p, shift)"
+    model = half_model(nodes, w=weight, scale=scale, shift=shift)
     y, magnitudes = rehearse(model, x)
     half = x.astype(np.float16).astype(np.float64)
     conv = np.einsum("oc,bchw->bohw", weight[:, :, 0, 0].astype(np.float64), half).astype(np.float16)
