@@ -31,11 +31,9 @@ pytestmark = [
 FILM = repository() / "examples" / "bunny.mp4"
 PAINTING = repository() / "vidstyle" / "gallery" / "fast" / "wheat_field.jpg"
 WIDTH, HEIGHT, FRAMES = 320, 180, 45
-SMALL = (64, 36)
-"""Pictures are compared at this width and height."""
+SMALL = (64, 36)  # pictures are compared at this width and height
 ADAPT_STEPS = 1
-JOB_SECONDS = 180.0
-"""Jobs yield to everything else on the machine: on a busy one they take their time."""
+JOB_SECONDS = 180.0  # jobs yield to everything else on the machine: on a busy one they take their time
 
 # Pictures of the stage as they are shown, each as the bytes of R, G, B.
 GRAB = f"""((video, count) => new Promise((resolve) => {{

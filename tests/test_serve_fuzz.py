@@ -28,8 +28,7 @@ REQUESTS = 1000
 TOKEN = "fuzz-token-of-no-worth"
 SESSION = "f" * 43
 REST_SECONDS = 1.5
-UNANSWERED = 0
-"""Stands for the status where the connection ended without an answer, as it may for what is no HTTP."""
+UNANSWERED = 0  # stands for the status where the connection ended without an answer, as it may for what is no HTTP
 
 _WORDS = r"""
     .. ../../etc/passwd ..%2f..%2fetc%2fpasswd %2e%2e/%2e%2e/job.json ....//....// %252e%252e%252f /etc/passwd

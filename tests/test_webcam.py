@@ -25,8 +25,7 @@ from vidstyle.stylizer import Stylizer
 from vidstyle.video.capture import Capture
 
 SIZE = (360, 640)
-BELOW = np.s_[110:300]
-"""Rows that the overlay leaves alone."""
+BELOW = np.s_[110:300]  # rows that the overlay leaves alone
 
 
 @pytest.fixture(scope="module")

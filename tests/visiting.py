@@ -28,8 +28,7 @@ from vidstyle.serve.webrtc import use_addresses
 SIZE = (96, 160)
 """(height, width) of the pictures in these tests: large enough for the network, small enough to be quick."""
 RATE = 30
-PATIENCE = 60.0
-"""Seconds that anything may take on a busy machine."""
+PATIENCE = 60.0  # seconds that anything may take on a busy machine
 
 
 def photo(size: tuple[int, int] = SIZE, *, seed: int = 0) -> NDArray[np.uint8]:

@@ -25,8 +25,7 @@ MAX_IN_FLIGHT = 2
 SPARE_PROGRAMS = 2
 """Programs kept though no stream uses them: the next one often has the same camera."""
 _TIMES_KEPT = 15
-_EARLY = 0.9
-"""A frame in flight is asked for a little before it should be ready, so that it is never shown late."""
+_EARLY = 0.9  # a frame in flight is asked for a little before it should be ready, so that it is never shown late
 
 
 class LatestSlot(Generic[T]):
@@ -239,23 +238,15 @@ class FrameScheduler(Generic[T]):
         return stylizer
 
 
-_STEP = 0.88
-"""Each height is about 12 % lower than the one above it: a fifth of the work."""
-_FLOOR = 0.5
-"""The lowest height, as a part of the first: strokes of twice their size."""
-_PERIOD = 1.0
-"""Seconds of measurement before a decision."""
-_SETTLE = 0.5
-"""Seconds after a change that are not measured."""
-_SLACK = 0.97
-"""A target is held from this part of it on: nobody sees one frame in thirty."""
-_ROOM = 1.15
-"""How much more than needed the next height up must promise."""
-_QUIET = 4.0
-"""Seconds for which it must promise that."""
+_STEP = 0.88  # each height is about 12 % lower than the one above it: a fifth of the work
+_FLOOR = 0.5  # the lowest height, as a part of the first: strokes of twice their size
+_PERIOD = 1.0  # seconds of measurement before a decision
+_SETTLE = 0.5  # seconds after a change that are not measured
+_SLACK = 0.97  # a target is held from this part of it on: nobody sees one frame in thirty
+_ROOM = 1.15  # how much more than needed the next height up must promise
+_QUIET = 4.0  # seconds for which it must promise that
 _MAX_QUIET = 120.0
-_REGRET = 10.0
-"""A step up that is taken back within this time was a mistake: the next one waits twice as long."""
+_REGRET = 10.0  # a step up that is taken back within this time was a mistake: the next one waits twice as long
 
 
 class AdaptiveResolution:

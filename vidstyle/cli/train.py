@@ -17,8 +17,7 @@ from vidstyle.options import NetworkName
 if TYPE_CHECKING:
     from vidstyle.training.trainer import Progress
 
-_STEPS = 20_000
-"""Steps of a run for which neither steps nor minutes are given."""
+_STEPS = 20_000  # steps of a run for which neither steps nor minutes are given
 _TIME = click.FloatRange(0, min_open=True)
 
 

@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 Action = Literal["snapshot", "record", "quit"]
 """What a key leaves to whoever shows the picture."""
 _VIEWS: tuple[View, ...] = get_args(View)
-_NUDGE_SECONDS = 0.15
-"""How long a step of the blend takes: long enough not to jump, short enough to follow the finger."""
-_STEPS = 10
-"""Steps of the blend, and of the strength, from nothing to all."""
+_NUDGE_SECONDS = 0.15  # how long a step of the blend takes: long enough not to jump, short enough to follow the finger
+_STEPS = 10  # steps of the blend, and of the strength, from nothing to all
 
 
 class Controls:

@@ -22,8 +22,7 @@ _WHITE: Color = (255, 255, 255)
 _GRAY: Color = (215, 215, 215)
 _AMBER: Color = (80, 190, 255)
 _RED: Color = (60, 60, 240)
-_KEEP = 0.32
-"""How much of the picture shines through a panel: white text on it has contrast on white, too."""
+_KEEP = 0.32  # how much of the picture shines through a panel: white text on it has contrast on white, too
 _KEEP_HELP = 0.2
 _TEXT_OF_HEIGHT = 0.033
 _SMALLEST_TEXT, _LARGEST_TEXT = 12, 30

@@ -33,21 +33,14 @@ OnSound = Callable[[AudioChunk], None]
 OnShown = Callable[[int, float], None]
 
 TITLE = "vidstyle"
-_WAIT_SECONDS = 0.02
-"""How long a frame, or a slow network, is waited for before the keys are looked at."""
-_STILL_SECONDS = 0.25
-"""How often a picture that stands still is drawn again, for the sake of the figures."""
-_FIGURES_SECONDS = 0.25
-"""How often the figures change: nobody reads faster."""
+_WAIT_SECONDS = 0.02  # how long a frame, or a slow network, is waited for before the keys are looked at
+_STILL_SECONDS = 0.25  # how often a picture that stands still is drawn again, for the sake of the figures
+_FIGURES_SECONDS = 0.25  # how often the figures change: nobody reads faster
 _MESSAGE_SECONDS = 3.0
-_LOST_SECONDS = 0.1
-"""How often the last picture is sent to recordings and streams while the source is lost."""
-_STALLED_SECONDS = 0.1
-"""When nothing has come for so long, the last frame is painted again if style or strength change."""
-_JUDGED = 100
-"""Pictures that must have come before it is said that most are not painted in time."""
-_MAX_PROBLEMS = 100
-"""Sentences kept for the report; a server that comes and goes must not fill the memory."""
+_LOST_SECONDS = 0.1  # how often the last picture is sent to recordings and streams while the source is lost
+_STALLED_SECONDS = 0.1  # when nothing has come for so long, the last frame is painted again if style or strength change
+_JUDGED = 100  # pictures that must have come before it is said that most are not painted in time
+_MAX_PROBLEMS = 100  # sentences kept for the report; a server that comes and goes must not fill the memory
 
 
 class Source(Protocol):

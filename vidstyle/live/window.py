@@ -25,13 +25,10 @@ _NO_WINDOW = (
     "record with `--record out.mp4 --no-window`, send it on with `--output rtmp://... --no-window`, "
     "or run `vidstyle serve` and look at it in a browser"
 )
-_LEAST, _MOST = (360, 640), (720, 1280)
-"""Bounds, (height, width), of a window when it opens."""
+_LEAST, _MOST = (360, 640), (720, 1280)  # bounds, (height, width), of a window when it opens
 _KEYS_AT_ONCE = 8
-_TELL_SECONDS = (0.1, 0.3, 0.6, 1.0, 2.0)
-"""When Qt is told that the window is there, in case it has missed it."""
-_MANAGER_SECONDS = 0.3
-"""How long a window manager may take to make a window full screen."""
+_TELL_SECONDS = (0.1, 0.3, 0.6, 1.0, 2.0)  # when Qt is told that the window is there, in case it has missed it
+_MANAGER_SECONDS = 0.3  # how long a window manager may take to make a window full screen
 # Codes of X11, Windows and macOS.
 _NAMED = {
     27: "escape",
@@ -169,8 +166,7 @@ def key_of(code: int) -> str | None:
     return chr(character) if 32 <= character < 127 else None
 
 
-_opened_by: tuple[int, threading.Thread] | None = None
-"""The process and the thread that opened the first window."""
+_opened_by: tuple[int, threading.Thread] | None = None  # the process and the thread that opened the first window
 
 
 def check_display() -> None:

@@ -28,8 +28,7 @@ from vidstyle.serve.webrtc import PeerSessions
 
 _log = logging.getLogger(__name__)
 _MAX_BODY = 1 << 17
-_SHUTDOWN_SECONDS = 0.5
-"""How long requests under way may go on once the server is to stop."""
+_SHUTDOWN_SECONDS = 0.5  # how long requests under way may go on once the server is to stop
 
 
 class Server:

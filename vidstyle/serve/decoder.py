@@ -21,19 +21,15 @@ from vidstyle.video.capture.clock import MICROSECOND
 
 MAX_PIXELS = 1920 * 1080
 """The largest picture that is taken from a camera."""
-_MAX_BLOCKS = 120 * 68
-"""The same in macroblocks, which cover 1920x1088."""
-_MAX_KEPT_BLOCKS = 4 * _MAX_BLOCKS
-"""Of all the pictures that an H.264 decoder may have to keep, as level 4.2 has it."""
+_MAX_BLOCKS = 120 * 68  # the same in macroblocks, which cover 1920x1088
+_MAX_KEPT_BLOCKS = 4 * _MAX_BLOCKS  # of all the pictures that an H.264 decoder may have to keep, as level 4.2 has it
 _MAX_WAITING = 30
 MAX_WAIT_SECONDS = 0.15
 """Frames that have waited longer are left out, up to the next key frame."""
 MAX_PICTURES = 150.0
 """A second, from one visitor; as many may come at once after a pause."""
-_ASK_SECONDS = 0.5
-"""From one request for a key frame to the next."""
-_SHARE = 0.4
-"""Of one core, that decoding for one visitor may take. 1920x1080 at 30 fps takes a tenth or two."""
+_ASK_SECONDS = 0.5  # from one request for a key frame to the next
+_SHARE = 0.4  # of one core, that decoding for one visitor may take. 1920x1080 at 30 fps takes a tenth or two.
 _BURST_SECONDS = 0.5
 _CODECS = {"VP8": "libvpx", "H264": "h264"}
 _VP8_START = b"\x9d\x01\x2a"
@@ -42,8 +38,7 @@ _ESCAPE = re.compile(b"\x00\x00\x03")
 _MAX_NALS = 512
 _MAX_PARAMETER_SETS = 8
 _SLICE, _IDR, _SPS = 1, 5, 7
-_PICTURES = 2
-"""Slices that begin a picture, in one frame: two fields."""
+_PICTURES = 2  # slices that begin a picture, in one frame: two fields
 # Profiles whose parameter sets say more: chroma, depth, scaling lists.
 _HIGH_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
 _MAX_GOLOMB_ZEROS = 32

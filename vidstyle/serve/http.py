@@ -28,12 +28,10 @@ _MAX_CONNECTIONS, _MIN_CONNECTIONS = 256, 16
 _BURST_FACTOR = 2.5
 _RESERVED_FILES = 128
 """Descriptors for everything else: visitors, jobs, files, and connections accepted within one turn of the loop."""
-_SERVED_SECONDS = 120.0
-"""A request that is being answered protects its connection this long."""
+_SERVED_SECONDS = 120.0  # a request that is being answered protects its connection this long
 
 _MAX_JSON, _JSON_SECONDS = 1 << 14, 20.0
-_SMALL_FILE = 1 << 18
-"""Files up to this many bytes fit into the system's own buffers, and are not counted."""
+_SMALL_FILE = 1 << 18  # files up to this many bytes fit into the system's own buffers, and are not counted
 _MAX_SENDING = 16
 SEND_SECONDS, MIN_SEND_RATE = 30.0, 16 << 10
 """Bytes a second at which a file must be fetched, after the first seconds."""

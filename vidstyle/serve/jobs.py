@@ -42,8 +42,7 @@ from vidstyle.serve.uploads import Upload, Uploads
 from vidstyle.serve.worker_process import WorkerLine, WorkerProcess, probe_video
 
 _log = logging.getLogger(__name__)
-_SPARE_BYTES = 256 << 20
-"""What stays free on the disk, whatever is uploaded."""
+_SPARE_BYTES = 256 << 20  # what stays free on the disk, whatever is uploaded
 _DAY, _EVICT_SECONDS = 86400.0, 3600.0
 _STOPPED = "the server was stopped before this was done; submit it again"
 

@@ -33,21 +33,15 @@ Picture: TypeAlias = VideoFrame | Frame
 """As a browser's camera or the server's own source gives it."""
 
 _log = logging.getLogger(__name__)
-_MAX_PROGRAMS = 1000
-"""Never reached: programs that nobody uses are freed when somebody leaves or changes the format."""
-_SLIDER_SECONDS = 0.15
-"""Duration of a slider's step: long enough not to jump, short enough to follow the finger."""
-_STEADY_SECONDS = 1.0
-"""Pictures of another size must come for so long before they are painted at that size."""
-_TURN_SECONDS = 0.2
-"""The same for another shape, which looks stretched until then."""
+_MAX_PROGRAMS = 1000  # never reached: programs that nobody uses are freed when somebody leaves or changes the format
+_SLIDER_SECONDS = 0.15  # duration of a slider's step: long enough not to jump, short enough to follow the finger
+_STEADY_SECONDS = 1.0  # pictures of another size must come for so long before they are painted at that size
+_TURN_SECONDS = 0.2  # the same for another shape, which looks stretched until then
 _FREE_CHANGES, _CHANGES_SECONDS = 3, 60.0
 """So many changes of the format in so many seconds are free; each one more waits twice as long as the last: every
 format is compiled, which costs all visitors."""
-_MAX_ASPECT_CHANGE = 0.03
-"""Pictures whose shapes differ by less count as the same one at another size."""
-_STEP = 4
-"""Sides are multiples of this, as the network needs anyway: fewer sizes are compiled, and none is padded."""
+_MAX_ASPECT_CHANGE = 0.03  # pictures whose shapes differ by less count as the same one at another size
+_STEP = 4  # sides are multiples of this, as the network needs anyway: fewer sizes are compiled, and none is padded
 _NATIVE_MATRICES = (UNSPECIFIED, MatrixCode.BT470BG, MatrixCode.SMPTE170M)
 
 

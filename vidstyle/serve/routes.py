@@ -27,8 +27,7 @@ from vidstyle.serve.uploads import check_painting
 from vidstyle.serve.webrtc import MAX_SDP_BYTES, Offer, PeerSessions
 
 PAGE = Path(__file__).parent / "page"
-_UNPAINTED = PHOTOS / "china.jpg"
-"""The thumbnail of a style before its first preview."""
+_UNPAINTED = PHOTOS / "china.jpg"  # the thumbnail of a style before its first preview
 _STYLE = "/api/styles/{name:[^/]+(?:/[^/]+)?}"
 _MAX_PAINTING = 32 << 20
 _MAX_TITLE, _MAX_NUMBER, _MAX_BLEND = 1024, 32, 4096

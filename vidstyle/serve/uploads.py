@@ -28,8 +28,7 @@ MAX_UPLOADS = 8
 GRACE_SECONDS = 5.0
 """An upload that is too slow after this many seconds is ended where another one needs its place."""
 _CHUNK = 1 << 16
-_FRAMING = 1 << 16
-"""Bytes that boundaries and headers of the parts may add to a request."""
+_FRAMING = 1 << 16  # bytes that boundaries and headers of the parts may add to a request
 _MAX_PARTS = 16
 _PLAIN = ("", "binary", "7bit", "8bit")
 

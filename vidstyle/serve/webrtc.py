@@ -53,26 +53,20 @@ STATS_SECONDS, MAX_PACKETS = 1.0, 3000.0
 """Packets a second from one visitor, counted over so long: several times what 1920x1080 takes."""
 MAX_SDP_BYTES = 64 << 10
 """The longest session description; browsers send about 5 KiB."""
-_MAX_SDP_LINES = 512
-"""Some lines make work with each of the others. Browsers write some 150."""
+_MAX_SDP_LINES = 512  # some lines make work with each of the others. Browsers write some 150.
 _BAD_SDP = "the offer is not a WebRTC session description that can be read; send what RTCPeerConnection made"
-_MAX_REASONS = 100
-"""The last so many visitors who were removed can ask why."""
+_MAX_REASONS = 100  # the last so many visitors who were removed can ask why
 _MAX_DATAGRAMS, _MAX_DATAGRAM_BYTES = 512, 2048
-_MAX_RESENT = 500.0
-"""Packets a second that are sent again to a visitor who reports them as lost."""
+_MAX_RESENT = 500.0  # packets a second that are sent again to a visitor who reports them as lost
 _MAX_STREAMS = 8
 """Streams (SSRC) that one visitor may have begun within ten seconds: one, its retransmission, and their successors."""
-_MAX_CANDIDATES = 64
-"""Addresses that one visitor may come from."""
+_MAX_CANDIDATES = 64  # addresses that one visitor may come from
 _CHECK_SECONDS, _CLOSE_SECONDS = 0.5, 5.0
 _LOOPBACK, _VP8 = "127.0.0.1", "video/VP8"
 _BITRATES = (400_000, 800_000, 1_500_000, 2_500_000)
 """Bits a second. Paint is full of edges: below the last one, at 640x360, strokes smear where things move."""
-_BITRATE_TRUST = 1.5
-"""Receivers estimate the path by what they get, and so no higher than a little below what is sent."""
-_closing: set[asyncio.Future[None]] = set()
-"""Connections that take longer to close than anybody waits for."""
+_BITRATE_TRUST = 1.5  # receivers estimate the path by what they get, and so no higher than a little below what is sent
+_closing: set[asyncio.Future[None]] = set()  # connections that take longer to close than anybody waits for
 
 
 class Offer(msgspec.Struct, forbid_unknown_fields=True):
