@@ -17,13 +17,12 @@ from typing import Any
 import av
 import av.error
 
-_INPUT, _OUTPUT = 0, 1
-
 
 def main() -> None:
     """Carry one stream until it ends, or the connection does."""
     try:
-        order = json.loads(_line())
+        with open(0, "rb", buffering=0, closefd=False) as line:  # what follows the line is FFmpeg's to read
+            order = json.loads(line.readline())
     except ValueError:
         return  # whoever started this has ended already
     try:
@@ -69,16 +68,8 @@ def _deadline(seconds: float) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _line() -> bytes:
-    # Byte by byte: what follows the line is FFmpeg's to read.
-    line = b""
-    while not line.endswith(b"\n") and (byte := os.read(_INPUT, 1)):
-        line += byte
-    return line
-
-
 def _say(text: str) -> None:
-    os.write(_OUTPUT, (" ".join(text.split()) + "\n").encode())
+    os.write(1, (" ".join(text.split()) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -104,13 +104,9 @@ class PushProcess:
         self._process.kill()
 
     def _listen(self) -> None:
-        # Not `readline`: the pipe has no buffer, so that it can be closed from another thread.
-        heard = b""
-        while data := self._output.read(4096):
-            *lines, heard = (heard + data).split(b"\n")
-            for line in lines:
-                word, _, rest = line.decode(errors="replace").partition(" ")
-                if word == "open":
-                    self.opened.set()
-                elif word == "lost":
-                    self._reason = rest
+        for line in self._output:  # read byte by byte, as the pipe has no buffer; but the lines are few
+            word, _, rest = line.decode(errors="replace").strip().partition(" ")
+            if word == "open":
+                self.opened.set()
+            elif word == "lost":
+                self._reason = rest
