@@ -357,15 +357,6 @@ def test_a_large_picture_is_painted_smaller_and_says_so(painter: Stylizer) -> No
         assert np.array_equal(stylize_still(named, still).rgb, painted.rgb)
 
 
-def test_the_look_is_honored() -> None:
-    still = Still(picture((48, 64), 0))
-    with painting(strength=0) as painter:
-        assert np.array_equal(stylize_still(painter, still).rgb, still.rgb)
-    with painting(work_size=16) as coarse, painting(preserve_color=True) as colored:
-        assert stylize_still(coarse, still).size == still.size
-        assert not np.array_equal(stylize_still(colored, still).rgb, stylize_still(coarse, still).rgb)
-
-
 def test_a_file_is_painted_into_another(painter: Stylizer, tmp_path: Path) -> None:
     write_still(tmp_path / "in.png", Still(picture((48, 64), 0), np.full((48, 64), 100, np.uint8)))
     result = stylize_file(painter, tmp_path / "in.png", tmp_path / "out.jpg")

@@ -114,14 +114,6 @@ def test_other_colors_are_made_what_programs_expect_of_a_camera(recorder: type[R
     assert (luma, blue, red) == pytest.approx((16 + y601 * 219 / 255, *(128 + chroma * 224 / 255)), abs=3)
 
 
-def test_frames_of_another_size_are_scaled(recorder: type[Recorder]) -> None:
-    with VirtualCamera(FORM, 30) as camera:
-        for size in ((90, 160), (45, 80), (181, 321)):
-            camera.write(frame(CLOCK, form=FORM.resized(size)))
-    assert [sent.size for sent in recorder.made[0].frames] == [90 * 160 * 3 // 2] * 3
-    assert [float(np.median(sent[: 90 * 160])) for sent in recorder.made[0].frames] == pytest.approx([DARK] * 3, abs=1)
-
-
 def test_the_device_is_let_go_once(recorder: type[Recorder]) -> None:
     camera: Sink = VirtualCamera(FORM, 30, device="/dev/video10")
     camera.close()
