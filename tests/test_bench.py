@@ -160,6 +160,7 @@ def test_a_size_and_a_clip_together_are_refused(clip: Path) -> None:
 
 
 BENCHMARKS = repository() / "benchmarks"
+MARKERS = "<!-- {0} table: made by benchmarks/table.py --><!-- end of {0} table -->"
 
 
 def script(name: str, *words: object) -> subprocess.CompletedProcess[str]:
@@ -232,9 +233,8 @@ def test_adaptations_are_measured_beside_training_from_scratch(tmp_path: Path) -
     assert script("adaptation.py", *words, "--runs", "vector", "full").stdout == "", "what is there is not made again"
 
     (tmp_path / "m.json").write_text("{}")
-    begin, end = "<!-- adaptation table: made by benchmarks/table.py -->", "<!-- end of adaptation table -->"
     facts = table()["read"](tmp_path / "m.json")
-    row, ratios = table()["updated"](begin + end, ("adaptation",), [facts]).splitlines()[4:6]
+    row, ratios = table()["updated"](MARKERS.format("adaptation"), ("adaptation",), [facts]).splitlines()[4:6]
     full, vector = (json.loads(path.read_text())["fast"][run]["total"]["after"] for run in ("full", "vector"))
     assert row.startswith(f"| coffee | {full:.2f} | {vector:.2f} |")
     assert ratios.startswith(f"| `full` over it, mean of 1 | **1.00** | **{full / vector:.2f}** |")
@@ -269,6 +269,42 @@ def test_clips_are_the_film_looped_and_scaled(tmp_path: Path) -> None:
     assert 2 * np.abs(again - first).mean() < np.abs(other - first).mean()
 
 
+def test_an_engine_is_measured_and_tabulated(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    done = script("engines.py", "m", "--cases", "fast-640x360-i420", "--rounds", "1", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "m" / "engines.json").read_text())
+    case = facts["engines"]["fast-640x360-i420"]
+    assert case["convolutions"] == {"half": 14, "float": 1}
+    assert case["worst_db"] >= 40
+    assert case["seconds"]["median"] > case["build_seconds"]["median"] > 0
+    assert case["plan_bytes"] > 1 << 20
+    assert facts["machine"]["engines"]["packages"]["tensorrt-rtx"] in case["library"]
+
+    page = table()["updated"](MARKERS.format("engine"), ("engine",), [table()["read"](tmp_path / "m.json")])
+    (row,) = (line for line in page.splitlines() if line.startswith("| `fast`, 640x360, i420 |"))
+    assert f"| {case['plan_bytes'] / 2**20:.1f} MiB |" in row
+    assert "| 14 of 15 |" in row
+    assert row.endswith(f"| {case['worst_db']:.1f} dB |")
+
+
+def test_a_gpu_that_was_not_measured_is_marked_so() -> None:
+    updated = table()["updated"]
+    page = updated(MARKERS.format("gpu"), ("gpu",), [{}])
+    assert page.count("not measured") == 3 * 5
+    run = {"network_ms": {"median": 0.41}, "of_matmul_ceiling": 0.3, "of_copy_ceiling": 0.2, "psnr_db": 51.0}
+    facts = {
+        "machine": {"gpu": {"gpu": "NVIDIA H200"}},
+        "gpu": {
+            "ceilings": {"fp16_matmul_tflops": 700.0, "copy_gb_s": 4000.0},
+            "paper-512x512": {"ways": {"torch fp16": run, "tensorrt": {"error": "not installed"}}},
+        },
+    }
+    page = updated(MARKERS.format("gpu"), ("gpu",), [facts])
+    assert "not measured" not in page
+    assert "| paper-512x512, torch fp16 | at most 0.5 ms | 0.410 ms |  | 30 % | 20 % | 51.0 dB |" in page
+
+
 @pytest.mark.slow
 def test_the_benchmark_measures_both_commands_and_goes_on_where_it_was(tmp_path: Path) -> None:
     # The mechanics only: the "peer" hands its input on, and takes longer for more of it.
@@ -292,8 +328,7 @@ def test_the_benchmark_measures_both_commands_and_goes_on_where_it_was(tmp_path:
     assert facts["machine"]["renders"]["cpu"]["usable_cores"] >= 1
     assert "renders" not in script("run.py", *words, "--parts", "renders").stdout
     for names in (("benchmark",), ("stage",)):
-        begin, end = f"<!-- {names[0]} table: made by benchmarks/table.py -->", f"<!-- end of {names[0]} table -->"
-        assert ("640x360" in table()["updated"](begin + end, names, [facts])) == (names == ("benchmark",))
+        assert ("640x360" in table()["updated"](MARKERS.format(names[0]), names, [facts])) == (names == ("benchmark",))
 
 
 @pytest.mark.slow
