@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from vidstyle.errors import BadModel
-from vidstyle.models.architecture import FAST, PAPER, SHIPPED, Architecture, Network, architecture
+from vidstyle.models.architecture import FAST, PAPER, Architecture, Network, architecture
 
 
 def test_the_networks_have_the_published_sizes() -> None:
@@ -65,12 +65,6 @@ def test_the_digest_changes_with_any_weight() -> None:
     network = seeded_network(FAST)
     changed = {**network.weights, "out.bias": network.weights["out.bias"] + 0.1}
     assert replace(network, weights=changed).digest != network.digest
-
-
-def test_the_shipped_network_is_whole() -> None:
-    network = Network.load(SHIPPED / "fast" / "network.safetensors")
-    assert network.architecture is FAST
-    assert all(np.isfinite(weight).all() for weight in network.weights.values())
 
 
 def test_weights_that_do_not_fit_are_refused_by_name() -> None:

@@ -202,21 +202,12 @@ def test_an_engine_that_does_not_fit_is_built_in_its_place(
     assert [device.closed for device in opened] == [True]
 
 
-@pytest.mark.parametrize(
-    "changes", [{"library_version": "1.0"}, {"library": "tensorrt", "gpu": "NVIDIA H200", "targets": ("9.0",)}, None]
-)
-def test_an_engine_of_another_version_or_damaged_is_built_again(
-    engine: EngineFile, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any] | None
-) -> None:
+def test_an_engine_of_the_other_library_is_built_again(engine: EngineFile, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_gpu(monkeypatch)
-    version = engine.card.library_version
-    if changes is None:
-        engine.path.write_bytes(b"damaged")
-    else:
-        styles = engine.check_styles().read_bytes()
-        engine = write_engine(engine.path, b"a plan", dataclasses.replace(engine.card, **changes), styles)
-    again = fitting_engine(engine, form(), REBUILD)
-    assert again.card.library_version == version
+    card = dataclasses.replace(engine.card, library="tensorrt", gpu="NVIDIA H200", targets=("9.0",))
+    foreign = write_engine(engine.path, b"a plan", card, engine.check_styles().read_bytes())
+    again = fitting_engine(foreign, form(), REBUILD)
+    assert (again.card.library, again.card.library_version) == ("tensorrt-rtx", engine.card.library_version)
     assert len(again.read_plan()) > 100_000
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from engines import ADA
 from vidstyle.backends.tensorrt import engine_cache
 from vidstyle.backends.tensorrt.builder import build_plan
 from vidstyle.backends.tensorrt.engine_cache import cached_engine
-from vidstyle.backends.tensorrt.sdk import GpuFacts, Library, find_library
+from vidstyle.backends.tensorrt.sdk import Library, find_library
 from vidstyle.frame import FrameFormat
 from vidstyle.models.architecture import FAST, PAPER, Architecture
 from vidstyle.models.engine_file import EngineFile, card_path_of
-from vidstyle.options import BuildOptions, EnginePrecision
+from vidstyle.options import BuildOptions
 from vidstyle.stylizer import network_program
 
 pytest.importorskip("tensorrt_rtx")
@@ -34,15 +35,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home" / "engines"
 
 
-def kept(
-    form: FrameFormat = FORM,
-    shape: Architecture = FAST,
-    precision: EnginePrecision = "fp16",
-    gpu: GpuFacts = ADA,
-    library: Library | None = None,
-    **more: Any,
-) -> tuple[EngineFile, bytes]:
-    return cached_engine(network_program(shape, form), precision, library or find_library("tensorrt-rtx"), gpu, **more)
+def kept(form: FrameFormat = FORM, shape: Architecture = FAST, **changes: Any) -> tuple[EngineFile, bytes]:
+    chosen = {"precision": "fp16", "library": find_library("tensorrt-rtx"), "gpu": ADA, **changes}
+    return cached_engine(network_program(shape, form), **chosen)
 
 
 @pytest.fixture
@@ -92,18 +87,18 @@ def test_everything_that_an_engine_is_built_from_and_for_has_a_name_of_its_own(m
     assert len({kept(**wish)[0].path for wish in wishes}) == len(wishes)
 
 
-@pytest.mark.parametrize("damage", ["plan cut", "plan flipped", "plan gone", "card gone", "card damaged"])
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "plan cut": lambda engine: os.truncate(engine, 999),
+    "plan flipped": lambda engine: engine.write_bytes(b"\0" * engine.stat().st_size),
+    "plan gone": Path.unlink,
+    "card cut": lambda engine: os.truncate(card_path_of(engine), 99),
+    "card gone": lambda engine: card_path_of(engine).unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_engine_is_built_again(damage: str, built: list[object]) -> None:
-    engine, plan = kept()
-    card = card_path_of(engine.path)
-    if damage == "plan cut":
-        engine.path.write_bytes(plan[: len(plan) // 2])
-    elif damage == "plan flipped":
-        engine.path.write_bytes(plan[:999] + bytes([plan[999] ^ 1]) + plan[1000:])
-    elif damage == "card damaged":
-        card.write_text(card.read_text()[:-30])
-    else:
-        (engine.path if damage == "plan gone" else card).unlink()
+    DAMAGE[damage](kept()[0].path)
     mended, _ = kept()
     assert len(built) == 2
     assert EngineFile.open(mended.path).read_plan()

@@ -60,13 +60,6 @@ def test_every_style_is_reached_however_long_the_fade(fade: float) -> None:
     assert max(np.diff(levels)) < 3.1 / 100
 
 
-def test_a_fade_as_long_as_the_gap_fills_it() -> None:
-    long, exact = (Timeline([(0, A), (3, B)], fade=fade) for fade in (100.0, 3.0))
-    for t in range(300):
-        assert level(long, t / 100) == level(exact, t / 100)
-    assert level(long, 0.01) > 0
-
-
 def test_a_fade_of_nothing_cuts_at_the_very_frame() -> None:
     timeline = Timeline([(0, A), (0.04, B), (1.1, C)], fade=0)
     # 0.04 and 1.1 as floats are a little more than 1/25 and 11/10: what was written counts.
