@@ -399,6 +399,19 @@ def test_pixels_that_are_not_square_are_made_so(rotation: int, tmp_path: Path) -
     assert capture.form.size == frame.form.size == ((64, 48) if rotation else (48, 64))
 
 
+@pytest.mark.slow
+def test_an_rtsp_camera_that_goes_away_is_found_again_each_time() -> None:
+    with rtsp_server() as server, reading(f"rtsp://127.0.0.1:{server.port}/cam", back_off=0.05) as reader:
+        assert wait_for(lambda: reader.count > 1)
+        for kills in range(1, 6):
+            server.stop()
+            server.start()
+            assert wait_for(lambda kills=kills: reader.capture.reconnects >= kills)  # type: ignore[misc]
+            seen = reader.count
+            assert wait_for(lambda seen=seen: reader.count > seen + 1)  # type: ignore[misc]
+        assert reader.capture.reconnects == 5 and reader.error is None
+
+
 # Ends
 
 

@@ -6,7 +6,10 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -201,6 +204,28 @@ def test_a_file_that_is_removed_meanwhile_is_told(tmp_path: Path) -> None:
         shutil.rmtree(folder)
         write_until_failed(made, lambda plain, index: plain)
     assert "out.mp4 was removed while it was written" in (made.failed or "")
+
+
+KILLED = """
+import os, signal, sys
+from broadcasting import FORM, STEREO, feed
+from vidstyle.video.output.recorder import Recorder
+with Recorder(sys.argv[1], form=FORM, fps=30, sound=STEREO) as made:
+    feed(made, 3.2)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_recording_that_is_killed_lacks_at_most_two_seconds(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=Path(__file__).parent, timeout=PATIENCE)
+    assert done.returncode == -signal.SIGKILL
+    played = play(path)
+    assert played.times[0] == 0 and np.diff(played.times).max() < 1
+    assert 3.2 - played.times[-1] < 2 and 3.2 - played.sound_seconds < 2
+    assert played.flashes()[:1] == pytest.approx([1], abs=0.19)
 
 
 # Playlists
