@@ -7,12 +7,12 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
 from conftest import repository
+from live_media import wait_for
 from media import make_video
 from visiting import PATIENCE, Camera, Command, Guest, photo
 
@@ -58,13 +58,6 @@ def workers_in(folder: Path) -> list[int]:
     return found
 
 
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_it_ends_with_visitors_and_jobs_under_way_and_leaves_no_process(tmp_path: Path, number: int) -> None:
@@ -82,7 +75,7 @@ def test_it_ends_with_visitors_and_jobs_under_way_and_leaves_no_process(tmp_path
                     form.add_field(field, file.read_bytes(), filename=file.name)
                     async with http.post(f"{url}api/jobs/{kind}", data=form) as response:
                         assert response.status == 201, await response.text()
-            await asyncio.to_thread(until, lambda: workers_in(tmp_path))
+            assert await asyncio.to_thread(wait_for, lambda: workers_in(tmp_path), PATIENCE)
             await asyncio.to_thread(server.end, number)
         finally:
             for guest in guests:
@@ -94,7 +87,7 @@ def test_it_ends_with_visitors_and_jobs_under_way_and_leaves_no_process(tmp_path
         assert server.process.returncode == 0, server.said()
         said = server.said()
         assert said.rstrip().endswith("Stopped.") and "Traceback" not in said, said
-        until(lambda: not workers_in(tmp_path))
+        assert wait_for(lambda: not workers_in(tmp_path), PATIENCE)
     states = [json.loads(path.read_text()) for path in (tmp_path / "served").glob("*/job.json")]
     assert [state["state"] for state in states] == ["failed", "failed"]
     assert all("stopped" in state["message"] for state in states)

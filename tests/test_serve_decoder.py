@@ -14,6 +14,7 @@ import pytest
 from aiortc.codecs import CODECS
 from aiortc.jitterbuffer import JitterFrame
 from attacking import encoded, h264_claiming, vp8_claiming
+from live_media import wait_for
 
 from vidstyle.serve.decoder import Damaged, Decoder, header_of
 
@@ -41,10 +42,7 @@ class Seen:
         self.decoder.put((CODEC[codec], JitterFrame(data, 0)))
 
     def until(self, pictures: int) -> None:
-        end = time.monotonic() + 20
-        while len(self.pictures) < pictures:
-            assert time.monotonic() < end
-            time.sleep(0.002)
+        assert wait_for(lambda: len(self.pictures) >= pictures)
 
     def close(self) -> None:
         self.decoder.put(None)

@@ -6,12 +6,12 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jobserver import alive, files_in, serve
+from live_media import wait_for
 from media import make_sound, make_video
 from pictures import painting, save
 
@@ -142,10 +142,7 @@ def test_a_worker_ends_with_its_server_however_that_ends(long_render: Path) -> N
             assert alive(pid)
         finally:
             server.kill()
-    end = time.monotonic() + 60
-    while alive(pid) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not alive(pid)
+    assert wait_for(lambda: not alive(pid), 60)
 
 
 @needs_proc

@@ -38,11 +38,6 @@ def photo(size: tuple[int, int] = SIZE, *, seed: int = 0) -> NDArray[np.uint8]:
     return np.ascontiguousarray(patches.repeat(16, 0).repeat(16, 1)[:height, :width])
 
 
-def video_frame(rgb: NDArray[np.uint8]) -> VideoFrame:
-    """``rgb`` as decoders of browsers' pictures give it."""
-    return VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
-
-
 class Camera(MediaStreamTrack):
     """Shows one picture, ``rate`` times a second, until told to stop."""
 
@@ -60,7 +55,7 @@ class Camera(MediaStreamTrack):
         await asyncio.sleep(max(0.0, self._began + self._next - time.monotonic()))
         while self.paused:
             await asyncio.sleep(0.05)
-        frame = video_frame(self.rgb)
+        frame = VideoFrame.from_ndarray(self.rgb, format="rgb24").reformat(format="yuv420p")
         frame.pts = int((time.monotonic() - self._began) * VIDEO_CLOCK_RATE)
         frame.time_base = VIDEO_TIME_BASE
         return frame

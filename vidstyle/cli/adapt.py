@@ -97,14 +97,12 @@ def adapt(
     from vidstyle.gallery import shared_network
     from vidstyle.imaging.image_io import read_opaque
 
-    try:
+    with opt.needs_torch("adapt"):
         from vidstyle.training.adapt import AdaptOptions, Interrupted, Measurement
         from vidstyle.training.adapt import adapt as adapt_painting
         from vidstyle.training.device import Compute
         from vidstyle.training.loss import LossWeights
         from vidstyle.training.trainer import Checkpoint
-    except ImportError as error:
-        raise opt.needs_torch("adapt", error) from error
 
     loss, compute = LossWeights(**opt.weights_of(values)), Compute(**opt.compute_of(values))
     options = AdaptOptions(mode=mode, loss=loss, compute=compute, **opt.given(values))

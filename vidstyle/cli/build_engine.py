@@ -165,10 +165,8 @@ def _adapted(
 ) -> Style:
     from vidstyle.gallery import load_style, shared_network
 
-    try:
+    with opt.needs_torch(f"adapting {painting.name}", ", or build an engine of a style"):
         from vidstyle.training.adapt import AdaptOptions, adapt
-    except ImportError as error:
-        raise opt.needs_torch(f"adapting {painting.name}", error, ", or build an engine of a style") from error
 
     options = AdaptOptions(mode="vector" if vector else "full", steps=steps or AdaptOptions.steps)
     echo(f"Adapting {painting} on {network} in {options.steps} steps", err=True)

@@ -152,11 +152,9 @@ class _Optimizer:
             raise BadOption(f"--optimize computes with PyTorch, not with {backend.backend}; leave --backend out")
         if backend.precision == "fp16":
             raise BadOption("--optimize computes in fp32 or bf16, not in fp16; leave --precision out")
-        try:
+        with opt.needs_torch("--optimize"):
             from vidstyle.training.device import Compute
             from vidstyle.training.gatys import OptimizeOptions
-        except ImportError as error:
-            raise opt.needs_torch("--optimize", error) from error
         loss = replace(OptimizeOptions().loss, **opt.weights_of(values))
         device: Any = values.pop("device") or "auto"
         compute = Compute(device=device, arithmetic=backend.precision, threads=backend.threads)

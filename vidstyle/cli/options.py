@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_origin
@@ -140,9 +141,13 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def needs_torch(what: str, error: ImportError, instead: str = "") -> MissingDependency:
-    """The error where PyTorch is missing."""
-    return MissingDependency(f"{what} needs PyTorch ({error}); pip install 'vidstyle[train]'{instead}")
+@contextlib.contextmanager
+def needs_torch(what: str, instead: str = "") -> Iterator[None]:
+    """The error where PyTorch, which is imported within the block, is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependency(f"{what} needs PyTorch ({error}); pip install 'vidstyle[train]'{instead}") from error
 
 
 def flag(name: str, help: str = "", *names: str, **settings: Any) -> click.Option:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from vidstyle.errors import VidstyleError, reason
+from vidstyle.pipeline import Closing
 
 
 class OutputLost(VidstyleError, OSError):
@@ -71,10 +72,10 @@ def _write(data: str | bytes, err: bool) -> None:
         raise OutputLost(f"cannot write to the standard output: {reason(error)}") from error
 
 
-class Bar:
+class Bar(Closing):
     """A bar on stderr with a line of figures beside it, from the first `update` on; silent where there is no terminal.
 
-    A context manager. `update` may be called from any thread.
+    `update` may be called from any thread.
     """
 
     def __init__(self) -> None:
@@ -91,10 +92,7 @@ class Bar:
         self._progress.start()  # does nothing but the first time
         self._progress.update(self._task, completed=done, total=total, figures=printable(figures))
 
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         with contextlib.suppress(OSError):  # a terminal that is gone
             self._progress.stop()
 

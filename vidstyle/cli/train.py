@@ -122,15 +122,13 @@ def train(
     With several GPUs or machines: torchrun --nproc-per-node 4 -m vidstyle -- train ...
     (the dashes keep torchrun from taking --run and --start for options of its own)
     """
-    try:
+    with opt.needs_torch("train"):
         from vidstyle.training.bilevel import InnerOptions
         from vidstyle.training.device import Compute
         from vidstyle.training.loss import LossWeights
         from vidstyle.training.phases import ReptileOptions
         from vidstyle.training.train import NETWORK_FILE, Data, Keep, TrainOptions, random_network
         from vidstyle.training.train import train as train_network
-    except ImportError as error:
-        raise opt.needs_torch("train", error) from error
     from vidstyle.files import check_folder
     from vidstyle.models.architecture import Network
 
