@@ -301,7 +301,8 @@ def test_doctor_tells_about_this_machine() -> None:
 @pytest.mark.usefixtures("one_photo")
 def test_adapt_makes_a_style_that_renders(photo: Path, video: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.safetensors"
-    result = run("adapt", photo, "-o", mine, "--steps", 2, "--crop", 64, "--style-size", 64, "--painter", "Me")
+    small = ["--steps", 2, "--batch", 1, "--crop", 32, "--style-size", 32, "--threads", 1]
+    result = run("adapt", photo, "-o", mine, *small, "--painter", "Me")
     assert result.exit_code == 0, result.output
     assert "style loss" in result.stdout
     assert run("render", video, tmp_path / "out.mp4", "-s", mine).exit_code == 0
