@@ -29,11 +29,12 @@ from vidstyle.options import (
     check_kind,
     check_whole,
 )
-from vidstyle.pipeline import Pipeline, StageSeconds
+from vidstyle.pipeline import Closing, Pipeline, StageSeconds
 from vidstyle.stylizer import FrameTask, Stylizer, as_style, work_size_note
 
 if TYPE_CHECKING:
-    from vidstyle.video.reader import VideoReader
+    from vidstyle.video.info import VideoInfo
+    from vidstyle.video.reader import Stretch, VideoReader
 
 
 def stylize_stream(
@@ -151,99 +152,151 @@ def render(
     written: an error or Ctrl-C leaves nothing under that name. The callbacks are called on other
     threads. Raises `VideoError`, `BadModel`, `BadOption` or `MissingDependency`.
     """
-    from vidstyle.video.reader import TimeRange, VideoReader
     from vidstyle.video.writer import VideoWriter
 
     began = time.perf_counter()
-    check_kind("encode", encode, EncodeOptions)
-    check_kind("clip", clip, ClipOptions)
     check_callable("on_start", on_start)
     check_callable("on_progress", on_progress)
-    encode, clip = encode or EncodeOptions(), clip or ClipOptions()
     source, output = as_path(source, "input"), as_path(output, "output")
     check_output(output, overwrite=overwrite, source=source)  # before a long file is looked through
-    timeline = style if isinstance(style, Timeline) else Timeline([(0, as_style(style))])
     with ExitStack() as stack:
-        fixed = len(timeline.keys) == 1
-        stylizer = stack.enter_context(
-            Stylizer(timeline.keys[0].style, look=look, smooth=smooth, backend=backend, fixed=fixed)
+        painter = stack.enter_context(
+            VideoPainter(style, size=size, look=look, smooth=smooth, backend=backend, encode=encode, clip=clip)
         )
-        pixels: Pixels = "rgb" if encode.pixel_format == "yuv444p" else "i420"
-        matrix = full_range = None
-        if stylizer.engine is not None:  # its colors are those that it was built for
-            card = stylizer.engine.card
-            pixels, matrix, full_range = card.pixels, card.matrix, card.full_range
-        # Frames that nothing but the network and the encoder touches need not leave the GPU.
-        untouched = pixels == "nv12" and size is None and smooth is None and stylizer.look == LookOptions()
-        on_device, gpu = untouched and clip.decoder != "software", None if backend is None else backend.gpu
-        video = stack.enter_context(
-            VideoReader(
-                source, pixels=pixels, matrix=matrix, full_range=full_range, clip=clip, gpu=gpu, on_device=on_device
-            )
-        )
-        _check_end(timeline, video.info.duration, clip)
-        form = video.form.resized(_output_size(video.form, size))
+        video = stack.enter_context(painter.open_reader(source))
+        form = painter.form(video)
         sink = stack.enter_context(
             VideoWriter(
                 output,
                 source=video.info,
                 source_path=source,
                 form=form,
-                encode=encode,
-                clip=clip,
+                encode=painter.encode,
+                clip=painter.clip,
                 overwrite=overwrite,
-                gpu=gpu,
+                gpu=painter.gpu,
                 on_device=video.on_device,
             )
         )
-        frames = video.frames()
+        frames = painter.frames(video)
         first = next(frames, None)
         if first is None:
-            raise _no_picture(video, clip)
-        program = stylizer.open(form)
+            raise no_picture(video, painter.clip)
+        program = painter.stylizer.open(form)
         program.device_output = video.on_device and sink.encoder.endswith("_nvenc")
-        report = RenderReport(
-            str(output),
-            timeline.name,
-            program.description,
-            form.width,
-            form.height,
-            styles=[(float(key.seconds), key.style.name) for key in timeline.keys],
-            fade=float(timeline.fade),
-        )
+        report = painter.report(output, form, program.description)
         report.startup_seconds = time.perf_counter() - began
         if on_start is not None:
             on_start(report)
         began = time.perf_counter()
 
-        zero = TimeRange.of(video.info, clip).shift
-        shown = Fraction(0)
-
-        def resized() -> Generator[Frame, None, None]:
-            nonlocal shown
-            for frame in chain((first,), frames):
-                shown = frame.pts * frame.time_base - zero
-                stylizer.style = timeline.at(shown)
-                if form != video.form:
-                    frame = frame.with_planes(resample.resize(frame.planes, frame.form, form.size), form)
-                yield frame
-
         def write(frame: Frame) -> None:
             sink.write(frame)
             report.frames += 1
-            end = (frame.pts + frame.duration) * frame.time_base - zero
-            report.seconds_of_video = max(report.seconds_of_video, float(end))
+            report.seconds_of_video = max(report.seconds_of_video, float(painter.end_of(frame)))
             if on_progress is not None:
                 elapsed = time.perf_counter() - began
                 on_progress(Progress(report.frames, video.frames_expected, report.seconds_of_video, elapsed))
 
-        report.stages = stylize_stream(stylizer, resized(), write)
+        report.stages = stylize_stream(painter.stylizer, chain((first,), frames), write)
         sink.finish()
         report.seconds = time.perf_counter() - began
         report.lost, report.errors = video.lost, list(video.errors)
-        small = work_size_note(form.size, stylizer.look, stylizer.engine)
-        report.notes = [*video.notes, *sink.notes, *(note for note in (small, timeline.unseen(shown)) if note)]
+        report.notes = [*video.notes, *sink.notes, *painter.notes(form, painter.shown)]
     return report
+
+
+class VideoPainter(Closing):
+    """A `Stylizer` with what one video asks of it: the form of its frames, and for each the style of its time.
+
+    The arguments are those of `render`. Use it from one thread; `frames` may run on another.
+    """
+
+    def __init__(
+        self,
+        style: str | Path | Style | Timeline | None,
+        *,
+        size: tuple[int, int | None] | None = None,
+        look: LookOptions | None = None,
+        smooth: SmoothOptions | None = None,
+        backend: BackendOptions | None = None,
+        encode: EncodeOptions | None = None,
+        clip: ClipOptions | None = None,
+    ) -> None:
+        check_kind("encode", encode, EncodeOptions)
+        check_kind("clip", clip, ClipOptions)
+        self.encode, self.clip = encode or EncodeOptions(), clip or ClipOptions()
+        self.timeline = style if isinstance(style, Timeline) else Timeline([(0, as_style(style))])
+        self.gpu = None if backend is None else backend.gpu
+        self.shown = Fraction(0)
+        """Seconds of the output at which the frame is shown that `frames` gave last."""
+        self._size, self._zero = size, Fraction(0)
+        fixed = len(self.timeline.keys) == 1
+        self.stylizer = Stylizer(self.timeline.keys[0].style, look=look, smooth=smooth, backend=backend, fixed=fixed)
+        # Frames that nothing but the network and the encoder touches need not leave the GPU.
+        self._untouched = size is None and smooth is None and self.stylizer.look == LookOptions()
+
+    def open_reader(
+        self, source: Path, *, stretch: Stretch | None = None, info: VideoInfo | None = None
+    ) -> VideoReader:
+        """A reader of ``source`` in the form that is painted. `BadOption` where a style is too late to be seen."""
+        from vidstyle.video.reader import TimeRange, VideoReader
+
+        pixels: Pixels = "rgb" if self.encode.pixel_format == "yuv444p" else "i420"
+        matrix = full_range = None
+        if self.stylizer.engine is not None:  # its colors are those that it was built for
+            card = self.stylizer.engine.card
+            pixels, matrix, full_range = card.pixels, card.matrix, card.full_range
+        video = VideoReader(
+            source,
+            pixels=pixels,
+            matrix=matrix,
+            full_range=full_range,
+            clip=self.clip,
+            gpu=self.gpu,
+            on_device=self._untouched and pixels == "nv12" and self.clip.decoder != "software",
+            stretch=stretch,
+            info=info,
+        )
+        try:
+            _check_end(self.timeline, video.info.duration, self.clip)
+        except BadOption:
+            video.close()
+            raise
+        self._zero = TimeRange.of(video.info, self.clip).shift
+        return video
+
+    def form(self, video: VideoReader) -> FrameFormat:
+        """That of the painted frames of ``video``. `BadOption` for a size that cannot be."""
+        return video.form.resized(_output_size(video.form, self._size))
+
+    def frames(self, video: VideoReader) -> Generator[Frame, None, None]:
+        """The frames of ``video`` at the size of the output; each sets its style before it comes."""
+        form = self.form(video)
+        for frame in video.frames():
+            self.shown = frame.pts * frame.time_base - self._zero
+            self.stylizer.style = self.timeline.at(self.shown)
+            if form != video.form:
+                frame = frame.with_planes(resample.resize(frame.planes, frame.form, form.size), form)
+            yield frame
+
+    def end_of(self, frame: Frame) -> Fraction:
+        """Second of the output at which ``frame`` ends."""
+        return (frame.pts + frame.duration) * frame.time_base - self._zero
+
+    def report(self, output: Path, form: FrameFormat, backend: str) -> RenderReport:
+        """A report of what has not begun yet."""
+        keys = [(float(key.seconds), key.style.name) for key in self.timeline.keys]
+        fade = float(self.timeline.fade)
+        return RenderReport(str(output), self.timeline.name, backend, form.width, form.height, styles=keys, fade=fade)
+
+    def notes(self, form: FrameFormat, end: Fraction) -> list[str]:
+        """What is to be said of an output of ``form`` that ends at ``end``."""
+        small = work_size_note(form.size, self.stylizer.look, self.stylizer.engine)
+        return [note for note in (small, self.timeline.unseen(end)) if note]
+
+    def close(self) -> None:
+        self.stylizer.close()
 
 
 def _check_end(timeline: Timeline, duration: float | None, clip: ClipOptions) -> None:
@@ -253,7 +306,8 @@ def _check_end(timeline: Timeline, duration: float | None, clip: ClipOptions) ->
         raise BadOption(f"{unseen}; give an earlier time, or leave it out")
 
 
-def _no_picture(video: VideoReader, clip: ClipOptions) -> VidstyleError:
+def no_picture(video: VideoReader, clip: ClipOptions) -> VidstyleError:
+    """Why ``video`` gave no frame."""
     if video.lost:
         return VideoError(f"no picture of {video.path} can be decoded: {'; '.join(video.errors)}")
     info = video.info

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -95,6 +95,31 @@ class TimeRange:
         return (begin, end) if begin < end else None
 
 
+@dataclass(frozen=True)
+class EntryPoint:
+    """A key frame at which decoding may begin, and what the reader has to know of the packets before."""
+
+    number: int
+    """Of its packet among those of the picture, from 0."""
+    pts: int
+    """When its picture is shown, as the reader says it."""
+    packet_pts: int | None = None
+    """As the packet says it, by which it is found again where the file has an index."""
+    delay: int | None = None
+    """By how many packets the decoder lags behind, where pictures are timed by counting packets (AVI)."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Frames in a row of a video, by their pts, and where to begin decoding for them."""
+
+    first: int
+    last: int
+    """Both are handed out."""
+    entry: EntryPoint | None = None
+    """None is the beginning of the file."""
+
+
 class VideoReader(Closing):
     """A video file to read frames from.
 
@@ -113,21 +138,26 @@ class VideoReader(Closing):
         threads: int | None = None,
         gpu: int | None = None,
         on_device: bool = False,
+        stretch: Stretch | None = None,
+        info: VideoInfo | None = None,
     ) -> None:
         """Open ``path`` and decode its first picture. Raises `VideoError` naming the file.
 
         Frames have the matrix and range of the file, or those given. ``threads`` is how many threads the decoder may
         use; None lets it choose. ``gpu`` is the one that decodes, if ``clip.decoder`` has one do that; ``on_device``
         leaves its frames (nv12) there, as planes that are no arrays but give themselves to others by DLPack. Where the
-        size changes in mid-stream, frames are on the host even so.
+        size changes in mid-stream, frames are on the host even so. Of the frames, ``stretch`` are handed out, all
+        without it; ``info`` is what `probe` said of the file, if that is known already.
         """
         if on_device and pixels != "nv12":
             raise BadOption(f"{pixels = } cannot stay on the GPU; NVDEC's frames are nv12")
         self.path = path
-        self.info: VideoInfo = probe(path)
+        self.info: VideoInfo = info or probe(path)
         self.form = self.info.form(self.info.size, pixels, matrix, full_range)
         self._threads = threads
         self._clip = clip or ClipOptions()
+        self.stretch = stretch
+        """The frames that are handed out, where not all are."""
         self._loss: FrameLoss | None = None
         self._reading: Generator[Frame, None, None] | None = None
         self._closed = False
@@ -137,6 +167,8 @@ class VideoReader(Closing):
         self.decoder: Literal["software", "nvdec"] = "software" if self._gpu is None else "nvdec"
         self.on_device = on_device and self._gpu is not None
         """Whether frames stay on the GPU."""
+        self.entries: list[EntryPoint] = []
+        """The key frames among the packets that `times` has read, in the order of the file; their ``pts`` are 0."""
 
     def _opened_gpu(self, number: int | None, on_device: bool) -> VideoGpu | None:
         gpu, obstacle = None, nvdec_obstacle(self.info, self.form, on_device=on_device)
@@ -190,6 +222,15 @@ class VideoReader(Closing):
         self._reading = self._frames()
         return self._reading
 
+    def times(self) -> Iterator[tuple[int, bool]]:
+        """The pts of every frame that `frames` gives, and whether it is a key frame; pictures are not converted."""
+        with open_input(self.path) as container:
+            one = _Pass(self, container, TimeRange.of(self.info, self._clip), seek=False)
+            self._loss = one.loss
+            for decoded, pts, _ in one.shown():
+                yield pts, decoded.key_frame
+            self.entries = [replace(entry, delay=one.clock.delay) for entry in one.entries]
+
     def close(self) -> None:
         """Stop reading and close the file. Closing twice is fine."""
         self._closed = True
@@ -201,6 +242,9 @@ class VideoReader(Closing):
 
     def _frames(self) -> Generator[Frame, None, None]:
         span = TimeRange.of(self.info, self._clip)
+        if self.stretch is not None:
+            yield from self._read(span, seek=False)
+            return
         # Where the index is wrong or missing, reading from the beginning is the fallback.
         if span.begin is not None and self.info.container.startswith(INDEXED) and not self.info.clock.parts:
             frames = self._read(span, seek=True)
@@ -239,31 +283,46 @@ class _Pass:
             with contextlib.suppress(av.error.FFmpegError):
                 container.seek(math.floor(span.begin / info.time_base), stream=stream)
         self.loss = FrameLoss(stream, interlaced=info.interlaced)
+        self.entries: list[EntryPoint] = []
+        stretch = self._stretch = reader.stretch
+        self._first_packet = 0
+        self.clock = _Clock(info)
+        if stretch is not None and stretch.entry is not None:
+            self.clock = _Clock(info, stretch.entry)
+            if _is_indexed(reader.path, info, stretch.entry):
+                container.seek(stretch.entry.packet_pts or 0, stream=stream)
+            else:
+                self._first_packet = stretch.entry.number
 
     def frames(self) -> Iterator[Frame]:
         """The frames of the clip, in the reader's form."""
         reader, info = self._reader, self._info
         planes_of, side_data = PlaneReader(info, reader.form), SideDataExtractor(info)
-        for decoded, pts, duration in self._shown():
+        stretch = self._stretch
+        for decoded, pts, duration in self.shown():
+            if stretch is not None and pts < stretch.first:
+                continue
+            if stretch is not None and pts > stretch.last:
+                self.loss.stop()
+                return
             planes = gpu_planes(decoded, reader.form) if reader.on_device else None
             if planes is None:
                 planes = planes_of.read_shaped(decoded)
             if planes_of.saw_transparency:
                 reader._note("the video has transparent parts, which outputs cannot hold: they are laid on white")
             yield Frame(planes, reader.form, pts, info.time_base, duration, side_data.read(decoded))
-        if self.loss.skipped:
+        if self.loss.skipped and stretch is None:
             reader._note(
                 f"{self.loss.skipped} pictures before a key frame need others that the file does not have: "
                 "they are left out"
             )
 
-    def _shown(self) -> Iterator[tuple[VideoFrame, int, int]]:
+    def shown(self) -> Iterator[tuple[VideoFrame, int, int]]:
         """The pictures of the clip, each with the pts from which on it is shown there, and for how many ticks.
 
         A picture is shown until the next one, so each waits for the next.
         """
-        info, span = self._info, self._span
-        clock = _Clock(info)
+        info, span, clock = self._info, self._span, self.clock
         first = math.floor((span.begin or info.start) / info.time_base)
         glimpse = 0 if span.begin is None else _GLIMPSE_SECONDS / info.time_base
         held: tuple[VideoFrame, int] | None = None
@@ -314,7 +373,7 @@ class _Pass:
     def _decoded(self) -> Iterator[VideoFrame]:
         read_errors, ended = 0, False
         reader = PacketReader(self._container, self._info.clock, self._stream)
-        entry = _Entry(self._info)
+        entry, number = _Entry(self._info), -1
         while not ended:
             try:
                 packet = next(reader, None)
@@ -326,9 +385,14 @@ class _Pass:
                     return
                 continue
             ended = packet is None
+            number += 1
             if packet is not None and entry.skips(packet, reader.number(self._stream)):
                 self.loss.skipped += 1
                 continue
+            if packet is not None and number < self._first_packet:
+                continue
+            if packet is not None and packet.is_keyframe:
+                self.entries.append(EntryPoint(number, 0, packet.pts))
             if packet is None or entry.begins:
                 yield from self._counted(self._decoder.drain())
             if packet is not None:
@@ -338,12 +402,16 @@ class _Pass:
 
     def _counted(self, frames: list[VideoFrame]) -> Iterator[VideoFrame]:
         for frame in frames:
-            wanted = frame.pts is None or self._span.holds(frame.pts * self._info.time_base)
+            wanted = frame.pts is None or self._wants(frame.pts, self._info.time_base)
             self.loss.on_frame(frame, wanted=wanted)
             yield frame
 
+    def _wants(self, pts: int, base: Fraction) -> bool:
+        stretch = self._stretch
+        return self._span.holds(pts * base) and (stretch is None or stretch.first <= pts <= stretch.last)
+
     def _pictures(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
-        wanted = packet.pts is None or self._span.holds(packet.pts * packet.time_base)
+        wanted = packet.pts is None or self._wants(packet.pts, packet.time_base)
         self.loss.on_packet(packet, wanted=wanted)
         if not packet.size:
             return []  # the picture before goes on
@@ -353,6 +421,18 @@ class _Pass:
             if wanted:
                 self.loss.on_error(packet)
             return []
+
+
+def _is_indexed(path: Path, info: VideoInfo, entry: EntryPoint) -> bool:
+    """Whether the file has an index that leads to the very packet of ``entry``."""
+    if entry.packet_pts is None or not info.container.startswith(INDEXED) or info.clock.parts:
+        return False
+    with open_input(path) as container, contextlib.suppress(av.error.FFmpegError):
+        stream = video_stream(container, path)
+        container.seek(entry.packet_pts, stream=stream)
+        found = next(packets(container, stream), None)
+        return found is not None and found.is_keyframe and found.pts == entry.packet_pts
+    return False
 
 
 class _Entry:
@@ -389,21 +469,23 @@ class _Entry:
 class _Clock:
     """Gives a time to frames that have none: raw streams, and AVI, which counts packets and knows no times."""
 
-    def __init__(self, info: VideoInfo) -> None:
+    def __init__(self, info: VideoInfo, entry: EntryPoint | None = None) -> None:
+        """``entry`` is where decoding begins, where that is not the first picture."""
         self._counts_packets = info.container == "avi"
         self._step = max(1, round(1 / ((info.rate or Fraction(25)) * info.time_base)))
-        self._next = 0
+        self._next = 0 if entry is None else entry.pts
         self.end = 0
-        self._delay: int | None = None
+        self.delay = None if entry is None else entry.delay
+        """By how many packets the decoder lags behind, once it is known; where packets are counted."""
 
     def pts(self, frame: VideoFrame) -> int:
         pts = frame.pts
         if self._counts_packets:
             # What FFmpeg gives as the time is a guess, wrong if there are B frames. The packet's number is right but
             # for the decoder's delay, which the first frame shows: it is shown at 0.
-            if self._delay is None and frame.dts is not None:
-                self._delay = frame.dts
-            pts = None if frame.dts is None else frame.dts - (self._delay or 0)
+            if self.delay is None and frame.dts is not None:
+                self.delay = frame.dts
+            pts = None if frame.dts is None else frame.dts - (self.delay or 0)
         if pts is None:
             pts = self._next
         self._next = self.end = pts + (frame.duration or self._step)
@@ -481,14 +563,18 @@ class FrameLoss:
 
     def close(self, path: Path, declared_end: Fraction | None, rate: Fraction | None) -> None:
         """Count what was never seen: nothing more comes."""
-        open_ = [pts for pts in self._open if pts not in self._uncoded]
-        if self._balances and open_:
-            self._lose(len(open_), f"{len(open_)} frames gave no picture")
+        self.stop()
         missing = self._missing(path, declared_end, rate)
         if missing:
             self._lose(missing, f"the file ends {missing} frames early: it is cut off")
         elif self._read_failed:
             self.lost += 1
+
+    def stop(self) -> None:
+        """Count what was wanted and never seen; more is not asked for."""
+        open_ = [pts for pts in self._open if pts not in self._uncoded]
+        if self._balances and open_:
+            self._lose(len(open_), f"{len(open_)} frames gave no picture")
 
     def _settle(self, pts: int | None) -> None:
         if pts in self._open:

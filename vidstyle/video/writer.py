@@ -54,13 +54,17 @@ class VideoWriter:
         overwrite: bool = False,
         gpu: int | None = None,
         on_device: bool = False,
+        packets_to: Path | None = None,
+        threads: int | None = None,
     ) -> None:
         """Open ``path`` for frames of ``form``.
 
         ``source`` gives the times, colors and shape; the other tracks are copied from ``source_path``, if there is one.
         ``gpu`` is the one that encodes, if ``encode.encoder`` has one do that; ``on_device`` says that frames (nv12)
-        will lie there, which saves the copy where it encodes. Raises `BadOption` for what cannot be asked, `VideoError`
-        for what cannot be written.
+        will lie there, which saves the copy where it encodes. With ``packets_to`` that file is written instead (NUT),
+        with the coded pictures alone, for `write_packet` of a writer with the same settings. ``threads`` is how many
+        the encoder has; None leaves it to the encoder, whose output then depends on the number of cores. Raises
+        `BadOption` for what cannot be asked, `VideoError` for what cannot be written.
         """
         encode, clip = encode or EncodeOptions(), clip or ClipOptions()
         self.path = path
@@ -73,7 +77,14 @@ class VideoWriter:
         self._loses_captions = not has_sei
         self._encoder = ENCODERS[codec] if encode.encoder == "software" else self._hardware(codec, encode, gpu)
         settings = self._encoder.settings(encode)
-        check_output(path, overwrite=overwrite, source=source_path)
+        self._threads = threads
+        if threads is not None and self._encoder.name == "libx265":
+            # Without a pool of its own it codes rows otherwise where there is only one core.
+            settings["x265-params"] += f":pools={threads}:frame-threads={min(2, threads)}"
+        if packets_to is None:
+            check_output(path, overwrite=overwrite, source=source_path)
+        else:
+            self.path = path = packets_to
         self._overwrite = overwrite
         self._aspect = source.sample_aspect_ratio
         kept = self._size = self._kept_size(encode)
@@ -89,10 +100,16 @@ class VideoWriter:
         self._writer = PlaneWriter(form, self._pixel_format, kept, self._size, on_gpu=self._gpu is not None)
         self._time_base = source.time_base
         self._span = TimeRange.of(source, clip)
-        self._shift = int(self._span.shift / source.time_base)
-        self._tick = 1 if container.is_mp4 else math.ceil(_MILLISECOND / source.time_base)
+        self.shift = int(self._span.shift / source.time_base)
+        """Ticks by which pictures are shown earlier than in the source."""
+        self.tick = 1 if container.is_mp4 else math.ceil(_MILLISECOND / source.time_base)
+        """Ticks of the source by which pictures are apart at least."""
         self._last_pts: int | None = None
+        self._is_coded = False
         self._closed = False
+        self.durations: list[tuple[int, int]] = []
+        """With ``packets_to``: for how many ticks of the source pictures are shown, and how many in a row."""
+        self._notes_durations = packets_to is not None
         self._part = part_path(path)
         try:
             # Made here, so that a missing folder is told before the network is compiled; and so that it has the
@@ -107,8 +124,8 @@ class VideoWriter:
         self._file: OutputContainer = av.open(
             os.path.abspath(self._part),
             "w",
-            format=container.muxer,
-            container_options=_muxer_options(container, source, free_form),
+            format=container.muxer if packets_to is None else "nut",
+            container_options=_muxer_options(container, source, free_form) if packets_to is None else {},
         )
         with self._aborting():
             self._file.metadata.update(tags)
@@ -122,15 +139,30 @@ class VideoWriter:
             if self._tracks is not None:
                 self.notes.extend(self._tracks.notes)
 
-    def write(self, frame: Frame) -> None:
-        """Encode ``frame``, shown at its own ``pts`` (less the clip's start). Raises `VideoError`."""
-        pts = frame.pts - self._shift
-        if self._last_pts is not None and pts < self._last_pts + self._tick:
+    def write_packet(self, packet: av.Packet[VideoStream], pts: int, duration: int) -> None:
+        """Write a picture that is coded already, shown at ``pts`` for ``duration`` of the source's time base."""
+        packet.stream, packet.time_base = self._stream, self._time_base
+        packet.pts = packet.dts = self._spaced(pts)
+        packet.duration = duration
+        try:
+            self._mux([packet])
+        except av.error.FFmpegError as error:
+            raise VideoError(write_failure(self.path, error)) from error
+        self._is_coded = True
+
+    def _spaced(self, pts: int) -> int:
+        """When what the source shows at ``pts`` is shown in the output: later than what was before."""
+        pts -= self.shift
+        if self._last_pts is not None and pts < self._last_pts + self.tick:
             # Two frames at one time: no container can hold that.
-            pts = self._last_pts + self._tick
+            pts = self._last_pts + self.tick
             self._note("some frames have the same time as the one before: they are shown one tick later")
         self._last_pts = pts
-        beside = frame.beside
+        return pts
+
+    def write(self, frame: Frame) -> None:
+        """Encode ``frame``, shown at its own ``pts`` (less the clip's start). Raises `VideoError`."""
+        pts, beside = self._spaced(frame.pts), frame.beside
         if self._loses_captions and isinstance(beside, VideoFrame) and beside.side_data.get("A53_CC") is not None:
             self._loses_captions = False  # which is told once
             self._note(f"{self._encoder.name} writes no closed captions: they are left out (H.264 and HEVC keep them)")
@@ -149,7 +181,8 @@ class VideoWriter:
         with self._aborting():
             if self._last_pts is None:
                 raise VideoError(f"cannot write {self.path}: there is no picture to write")
-            self._mux(self._stream.encode(None))
+            if not self._is_coded:
+                self._mux(self._stream.encode(None))
             if self._tracks is not None:
                 self._tracks.finish()
                 for note in self._tracks.notes:
@@ -266,6 +299,8 @@ class VideoWriter:
         )
         stream.time_base = self._time_base
         context = stream.codec_context
+        if self._threads is not None:
+            context.thread_count = self._threads
         context.thread_type = "AUTO"  # PyAV asks for slices, which x264 codes at a lower use of the cores
         if self._aspect is not None:
             context.sample_aspect_ratio = self._aspect
@@ -307,6 +342,12 @@ class VideoWriter:
         for packet in packets:
             if self._tracks is not None and packet.dts is not None:
                 self._tracks.copy_until(packet.dts * packet.time_base)
+            if self._notes_durations:
+                last, count = self.durations[-1] if self.durations else (None, 0)
+                if last == (packet.duration or 0):
+                    self.durations[-1] = last, count + 1
+                else:
+                    self.durations.append((packet.duration or 0, 1))
             self._file.mux_one(packet)
 
     def _note(self, sentence: str) -> None:
