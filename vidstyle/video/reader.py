@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -39,7 +39,8 @@ from vidstyle.video.formats import INDEXED, ONE_FRAME_A_PACKET, ColorTags
 from vidstyle.video.info import VideoInfo, probe
 from vidstyle.video.nvcodec import VideoGpu, gpu_planes, nvdec_decoder, nvdec_obstacle, trial_obstacle
 
-_GLIMPSE_SECONDS = Fraction(1, 20)  # a picture is not shown for less than this at the start of a clip
+GLIMPSE_SECONDS = Fraction(1, 20)
+"""A picture is not shown for less than this at the start of a clip."""
 _ERRORS_KEPT = 5
 # Containers differ by a frame or two, and by rounding, between the length they declare and what they hold.
 _SLACK_SECONDS = 1.0
@@ -80,7 +81,7 @@ class TimeRange:
             return 0
         place = (self.begin - start) * rate
         next_one = math.ceil(place)
-        return next_one if next_one - place < _GLIMPSE_SECONDS * rate else math.floor(place)
+        return next_one if next_one - place < GLIMPSE_SECONDS * rate else math.floor(place)
 
     def holds(self, seconds: Fraction) -> bool:
         return (self.begin is None or seconds >= self.begin) and not self.is_over(seconds)
@@ -324,7 +325,7 @@ class _Pass:
         """
         info, span, clock = self._info, self._span, self.clock
         first = math.floor((span.begin or info.start) / info.time_base)
-        glimpse = 0 if span.begin is None else _GLIMPSE_SECONDS / info.time_base
+        glimpse = 0 if span.begin is None else GLIMPSE_SECONDS / info.time_base
         held: tuple[VideoFrame, int] | None = None
         for decoded in self._progressive():
             pts = clock.pts(decoded)
@@ -563,7 +564,7 @@ class FrameLoss:
 
     def close(self, path: Path, declared_end: Fraction | None, rate: Fraction | None) -> None:
         """Count what was never seen: nothing more comes."""
-        self.stop()
+        self._count_unseen(lambda pts: True)
         missing = self._missing(path, declared_end, rate)
         if missing:
             self._lose(missing, f"the file ends {missing} frames early: it is cut off")
@@ -571,8 +572,11 @@ class FrameLoss:
             self.lost += 1
 
     def stop(self) -> None:
-        """Count what was wanted and never seen; more is not asked for."""
-        open_ = [pts for pts in self._open if pts not in self._uncoded]
+        """Count what was wanted and never seen, as far as times tell; more is not asked for."""
+        self._count_unseen(lambda pts: pts is not None)
+
+    def _count_unseen(self, counts: Callable[[int | None], bool]) -> None:
+        open_ = [pts for pts in self._open if pts not in self._uncoded and counts(pts)]
         if self._balances and open_:
             self._lose(len(open_), f"{len(open_)} frames gave no picture")
 
