@@ -91,6 +91,8 @@ class Progress:
     seconds_of_video: float
     seconds: float
     """Time since the first frame went in (opening and compiling are not counted)."""
+    taken_over: int = 0
+    """How many of the frames an earlier run had painted."""
 
 
 @dataclass
@@ -121,11 +123,15 @@ class RenderReport:
     """Each style's name behind the second of the output at which it is fully there."""
     fade: float = 0.0
     """Seconds for which one style fades into the next, where there is more than one."""
+    parts: int = 0
+    """How many parts it was painted in; 0 for one piece."""
+    taken_over: int = 0
+    """How many of the frames earlier runs had painted."""
 
     @property
     def fps(self) -> float:
-        """Frames a second, end to end, start-up excluded."""
-        return self.frames / self.seconds if self.seconds > 0 else 0.0
+        """Frames a second that this run painted, end to end, start-up excluded."""
+        return (self.frames - self.taken_over) / self.seconds if self.seconds > 0 else 0.0
 
 
 def render(
@@ -225,9 +231,12 @@ class VideoPainter(Closing):
     ) -> None:
         check_kind("encode", encode, EncodeOptions)
         check_kind("clip", clip, ClipOptions)
+        check_kind("backend", backend, BackendOptions)
         self.encode, self.clip = encode or EncodeOptions(), clip or ClipOptions()
         self.timeline = style if isinstance(style, Timeline) else Timeline([(0, as_style(style))])
-        self.gpu = None if backend is None else backend.gpu
+        self.backend = backend or BackendOptions()
+        self.gpu = self.backend.gpu
+        self.smooth = smooth if smooth is not None and smooth.strength > 0 else None
         self.shown = Fraction(0)
         """Seconds of the output at which the frame is shown that `frames` gave last."""
         self._size, self._zero = size, Fraction(0)

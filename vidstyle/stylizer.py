@@ -204,6 +204,10 @@ class Stylizer(Closing):
         smoother = self._smoother_of(job.work.form, self._smooth)
         return replace(job, smoothing=(smoother, smoother.estimate_motion(job.work.planes, job.style.parts)))
 
+    def begin_scene(self) -> None:
+        """Have smoothing begin anew: the next frame goes with none before."""
+        self._smoother = None
+
     def submit(self, job: FrameTask) -> Callable[[], Planes]:
         """Start the network on a prepared frame; the function returned waits for its planes."""
         return self._program(job.work.form).submit(job.work.planes, job.style)

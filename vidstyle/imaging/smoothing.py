@@ -157,6 +157,7 @@ class Smoother:
         if motion is None:
             self._memory = [remembered(plane) for plane in styled]
             self._spare = [np.empty_like(memory) for memory in self._memory]
+            self._gain = FIRST_GAIN  # so that a scene looks the same whatever was before
             return styled
         shown = tuple(np.empty(plane.shape, np.uint8) for plane in styled)
         for index, (new, memory, spare, out) in enumerate(zip(styled, self._memory, self._spare, shown, strict=True)):

@@ -109,7 +109,7 @@ class VideoWriter:
         self._closed = False
         self.durations: list[tuple[int, int]] = []
         """With ``packets_to``: for how many ticks of the source pictures are shown, and how many in a row."""
-        self._notes_durations = packets_to is not None
+        self._is_part = packets_to is not None
         self._part = part_path(path)
         try:
             # Made here, so that a missing folder is told before the network is compiled; and so that it has the
@@ -304,7 +304,7 @@ class VideoWriter:
         context.thread_type = "AUTO"  # PyAV asks for slices, which x264 codes at a lower use of the cores
         if self._aspect is not None:
             context.sample_aspect_ratio = self._aspect
-        if codec == "hevc" and self._container.is_mp4:
+        if codec == "hevc" and self._container.is_mp4 and not self._is_part:
             context.codec_tag = "hvc1"  # the name by which Apple's players know it
         if tracks is not None:
             tracks.take_tags(source.index, stream, "the video track")
@@ -342,7 +342,7 @@ class VideoWriter:
         for packet in packets:
             if self._tracks is not None and packet.dts is not None:
                 self._tracks.copy_until(packet.dts * packet.time_base)
-            if self._notes_durations:
+            if self._is_part:
                 last, count = self.durations[-1] if self.durations else (None, 0)
                 if last == (packet.duration or 0):
                     self.durations[-1] = last, count + 1
