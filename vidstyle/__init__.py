@@ -23,6 +23,7 @@ from vidstyle.options import BackendOptions, BuildOptions, ClipOptions, EncodeOp
 
 if TYPE_CHECKING:
     from vidstyle.engine.build import build_engine
+    from vidstyle.films.film import render_parts
     from vidstyle.frame import Frame, FrameFormat
     from vidstyle.models.timeline import Timeline
     from vidstyle.rendering import Progress, RenderReport, render, stylize_stream
@@ -52,6 +53,7 @@ __all__ = [
     "VidstyleError",
     "build_engine",
     "render",
+    "render_parts",
     "stylize_stream",
 ]
 
@@ -65,6 +67,7 @@ _LAZY = {
     "Timeline": "vidstyle.models.timeline",
     "build_engine": "vidstyle.engine.build",
     "render": "vidstyle.rendering",
+    "render_parts": "vidstyle.films.film",
     "stylize_stream": "vidstyle.rendering",
 }
 

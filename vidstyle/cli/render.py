@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import Bar, echo, echo_json, echo_notes
-from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, SmoothOptions
+from vidstyle.errors import BadOption
+from vidstyle.options import ClipOptions, EncodeOptions
 
 if TYPE_CHECKING:
-    from vidstyle.models.style import Style
-    from vidstyle.models.timeline import Timeline
     from vidstyle.rendering import Progress, RenderReport
 
 
+class Workers(click.ParamType[int | str]):
+    """``4``, ``ray`` or ``ray://HOST:10001``."""
+
+    name = "N|ray|ray://HOST:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        text = str(value).strip()
+        if text == "ray" or text.startswith("ray://"):
+            return text
+        if not text.isascii() or not text.isdecimal() or int(text) < 1:
+            self.fail(f"{value!r} is not a number of workers; write 4, ray, or ray://HOST:10001", param, ctx)
+        return int(text)
+
+
 @click.command(cls=opt.SmoothCommand)
-@click.argument("source", metavar="IN", type=opt.FILE)
+@click.argument("sources", metavar="IN...", type=opt.FILE, nargs=-1, required=True)
 @click.argument("output", metavar="OUT", type=opt.FILE)
 @opt.timeline_options
 @opt.look_options
@@ -43,6 +56,20 @@ if TYPE_CHECKING:
 )
 @opt.gpu_backend_options
 @opt.plain(
+    opt.option(
+        "--parts/--no-parts",
+        default=None,
+        help="Render in parts that are kept in OUT.parts until all are there: the same command goes on after any "
+        "interruption.  [default: for more than ten minutes of film]",
+    ),
+    opt.option(
+        "--workers",
+        type=Workers(),
+        help="Paint so many parts at once, in processes here or on a Ray cluster (ray: the one that is there, or one "
+        "started here).  [default: 1]",
+    ),
+    opt.option("--part-seconds", type=click.FloatRange(0.1, 86400), help="Film in a part.  [default: 60]"),
+    opt.flag("--keep-parts", "Keep OUT.parts when OUT is whole."),
     opt.flag("--skip-errors", "Succeed even if some frames cannot be decoded."),
     opt.overwrite_option("Replace OUT if it exists."),
     opt.json_option(),
@@ -50,49 +77,25 @@ if TYPE_CHECKING:
 @click.pass_context
 def render(
     ctx: click.Context,
-    source: Path,
+    /,
+    sources: tuple[Path, ...],
     output: Path,
-    style: Style | Timeline,
-    look: LookOptions,
-    smooth: SmoothOptions | None,
-    size: tuple[int, int | None] | None,
-    clip: ClipOptions,
-    encode: EncodeOptions,
-    backend: BackendOptions,
     skip_errors: bool,
     overwrite: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Stylize the video IN into OUT; sound, subtitles, timestamps and metadata are kept."""
-    from vidstyle.rendering import render as render_video
+    """Stylize the video IN into OUT; sound, subtitles, timestamps and metadata are kept.
 
-    def start(report: RenderReport) -> None:
-        echo(f"Painting {report.style} at {report.width}x{report.height} on {report.backend}", err=True)
-
-    def update(at: Progress) -> None:
-        seconds = max(at.seconds, 1e-6)
-        figures = f"{at.frames / seconds:.1f} fps  {at.seconds_of_video / seconds:.2f}x real time"
-        bar.update(at.frames, at.total, figures)
-
-    with Bar() as bar:
-        report = render_video(
-            source,
-            output,
-            style,
-            size=size,
-            look=look,
-            smooth=smooth,
-            backend=backend,
-            encode=encode,
-            clip=clip,
-            overwrite=overwrite,
-            on_start=start,
-            on_progress=update,
-        )
+    Several videos, and folders of videos, go into the folder OUT; those that are there already are skipped.
+    """
+    if len(sources) > 1 or sources[0].is_dir():
+        ctx.exit(_batch(sources, output, skip_errors, overwrite, as_json, options))
+    source = sources[0]
+    report = _one(source, output, overwrite, **options)
     echo_notes(report.notes)
     if as_json:
-        facts = dataclasses.asdict(report)
-        echo_json({**facts, "fps": report.fps})
+        echo_json(_facts(report))
     else:
         echo(_closing_line(report))
     for sentence in report.errors:
@@ -106,10 +109,111 @@ def render(
         ctx.exit(1)
 
 
-def _closing_line(report: RenderReport) -> str:
-    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in dataclasses.asdict(report.stages).items())
-    speed = report.seconds_of_video / report.seconds if report.seconds else 0.0
-    return (
-        f"{report.output}: {report.frames} frames in {report.seconds:.1f} s ({report.fps:.1f} fps, {speed:.2f}x real "
-        f"time; start-up {report.startup_seconds:.1f} s); seconds at work: {stages}; not decoded {report.lost}"
+def _one(
+    source: Path,
+    output: Path,
+    overwrite: bool,
+    *,
+    clip: ClipOptions,
+    parts: bool | None,
+    workers: int | str | None,
+    part_seconds: float | None,
+    keep_parts: bool,
+    **options: Any,
+) -> RenderReport:
+    """Render one video, with a bar."""
+    def start(report: RenderReport) -> None:
+        on = f" on {report.backend}" if report.backend else ""
+        echo(f"Painting {report.style} at {report.width}x{report.height}{on}", err=True)
+
+    def update(at: Progress) -> None:
+        seconds, share = max(at.seconds, 1e-6), 1 - at.taken_over / max(at.frames, 1)
+        figures = f"{share * at.frames / seconds:.1f} fps  {share * at.seconds_of_video / seconds:.2f}x real time"
+        bar.update(at.frames, at.total, figures)
+
+    asked = {"--workers": workers is not None, "--part-seconds": part_seconds is not None, "--keep-parts": keep_parts}
+    names = " and ".join(name for name, is_asked in asked.items() if is_asked)
+    if parts is False and names:
+        raise BadOption(f"{names} cannot be without parts; leave out --no-parts")
+    with Bar() as bar:
+        shared: dict[str, Any] = {**options, "clip": clip, "overwrite": overwrite}
+        shared |= {"on_start": start, "on_progress": update}
+        if parts is False:
+            from vidstyle.rendering import render as render_video
+
+            return render_video(source, output, **shared)
+        from vidstyle.films.film import is_long, render_parts
+
+        if not (parts or names or is_long(source, clip)):
+            from vidstyle.rendering import render as render_video
+
+            return render_video(source, output, **shared)
+        own = opt.given({"workers": workers, "part_seconds": part_seconds})
+        try:
+            return render_parts(source, output, keep_parts=keep_parts, **own, **shared)
+        except KeyboardInterrupt:
+            echo("What is done is kept: the same command goes on.", err=True)
+            raise
+
+
+def _batch(
+    sources: tuple[Path, ...],
+    output: Path,
+    skip_errors: bool,
+    overwrite: bool,
+    as_json: bool,
+    options: dict[str, Any],
+) -> int:
+    """Render many videos; the exit code."""
+    from vidstyle.films.batch import BatchResult, batch_outputs, render_batch
+
+    def tell(result: BatchResult) -> None:
+        echo_notes([] if result.report is None else result.report.notes)
+        if result.error is not None:
+            echo(f"Failed: {result.error}", err=True)
+        elif not as_json:
+            echo(f"{result.output}: there already" if result.report is None else _closing_line(result.report))
+
+    jobs = batch_outputs(sources, output)
+    results = render_batch(
+        jobs,
+        lambda source, target: _one(source, target, overwrite, **options),
+        overwrite=overwrite,
+        skip_errors=skip_errors,
+        on_result=tell,
     )
+    if as_json:
+        echo_json(
+            [
+                {
+                    "source": str(result.source),
+                    "output": str(result.output),
+                    "state": result.state,
+                    "error": result.error,
+                    "report": None if result.report is None else _facts(result.report),
+                }
+                for result in results
+            ]
+        )
+    states = [result.state for result in results]
+    failed = [str(result.source) for result in results if result.state == "failed"]
+    line = f"{states.count('done')} of {len(results)} videos rendered, {states.count('skipped')} there already"
+    echo(f"{line}, {len(failed)} failed{': ' if failed else ''}{', '.join(failed)}", err=as_json)
+    return 1 if failed else 0
+
+
+def _facts(report: RenderReport) -> dict[str, Any]:
+    return {**dataclasses.asdict(report), "fps": report.fps}
+
+
+def _closing_line(report: RenderReport) -> str:
+    speed = report.fps * report.seconds_of_video / max(report.frames, 1)
+    line = (
+        f"{report.output}: {report.frames} frames in {report.seconds:.1f} s ({report.fps:.1f} fps, {speed:.2f}x real "
+        f"time; start-up {report.startup_seconds:.1f} s)"
+    )
+    if report.parts:
+        kept = f", {report.taken_over} frames of them painted before" if report.taken_over else ""
+        return f"{line} in {report.parts} parts{kept}; not decoded {report.lost}"
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in dataclasses.asdict(report.stages).items())
+    return f"{line}; seconds at work: {stages}; not decoded {report.lost}"

@@ -1,0 +1,325 @@
+"""Films in parts: the result of one piece, however often it is interrupted and whoever paints."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from media import Audio, Subtitle, make_video, picture, read_contents, read_rgb
+
+from vidstyle import (
+    BadOption,
+    ClipOptions,
+    EncodeOptions,
+    LookOptions,
+    SmoothOptions,
+    Timeline,
+    VideoError,
+    render,
+    render_parts,
+)
+from vidstyle.films import film as film_module
+from vidstyle.films.folder import PartsFolder
+from vidstyle.gallery import style_names
+
+FIRST, SECOND = style_names()[:2]
+LOSSLESS = EncodeOptions(codec="ffv1")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six seconds with sound, subtitles and chapters, a key frame a second, and no two frames at one distance."""
+    pts = np.cumsum(np.random.default_rng(1).integers(25, 60, 150)).tolist()
+    return make_video(
+        tmp_path_factory.mktemp("film") / "in.mp4",
+        pts=pts,
+        time_base=Fraction(1, 1000),
+        audio=[Audio()],
+        subtitles=[Subtitle(codec="mov_text")],
+        chapters=[(0, 2, "one"), (2, 6, "two")],
+        metadata={"title": "Film"},
+        options={"g": "25", "bf": "2"},
+    )
+
+
+def assert_same(a: Path, b: Path) -> None:
+    assert read_contents(a) == read_contents(b)
+    for one, other in zip(read_rgb(a), read_rgb(b), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"clip": ClipOptions(start=0.71, end=4.3)},
+        {"size": (32, 40), "look": LookOptions(strength=0.5, work_size=24)},
+        {"style": Timeline([(0, FIRST), (3, SECOND)], fade=2.0)},
+    ],
+    ids=["whole", "clip", "size", "timeline"],
+)
+def test_parts_make_what_one_piece_makes(tmp_path: Path, source: Path, options: dict[str, Any]) -> None:
+    options = {"style": FIRST, "encode": LOSSLESS, **options}
+    one = render(source, tmp_path / "one.mkv", **options)
+    parts = render_parts(source, tmp_path / "parts.mkv", part_seconds=1, **options)
+    assert_same(tmp_path / "one.mkv", tmp_path / "parts.mkv")
+    assert parts.parts >= 3
+    assert (parts.frames, parts.lost, parts.notes) == (one.frames, one.lost, one.notes)
+    assert parts.seconds_of_video == pytest.approx(one.seconds_of_video, abs=0.1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.mkv", "parts.mkv"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".mp4", "h264"), (".mp4", "hevc"), (".webm", "vp9"), (".mp4", "av1")]
+)  # fmt: skip
+def test_the_number_of_workers_and_cores_changes_nothing(tmp_path: Path, codec: Any, suffix: str) -> None:
+    source = make_video(tmp_path / "in.mp4", size=(64, 96), frames=40, audio=[Audio()], options={"g": "10"})
+    a, b = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    render_parts(source, a, FIRST, part_seconds=0.4, encode=EncodeOptions(codec=codec))
+    render_parts(source, b, FIRST, part_seconds=0.4, encode=EncodeOptions(codec=codec), workers=2)
+    assert_same(a, b)
+    if suffix == ".mp4":
+        assert a.read_bytes() == b.read_bytes()
+    assert len(read_contents(a).pts) == 40
+
+
+def command(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "vidstyle", "render", "--style", FIRST, *map(str, words)]
+
+
+def killed(words: list[str], after: float) -> bool:
+    """Run it, and kill all of it ``after`` so many seconds of work; whether that was before its end."""
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        process.wait(after)
+    except subprocess.TimeoutExpired:
+        os.kill(process.pid, signal.SIGKILL)  # the process alone: its workers have to see for themselves
+        process.wait()
+        return True
+    assert process.returncode == 0
+    return False
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, source: Path, workers: int) -> None:
+    render_parts(source, tmp_path / "one.mp4", FIRST, part_seconds=1)
+    output, folder = tmp_path / "out.mp4", tmp_path / "out.mp4.parts"
+    words = command(source, output, "--part-seconds", "1", "--workers", str(workers))
+    seconds = random.Random(workers)
+    done: dict[str, int] = {}
+    for _ in range(40):
+        if not killed(words, seconds.uniform(0.5, 4.0)):
+            break
+        for path in folder.glob("*.json"):  # what was done is not painted again
+            assert done.setdefault(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
+    assert output.read_bytes() == (tmp_path / "one.mp4").read_bytes()
+    assert not folder.exists()
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path: Path, source: Path) -> None:
+    words = command(source, tmp_path / "out.mp4", "--part-seconds", "2", "--workers", "2")
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.kill()
+        pytest.skip("this system does not tell the children of a process")
+    ended: set[int] = set()
+    while process.poll() is None and len(ended) < 2:
+        for child in map(int, children.read_text().split()):
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes() and len(ended) < 2:
+                os.kill(child, signal.SIGKILL)
+                ended.add(child)
+        time.sleep(0.2)
+    assert (process.wait(), process.communicate()[1].count("Error")) == (0, 0)
+    assert len(ended) == 2
+    render_parts(source, tmp_path / "one.mp4", FIRST, part_seconds=2)
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "one.mp4").read_bytes()
+
+
+@pytest.fixture
+def half_done(tmp_path: Path, source: Path) -> Path:
+    """An output of which only the first parts are there, as after a power cut."""
+    output = tmp_path / "out.mp4"
+
+    def stop(progress: Any) -> None:
+        if progress.frames > 80:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_parts(source, output, FIRST, part_seconds=1, on_progress=stop)
+    assert not output.exists()
+    assert len(list((tmp_path / "out.mp4.parts").glob("*.nut"))) >= 2
+    return output
+
+
+def test_other_options_are_refused_by_name(source: Path, half_done: Path) -> None:
+    with pytest.raises(BadOption, match=rf"out\.mp4\.parts was begun with style {FIRST}.* is style {SECOND}"):
+        render_parts(source, half_done, SECOND, part_seconds=1)
+    with pytest.raises(BadOption, match="crf by default, and this is crf 30"):
+        render_parts(source, half_done, FIRST, part_seconds=1, encode=EncodeOptions(crf=30))
+    other = make_video(half_done.with_name("other.mp4"), frames=60)
+    with pytest.raises(BadOption, match="source of"):
+        render_parts(other, half_done, FIRST, part_seconds=1)
+    report = render_parts(source, half_done, FIRST, part_seconds=1)
+    assert 0 < report.taken_over < report.frames
+
+
+def test_a_copy_of_the_source_is_the_source(tmp_path: Path, source: Path, half_done: Path) -> None:
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(source.read_bytes())
+    assert render_parts(copy, half_done, FIRST, part_seconds=1).taken_over > 0
+
+
+@pytest.mark.parametrize("what", ["packets", "record", "gone", "garbage"])
+def test_a_damaged_part_is_painted_again(tmp_path: Path, source: Path, half_done: Path, what: str) -> None:
+    packets, record = (tmp_path / "out.mp4.parts" / f"00000.{suffix}" for suffix in ("nut", "json"))
+    if what == "packets":
+        data = bytearray(packets.read_bytes())
+        data[len(data) // 2] ^= 255
+        packets.write_bytes(data)
+    elif what == "record":
+        record.write_text(record.read_text()[:40])
+    elif what == "gone":
+        packets.unlink()
+    else:
+        packets.write_bytes(b"")
+    report = render_parts(source, half_done, FIRST, part_seconds=1)
+    assert report.taken_over > 0
+    assert len([note for note in report.notes if "00000" in note and "part 0 is painted again" in note]) == 1
+    render_parts(source, tmp_path / "one.mp4", FIRST, part_seconds=1)
+    assert half_done.read_bytes() == (tmp_path / "one.mp4").read_bytes()
+
+
+def test_a_part_that_is_damaged_under_way_is_found_by_the_assembler(
+    tmp_path: Path, source: Path, half_done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, harmed = film_module.append_part, []
+
+    def harmful(writer: Any, path: Path, *rest: Any) -> None:
+        if not harmed and path.name == "00001.nut":
+            harmed.append(path)
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        append(writer, path, *rest)
+
+    monkeypatch.setattr(film_module, "append_part", harmful)
+    report = render_parts(source, half_done, FIRST, part_seconds=1)
+    assert any("part 1 is painted again" in note for note in report.notes)
+    render_parts(source, tmp_path / "one.mp4", FIRST, part_seconds=1)
+    assert half_done.read_bytes() == (tmp_path / "one.mp4").read_bytes()
+
+
+def test_a_source_that_changes_under_way_is_told_and_nothing_is_lost(tmp_path: Path, source: Path) -> None:
+    film = tmp_path / "in.mp4"
+    film.write_bytes(source.read_bytes())
+    kept, changed = os.stat(film), []
+
+    def change(progress: Any) -> None:
+        if progress.frames > 60 and not changed:
+            changed.append(True)
+            os.utime(film, ns=(0, 0))
+
+    with pytest.raises(VideoError, match=r"in\.mp4 was changed while it was rendered"):
+        render_parts(film, tmp_path / "out.mp4", FIRST, part_seconds=1, on_progress=change)
+    assert not (tmp_path / "out.mp4").exists()
+    os.utime(film, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert render_parts(film, tmp_path / "out.mp4", FIRST, part_seconds=1).taken_over > 0
+
+
+def test_two_runs_do_not_share_a_folder(source: Path, half_done: Path) -> None:
+    with PartsFolder(half_done), pytest.raises(BadOption, match=r"another run is at work in .*out\.mp4\.parts"):
+        render_parts(source, half_done, FIRST, part_seconds=1)
+    assert render_parts(source, half_done, FIRST, part_seconds=1).taken_over > 0
+
+
+def test_a_damaged_plan_and_a_file_in_the_way_are_told(tmp_path: Path, source: Path, half_done: Path) -> None:
+    (tmp_path / "out.mp4.parts" / "plan.json").write_text("{")
+    with pytest.raises(BadOption, match=r"plan\.json is damaged"):
+        render_parts(source, half_done, FIRST)
+    (tmp_path / "b.mp4.parts").write_text("")
+    with pytest.raises(BadOption, match=r"b\.mp4\.parts is a file"):
+        render_parts(source, tmp_path / "b.mp4", FIRST)
+
+
+def test_parts_are_kept_where_that_is_asked_and_files_of_others_always(tmp_path: Path, source: Path) -> None:
+    output, folder = tmp_path / "out.mp4", tmp_path / "out.mp4.parts"
+    render_parts(source, output, FIRST, part_seconds=2, keep_parts=True)
+    first = output.read_bytes()
+    with pytest.raises(BadOption, match="exists"):
+        output.write_bytes(b"another file by now")
+        render_parts(source, output, FIRST, part_seconds=2)
+    (folder / "notes.txt").write_text("mine")
+    report = render_parts(source, output, FIRST, overwrite=True)
+    assert (report.taken_over, output.read_bytes()) == (report.frames, first)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_that_was_killed_behind_the_end_is_done(tmp_path: Path, source: Path) -> None:
+    output = tmp_path / "out.mp4"
+    report = render_parts(source, output, FIRST, part_seconds=2, keep_parts=True)
+    again = render_parts(source, output, FIRST, part_seconds=2)
+    assert (again.frames, again.parts) == (report.frames, report.parts)
+    assert not (tmp_path / "out.mp4.parts").exists()
+
+
+def damaged(tmp_path: Path) -> Path:
+    """Frames 12 and 13 of 40 cannot be decoded."""
+    path = make_video(tmp_path / "in.mkv", frames=40, options={"g": "1"}, audio=[Audio()])
+    with av.open(str(path)) as file:
+        places = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for place, size in places[12:14]:
+        data[place + 8 : place + size] = bytes(size - 8)
+    path.write_bytes(data)
+    return path
+
+
+def test_lost_frames_are_counted_as_in_one_piece(tmp_path: Path) -> None:
+    path = damaged(tmp_path)
+    one = render(path, tmp_path / "one.mkv", FIRST, encode=LOSSLESS)
+    parts = render_parts(path, tmp_path / "parts.mkv", FIRST, encode=LOSSLESS, part_seconds=0.3)
+    assert (parts.lost, parts.frames, parts.errors) == (one.lost, one.frames, one.errors) and one.lost == 2
+    assert_same(tmp_path / "one.mkv", tmp_path / "parts.mkv")
+
+
+def scenes(lengths: list[int], size: tuple[int, int] = (96, 128)) -> Iterator[np.ndarray]:
+    for scene, length in enumerate(lengths):
+        for index in range(length):
+            shown = picture(size, index + 50 * scene)
+            yield shown if scene % 2 == 0 else 255 - np.ascontiguousarray(shown[::-1, ::-1])
+
+
+def test_smoothed_parts_begin_at_scene_cuts(tmp_path: Path) -> None:
+    lengths = [25, 20, 30, 25]
+    options = {"g": "5", "sc_threshold": "0"}
+    source = make_video(
+        tmp_path / "in.mp4", size=(96, 128), frames=100, pictures=list(scenes(lengths)), options=options
+    )
+    smooth = {"smooth": SmoothOptions(), "encode": LOSSLESS}
+    render(source, tmp_path / "one.mkv", FIRST, **smooth)  # type: ignore[arg-type]
+    report = render_parts(source, tmp_path / "parts.mkv", FIRST, part_seconds=1, **smooth)  # type: ignore[arg-type]
+    assert report.parts == 4
+    assert_same(tmp_path / "one.mkv", tmp_path / "parts.mkv")
+
+
+def test_smoothed_parts_within_a_scene_bring_a_lead_in(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", size=(96, 128), frames=150, options={"g": "10"})
+    smooth = {"smooth": SmoothOptions(), "encode": LOSSLESS}
+    render(source, tmp_path / "one.mkv", FIRST, **smooth)  # type: ignore[arg-type]
+    report = render_parts(source, tmp_path / "parts.mkv", FIRST, part_seconds=3, **smooth)  # type: ignore[arg-type]
+    assert report.parts == 2
+    apart = [
+        int(np.abs(a.astype(int) - b.astype(int)).max())
+        for a, b in zip(read_rgb(tmp_path / "one.mkv"), read_rgb(tmp_path / "parts.mkv"), strict=True)
+    ]
+    assert max(apart) <= 2
