@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jobserver import LONG, alive, files_in, options_for, serve
-from media import make_video, read_contents
+from jobserver import JOB_SECONDS, LONG, SESSION, alive, files_in, options_for, serve
+from media import Audio, make_video, read_contents
 from pictures import painting, save
 
 from vidstyle.errors import BadOption
@@ -217,6 +217,29 @@ async def test_a_server_that_stops_fails_what_was_under_way(tmp_path: Path, pict
         job = Job.read(tmp_path / "jobs" / id)
         assert job.state == "failed" and "the server was stopped" in job.message
         assert files_in(job.folder) == {STATE}
+
+
+async def test_a_render_goes_on_with_the_next_server(tmp_path: Path) -> None:
+    video = make_video(tmp_path / "in.mp4", rate=2, frames=120, audio=[Audio(seconds=2)], options={"g": "10"})
+    async with serve(tmp_path / "jobs", max_seconds=90.0) as served:
+        served.become(SESSION)
+        id = (await served.upload("render", video))["id"]
+        parts = tmp_path / "jobs" / id / "video.mp4.parts"
+        async with asyncio.timeout(JOB_SECONDS):
+            while not list(parts.glob("0*.json")):
+                await asyncio.sleep(0.02)
+    assert Job.read(tmp_path / "jobs" / id).state == "queued"
+    done = {path: path.stat().st_mtime_ns for path in parts.glob("0*.json")}
+    assert 1 <= len(done) <= 2
+    async with serve(tmp_path / "jobs", max_seconds=90.0) as served:
+        served.become(SESSION)
+        await served.until(id, "running")
+        assert {path: path.stat().st_mtime_ns for path in done} == done
+        last = await served.until(id, "done")
+    assert (last["step"], last["message"]) == (120, "")
+    assert files_in(tmp_path / "jobs" / id) == {STATE, PREVIEW, "video.mp4"}
+    made, original = read_contents(tmp_path / "jobs" / id / "video.mp4"), read_contents(video)
+    assert (made.pts, made.packets) == (original.pts, original.packets)
 
 
 async def test_what_a_killed_server_left_is_put_right(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def render_parts(
     workers: int | str = 1,
     part_seconds: float = PART_SECONDS,
     keep_parts: bool = False,
+    on_plan: Callable[[int, float], None] | None = None,
     on_start: Callable[[RenderReport], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> RenderReport:
@@ -71,9 +72,11 @@ def render_parts(
     Called again with the same arguments it goes on where it was stopped, however that was. ``workers`` is how many
     processes paint at once (1 is this one), or the address of a Ray cluster, ``ray://HOST:10001`` or ``ray`` for the
     one that is there. The parts lie in a folder beside ``output`` (``out.mp4.parts``), which goes when the film is
-    whole, unless ``keep_parts``. Raises what `render` raises, and `BadOption` where that folder belongs to another
+    whole, unless ``keep_parts``. ``on_plan`` is told how many frames and seconds of the source were looked through
+    before anything is painted. Raises what `render` raises, and `BadOption` where that folder belongs to another
     run or to a film with other options.
     """
+    check_callable("on_plan", on_plan)
     check_callable("on_start", on_start)
     check_callable("on_progress", on_progress)
     check_between("part seconds", part_seconds, 0.1, 86400)
@@ -100,7 +103,7 @@ def render_parts(
         run = _Run(film, painter, on_progress)
         report = run.prepare(output)
         with PartsFolder(output) as folder:
-            run.plan(folder, part_seconds)
+            run.plan(folder, part_seconds, on_plan)
             run.take_over(folder)
             run.began = time.perf_counter()
             report.startup_seconds = run.began - run.opened
@@ -139,11 +142,8 @@ def _finished(output: Path, keep: bool) -> RenderReport | None:
     if not output.exists() or not folder_of(output).is_dir():
         return None
     with PartsFolder(output) as folder:
-        report = folder.report
-        whole = folder.path / whole_name(output)
-        if report is None or (whole.exists() and not whole.samefile(output)):
-            return None
-        if not keep:
+        report = folder.report_of(output)
+        if report is not None and not keep:
             folder.remove(output)
         return report
 
@@ -168,7 +168,7 @@ class _Run:
             self._no_picture: Callable[[], VidstyleError] = lambda: no_picture(video, self._film.clip)
         return self._painter.report(output, self._form, "")
 
-    def plan(self, folder: PartsFolder, seconds: float) -> None:
+    def plan(self, folder: PartsFolder, seconds: float, on_frames: Callable[[int, float], None] | None) -> None:
         """Take over the plan of an earlier run, or make one."""
         film, painter = self._film, self._painter
         facts = facts_of(painter, film.size, film.output.suffix.lower())
@@ -179,7 +179,7 @@ class _Run:
             plan.check({"source": source, **facts}, folder.path)
         else:
             facts = {"source": _source_fact(film.source), **facts}
-            index = index_frames(film.source, film.clip)
+            index = index_frames(film.source, film.clip, on_frames=on_frames)
             if not len(index.pts):
                 raise self._no_picture()
             plan = make_plan(painter, film.source, index, facts=facts, stamp=film.stamp, seconds=seconds)

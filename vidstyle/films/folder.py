@@ -49,6 +49,15 @@ class PartRecord:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Finished:
+    """Written when the film is assembled, before it gets its name: tells whether the file of that name is it."""
+
+    report: RenderReport
+    inode: int
+    size: int
+
+
 def pts_digest(pts: NDArray[np.int64]) -> str:
     """A digest of the times of frames: 32 hex digits."""
     return hashlib.sha256(np.ascontiguousarray(pts, "<i8").tobytes()).hexdigest()[:32]
@@ -138,18 +147,21 @@ class PartsFolder(Closing):
         self._record(number).unlink(missing_ok=True)
         self.packets(number).unlink(missing_ok=True)
 
-    @property
-    def report(self) -> RenderReport | None:
-        """Of the film, once it is assembled; it may have its name by then, or not yet."""
+    def report_of(self, output: Path) -> RenderReport | None:
+        """The report of the film, where ``output`` is the very file that was assembled from these parts."""
         try:
-            return msgspec.json.decode((self.path / _REPORT).read_bytes(), type=RenderReport)
+            finished = msgspec.json.decode((self.path / _REPORT).read_bytes(), type=_Finished)
+            found = output.stat()
         except (OSError, ValueError):
             return None
+        return finished.report if (found.st_ino, found.st_size) == (finished.inode, finished.size) else None
 
     def publish(self, whole: Path, output: Path, report: RenderReport, *, overwrite: bool) -> None:
         """Give the assembled file ``whole`` its name. Raises `BadOption` where that is taken by now."""
         flush(whole)
-        self._write(self.path / _REPORT, msgspec.json.encode(report))
+        found = whole.stat()
+        finished = _Finished(report=report, inode=found.st_ino, size=found.st_size)
+        self._write(self.path / _REPORT, msgspec.json.encode(finished))
         publish(whole, output, overwrite=overwrite)
         flush(output.parent)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
@@ -45,12 +46,16 @@ class Part:
     """Pts of its first and last frame, in the source's time base."""
     lead: int
     """Pts of the first frame to paint: those before ``first`` are thrown away, as smoothing begins with them."""
+    next: int | None
+    """Pts of the first frame of the next part; None for the last one."""
     entry: EntryPoint | None
     """The key frame to decode from; None is the beginning of the file."""
 
     @property
     def stretch(self) -> Stretch:
-        return Stretch(self.lead, self.last, self.entry)
+        # What is lost between two parts is lost by the first of them.
+        losses = -math.inf if self.number == 0 else self.first, math.inf if self.next is None else self.next
+        return Stretch(self.lead, self.last, self.entry, losses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +130,7 @@ def make_plan(
                 first=int(pts[begin]),
                 last=int(pts[end - 1]),
                 lead=int(pts[lead]),
+                next=int(pts[end]) if end < len(pts) else None,
                 entry=index.entry(lead),
             )
         )

@@ -179,7 +179,7 @@ class Job:
         """Bytes on disk, but at least 16 MiB: so the limit of bytes bounds the number of jobs, too."""
         total = 0
         with contextlib.suppress(OSError):
-            for path in self.folder.iterdir():
+            for path in self.folder.rglob("*"):
                 with contextlib.suppress(FileNotFoundError):  # a part file that was just renamed
                     total += path.lstat().st_size
         return max(total, _MIN_CHARGE)

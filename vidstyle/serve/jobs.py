@@ -15,6 +15,7 @@ from typing import get_args
 import filelock
 
 from vidstyle.errors import BadModel, BadOption
+from vidstyle.films.folder import folder_of
 from vidstyle.models.style import Style
 from vidstyle.serve.config import ServeOptions
 from vidstyle.serve.http import ApiError
@@ -26,6 +27,7 @@ from vidstyle.serve.job import (
     SPEC,
     STATE,
     STYLE,
+    VIDEO,
     AdaptBudget,
     DamagedJob,
     Job,
@@ -99,10 +101,18 @@ class Jobs:
         if job.is_over:
             self._refresh_style(job)
         else:
+            self._stop(job)
+
+    def _stop(self, job: Job) -> None:
+        """Leave a job that a server has not finished: a render goes on with the next one, from the parts it has."""
+        if job.kind == "render" and all(job.file(name) for name in (INPUT, SPEC, RENDER_STYLE)):
+            job.state = "queued"
+            self._changed(job)
+        else:
             self._end(job, "failed", _STOPPED)
 
     async def close(self) -> None:
-        """Stop working; jobs that run or wait have failed. Twice is fine."""
+        """Stop working; adaptations that run or wait have failed, renders go on with the next server. Twice is fine."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -110,7 +120,7 @@ class Jobs:
             self._task = None
         for job in [*self._jobs.values()]:
             if not job.is_over:
-                self._end(job, "failed", _STOPPED)
+                self._stop(job)
         self._lock.release()
 
     def get(self, id: str, session: str | None = None) -> Job:
@@ -335,6 +345,7 @@ class Jobs:
             shutil.rmtree(job.folder, ignore_errors=True)
             return
         unneeded = {INPUT, SPEC, RENDER_STYLE}
+        shutil.rmtree(folder_of(job.folder / VIDEO), ignore_errors=True)
         with contextlib.suppress(OSError):
             for path in job.folder.iterdir():
                 if path.name in unneeded or path.suffix == ".part" or (job.state != "done" and path.name != STATE):

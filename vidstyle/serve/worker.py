@@ -33,6 +33,8 @@ MAX_FPS = 240
 _MEMORY_BYTES = 6 << 30
 _FILE_BYTES = 2 << 30
 _REPORT_SECONDS = 0.25
+_PART_SECONDS = 20.0
+"""Of film that a restarted server paints again at most."""
 
 # Of `vidstyle render`, for those who choose the container; visitors do not.
 _ADVICE = re.compile(r"; write to \.\w+ to keep \w+")
@@ -153,13 +155,18 @@ def _probe(path: Path, spec: JobSpec) -> VideoInfo:
 
 def render_video(folder: Path, spec: JobSpec, report: Report) -> None:
     """`INPUT` to `VIDEO` in the style `RENDER_STYLE`, with a `PREVIEW` of its first frame."""
+    from vidstyle.films.film import render_parts
+    from vidstyle.films.folder import folder_of
     from vidstyle.models.style import Style
     from vidstyle.options import BackendOptions, LookOptions
-    from vidstyle.rendering import Progress, render
+    from vidstyle.rendering import Progress
     from vidstyle.stylizer import Stylizer
     from vidstyle.video.reader import VideoReader
 
     info = _probe(folder / INPUT, spec)
+    if (folder / VIDEO).exists() and not folder_of(folder / VIDEO).exists():
+        report(done=True, step=info.frames, steps=info.frames)  # an earlier server was stopped right behind the end
+        return
     style = Style.load(folder / RENDER_STYLE)
     report(steps=info.frames, step=0, progress=0.0)
     look, backend = LookOptions(strength=spec.strength), BackendOptions(threads=1)
@@ -172,11 +179,8 @@ def render_video(folder: Path, spec: JobSpec, report: Report) -> None:
 
     def on_progress(at: Progress) -> None:
         nonlocal reported
-        # A container may declare that it is short, or nothing; what is decoded is what counts.
         if at.seconds_of_video > spec.max_seconds + 1:
             raise TooMuch(f"{spec.label} is longer than {spec.max_seconds:g} s, the most that is rendered here")
-        if at.frames > MAX_FPS * (spec.max_seconds + 1):
-            raise TooMuch(f"{spec.label} has more than {MAX_FPS} frames a second")
         now = time.monotonic()
         if now - reported >= _REPORT_SECONDS:
             reported = now
@@ -185,7 +189,24 @@ def render_video(folder: Path, spec: JobSpec, report: Report) -> None:
                 facts |= {"steps": max(at.total, at.frames), "progress": min(1.0, at.frames / at.total)}
             report(**facts)
 
-    result = render(folder / INPUT, folder / VIDEO, style, look=look, backend=backend, on_progress=on_progress)
+    def on_plan(frames: int, seconds: float) -> None:
+        # A container may declare that it is short, or nothing; what is in it is what counts.
+        if seconds > spec.max_seconds + 1:
+            raise TooMuch(f"{spec.label} is longer than {spec.max_seconds:g} s, the most that is rendered here")
+        if frames > MAX_FPS * (spec.max_seconds + 1):
+            raise TooMuch(f"{spec.label} has more than {MAX_FPS} frames a second")
+        report(step=0)
+
+    result = render_parts(
+        folder / INPUT,
+        folder / VIDEO,
+        style,
+        look=look,
+        backend=backend,
+        part_seconds=_PART_SECONDS,
+        on_plan=on_plan,
+        on_progress=on_progress,
+    )
     lost = [f"{result.lost} frames could not be read"] if result.lost else []
     message = "; ".join(_public_message(note, folder, spec) for note in [*lost, *result.notes])
     report(done=True, step=result.frames, steps=result.frames, message=message)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import av.error
 import numpy as np
@@ -18,8 +20,11 @@ from vidstyle.video.formats import INDEXED, ONE_FRAME_A_PACKET
 from vidstyle.video.info import VideoInfo, probe
 from vidstyle.video.reader import GLIMPSE_SECONDS, EntryPoint, TimeRange, VideoReader
 
+OnFrames: TypeAlias = Callable[[int, float], None]
+
 _CHECKED = 64
 """Frames that are decoded to see whether the packets' times are those of the pictures."""
+_TOLD_FRAMES = 256
 _SETTLING = 4
 """Frames that a deinterlacer has to have seen, with some to spare."""
 # Packets of MPEG-4 may say that the last picture goes on, and give none.
@@ -48,19 +53,26 @@ class FrameIndex:
         return np.flatnonzero(np.isin(self.pts, np.array([key.pts for key in self.keys], np.int64)))
 
 
-def index_frames(path: Path, clip: ClipOptions | None = None) -> FrameIndex:
+def index_frames(path: Path, clip: ClipOptions | None = None, *, on_frames: OnFrames | None = None) -> FrameIndex:
     """The frames of ``clip`` of the video ``path``. Raises `VideoError`.
+
+    ``on_frames`` is told every now and then how many frames, and seconds from the first, were looked at.
 
     Where the container says the time of each picture, its packets are read and not decoded, but for the first few
     pictures, which tell whether the two agree. Elsewhere (interlaced pictures, codecs that hide frames, containers
     without times or whose clock breaks) every picture is decoded once.
     """
     info, clip = probe(path), clip or ClipOptions()
-    found = _from_packets(path, info, clip)
-    return found if found is not None else _from_pictures(path, info, clip)
+    found = _from_packets(path, info, clip, on_frames)
+    return found if found is not None else _from_pictures(path, info, clip, on_frames)
 
 
-def _from_packets(path: Path, info: VideoInfo, clip: ClipOptions) -> FrameIndex | None:
+def _tell(times: array[int], info: VideoInfo, on_frames: OnFrames | None) -> None:
+    if on_frames is not None and len(times) % _TOLD_FRAMES == 0:
+        on_frames(len(times), float((times[-1] - times[0]) * info.time_base))
+
+
+def _from_packets(path: Path, info: VideoInfo, clip: ClipOptions, on_frames: OnFrames | None) -> FrameIndex | None:
     """None where packets do not tell it all."""
     if not info.container.startswith(INDEXED) or info.clock.parts or info.interlaced:
         return None
@@ -79,6 +91,7 @@ def _from_packets(path: Path, info: VideoInfo, clip: ClipOptions) -> FrameIndex 
                     keys.append(EntryPoint(number, packet.pts, packet.pts))
                 if not packet.is_discard:
                     times.append(packet.pts)
+                    _tell(times, info, on_frames)
         except av.error.FFmpegError:
             return None
     pts = np.sort(np.frombuffer(times, np.int64)) if times else np.zeros(0, np.int64)
@@ -112,19 +125,22 @@ def _clipped(pts: NDArray[np.int64], span: TimeRange, info: VideoInfo) -> NDArra
     return np.maximum(pts[begins:], first)
 
 
-def _from_pictures(path: Path, info: VideoInfo, clip: ClipOptions) -> FrameIndex:
-    pts, keys = _decoded(path, info, replace(clip, start=0.0, end=None))
+def _from_pictures(path: Path, info: VideoInfo, clip: ClipOptions, on_frames: OnFrames | None) -> FrameIndex:
+    pts, keys = _decoded(path, info, replace(clip, start=0.0, end=None), on_frames)
     shown = _clipped(pts, TimeRange.of(info, clip), info)
     if shown is None:
-        shown = _decoded(path, info, clip)[0]
+        shown = _decoded(path, info, clip, on_frames)[0]
     return FrameIndex(info, shown, keys)
 
 
-def _decoded(path: Path, info: VideoInfo, clip: ClipOptions) -> tuple[NDArray[np.int64], list[EntryPoint]]:
+def _decoded(
+    path: Path, info: VideoInfo, clip: ClipOptions, on_frames: OnFrames | None
+) -> tuple[NDArray[np.int64], list[EntryPoint]]:
     times, key_times = array("q"), []
     with VideoReader(path, info=info, clip=clip) as reader:
         for pts, is_key in reader.times():
             times.append(pts)
+            _tell(times, info, on_frames)
             if is_key:
                 key_times.append(pts)
         entries = reader.entries

@@ -119,6 +119,8 @@ class Stretch:
     """Both are handed out."""
     entry: EntryPoint | None = None
     """None is the beginning of the file."""
+    losses: tuple[float, float] | None = None
+    """The pts from and before which lost frames are counted; None for those from ``first`` to ``last``."""
 
 
 class VideoReader(Closing):
@@ -409,7 +411,8 @@ class _Pass:
 
     def _wants(self, pts: int, base: Fraction) -> bool:
         stretch = self._stretch
-        return self._span.holds(pts * base) and (stretch is None or stretch.first <= pts <= stretch.last)
+        begin, end = (-math.inf, math.inf) if stretch is None else stretch.losses or (stretch.first, stretch.last + 1)
+        return begin <= pts < end and self._span.holds(pts * base)
 
     def _pictures(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         wanted = packet.pts is None or self._wants(packet.pts, packet.time_base)
