@@ -42,8 +42,10 @@ main()
 """
 
 
-def make_film(path: Path, minutes: float, *, size: tuple[int, int] = (HEIGHT, WIDTH), frames: int = 0) -> Path:
-    """A film of about so many minutes, or of so many ``frames``, of uneven times."""
+def make_film(
+    path: Path, minutes: float, *, size: tuple[int, int] = (HEIGHT, WIDTH), frames: int = 0, rate: float = 12.5
+) -> Path:
+    """A film of about so many minutes, or of so many ``frames``, at a rate that varies by a quarter around ``rate``."""
     if path.exists():
         return path
     times = np.random.default_rng(7)
@@ -55,7 +57,7 @@ def make_film(path: Path, minutes: float, *, size: tuple[int, int] = (HEIGHT, WI
     part = path.with_suffix(".part")
     with av.open(str(part), "w", format="mp4") as output:
         options = {"preset": "ultrafast", "bf": "2", "g": "50", "crf": "24"}
-        video: Any = output.add_stream("libx264", rate=Fraction(25, 2), options=options)
+        video: Any = output.add_stream("libx264", rate=Fraction(rate), options=options)
         video.time_base = video.codec_context.time_base = MILLISECOND
         video.height, video.width, video.pix_fmt = *size, "yuv420p"
         sound: Any = output.add_stream("aac", rate=48000)
@@ -64,7 +66,7 @@ def make_film(path: Path, minutes: float, *, size: tuple[int, int] = (HEIGHT, WI
             frame = shown[number % len(shown)]
             frame.pts, frame.time_base = pts, MILLISECOND
             output.mux(video.encode(frame))
-            pts, number = pts + int(times.integers(60, 101)), number + 1
+            pts, number = pts + int(times.integers(round(750 / rate), round(1250 / rate) + 1)), number + 1
             while heard < pts * 48:
                 wave = np.sin(np.arange(heard, heard + 48000) / 20 + heard).astype(np.float32)[None] * 0.2
                 wave += times.normal(0, 0.01, wave.shape).astype(np.float32)
@@ -106,7 +108,7 @@ def compared(film: Path, unbroken: Path, output: Path) -> Facts:
 
 def kills(folder: Path, options: argparse.Namespace) -> Facts:
     """Kill the command at random moments and give it again, until the film is whole."""
-    film = make_film(folder / f"film-{options.minutes:g}.mp4", options.minutes)
+    film = make_film(folder / f"film-{options.minutes:g}-{options.rate:g}.mp4", options.minutes, rate=options.rate)
     unbroken, output = folder / "unbroken.mp4", folder / "killed.mp4"
     words = ["--part-seconds", f"{options.part_seconds:g}", "--work-size", str(options.work_size)]
     for path in (unbroken, output):
@@ -138,6 +140,7 @@ def kills(folder: Path, options: argparse.Namespace) -> Facts:
         run([*OURS, str(film), str(output), *words])
     return {
         "minutes": options.minutes,
+        "rate": options.rate,
         "part_seconds": options.part_seconds,
         "work_size": options.work_size,
         "unbroken_seconds": seconds,
@@ -150,7 +153,7 @@ def kills(folder: Path, options: argparse.Namespace) -> Facts:
 
 def cluster(folder: Path, options: argparse.Namespace) -> Facts:
     """The same on four workers of a Ray cluster of which a random one is killed every few seconds."""
-    film = make_film(folder / f"film-{options.minutes:g}.mp4", options.minutes)
+    film = make_film(folder / f"film-{options.minutes:g}-{options.rate:g}.mp4", options.minutes, rate=options.rate)
     unbroken, output = folder / "unbroken.mp4", folder / "cluster.mp4"
     words = ["--part-seconds", f"{options.part_seconds:g}", "--work-size", str(options.work_size)]
     output.unlink(missing_ok=True)
@@ -179,6 +182,7 @@ def cluster(folder: Path, options: argparse.Namespace) -> Facts:
         killer.join()
     return {
         "minutes": options.minutes,
+        "rate": options.rate,
         "part_seconds": options.part_seconds,
         "seconds": time.perf_counter() - began,
         "killed": killed,
@@ -310,6 +314,7 @@ def main() -> None:
     parser.add_argument("name", help="folder of the results, such as the machine's name")
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"what to measure: {', '.join(TASKS)} (default: all)")
     parser.add_argument("--minutes", type=float, default=20, help="of the film that is killed")
+    parser.add_argument("--rate", type=float, default=12.5, help="frames a second of that film, on average")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--part-seconds", type=float, default=30, help="of the film that is killed")
     parser.add_argument("--work-size", type=int, default=48, help="rows painted, so that 20 minutes pass quickly")

@@ -180,6 +180,7 @@ def _batch(
         lambda source, target: _one(source, target, overwrite, **options),
         overwrite=overwrite,
         skip_errors=skip_errors,
+        keep_parts=options["keep_parts"],
         on_result=tell,
     )
     if as_json:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from vidstyle.errors import BadOption, VideoError, VidstyleError, reason
 from vidstyle.files import check_folder
+from vidstyle.films.film import finished_report
 from vidstyle.rendering import RenderReport
 from vidstyle.video.formats import CONTAINERS
 
@@ -67,6 +68,7 @@ def render_batch(
     *,
     overwrite: bool = False,
     skip_errors: bool = False,
+    keep_parts: bool = False,
     on_result: Callable[[BatchResult], None] | None = None,
 ) -> list[BatchResult]:
     """``render`` every pair of source and output; errors of one do not keep the others from being rendered.
@@ -76,7 +78,7 @@ def render_batch(
     """
     results = []
     for source, output in jobs:
-        result = _rendered(source, output, render, overwrite, skip_errors)
+        result = _rendered(source, output, render, overwrite, skip_errors, keep_parts)
         results.append(result)
         if on_result is not None:
             on_result(result)
@@ -84,9 +86,15 @@ def render_batch(
 
 
 def _rendered(
-    source: Path, output: Path, render: Callable[[Path, Path], RenderReport], overwrite: bool, skip_errors: bool
+    source: Path,
+    output: Path,
+    render: Callable[[Path, Path], RenderReport],
+    overwrite: bool,
+    skip_errors: bool,
+    keep_parts: bool,
 ) -> BatchResult:
     if output.exists() and not overwrite:
+        finished_report(output, keep_parts=keep_parts)
         return BatchResult(source, output, "skipped")
     try:
         report = render(source, output)

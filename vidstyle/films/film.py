@@ -82,7 +82,7 @@ def render_parts(
     check_between("part seconds", part_seconds, 0.1, 86400)
     crew = _crew(workers)
     source, output = as_path(source, "input"), as_path(output, "output")
-    done = _finished(output, keep_parts)
+    done = finished_report(output, keep_parts=keep_parts)
     if done is not None and not overwrite:
         return done
     check_output(output, overwrite=overwrite, source=source)
@@ -137,13 +137,16 @@ def _crew(workers: int | str) -> Callable[[Film, list[Order], PartsFolder, Tell]
     return lambda film, orders, folder, tell: paint_in_processes(film, orders, folder, tell, min(workers, len(orders)))
 
 
-def _finished(output: Path, keep: bool) -> RenderReport | None:
-    """The report of a film that was whole when its run was killed; what that left is cleaned up."""
+def finished_report(output: Path, *, keep_parts: bool = False) -> RenderReport | None:
+    """The report of a film that was whole when its run was killed, where ``output`` is that; its parts are cleaned up.
+
+    None for everything else.
+    """
     if not output.exists() or not folder_of(output).is_dir():
         return None
     with PartsFolder(output) as folder:
         report = folder.report_of(output)
-        if report is not None and not keep:
+        if report is not None and not keep_parts:
             folder.remove(output)
         return report
 
