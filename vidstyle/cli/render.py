@@ -122,6 +122,7 @@ def _one(
     **options: Any,
 ) -> RenderReport:
     """Render one video, with a bar."""
+
     def start(report: RenderReport) -> None:
         on = f" on {report.backend}" if report.backend else ""
         echo(f"Painting {report.style} at {report.width}x{report.height}{on}", err=True)
