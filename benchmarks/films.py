@@ -243,7 +243,7 @@ def plan(folder: Path, options: argparse.Namespace) -> Facts:
     from vidstyle.video.frame_index import index_frames
     from vidstyle.video.writer import VideoWriter
 
-    film = make_film(folder / f"tiny-{options.frames}.mp4", 0, size=(32, 32), frames=options.frames)
+    film = make_film(folder / f"tiny-{options.frames}.mp4", 0, size=(32, 32), frames=options.frames, rate=25)
     with VideoPainter(STYLE) as painter:
         began, cpu = time.perf_counter(), time.process_time()
         index = index_frames(film)

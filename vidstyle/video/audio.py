@@ -349,7 +349,8 @@ class AacCopy:
             self._now = said
         if self._first is None:
             self._first = self._now
-        move_packet(packet, -round(shift / packet.time_base))
+        if shift:
+            move_packet(packet, -round(shift / packet.time_base))
         if self._now == self._first or self._first is None:
             made = self._ended(packet)
             if said is not None and self._head is None and bytes(memoryview(packet)[:1]) == b"\xff":

@@ -154,6 +154,7 @@ class StreamCopier:
         self._broken: dict[int, int] = {}
         self._packets: Iterator[Packet[Stream]] | None = None
         self._next: Packet[Stream] | None = None
+        self._next_seconds = Fraction(0)
 
     @property
     def count(self) -> int:
@@ -291,10 +292,10 @@ class StreamCopier:
     def _copy(self, seconds: Fraction | None) -> None:
         if self._packets is None:
             self._packets = self._wanted()
-            self._next = next(self._packets, None)
+            self._advance()
         while self._next is not None:
             packet = self._next
-            if seconds is not None and packet_seconds(packet) > seconds:
+            if seconds is not None and self._next_seconds > seconds:
                 return
             carrier = self._carriers[packet.stream.index]
             try:
@@ -304,7 +305,11 @@ class StreamCopier:
                 self._broken[index] = self._broken.get(index, 0) + 1
                 made = []
             self._mux(carrier.stream, made)
-            self._next = next(self._packets, None)
+            self._advance()
+
+    def _advance(self) -> None:
+        self._next = None if self._packets is None else next(self._packets, None)
+        self._next_seconds = Fraction(0) if self._next is None else packet_seconds(self._next)
 
     def _wanted(self) -> Iterator[Packet[Stream]]:
         """The packets of the clip; subtitles that are on at its begin or end are cut to it."""
@@ -405,8 +410,9 @@ def _exact_ticks(packet: Packet[Stream], shift: Fraction) -> int:
 
 def _ticks(ticks: int, base: Fraction, new: Fraction) -> int:
     """``ticks`` of ``base`` in ticks of ``new``, rounded as FFmpeg does: halves away from 0."""
-    exact = ticks * Fraction(base) / new
-    return math.floor(abs(exact) + Fraction(1, 2)) * (1 if exact >= 0 else -1)
+    # In whole numbers, as it is asked for every packet of a film.
+    above, below = ticks * base.numerator * new.denominator, base.denominator * new.numerator
+    return (2 * abs(above) + below) // (2 * below) * (1 if above >= 0 else -1)
 
 
 # What the muxer writes by itself, or what was true of the old file only.
