@@ -150,7 +150,7 @@ def _connected(address: str) -> Iterator[None]:
                 ray.init(include_dashboard=False, **quiet)
         else:
             ray.init(address, **quiet)
-    except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+    except Exception as error:  # Ray raises plain ones, too, as where its start takes too long
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise VidstyleError(f"no Ray cluster answers at {address}: {why}; {_START}") from error
     try:
