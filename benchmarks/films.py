@@ -268,7 +268,7 @@ def plan(folder: Path, options: argparse.Namespace) -> Facts:
     from vidstyle import ClipOptions, EncodeOptions
     from vidstyle.films.film import append_part
     from vidstyle.films.folder import PartRecord, file_digest, pts_digest
-    from vidstyle.films.plan import facts_of, make_plan
+    from vidstyle.films.plan import facts_of, make_plan, packed
     from vidstyle.frame import Frame, FrameFormat
     from vidstyle.rendering import VideoPainter
     from vidstyle.video.frame_index import index_frames
@@ -304,7 +304,7 @@ def plan(folder: Path, options: argparse.Namespace) -> Facts:
                 number=part.number,
                 frames=len(pts),
                 pts=pts_digest(pts),
-                durations=writer.durations,
+                durations=packed(np.array(writer.durations, np.int64)),
                 missing=[],
                 lost=0,
                 size=path.stat().st_size,

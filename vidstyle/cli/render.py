@@ -143,8 +143,12 @@ def _one(
             from vidstyle.rendering import render as render_video
 
             return render_video(source, output, **shared)
+        from vidstyle.files import check_output
         from vidstyle.films.film import is_long, render_parts
+        from vidstyle.films.folder import folder_of
 
+        if not folder_of(output).exists():
+            check_output(output, overwrite=overwrite, source=source)  # before a long file is looked through
         if not (parts or names or is_long(source, clip)):
             from vidstyle.rendering import render as render_video
 

@@ -14,7 +14,7 @@ from vidstyle.errors import VideoError, VidstyleError
 from vidstyle.files import as_path, check_output
 from vidstyle.films.folder import PartRecord, PartsFolder, file_digest, folder_of, whole_name
 from vidstyle.films.part import ENCODER_THREADS, Film, stamp_of
-from vidstyle.films.plan import PART_SECONDS, Part, Plan, facts_of, make_plan
+from vidstyle.films.plan import PART_SECONDS, Part, Plan, facts_of, make_plan, unpacked
 from vidstyle.films.processes import Order, Tell, paint_here, paint_in_processes
 from vidstyle.models.style import Style
 from vidstyle.models.timeline import Timeline
@@ -264,8 +264,8 @@ class _Run:
         report.lost = sum(record.lost for record in records)
         report.errors = [error for record in records for error in record.errors][:_ERRORS_KEPT]
         base = Fraction(*plan.time_base)
-        last = records[-1].durations[-1][0] if records[-1].durations else 0
-        report.seconds_of_video = float((int(plan.pts[-1] - plan.pts[0]) + last) * base)
+        last = unpacked(records[-1].durations)[-1:].sum()
+        report.seconds_of_video = float(int(plan.pts[-1] - plan.pts[0] + last) * base)
         notes = [*self._info.notes, *self.notes, *(note for record in records for note in record.notes)]
         notes += self._painter.notes(self._form, Fraction(report.seconds_of_video))
         report.notes = list(dict.fromkeys(notes))
@@ -289,7 +289,7 @@ def append_part(writer: VideoWriter, path: Path, record: PartRecord, plan: Plan,
     if not len(pts):
         return
     expected = _spaced(pts - writer.shift, writer.tick)
-    durations = np.repeat(*np.array(record.durations, np.int64).reshape(-1, 2).T)
+    durations = unpacked(record.durations)
     base = Fraction(*plan.time_base)
     if len(durations) != len(pts):
         raise BadPart(f"{path} tells of {len(durations)} frames, the plan of {len(pts)}")

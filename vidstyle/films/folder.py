@@ -32,8 +32,8 @@ class PartRecord:
     """That were painted and coded."""
     pts: str
     """`pts_digest` of theirs."""
-    durations: list[tuple[int, int]]
-    """For how many ticks they are shown, and how many in a row."""
+    durations: bytes
+    """For how many ticks each of them is shown, see `vidstyle.films.plan.packed`."""
     missing: list[int]
     """Pts of the frames that could not be decoded."""
     lost: int
@@ -101,7 +101,10 @@ class PartsFolder(Closing):
         """The plan that an earlier run left; None where there is none. `BadOption` where it cannot be read."""
         path = self.path / _PLAN
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Plan)
+            plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+            if len(plan.pts) != sum(part.frames for part in plan.parts):
+                raise ValueError("its parts are not the whole film")
+            return plan
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

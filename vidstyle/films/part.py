@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vidstyle.errors import VideoError
 from vidstyle.films.folder import PartRecord, file_digest, pts_digest
-from vidstyle.films.plan import Part
+from vidstyle.films.plan import Part, packed
 from vidstyle.frame import Frame
 from vidstyle.models.timeline import Timeline
 from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, SmoothOptions
@@ -161,7 +161,7 @@ class PartPainter(Closing):
                 number=part.number,
                 frames=len(there),
                 pts=pts_digest(there),
-                durations=writer.durations,
+                durations=packed(np.array(writer.durations, np.int64)),
                 missing=pts[~np.isin(pts, there)].tolist(),
                 lost=video.lost,
                 size=target.stat().st_size if done else 0,

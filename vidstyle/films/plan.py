@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import zlib
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
@@ -31,6 +32,19 @@ _REACH = 0.5
 """Share of a part's length by which it may be shorter or longer, to begin at a key frame."""
 _NO_DIFFERENCE = ("threads", "rebuild")
 """Options that pictures do not depend on."""
+
+
+def packed(numbers: NDArray[np.int64]) -> bytes:
+    """Many whole numbers, which are much alike, in little space."""
+    return zlib.compress(np.ascontiguousarray(numbers, "<i8").tobytes())
+
+
+def unpacked(data: bytes) -> NDArray[np.int64]:
+    """What `packed` was given. Raises `ValueError`."""
+    try:
+        return np.frombuffer(zlib.decompress(data), "<i8").astype(np.int64)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +85,14 @@ class Plan:
     """Numerator and denominator of the seconds in a tick."""
     start: int
     """Pts of the first frame."""
-    steps: list[tuple[int, int]]
-    """Ticks from one frame to the next, and how many times in a row."""
+    steps: bytes
+    """Ticks from one frame to the next, see `packed`."""
     parts: list[Part]
 
     @cached_property
     def pts(self) -> NDArray[np.int64]:
-        """Of every frame: int64 of shape (frames,)."""
-        steps, counts = np.array(self.steps, np.int64).reshape(-1, 2).T
-        return np.cumsum(np.concatenate([np.array([self.start], np.int64), np.repeat(steps, counts)]))
+        """Of every frame: int64 of shape (frames,). Raises `ValueError` where the plan is damaged."""
+        return np.cumsum(np.concatenate([np.array([self.start], np.int64), unpacked(self.steps)]))
 
     def pts_of(self, part: Part) -> NDArray[np.int64]:
         return self.pts[part.begin : part.begin + part.frames]
@@ -139,7 +152,7 @@ def make_plan(
         stamp=stamp,
         time_base=(base.numerator, base.denominator),
         start=int(pts[0]),
-        steps=_runs(np.diff(pts)),
+        steps=packed(np.diff(pts)),
         parts=parts,
     )
 
@@ -159,14 +172,6 @@ def _cuts(index: FrameIndex, seconds: float, scenes: SceneCuts | None) -> list[i
             cut = int(near[0])
         begins.append(max(begins[-1] + 1, int(np.searchsorted(pts, ideal))) if cut is None else cut)
     return begins
-
-
-def _runs(steps: NDArray[np.int64]) -> list[tuple[int, int]]:
-    if not len(steps):
-        return []
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(steps)) + 1])
-    counts = np.diff(np.concatenate([starts, [len(steps)]]))
-    return [(int(step), int(count)) for step, count in zip(steps[starts], counts, strict=True)]
 
 
 class SceneCuts:

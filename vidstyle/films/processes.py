@@ -50,6 +50,8 @@ def paint_in_processes(
 
     A part whose process dies goes to another one, `RETRIES` times. The processes end with this one, however it ends.
     """
+    if not orders:
+        return
     waiting, deaths = deque(orders), dict.fromkeys((part.number for part, _ in orders), 0)
     cores = _shares(workers)
     crew: list[_Worker | None] = [None] * workers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -107,8 +108,8 @@ class VideoWriter:
         self._last_pts: int | None = None
         self._is_coded = False
         self._closed = False
-        self.durations: list[tuple[int, int]] = []
-        """With ``packets_to``: for how many ticks of the source pictures are shown, and how many in a row."""
+        self.durations = array("q")
+        """With ``packets_to``: for how many ticks of the source each picture is shown."""
         self._is_part = packets_to is not None
         self._part = part_path(path)
         try:
@@ -343,11 +344,7 @@ class VideoWriter:
             if self._tracks is not None and packet.dts is not None:
                 self._tracks.copy_until(packet.dts * packet.time_base)
             if self._is_part:
-                last, count = self.durations[-1] if self.durations else (None, 0)
-                if last == (packet.duration or 0):
-                    self.durations[-1] = last, count + 1
-                else:
-                    self.durations.append((packet.duration or 0, 1))
+                self.durations.append(packet.duration or 0)
             self._file.mux_one(packet)
 
     def _note(self, sentence: str) -> None:
