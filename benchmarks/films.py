@@ -119,14 +119,15 @@ def kills(folder: Path, options: argparse.Namespace) -> Facts:
     parts, chance, moments = folder / "killed.mp4.parts", random.Random(options.seed), []
     done: dict[str, int] = {}
     again = False
+    share = options.minutes * 60 / options.part_seconds / options.kills
     while len(moments) < options.kills:
         process = subprocess.Popen([*OURS, str(film), str(output), *words], stderr=subprocess.DEVNULL)
         first = time.perf_counter()
-        # From the start of the process, and so in its start-up, too, up to twice the share of the work that is due.
-        wait = chance.uniform(0, 2 * seconds / options.kills)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(wait)
-            break
+        # In the start-up, or when some more parts are done, on average the share that is due; and then at any moment.
+        wanted = len(done) + round(chance.uniform(0, 2 * share))
+        while process.poll() is None and len(list(parts.glob("0*.json"))) < wanted:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, seconds / options.kills))
         process.kill()
         process.wait()
         if output.exists():
