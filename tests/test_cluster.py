@@ -21,17 +21,18 @@ from vidstyle.gallery import style_names
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (vidstyle[cluster])")
 FIRST = style_names()[0]
+NO_START = 75
+pytestmark = pytest.mark.alone  # Ray gives itself half a minute to start
 
 # Starts a cluster of its own with 4 workers, as a machine with 4 cores would, and renders.
 HERE = """
 import sys, ray
 from vidstyle.cli import main
-for attempt in range(5):
-    try:
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        break
-    except Exception:  # it gives itself half a minute, which a busy machine may need
-        ray.shutdown()
+try:
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+except Exception as error:
+    ray.shutdown()
+    sys.exit(75 if "timed out during startup" in str(error) else 1)
 main()
 """
 
@@ -86,6 +87,8 @@ def test_a_cluster_whose_workers_are_killed_makes_what_one_process_makes(
     killer.start()
     said = process.communicate()[0]
     killer.join()
+    if process.returncode == NO_START:
+        pytest.skip("Ray cannot start on this machine in half a minute: it is too busy")
     assert process.returncode == 0
     assert json.loads(said)["frames"] == 150
     assert killed
@@ -109,6 +112,8 @@ def far_cluster(tmp_path: Path, source: Path) -> Iterator[str]:
     )
     try:
         while b"runtime started" not in (tmp_path / "log").read_bytes():
+            if process.poll() is not None and b"timed out" in (tmp_path / "log").read_bytes():
+                pytest.skip("Ray cannot start on this machine in half a minute: it is too busy")
             assert process.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.1)
         yield f"ray://127.0.0.1:{port}"
