@@ -22,6 +22,7 @@ from vidstyle.gallery import style_names
 ray = pytest.importorskip("ray", reason="Ray is not installed (vidstyle[cluster])")
 FIRST = style_names()[0]
 NO_START = 75
+PATIENT = {"RAY_agent_register_timeout_ms": "120000"}
 pytestmark = pytest.mark.alone  # Ray gives itself half a minute to start
 
 # Starts a cluster of its own with 4 workers, as a machine with 4 cores would, and renders.
@@ -71,6 +72,7 @@ def test_a_cluster_whose_workers_are_killed_makes_what_one_process_makes(
     process = subprocess.Popen(
         [sys.executable, "-c", HERE, *words(source, output, "ray")],
         stdout=subprocess.PIPE,
+        env={**os.environ, **PATIENT},
         start_new_session=True,
     )
     killed: list[int] = []
@@ -87,12 +89,20 @@ def test_a_cluster_whose_workers_are_killed_makes_what_one_process_makes(
     killer.start()
     said = process.communicate()[0]
     killer.join()
+    end(process)
     if process.returncode == NO_START:
         pytest.skip("Ray cannot start on this machine in half a minute: it is too busy")
     assert process.returncode == 0
     assert json.loads(said)["frames"] == 150
     assert killed
     assert output.read_bytes() == expected
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that has a session of its own, and all that is left of it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @pytest.fixture
@@ -105,7 +115,7 @@ def far_cluster(tmp_path: Path, source: Path) -> Iterator[str]:
     )
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("no mount namespace can be made here, so no cluster without the film on its disk")
-    environment = {**os.environ, "VIDSTYLE_HOME": str(tmp_path / "home"), "RAY_DISABLE_IMPORT_WARNING": "1"}
+    environment = {**os.environ, **PATIENT, "VIDSTYLE_HOME": str(tmp_path / "home"), "RAY_DISABLE_IMPORT_WARNING": "1"}
     log = (tmp_path / "log").open("wb")
     process = subprocess.Popen(
         ["unshare", "-m", "sh", "-c", start], stdout=log, stderr=log, env=environment, start_new_session=True
@@ -118,13 +128,7 @@ def far_cluster(tmp_path: Path, source: Path) -> Iterator[str]:
             time.sleep(0.1)
         yield f"ray://127.0.0.1:{port}"
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        end(process)
         log.close()
 
 

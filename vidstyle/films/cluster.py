@@ -147,6 +147,8 @@ def _connected(address: str) -> Iterator[None]:
             try:
                 ray.init(address="auto", **quiet)
             except ConnectionError:
+                # A machine that is busy may take longer to start than Ray waits by itself.
+                os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
                 ray.init(include_dashboard=False, **quiet)
         else:
             ray.init(address, **quiet)

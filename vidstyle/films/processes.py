@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -157,4 +157,6 @@ def _work(pipe: Connection, film: Film, folder: Path, cores: set[int]) -> None:
         except VidstyleError as error:
             pipe.send(error)
         except Exception as error:
-            pipe.send(VidstyleError(f"a worker failed ({type(error).__name__}: {error})\n{traceback.format_exc()}"))
+            logging.getLogger(__name__).exception("a worker failed")
+            first = (str(error).splitlines() or [""])[0]
+            pipe.send(VidstyleError(f"a worker failed ({type(error).__name__}: {first}); what is done is kept"))
