@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from vidstyle.gallery import style_names
 ray = pytest.importorskip("ray", reason="Ray is not installed (vidstyle[cluster])")
 FIRST = style_names()[0]
 NO_START = 75
-PATIENT = {"RAY_agent_register_timeout_ms": "120000"}
+PATIENT = {"RAY_agent_register_timeout_ms": "120000", "RAY_USAGE_STATS_ENABLED": "0"}
 pytestmark = pytest.mark.alone  # Ray gives itself half a minute to start
 
 # Starts a cluster of its own with 4 workers, as a machine with 4 cores would, and renders.
@@ -109,9 +111,10 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def far_cluster(tmp_path: Path, source: Path) -> Iterator[str]:
     """The address of a cluster on whose disk the film is not."""
     port = 10000 + os.getpid() % 9000
+    folder = Path(tempfile.mkdtemp(prefix="ray"))  # the names of its sockets have a limit
     start = (
         f"mount -t tmpfs none {source.parent} && exec ray start --head --block --port={port + 11000} --num-cpus=2 "
-        f"--ray-client-server-port={port} --include-dashboard=false --temp-dir={tmp_path / 'ray'}"
+        f"--ray-client-server-port={port} --include-dashboard=false --temp-dir={folder}"
     )
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("no mount namespace can be made here, so no cluster without the film on its disk")
@@ -130,6 +133,7 @@ def far_cluster(tmp_path: Path, source: Path) -> Iterator[str]:
     finally:
         end(process)
         log.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_far_cluster_gets_the_film_and_gives_back_the_parts(

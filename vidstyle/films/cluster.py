@@ -149,6 +149,7 @@ def _connected(address: str) -> Iterator[None]:
             except ConnectionError:
                 # A machine that is busy may take longer to start than Ray waits by itself.
                 os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
+                os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
                 ray.init(include_dashboard=False, **quiet)
         else:
             ray.init(address, **quiet)
