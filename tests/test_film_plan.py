@@ -17,7 +17,7 @@ from vidstyle.gallery import style_names
 from vidstyle.rendering import VideoPainter
 from vidstyle.video.frame_index import FrameIndex, index_frames
 from vidstyle.video.info import VideoInfo, probe
-from vidstyle.video.reader import EntryPoint
+from vidstyle.video.stretch import EntryPoint
 
 FIRST, SECOND = style_names()[:2]
 MILLISECOND = Fraction(1, 1000)

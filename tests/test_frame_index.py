@@ -13,7 +13,8 @@ from media import join, make_video, read
 from vidstyle import ClipOptions
 from vidstyle.video import frame_index
 from vidstyle.video.frame_index import FrameIndex, index_frames
-from vidstyle.video.reader import Stretch, VideoReader
+from vidstyle.video.reader import VideoReader
+from vidstyle.video.stretch import Stretch
 
 UNEVEN = [0, 40, 81, 140, 180, 260, 300, 333, 400, 441, 480, 533, 560, 600, 641, 680, 720, 799, 840, 900]
 B_FRAMES = {"bf": "2", "g": "5", "keyint_min": "5", "sc_threshold": "0"}

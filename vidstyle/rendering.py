@@ -34,7 +34,8 @@ from vidstyle.stylizer import FrameTask, Stylizer, as_style, work_size_note
 
 if TYPE_CHECKING:
     from vidstyle.video.info import VideoInfo
-    from vidstyle.video.reader import Stretch, VideoReader
+    from vidstyle.video.reader import VideoReader
+    from vidstyle.video.stretch import Stretch
 
 
 def stylize_stream(

@@ -21,7 +21,7 @@ from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOpt
 from vidstyle.pipeline import Closing
 from vidstyle.rendering import VideoPainter, stylize_stream
 from vidstyle.video.info import VideoInfo
-from vidstyle.video.reader import EntryPoint
+from vidstyle.video.stretch import EntryPoint
 from vidstyle.video.writer import VideoWriter
 
 ENCODER_THREADS = 4

@@ -21,7 +21,7 @@ from vidstyle.models.timeline import Timeline
 from vidstyle.options import SmoothOptions
 from vidstyle.rendering import VideoPainter
 from vidstyle.video.frame_index import FrameIndex
-from vidstyle.video.reader import EntryPoint, Stretch
+from vidstyle.video.stretch import EntryPoint, Stretch
 
 PART_SECONDS = 60.0
 """Of film in a part: so much is lost at most when a machine stops."""

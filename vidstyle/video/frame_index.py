@@ -18,7 +18,8 @@ from vidstyle.options import ClipOptions
 from vidstyle.video.demux import ends_stream, open_input, packets, video_stream
 from vidstyle.video.formats import INDEXED, ONE_FRAME_A_PACKET
 from vidstyle.video.info import VideoInfo, probe
-from vidstyle.video.reader import GLIMPSE_SECONDS, EntryPoint, TimeRange, VideoReader
+from vidstyle.video.reader import GLIMPSE_SECONDS, TimeRange, VideoReader
+from vidstyle.video.stretch import EntryPoint
 
 OnFrames: TypeAlias = Callable[[int, float], None]
 

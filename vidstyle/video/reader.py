@@ -38,6 +38,7 @@ from vidstyle.video.filters import Deinterlacer, SideDataExtractor
 from vidstyle.video.formats import INDEXED, ONE_FRAME_A_PACKET, ColorTags
 from vidstyle.video.info import VideoInfo, probe
 from vidstyle.video.nvcodec import VideoGpu, gpu_planes, nvdec_decoder, nvdec_obstacle, trial_obstacle
+from vidstyle.video.stretch import EntryPoint, Stretch, is_indexed
 
 GLIMPSE_SECONDS = Fraction(1, 20)
 """A picture is not shown for less than this at the start of a clip."""
@@ -94,33 +95,6 @@ class TimeRange:
         begin = begin if self.begin is None else max(begin, self.begin)
         end = end if self.end is None else min(end, self.end)
         return (begin, end) if begin < end else None
-
-
-@dataclass(frozen=True)
-class EntryPoint:
-    """A key frame at which decoding may begin, and what the reader has to know of the packets before."""
-
-    number: int
-    """Of its packet among those of the picture, from 0."""
-    pts: int
-    """When its picture is shown, as the reader says it."""
-    packet_pts: int | None = None
-    """As the packet says it, by which it is found again where the file has an index."""
-    delay: int | None = None
-    """By how many packets the decoder lags behind, where pictures are timed by counting packets (AVI)."""
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Frames in a row of a video, by their pts, and where to begin decoding for them."""
-
-    first: int
-    last: int
-    """Both are handed out."""
-    entry: EntryPoint | None = None
-    """None is the beginning of the file."""
-    losses: tuple[float, float] | None = None
-    """The pts from and before which lost frames are counted; None for those from ``first`` to ``last``."""
 
 
 class VideoReader(Closing):
@@ -292,7 +266,7 @@ class _Pass:
         self.clock = _Clock(info)
         if stretch is not None and stretch.entry is not None:
             self.clock = _Clock(info, stretch.entry)
-            if _is_indexed(reader.path, info, stretch.entry):
+            if is_indexed(reader.path, info, stretch.entry):
                 container.seek(stretch.entry.packet_pts or 0, stream=stream)
             else:
                 self._first_packet = stretch.entry.number
@@ -410,9 +384,8 @@ class _Pass:
             yield frame
 
     def _wants(self, pts: int, base: Fraction) -> bool:
-        stretch = self._stretch
-        begin, end = (-math.inf, math.inf) if stretch is None else stretch.losses or (stretch.first, stretch.last + 1)
-        return begin <= pts < end and self._span.holds(pts * base)
+        counted = self._stretch is None or self._stretch.counts(pts)
+        return counted and self._span.holds(pts * base)
 
     def _pictures(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         wanted = packet.pts is None or self._wants(packet.pts, packet.time_base)
@@ -425,18 +398,6 @@ class _Pass:
             if wanted:
                 self.loss.on_error(packet)
             return []
-
-
-def _is_indexed(path: Path, info: VideoInfo, entry: EntryPoint) -> bool:
-    """Whether the file has an index that leads to the very packet of ``entry``."""
-    if entry.packet_pts is None or not info.container.startswith(INDEXED) or info.clock.parts:
-        return False
-    with open_input(path) as container, contextlib.suppress(av.error.FFmpegError):
-        stream = video_stream(container, path)
-        container.seek(entry.packet_pts, stream=stream)
-        found = next(packets(container, stream), None)
-        return found is not None and found.is_keyframe and found.pts == entry.packet_pts
-    return False
 
 
 class _Entry:
