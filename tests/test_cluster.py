@@ -110,10 +110,10 @@ def end(process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture
 def far_cluster(tmp_path: Path, source: Path) -> Iterator[str]:
     """The address of a cluster on whose disk the film is not."""
-    port = 10000 + os.getpid() % 9000
+    port = 20000 + os.getpid() % 9000  # beyond those of its workers
     folder = Path(tempfile.mkdtemp(prefix="ray"))  # the names of its sockets have a limit
     start = (
-        f"mount -t tmpfs none {source.parent} && exec ray start --head --block --port={port + 11000} --num-cpus=2 "
+        f"mount -t tmpfs none {source.parent} && exec ray start --head --block --port={port + 9000} --num-cpus=2 "
         f"--ray-client-server-port={port} --include-dashboard=false --temp-dir={folder}"
     )
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
