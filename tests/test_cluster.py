@@ -24,7 +24,7 @@ from vidstyle.gallery import style_names
 ray = pytest.importorskip("ray", reason="Ray is not installed (vidstyle[cluster])")
 FIRST = style_names()[0]
 NO_START = 75
-PATIENT = {"RAY_agent_register_timeout_ms": "120000", "RAY_USAGE_STATS_ENABLED": "0"}
+PATIENT = {"RAY_agent_register_timeout_ms": "120000", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 pytestmark = pytest.mark.alone  # Ray gives itself half a minute to start
 
 # Starts a cluster of its own with 4 workers, as a machine with 4 cores would, and renders.
@@ -141,7 +141,10 @@ def test_a_far_cluster_gets_the_film_and_gives_back_the_parts(
 ) -> None:
     output = tmp_path / "out.mp4"
     done = subprocess.run(
-        [sys.executable, "-m", "vidstyle", *words(source, output, far_cluster)], capture_output=True, text=True
+        [sys.executable, "-m", "vidstyle", *words(source, output, far_cluster)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **PATIENT},
     )
     assert done.returncode == 0, done.stderr
     assert output.read_bytes() == expected
