@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -135,11 +136,15 @@ def _store(answer: _Answer, folder: PartsFolder) -> None:
 
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[None]:
-    """Have a cluster within the block; one that was connected to before stays so."""
+    """Have a cluster within the block; one that was connected to before stays so.
+
+    What Ray says on stdout goes to stderr: stdout is for whoever reads our JSON.
+    """
     import ray
 
     if ray.is_initialized():
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
         return
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
@@ -156,10 +161,11 @@ def _connected(address: str) -> Iterator[None]:
     except Exception as error:  # Ray raises plain ones, too, as where its start takes too long
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise VidstyleError(f"no Ray cluster answers at {address}: {why}; {_START}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 class _Progress:
