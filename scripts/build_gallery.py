@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -29,6 +29,7 @@ from vidstyle.models.torch_net import TransformNet
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.data import Photos, painting_tensor, read_picture
 from vidstyle.training.device import Compute
+from vidstyle.training.loss import LossWeights
 from vidstyle.training.trainer import Checkpoint
 
 THUMBNAIL_PHOTO = PHOTOS / "china.jpg"
@@ -45,6 +46,7 @@ class Painting:
     painter: str
     year: str
     licence: str = "public domain"
+    style_weight: float = LossWeights.style
 
     def card(self) -> dict[str, object]:
         return {"painting": self.title, "painter": self.painter, "year": self.year, "licence": self.licence}
@@ -88,7 +90,7 @@ GALLERY = (
         CHICAGO,
     ),
     Painting("udnie", "udnie.jpg", "Udnie", "Francis Picabia", "1913"),
-    Painting("water_lilies", "water_lilies.jpg", "Water Lilies", "Claude Monet", "1906"),
+    Painting("water_lilies", "water_lilies.jpg", "Water Lilies", "Claude Monet", "1906", style_weight=5),
     Painting(
         "wheat_field", "wheat_field_with_cypresses.jpg", "Wheat Field with Cypresses", "Vincent van Gogh", "1889", MET
     ),
@@ -121,7 +123,7 @@ def build(
             paintings / painting.file,
             network,
             name=painting.name,
-            options=options,
+            options=replace(options, loss=replace(options.loss, style=painting.style_weight)),
             photos=photos,
             card=painting.card(),
             checkpoint=Checkpoint(path=path.with_suffix(".checkpoint"), resume=True),
