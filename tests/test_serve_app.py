@@ -88,9 +88,9 @@ def test_it_ends_with_visitors_and_jobs_under_way_and_leaves_no_process(tmp_path
         said = server.said()
         assert said.rstrip().endswith("Stopped.") and "Traceback" not in said, said
         assert wait_for(lambda: not workers_in(tmp_path), PATIENCE)
-    states = [json.loads(path.read_text()) for path in (tmp_path / "served").glob("*/job.json")]
-    assert [state["state"] for state in states] == ["failed", "failed"]
-    assert all("stopped" in state["message"] for state in states)
+    jobs = [json.loads(path.read_text()) for path in (tmp_path / "served").glob("*/job.json")]
+    assert {job["kind"]: job["state"] for job in jobs} == {"adapt": "failed", "render": "queued"}  # it goes on next time
+    assert all("stopped" in job["message"] for job in jobs if job["kind"] == "adapt")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
