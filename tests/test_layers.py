@@ -31,6 +31,7 @@ LEVELS = {
     "vidstyle.graph": 2,
     "vidstyle.training": 2,
     "vidstyle.backends": 2,
+    "vidstyle.stage": 2,
     "vidstyle.engine": 3,
     "vidstyle.stylizer": 3,
     "vidstyle.rendering": 3,
@@ -66,6 +67,8 @@ ALLOWED_IN = {
     "msgspec": ("vidstyle.films", "vidstyle.serve", "vidstyle.models.engine_file"),
     "ray": ("vidstyle.films.cluster",),
     "cuda": ("vidstyle.backends.tensorrt",),
+    "pythonosc": ("vidstyle.stage.osc",),
+    "mido": ("vidstyle.stage.midi",),
     "pyvirtualcam": ("vidstyle.video.output.virtual_camera",),
 }
 

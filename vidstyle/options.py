@@ -219,6 +219,25 @@ class LiveOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageOptions:
+    """What plays a live picture from outside, and what follows the beat."""
+
+    osc: str | None = None
+    """``[HOST:]PORT`` to take OSC messages on, by UDP; without a host only this machine can send them."""
+    osc_out: str | None = None
+    """``HOST:PORT`` that frames a second, latency and style are sent to, four times a second."""
+    midi_clock: str | None = None
+    """Name of the MIDI input whose clock is the beat, or a part of it; ``auto`` is the only one."""
+    quantize: Literal["beat", "bar"] | None = None
+    """What changes of style, blend and view wait for, once there is a tempo; a bar has four beats."""
+    pulse: float = within(0.0, 0, 1)
+    """By which share the strength sinks between two beats; 0 leaves it as it is."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """What an engine is built for. Sizes are ``(height, width)``."""
 
