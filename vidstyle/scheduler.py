@@ -25,6 +25,7 @@ MAX_IN_FLIGHT = 2
 SPARE_PROGRAMS = 2
 """Programs kept though no stream uses them: the next one often has the same camera."""
 _TIMES_KEPT = 15
+_REST = 0.3  # seconds for which a work size must have been asked for: a fader passes many, and each would be compiled
 _EARLY = 0.9  # a frame in flight is asked for a little before it should be ready, so that it is never shown late
 
 
@@ -108,7 +109,9 @@ class FrameScheduler(Generic[T]):
         self._in_flight: deque[_InFlight[T]] = deque()
         self._times: deque[float] = deque(maxlen=_TIMES_KEPT)
         self._resolution: AdaptiveResolution | None = None
-        self._next_height: int | None = None
+        self._next_height: int | None = None  # being compiled
+        self._asked_height: int | None = None
+        self._asked_at = 0.0
 
     def open(self, style: Style, form: FrameFormat) -> str:
         """Compile the program for ``style`` and ``form`` now; returns a description of the backend for people.
@@ -195,18 +198,37 @@ class FrameScheduler(Generic[T]):
         least = 16 if engine is None else engine.card.smallest[0]
         self._resolution = AdaptiveResolution(target_fps, height, least=least)
 
+    def smooth(self, smooth: SmoothOptions | None) -> None:
+        """Take the flicker out as ``smooth`` says, from the next frame on."""
+        self._smooth = smooth
+        for stylizer in self._stylizers.values():
+            stylizer.smooth = smooth
+
+    def paint_at(self, height: int, now: float) -> None:
+        """Have `adapt` change to a work size of ``height`` rows, rounded to a multiple of 4.
+
+        Of several wishes the newest counts, once it has stood for a moment. Raises `BadOption` where `hold` has the
+        work size chosen.
+        """
+        if self._resolution is not None:
+            raise BadOption(f"a work size of {height} rows: it follows --target-fps; leave that out to choose it")
+        height = max(16, round(height / 4) * 4)
+        if height != self._asked_height:
+            self._asked_height, self._asked_at = height, now
+
     def adapt(
         self, style: Style, form: FrameFormat, now: float, *, shown: int, arrived: int, busy: float
     ) -> str | None:
-        """Change to another work size when one is needed and compiled; see `AdaptiveResolution.update`.
+        """Change to another work size when one is needed, or asked for by `paint_at`, and compiled; see
+        `AdaptiveResolution.update`.
 
         Returns what went wrong, if something did.
         """
         resolution = self._resolution
-        if resolution is None:
-            return None
-        if self._next_height is None:
+        if self._next_height is None and resolution is not None:
             self._next_height = resolution.update(now, shown=shown, arrived=arrived, busy=busy)
+        elif self._next_height is None and now - self._asked_at > _REST:
+            self._next_height, self._asked_height = self._asked_height, None
         height = self._next_height
         if height is None:
             return None
@@ -215,11 +237,13 @@ class FrameScheduler(Generic[T]):
                 return None
         except VidstyleError as error:
             self._next_height = None
-            resolution.rejected()
+            if resolution is not None:
+                resolution.rejected()
             return f"cannot paint at {height} rows: {error}"
         self._next_height = None
         self.look = replace(self.look, work_size=height)
-        resolution.applied(now)
+        if resolution is not None:
+            resolution.applied(now)
         self._times.clear()
         return None
 

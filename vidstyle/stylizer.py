@@ -76,7 +76,6 @@ class Stylizer(Closing):
     ) -> None:
         check_kind("look", look, LookOptions)
         check_kind("backend", backend, BackendOptions)
-        check_kind("smooth", smooth, SmoothOptions)
         self._style = as_style(style)
         self._engine = self._style.engine
         self._fixed = fixed
@@ -85,8 +84,8 @@ class Stylizer(Closing):
         self._open: OrderedDict[FrameFormat, Backend] = OrderedDict()
         self._lock = threading.Lock()
         self._process = os.getpid()
-        self._smooth = smooth if smooth is not None and smooth.strength > 0 else None
         self._smoother: Smoother | None = None
+        self.smooth = smooth
 
     @property
     def style(self) -> Style:
@@ -113,6 +112,20 @@ class Stylizer(Closing):
     def look(self, look: LookOptions) -> None:
         check_kind("look", look, LookOptions, needed=True)
         self._look = look
+
+    @property
+    def smooth(self) -> SmoothOptions | None:
+        """How strongly frames are made to go with the one before; may be set at any time."""
+        return self._smooth
+
+    @smooth.setter
+    def smooth(self, smooth: SmoothOptions | None) -> None:
+        check_kind("smooth", smooth, SmoothOptions)
+        self._smooth = smooth if smooth is not None and smooth.strength > 0 else None
+        if self._smooth is None:
+            self._smoother = None
+        elif self._smoother is not None:
+            self._smoother.adjust(self._smooth)
 
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The stylized picture: uint8 RGB of shape (height, width, 3), like ``rgb``; a new array.

@@ -14,7 +14,14 @@ import click
 
 from vidstyle.cli.terminal import echo
 from vidstyle.errors import MissingDependency
-from vidstyle.options import BackendOptions, LookOptions, NetworkName, SmoothOptions, kinds_of_fields
+from vidstyle.options import (
+    BackendOptions,
+    LookOptions,
+    NetworkName,
+    SmoothOptions,
+    StageOptions,
+    kinds_of_fields,
+)
 
 if TYPE_CHECKING:
     from vidstyle.models.style import Style
@@ -201,6 +208,26 @@ smooth_options = group(
     ),
 )
 """For a `SmoothCommand`."""
+
+stage_options = group(
+    "stage",
+    StageOptions,
+    field(
+        StageOptions,
+        "osc",
+        "Take OSC messages on this UDP port; without a host from this machine alone.",
+        metavar="[HOST:]PORT",
+    ),
+    field(StageOptions, "osc_out", "Send frames a second, latency and style as OSC.", metavar="HOST:PORT"),
+    field(
+        StageOptions,
+        "midi_clock",
+        "Take the beat from this MIDI input, or one with that in its name; `auto` is the only one.",
+        metavar="NAME",
+    ),
+    field(StageOptions, "quantize", "Let changes of style and view wait for the next beat, or bar of four."),
+    field(StageOptions, "pulse", "Let the strength sink by this share between two beats.", metavar="SHARE"),
+)
 
 
 def chosen_style(style: str | None) -> Style:

@@ -12,7 +12,7 @@ import click
 from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import echo, echo_json
 from vidstyle.live.keys import KEYS, style_list
-from vidstyle.options import BackendOptions, LiveOptions, LookOptions, SmoothOptions
+from vidstyle.options import BackendOptions, LiveOptions, LookOptions, SmoothOptions, StageOptions
 
 if TYPE_CHECKING:
     from vidstyle.live.session import LiveReport
@@ -79,6 +79,7 @@ def _live_options(no_window: bool, split: bool, **values: Any) -> LiveOptions:
     opt.field(LiveOptions, "seconds", "Stop after this time.", type=opt.SECONDS),
     opt.overwrite_option("Replace files of --record and --output that exist."),
 )
+@opt.stage_options
 @opt.gpu_backend_options
 @opt.plain(
     opt.option("--microphone", metavar="NAME", help="Take the sound from this microphone instead of the source."),
@@ -92,6 +93,7 @@ def webcam(
     look: LookOptions,
     smooth: SmoothOptions | None,
     options: LiveOptions,
+    stage: StageOptions,
     backend: BackendOptions,
     microphone: str | None,
     as_json: bool,
@@ -122,6 +124,7 @@ def webcam(
         smooth=smooth,
         backend=backend,
         options=options,
+        stage=stage,
         open_microphone=partial(Microphone, microphone) if microphone else None,
         on_start=_say_what_runs,
     )
@@ -146,6 +149,8 @@ def _say_what_runs(report: LiveReport) -> None:
     echo(f"Painting {report.style} at {report.width}x{report.height} on {report.backend}", err=True)
     for output in report.outputs:
         echo(f"To {output.name}", err=True)
+    for description in report.stage:
+        echo(description, err=True)
 
 
 def _closing_line(report: LiveReport) -> str:
@@ -155,6 +160,8 @@ def _closing_line(report: LiveReport) -> str:
         f"dropped {report.dropped}",
         f"reconnects {report.reconnects}",
     ]
+    if report.osc_messages:
+        parts.append(f"OSC messages {report.osc_messages}, bad {report.osc_refused}")
     for what, names in (("recorded", report.recordings), ("saved", report.snapshots)):
         if names:
             parts.append(f"{what} {', '.join(names)}")

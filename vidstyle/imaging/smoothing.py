@@ -92,13 +92,8 @@ class Smoother:
 
     def __init__(self, form: FrameFormat, options: SmoothOptions | None = None, *, threads: int = 1) -> None:
         """``form`` is that of every frame, source and styled alike. ``threads`` blend at once."""
-        self.options = options or SmoothOptions()
         self.form = form
-        strength = self.options.strength / USUAL
-        self._kept = min(0.9, KEPT * strength)
-        self._kept_still = max(self._kept, KEPT_STILL * min(1.0, strength))
-        # Beyond the usual strength more is trusted, too: tolerances grow with its square.
-        self._severity = min(1.0, max(strength, 1e-6) ** -4)
+        self.adjust(options or SmoothOptions())
         divisor = max(1, round(min(form.size) / FLOW_ROWS))
         self._size = max(1, form.height // divisor), max(1, form.width // divisor)
         self._x = np.arange(self._size[1], dtype=np.float32)
@@ -119,6 +114,15 @@ class Smoother:
         self._gain = FIRST_GAIN
         self.cuts = 0
         """Cuts from scene to scene and from style to style so far."""
+
+    def adjust(self, options: SmoothOptions) -> None:
+        """Smooth as strongly as ``options`` say from the next frame on; what is remembered stays."""
+        self.options = options
+        strength = options.strength / USUAL
+        self._kept = min(0.9, KEPT * strength)
+        self._kept_still = max(self._kept, KEPT_STILL * min(1.0, strength))
+        # Beyond the usual strength more is trusted, too: tolerances grow with its square.
+        self._severity = min(1.0, max(strength, 1e-6) ** -4)
 
     def reset(self) -> None:
         """Forget what was: the next frame is given back as it is. Not while another thread is at work here."""

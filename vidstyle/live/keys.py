@@ -16,7 +16,7 @@ from vidstyle.options import View, check_between
 if TYPE_CHECKING:
     from vidstyle.models.style import Style
 
-Action = Literal["snapshot", "record", "quit"]
+Action = Literal["snapshot", "record", "tap", "quit"]
 """What a key leaves to whoever shows the picture."""
 _VIEWS: tuple[View, ...] = get_args(View)
 _NUDGE_SECONDS = 0.15  # how long a step of the blend takes: long enough not to jump, short enough to follow the finger
@@ -57,6 +57,7 @@ class Controls:
         self.help = False
         self.fade_seconds = FADE_SECONDS
         """How long one style takes to become another."""
+        self._mix: list[tuple[Style, float]] = []
         self._fade = Fade(self.current)
 
     @property
@@ -72,6 +73,10 @@ class Controls:
     @property
     def title(self) -> str:
         """Style and blend, for people: ``great_wave 70 % + the_scream 30 %``."""
+        if self._mix:
+            total = sum(weight for _, weight in self._mix)
+            shares = [(style.name, round(100 * weight / total)) for style, weight in self._mix]
+            return " + ".join(f"{name} {percent} %" for name, percent in shares if percent)
         percent = round(100 * self.share)
         if percent in (0, 100):
             return (self.next if percent else self.current).name
@@ -89,6 +94,15 @@ class Controls:
         effect = _EFFECTS.get("space" if key == " " else key.lower())
         return effect(self, now) if callable(effect) else effect
 
+    def mix(self, now: float, weighted: Sequence[tuple[Style, float]]) -> None:
+        """Fade to a blend of any styles of the list; quickly where only its weights are others. Raises as `blend`."""
+        from vidstyle.models.style import blend
+
+        mixed = blend([(style, weight) for style, weight in weighted if weight > 0])
+        is_slider = [style.name for style, _ in weighted] == [style.name for style, _ in self._mix]
+        self._mix = list(weighted)
+        self._fade.to(mixed, now, min(self.fade_seconds, _NUDGE_SECONDS) if is_slider else self.fade_seconds)
+
     # What keys do; each is called with the time as ``now``.
 
     def step(self, now: float, by: int) -> None:
@@ -98,13 +112,13 @@ class Controls:
     def choose(self, now: float, index: int) -> None:
         """Fade to the style with that number, if there is one."""
         if index < len(self.styles):
-            self.index, self.share = index, 0.0
+            self.index, self.share, self._mix = index, 0.0, []
             self._fade_to(self.fade_seconds, now)
 
     def blend(self, now: float, by: int) -> None:
         """Take a step more or less of the next style."""
         if len(self.styles) > 1:
-            self.share = _stepped(self.share, by)
+            self.share, self._mix = _stepped(self.share, by), []
             self._fade_to(_NUDGE_SECONDS, now)
 
     def strengthen(self, now: float, by: int) -> None:
@@ -138,6 +152,8 @@ class Keys(NamedTuple):
     shown: str
     help: str
     effects: dict[str, _Effect]
+    waits: bool = False
+    """Whether what they do waits for the beat, with ``--quantize``."""
 
 
 KEYS = (
@@ -145,28 +161,38 @@ KEYS = (
         "n  p",
         "next, previous style",
         {"n right": partial(Controls.step, by=1), "p left": partial(Controls.step, by=-1)},
+        waits=True,
     ),
-    Keys("1 ... 9  0", "style by number", {str((n + 1) % 10): partial(Controls.choose, index=n) for n in range(10)}),
+    Keys(
+        "1 ... 9  0",
+        "style by number",
+        {str((n + 1) % 10): partial(Controls.choose, index=n) for n in range(10)},
+        waits=True,
+    ),
     Keys(
         "[  ]",
         "blend with the next style: less, more",
         {"[": partial(Controls.blend, by=-1), "]": partial(Controls.blend, by=1)},
+        waits=True,
     ),
     Keys(
         "+  -",
         "strength",
         {"+ = up": partial(Controls.strengthen, by=1), "- _ down": partial(Controls.strengthen, by=-1)},
     ),
-    Keys("o", "painted, split, original", {"o": Controls.next_view}),
-    Keys("m", "mirror the window", {"m": partial(Controls.toggle, name="mirror")}),
+    Keys("o", "painted, split, original", {"o": Controls.next_view}, waits=True),
+    Keys("m", "mirror the window", {"m": partial(Controls.toggle, name="mirror")}, waits=True),
     Keys("f", "full screen", {"f": partial(Controls.toggle, name="full_screen")}),
     Keys("space", "pause", {"space": partial(Controls.toggle, name="paused")}),
     Keys("s", "snapshot", {"s": "snapshot"}),
     Keys("r", "record on, off", {"r": "record"}),
+    Keys("t", "tap the beat", {"t": "tap"}),
     Keys("h", "this help", {"h": partial(Controls.toggle, name="help")}),
     Keys("q  Esc", "quit", {"q escape": "quit"}),
 )
 """All keys, as the help panel and the command line's help show them."""
+WAITING_KEYS = {key for line in KEYS if line.waits for keys in line.effects for key in keys.split()}
+"""The keys that wait for the beat."""
 _EFFECTS = {key: effect for line in KEYS for keys, effect in line.effects.items() for key in keys.split()}
 
 

@@ -14,15 +14,17 @@ from typing import Literal, Protocol
 
 from vidstyle.errors import BadOption, NotCopyable, VidstyleError
 from vidstyle.frame import Frame, FrameFormat
-from vidstyle.live.keys import Controls
+from vidstyle.live.keys import Action, Controls
 from vidstyle.live.outputs import OutputReport, Outputs, free_name, save_snapshot, snapshot_path
 from vidstyle.live.overlay import Overlay, Status, draw
+from vidstyle.live.remote import Remote
 from vidstyle.live.window import Window, check_display
 from vidstyle.metrics import FrameStats
 from vidstyle.models.style import Style
-from vidstyle.options import BackendOptions, EncodeOptions, LiveOptions, LookOptions, SmoothOptions
+from vidstyle.options import BackendOptions, EncodeOptions, LiveOptions, LookOptions, SmoothOptions, StageOptions
 from vidstyle.pipeline import Closing, Worker
 from vidstyle.scheduler import FrameScheduler, LatestSlot
+from vidstyle.stage.control import StageControl
 from vidstyle.stylizer import FrameTask, work_size
 from vidstyle.video.audio import AudioChunk, AudioFormat
 from vidstyle.video.capture.microphone import Microphone
@@ -40,6 +42,7 @@ _MESSAGE_SECONDS = 3.0
 _LOST_SECONDS = 0.1  # how often the last picture is sent to recordings and streams while the source is lost
 _STALLED_SECONDS = 0.1  # when nothing has come for so long, the last frame is painted again if style or strength change
 _JUDGED = 100  # pictures that must have come before it is said that most are not painted in time
+_MAX_SAVING = 8  # snapshots at once; each is a whole picture in memory
 _MAX_PROBLEMS = 100  # sentences kept for the report; a server that comes and goes must not fill the memory
 
 
@@ -92,6 +95,11 @@ class LiveReport:
     snapshots: list[str] = field(default_factory=list)
     outputs: list[OutputReport] = field(default_factory=list)
     """Recordings and streams, in the order in which they began."""
+    stage: list[str] = field(default_factory=list)
+    """What plays it from outside: OSC, MIDI."""
+    osc_messages: int = 0
+    osc_refused: int = 0
+    """Of them, and of other datagrams, those that ask for nothing that can be done; `problems` tells of each sort."""
     problems: list[str] = field(default_factory=list)
     """What went wrong on the way; one sentence each."""
 
@@ -226,6 +234,7 @@ class Live(NotCopyable):
         backend: BackendOptions | None = None,
         encode: EncodeOptions | None = None,
         options: LiveOptions | None = None,
+        stage: StageOptions | None = None,
         open_microphone: Callable[[OnSound], Microphone] | None = None,
         open_camera: Callable[[FrameFormat, float | None], Sink] = VirtualCamera,
         on_start: Callable[[LiveReport], None] | None = None,
@@ -243,6 +252,7 @@ class Live(NotCopyable):
         self._look, self._smooth, self._backend = look or LookOptions(), smooth, backend
         self._encode = encode or EncodeOptions()
         self.options = options = options or LiveOptions()
+        self._stage = stage or StageOptions()
         self.on_shown = on_shown
         self._on_start = on_start
         self.stopping = threading.Event()
@@ -313,6 +323,7 @@ class _Loop:
 
         if options.window:
             check_display()  # before anything else takes its time
+        stage = stack.enter_context(StageControl(live._stage, can_tap=options.window))
         microphone = live._open_microphone
         source = stack.enter_context(contextlib.closing(live._open_source(hear if microphone is None else None)))
         painter = Painter(style, source.form, look=live._look, smooth=live._smooth, backend=live._backend)
@@ -334,6 +345,7 @@ class _Loop:
         if options.window:
             self._screen = stack.enter_context(Screen(TITLE, source.form.size, full_screen=options.full_screen))
         self.source, self._painter, self._outputs = source, painter, outputs
+        self._remote = Remote(stage, self._controls, painter)
         self.latest: LatestSlot[Frame] = LatestSlot()
         self._stats = FrameStats()
         self._last: Painting | None = None
@@ -349,6 +361,7 @@ class _Loop:
             *(source.description, self._controls.title, backend, width, height),
             startup_seconds=now - began,
             outputs=outputs.report(),
+            stage=stage.descriptions,
         )
 
     def run(self) -> None:
@@ -386,6 +399,8 @@ class _Loop:
         report.latency_p99_ms = 1000 * stats.overall(99)
         report.latency_longest_ms = 1000 * stats.longest
         report.reconnects = self.source.reconnects
+        if self._remote.stage.osc is not None:
+            report.osc_messages, report.osc_refused = self._remote.stage.osc.received, self._remote.stage.osc.refused
 
     def sum_up_outputs(self) -> None:
         """Write into the report what was recorded and sent, once all of it is closed."""
@@ -400,7 +415,20 @@ class _Loop:
         return began is not None and seconds is not None and monotonic() - began >= seconds
 
     def _request(self, frame: Frame) -> Request:
-        return self._painter.request(frame, self._controls.style(monotonic()), self._controls.strength)
+        """The request for ``frame``, after what came from outside up to this moment."""
+        now = monotonic()
+        self._do(self._remote.heed(now, recording=self._outputs.recording is not None))
+        if self._remote.changed:
+            self._drawn_at = float("-inf")
+        for problem in self._remote.stage.problems():
+            self._note(problem)
+        self._remote.stage.tell(self._figures, now)
+        return self._painter.request(frame, self._controls.style(now), self._remote.strength(now))
+
+    def _figures(self) -> tuple[float, float, str]:
+        now = monotonic()
+        latency = self._stats.latency(now)
+        return self._stats.fps(now), 0.0 if latency is None else 1000 * latency[0], self._controls.title
 
     def _taken(self) -> Frame | None:
         """The newest frame. With one in flight it is waited for only until that should be ready."""
@@ -487,6 +515,8 @@ class _Loop:
             details.append(f"painted at {painter.work_size} of {height} rows")
         if controls.paused:
             details.append("paused")
+        if self._remote.detail():
+            details.append(self._remote.detail())
         late = self.latest.dropped > self.latest.arrived / 2
         if late and self.latest.arrived > _JUDGED and painter.look.work_size is None:
             details.append("--work-size or --target-fps makes it faster")
@@ -501,20 +531,24 @@ class _Loop:
 
     def _obey(self, keys: list[str]) -> None:
         for key in keys:
-            action = self._controls.press(key, monotonic())
-            if action == "quit":
-                self._live.stop()
-            elif action == "record":
-                self._toggle_recording()
-            elif action == "snapshot" and self._last is not None:
-                painted, title = self._last.painted, self._controls.title
-                self._saving.append(
-                    self._painter.workers.submit(save_snapshot, painted, self._options.snapshots, title)
-                )
+            action = self._remote.press(key, monotonic())
+            self._do([] if action is None else [action])
         if keys:
             self._drawn_at = float("-inf")  # what they changed shows even where the picture stands still
             if self._screen is not None:
                 self._screen.refresh()
+
+    def _do(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            if action == "quit":
+                self._live.stop()
+            elif action == "record":
+                self._toggle_recording()
+            elif action == "snapshot" and self._last is not None and len(self._saving) < _MAX_SAVING:
+                painted, title = self._last.painted, self._controls.title
+                self._saving.append(
+                    self._painter.workers.submit(save_snapshot, painted, self._options.snapshots, title)
+                )
 
     def _toggle_recording(self) -> None:
         recording = self._outputs.recording

@@ -1,0 +1,105 @@
+"""What comes from outside, done to a live picture: OSC messages, and keys that have waited for the beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from vidstyle.errors import BadOption
+from vidstyle.live.keys import WAITING_KEYS, Action, Controls
+from vidstyle.models.style import Style
+from vidstyle.options import SmoothOptions
+from vidstyle.scheduler import FrameScheduler
+from vidstyle.stage.control import StageControl
+
+_RECORD_SECONDS = 1.0  # a recording is begun or ended no more often: each is a file, and an encoder
+
+
+class Remote:
+    """Turns each `Change` into what keys do, too. For the thread that paints."""
+
+    def __init__(self, stage: StageControl, controls: Controls, painter: FrameScheduler[Any]) -> None:
+        self.stage = stage
+        self._controls, self._painter = controls, painter
+        self._record: bool | None = None
+        self._record_at = float("-inf")
+        self._effects: dict[str, Callable[[Any, float], None]] = {
+            "key": lambda key, now: self._press(key, now),
+            "style": self._fade_to,
+            "blend": self._blend,
+            "strength": lambda value, _: setattr(controls, "strength", value),
+            "smooth": lambda value, _: painter.smooth(SmoothOptions(strength=value)),
+            "mirror": lambda on, _: setattr(controls, "mirror", on),
+            "split": lambda on, _: setattr(controls, "view", "split" if on else "painted"),
+            "record": lambda on, _: setattr(self, "_record", on),
+            "snapshot": lambda on, _: self._actions.append("snapshot"),
+            "worksize": painter.paint_at,
+            "fade": lambda seconds, _: setattr(controls, "fade_seconds", seconds),
+        }
+        self._actions: list[Action] = []
+        self.changed = False
+        """Whether the last `heed` has done anything."""
+
+    def heed(self, now: float, *, recording: bool) -> list[Action]:
+        """Do what has come, and what has waited long enough; returns what is left to the caller.
+
+        ``recording`` says whether there is a recording at this moment.
+        """
+        self._actions = []
+        changes = self.stage.take(now)
+        self.changed = len(changes) > 0
+        for change in changes:
+            try:
+                self._effects[change.name](change.value, now)
+            except BadOption as error:
+                self.stage.refuse(change, str(error))
+        if self._record is not None and now - self._record_at >= _RECORD_SECONDS:
+            if self._record != recording:
+                self._record_at = now
+                self._actions.append("record")
+            self._record = None
+        return self._actions
+
+    def press(self, key: str, now: float) -> Action | None:
+        """Do what ``key`` stands for, now or on the beat; as `Controls.press`."""
+        name = "space" if key == " " else key.lower()
+        if name in WAITING_KEYS and self.stage.hold_key(key, now):
+            return None
+        action = self._controls.press(key, now)
+        if action == "tap":
+            self.stage.tempo.tap(now)
+        return action
+
+    def strength(self, now: float) -> float:
+        """The strength of this moment, on its way with the beat."""
+        return self.stage.strength(self._controls.strength, now)
+
+    def detail(self) -> str:
+        """What the overlay says of the beat."""
+        bpm, unit = self.stage.tempo.bpm, self.stage.options.quantize
+        if bpm is None:
+            return ""
+        waiting = f", waiting for the {unit}" if self.stage.is_waiting else ""
+        return f"{bpm:.0f} bpm{waiting}"
+
+    def _press(self, key: str, now: float) -> None:
+        self._controls.press(key, now)
+
+    def _fade_to(self, style: str | int, now: float) -> None:
+        styles = self._controls.styles
+        if isinstance(style, int):
+            if style > len(styles):
+                raise BadOption(f"there is no style number {style} here; there are {len(styles)}")
+            self._controls.choose(now, style - 1)
+        else:
+            self._controls.choose(now, styles.index(self._named(style)))
+
+    def _blend(self, parts: tuple[tuple[str, float], ...], now: float) -> None:
+        self._controls.mix(now, [(self._named(name), weight) for name, weight in parts])
+
+    def _named(self, name: str) -> Style:
+        found = [style for style in self._controls.styles if style.name == name]
+        if not found:
+            names = ", ".join(style.name for style in self._controls.styles)
+            raise BadOption(f"there is no style {name[:60]!r} here; there is {names}")
+        return found[0]
