@@ -13,7 +13,7 @@ import click
 from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import echo
 from vidstyle.files import cache_folder
-from vidstyle.options import BackendOptions
+from vidstyle.options import BackendOptions, StageOptions
 from vidstyle.serve.config import ServeOptions, new_token
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ def _serve_options(token: str | None, folder: Path | None, **values: Any) -> Ser
         help="Where jobs and visitors' styles are kept.  [default: serve in vidstyle's own folder]",
     ),
 )
+@opt.stage_options
 @opt.backend_options
-def serve(options: ServeOptions, backend: BackendOptions) -> None:
+def serve(options: ServeOptions, stage: StageOptions, backend: BackendOptions) -> None:
     """Paint in the browser: a local web page with live picture, gallery and studio.
 
     The page, and everything that it asks for, stays on this machine unless --host says otherwise. Browsers give a
@@ -90,7 +91,7 @@ def serve(options: ServeOptions, backend: BackendOptions) -> None:
     """
     from vidstyle.serve import open_app
 
-    open_app().serve(options, backend=backend, on_start=_say_where, on_stop=_Ending().on_signal)
+    open_app().serve(options, backend=backend, stage=stage, on_start=_say_where, on_stop=_Ending().on_signal)
     echo("Stopped.", err=True)
 
 
@@ -121,6 +122,8 @@ def _say_where(server: Server) -> None:
     echo(f"Painting on {server.scheduler.description}", err=True)
     if server.peers.source is not None:
         echo(f"Source: {server.peers.source.description}", err=True)
+    for description in server.stage.control.descriptions if server.stage is not None else ():
+        echo(description, err=True)
     echo(f"Open {server.url}")
     for name in server.options.allowed_hosts:
         echo(f"  or https://{name}/{server.query}")

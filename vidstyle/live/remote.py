@@ -37,6 +37,8 @@ class Remote:
             "fade": lambda seconds, _: setattr(controls, "fade_seconds", seconds),
         }
         self._actions: list[Action] = []
+        self._parts: tuple[tuple[str, float], ...] = ()
+        self._title = ""
         self.changed = False
         """Whether the last `heed` has done anything."""
 
@@ -85,17 +87,21 @@ class Remote:
     def _press(self, key: str, now: float) -> None:
         self._controls.press(key, now)
 
+    # A desk that repeats its state must not begin the fade again each time.
+
     def _fade_to(self, style: str | int, now: float) -> None:
-        styles = self._controls.styles
-        if isinstance(style, int):
-            if style > len(styles):
-                raise BadOption(f"there is no style number {style} here; there are {len(styles)}")
-            self._controls.choose(now, style - 1)
-        else:
-            self._controls.choose(now, styles.index(self._named(style)))
+        controls, styles = self._controls, self._controls.styles
+        if isinstance(style, int) and style > len(styles):
+            raise BadOption(f"there is no style number {style} here; there are {len(styles)}")
+        index = style - 1 if isinstance(style, int) else styles.index(self._named(style))
+        if index != controls.index or controls.title != styles[index].name:
+            controls.choose(now, index)
+        self._parts = ()
 
     def _blend(self, parts: tuple[tuple[str, float], ...], now: float) -> None:
-        self._controls.mix(now, [(self._named(name), weight) for name, weight in parts])
+        if parts != self._parts or self._controls.title != self._title:
+            self._controls.mix(now, [(self._named(name), weight) for name, weight in parts])
+            self._parts, self._title = parts, self._controls.title
 
     def _named(self, name: str) -> Style:
         found = [style for style in self._controls.styles if style.name == name]

@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from vidstyle.errors import BadOption
-from vidstyle.options import BackendOptions
+from vidstyle.options import BackendOptions, StageOptions
 from vidstyle.serve.auth import Guard
 from vidstyle.serve.config import ServeOptions
 from vidstyle.serve.http import Connections, Protocol, add_headers, errors_as_json
@@ -24,6 +24,7 @@ from vidstyle.serve.jobs import Jobs
 from vidstyle.serve.painter import InferenceScheduler, MediaRelay
 from vidstyle.serve.render_settings import default_settings
 from vidstyle.serve.routes import routes
+from vidstyle.serve.stage import Stage
 from vidstyle.serve.webrtc import PeerSessions
 
 _log = logging.getLogger(__name__)
@@ -39,14 +40,17 @@ class Server:
         options: ServeOptions,
         *,
         backend: BackendOptions | None = None,
+        stage: StageOptions | None = None,
         budget: AdaptBudget | None = None,
         limits: JobLimits | None = None,
     ) -> None:
         """Nothing is opened before it is entered. ``budget`` is that of an adaptation, ``limits`` those of all jobs."""
         self.options = options
+        self._stage_options = stage or StageOptions()
         self.scheduler = InferenceScheduler(size=options.size, backend=backend)
         self.jobs = Jobs(options, budget=budget, limits=limits)
         self.peers = PeerSessions(self.scheduler, self.jobs, options)
+        self.stage: Stage | None = None
         self.connections = Connections()
         self.port = options.port
         self._runner: web.AppRunner | None = None
@@ -93,12 +97,14 @@ class Server:
         except OSError as error:
             raise BadOption(_cannot_listen(options, error)) from error
         self.port = self._listener.sockets[0].getsockname()[1]
+        self.stage = Stage(self._stage_options, self.scheduler, self.peers, self.jobs)
         await loop.run_in_executor(None, self.scheduler.start, default_settings().style)
         if options.source is not None:
             self.peers.source = await loop.run_in_executor(None, MediaRelay, options.source, options.size)
             self.peers.source.start()
         await self.jobs.start()
         self.jobs.on_change.append(lambda job: self.peers.refresh_styles())
+        self.stage.start()
         self.peers.open = True
         await self._listener.start_serving()
 
@@ -107,6 +113,8 @@ class Server:
         self.peers.open = False
         if self._listener is not None:
             self._listener.close()
+        if self.stage is not None:
+            await self.stage.close()
         await self.peers.close()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -133,6 +141,7 @@ def serve(
     options: ServeOptions | None = None,
     *,
     backend: BackendOptions | None = None,
+    stage: StageOptions | None = None,
     on_start: Callable[[Server], None] | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> None:
@@ -141,7 +150,7 @@ def serve(
     ``on_start`` is called once it listens, ``on_stop`` by the signal handler at each signal. Raises `BadOption` where
     it cannot listen, and what opening a source and compiling a network raise.
     """
-    server, stop = Server(options or ServeOptions(), backend=backend), asyncio.Event()
+    server, stop = Server(options or ServeOptions(), backend=backend, stage=stage), asyncio.Event()
     loop: asyncio.AbstractEventLoop | None = None
 
     async def run() -> None:

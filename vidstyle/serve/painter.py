@@ -19,7 +19,7 @@ from vidstyle.errors import VidstyleError
 from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.imaging import resample
 from vidstyle.models.style import Style
-from vidstyle.models.timeline import FADE_SECONDS, Fade
+from vidstyle.models.timeline import Fade
 from vidstyle.options import BackendOptions
 from vidstyle.pipeline import Worker
 from vidstyle.scheduler import MAX_IN_FLIGHT, FrameScheduler, LatestSlot
@@ -95,7 +95,8 @@ class FrameMailbox:
                 self._fade = Fade(settings.style)
             elif settings.style is not before.style:
                 is_slider = [part.style for part in settings.blend] == [part.style for part in before.blend]
-                self._fade.to(settings.style, monotonic(), _SLIDER_SECONDS if is_slider else FADE_SECONDS)
+                seconds = min(settings.fade_seconds, _SLIDER_SECONDS) if is_slider else settings.fade_seconds
+                self._fade.to(settings.style, monotonic(), seconds)
 
     @property
     def dropped(self) -> int:
@@ -171,6 +172,8 @@ class InferenceScheduler:
         self.description = ""
         """What runs the network, for people; there after `start`."""
         self.painted = 0
+        self.swing: Callable[[float, float], float] = lambda strength, now: strength
+        """What the strength of a picture's settings is at a time of `time.monotonic`."""
 
     @property
     def is_idle(self) -> bool:
@@ -285,7 +288,7 @@ class InferenceScheduler:
             else:  # until the other program is compiled
                 style, form = before
             source = self._to_frame(waiting.picture, form, round(waiting.came * 1e6))
-            task = scheduler.prepare(source, style, settings.strength)
+            task = scheduler.prepare(source, style, self.swing(settings.strength, monotonic()))
             scheduler.start(task, _Request(mailbox, settings, waiting.came, source))
         except Exception as error:
             self._fail(mailbox, error)

@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 from vidstyle.errors import BadModel, BadOption
 from vidstyle.gallery import DEFAULT_NETWORK, DEFAULT_STYLE, load_style, shared_network, style_names
 from vidstyle.models.style import Style, blend
+from vidstyle.models.timeline import FADE_SECONDS
 from vidstyle.serve.job import STYLE, Job
 
 MAX_STYLES = 4
@@ -100,6 +101,8 @@ class RenderSettings:
     split: bool = False
     """Whether the left half is the source."""
     mirror: bool = False
+    fade_seconds: float = FADE_SECONDS
+    """How long a style takes to become another."""
 
     def changed(self, change: SettingsChange, user_styles: Mapping[str, Job]) -> RenderSettings:
         """The settings after ``change``; `BadOption` where a style does not exist or cannot be blended."""

@@ -90,6 +90,8 @@ class PeerSessions:
         self._dropped = 0
         self.source: MediaRelay | None = None
         """The picture for visitors who send none."""
+        self.overrides: dict[str, Any] = {}
+        """Fields of `RenderSettings` that hold for whoever comes, whatever the page asks for."""
         self.open = False
         self.accepted = 0
         self.refused = 0
@@ -128,6 +130,7 @@ class PeerSessions:
             message = f"{len(self)} visitors are being painted, the most at once; try again when one has left"
             raise ApiError(503, message, retry_after=10)
         settings = default_settings().changed(offer.look, self._jobs.user_styles())
+        settings = replace(settings, **self.overrides)
         sdp = check_offer(offer.sdp, has_source=self.source is not None)
         peer = PeerSession(
             secrets.token_hex(16),
