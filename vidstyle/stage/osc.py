@@ -37,19 +37,19 @@ _MAX_BEATS = 64
 _DRAIN_SECONDS, _MAX_DRAINED = 0.004, 64
 """Messages are read in turns, so that a flood of them costs the picture no more than a few do: at most 16,000 a second
 are read, and what is above that is lost as UDP loses it."""
-_POLL_SECONDS = 0.1
 _MAX_DEPTH = 4
 """Bundles within bundles."""
 _OUT_SECONDS = 0.25
 _BUNDLE = b"#bundle\0"
 # Type tags beyond these have no use here, and python-osc logs what it does not know for each message.
+_SIZES = {"i": 4, "f": 4, "s": 4, "h": 8, "d": 8}
 _MESSAGE = re.compile(rb"(/[\x21-\x7e]*)\0+(?:,([ifhdsTF]*)\0.*)?", re.DOTALL)
 
 
 def read_message(data: bytes) -> tuple[Address, Any]:
     """The row of the table that a message belongs to, and its value; `BadOption` says why there is none."""
     found = _MESSAGE.fullmatch(data)
-    if found is None:
+    if found is None or len(data) % 4 or len(data) < _least_bytes(found):
         raise BadOption("not an OSC message that is known here; send numbers, strings, or T and F")
     name = found[1].decode()
     address = BY_ADDRESS.get(name)
@@ -60,6 +60,13 @@ def read_message(data: bytes) -> tuple[Address, Any]:
     except Exception as error:  # of several classes, UnicodeDecodeError among them
         raise BadOption(f"{name} came with arguments that cannot be read") from error
     return address, address.read(name, message.params)
+
+
+def _least_bytes(found: re.Match[bytes]) -> int:
+    """The length that its type tags give a message; python-osc takes a float that is cut off for zero."""
+    if found[2] is None:
+        return 0
+    return (found.end(2) // 4 + 1) * 4 + sum(_SIZES.get(tag, 0) for tag in found[2].decode())
 
 
 def messages_of(data: bytes, depth: int = 0) -> Iterator[bytes]:
@@ -104,6 +111,7 @@ class OscReceiver(Closing):
         self.refused = 0
         """Messages, and datagrams, that ask for nothing that is known here."""
         self._socket, self.host, self.port = _listening(address)
+        self._closing, self._closed = socket.socketpair()  # a thread that waits for a socket hears nothing else
         self._thread = Worker("osc", self._run)
         self._thread.start()
 
@@ -134,16 +142,19 @@ class OscReceiver(Closing):
             self._problems.append(f"OSC: {'more bad messages came, which are counted only' if is_last else why}")
 
     def close(self) -> None:
-        self._stopping = True
+        if not self._stopping:
+            self._stopping = True
+            self._closing.send(b"x")
         self._thread.join()
-        self._socket.close()
+        for one in (self._socket, self._closing, self._closed):
+            one.close()
 
     def _run(self) -> None:
         while not self._stopping:
             try:
-                if select.select([self._socket], [], [], _POLL_SECONDS)[0]:
-                    self._drain()
-                    time.sleep(_DRAIN_SECONDS)
+                select.select([self._socket, self._closed], [], [])
+                self._drain()
+                time.sleep(_DRAIN_SECONDS)
             except Exception:  # nothing that is sent may end it
                 _log.exception("an OSC message could not be dealt with")
 
@@ -237,7 +248,9 @@ def _resolved(host: str, port: int, option: str) -> tuple[socket.AddressFamily, 
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         raise BadOption(f"{option}: there is no host {host!r} ({reason(error)}); give an IP address") from error
-    return found[0][0], found[0][4]
+    # Of a name that has both, as localhost has, the IPv4 address is where most programs are.
+    family, *_, where = min(found, key=lambda one: one[0] != socket.AF_INET)
+    return family, where
 
 
 def _listening(address: str) -> tuple[socket.socket, str, int]:
