@@ -82,6 +82,15 @@ class Controls:
             return (self.next if percent else self.current).name
         return f"{self.current.name} {100 - percent} % + {self.next.name} {percent} %"
 
+    def index_of(self, style: str | int) -> int:
+        """The index of the style with that name, or number from 1; `BadOption` where there is none."""
+        names = [one.name for one in self.styles]
+        if isinstance(style, int) and 1 <= style <= len(names):
+            return style - 1
+        if style in names:
+            return names.index(str(style))
+        raise BadOption(f"there is no style {style!r} here; there are {len(names)}: {', '.join(names)}")
+
     def style(self, now: float) -> Style:
         """What to paint with at this moment, on its way from the last style if need be."""
         return self._fade.at(now)

@@ -7,7 +7,6 @@ from typing import Any
 
 from vidstyle.errors import BadOption
 from vidstyle.live.keys import WAITING_KEYS, Action, Controls
-from vidstyle.models.style import Style
 from vidstyle.options import SmoothOptions
 from vidstyle.scheduler import FrameScheduler
 from vidstyle.stage.control import StageControl
@@ -90,22 +89,13 @@ class Remote:
     # A desk that repeats its state must not begin the fade again each time.
 
     def _fade_to(self, style: str | int, now: float) -> None:
-        controls, styles = self._controls, self._controls.styles
-        if isinstance(style, int) and style > len(styles):
-            raise BadOption(f"there is no style number {style} here; there are {len(styles)}")
-        index = style - 1 if isinstance(style, int) else styles.index(self._named(style))
-        if index != controls.index or controls.title != styles[index].name:
+        controls, index = self._controls, self._controls.index_of(style)
+        if index != controls.index or controls.title != controls.current.name:
             controls.choose(now, index)
         self._parts = ()
 
     def _blend(self, parts: tuple[tuple[str, float], ...], now: float) -> None:
         if parts != self._parts or self._controls.title != self._title:
-            self._controls.mix(now, [(self._named(name), weight) for name, weight in parts])
+            styles = self._controls.styles
+            self._controls.mix(now, [(styles[self._controls.index_of(name)], weight) for name, weight in parts])
             self._parts, self._title = parts, self._controls.title
-
-    def _named(self, name: str) -> Style:
-        found = [style for style in self._controls.styles if style.name == name]
-        if not found:
-            names = ", ".join(style.name for style in self._controls.styles)
-            raise BadOption(f"there is no style {name[:60]!r} here; there is {names}")
-        return found[0]

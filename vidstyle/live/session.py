@@ -323,7 +323,9 @@ class _Loop:
 
         if options.window:
             check_display()  # before anything else takes its time
-        stage = stack.enter_context(StageControl(live._stage, can_tap=options.window))
+        stage = stack.enter_context(
+            StageControl(live._stage, check_style=live.controls.index_of, can_tap=options.window)
+        )
         microphone = live._open_microphone
         source = stack.enter_context(contextlib.closing(live._open_source(hear if microphone is None else None)))
         painter = Painter(style, source.form, look=live._look, smooth=live._smooth, backend=live._backend)

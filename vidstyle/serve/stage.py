@@ -34,8 +34,8 @@ class Stage:
 
     def __init__(self, options: StageOptions, scheduler: InferenceScheduler, peers: PeerSessions, jobs: Jobs) -> None:
         """Open what ``options`` ask for. Raises as `StageControl`."""
-        self.control = StageControl(options, in_serve=True)
         self._peers, self._jobs, self._scheduler = peers, jobs, scheduler
+        self.control = StageControl(options, check_style=self._named, in_serve=True)
         self._painted: deque[tuple[float, int]] = deque(maxlen=_RATE_TURNS)
         self._task: asyncio.Task[None] | None = None
         if options.pulse:
@@ -95,7 +95,7 @@ class Stage:
         if change.name == "blend":
             parts = tuple(BlendPart(name, weight) for name, weight in change.value)
         else:
-            parts = (BlendPart(change.value if isinstance(change.value, str) else _numbered(change.value)),)
+            parts = (BlendPart(self._named(change.value)),)
         if len(parts) > MAX_STYLES:
             raise BadOption(f"a blend of {len(parts)} styles; `vidstyle serve` blends {MAX_STYLES} at most")
         if parts == self._peers.overrides.get("blend"):  # a desk that repeats itself must not begin the fade again
@@ -109,9 +109,11 @@ class Stage:
         fps = (painted - before) / (now - began) if now > began else 0.0
         return fps, statistics.median(latencies) if latencies else 0.0, self.title
 
-
-def _numbered(number: int) -> str:
-    names = style_names(DEFAULT_NETWORK)
-    if number > len(names):
-        raise BadOption(f"there is no style number {number} here; there are {len(names)}")
-    return names[number - 1]
+    def _named(self, style: str | int) -> str:
+        """The name of a style, which may be given by its number among the shipped ones; `BadOption` for no style."""
+        shipped = style_names(DEFAULT_NETWORK)
+        if isinstance(style, int) and 1 <= style <= len(shipped):
+            return shipped[style - 1]
+        if isinstance(style, str) and (style in style_names() or style in self._jobs.user_styles()):
+            return style
+        raise BadOption(f"there is no style {style!r} here; there are {len(shipped)}: {', '.join(shipped)}")

@@ -20,9 +20,17 @@ _SLOTS = {address.name: address.slot or address.name for address in ADDRESSES}
 class StageControl(Closing):
     """The outside of a live picture. Use it from one thread; `Change` by `Change` it says what is to be done."""
 
-    def __init__(self, options: StageOptions, *, can_tap: bool = False, in_serve: bool = False) -> None:
+    def __init__(
+        self,
+        options: StageOptions,
+        *,
+        check_style: Callable[[str | int], object] | None = None,
+        can_tap: bool = False,
+        in_serve: bool = False,
+    ) -> None:
         """Open what ``options`` ask for. ``can_tap`` says whether somebody can tap the beat on a key.
 
+        ``check_style`` is as `OscReceiver` has it.
         Raises `BadOption`, where a port is taken for instance, and `MissingDependency`.
         """
         self.options = options
@@ -40,7 +48,7 @@ class StageControl(Closing):
         self.midi: MidiClock | None = None
         with ExitStack() as stack:
             if options.osc is not None:
-                self.osc = stack.enter_context(OscReceiver(options.osc, in_serve=in_serve))
+                self.osc = stack.enter_context(OscReceiver(options.osc, check_style=check_style, in_serve=in_serve))
             if options.osc_out is not None:
                 self.osc_out = stack.enter_context(OscSender(options.osc_out))
                 own = self.osc
@@ -86,7 +94,7 @@ class StageControl(Closing):
     def refuse(self, change: Change, why: str) -> None:
         """Count the message behind ``change`` as bad: what it asks for cannot be done here."""
         if self.osc is not None:
-            self.osc.refuse(change.name, why, "undoable")
+            self.osc.refuse(change.name, why)
 
     def problems(self) -> list[str]:
         """Sentences on what went wrong, each once."""

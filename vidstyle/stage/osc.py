@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
 
@@ -40,6 +40,7 @@ are read, and what is above that is lost as UDP loses it."""
 _MAX_DEPTH = 4
 """Bundles within bundles."""
 _OUT_SECONDS = 0.25
+_VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|[-+.\d]+")
 _BUNDLE = b"#bundle\0"
 # Type tags beyond these have no use here, and python-osc logs what it does not know for each message.
 _SIZES = {"i": 4, "f": 4, "s": 4, "h": 8, "d": 8}
@@ -96,10 +97,15 @@ class OscReceiver(Closing):
     than one a frame, and take no more memory.
     """
 
-    def __init__(self, address: str, *, in_serve: bool = False) -> None:
-        """Listen on ``address``, ``[HOST:]PORT``. Raises `BadOption` and `MissingDependency`."""
+    def __init__(
+        self, address: str, *, check_style: Callable[[str | int], object] | None = None, in_serve: bool = False
+    ) -> None:
+        """Listen on ``address``, ``[HOST:]PORT``. Raises `BadOption` and `MissingDependency`.
+
+        ``check_style``, called on that thread, raises `BadOption` for a name, or a number, of no style.
+        """
         _check_installed("--osc")
-        self._in_serve = in_serve
+        self._in_serve, self._check_style = in_serve, check_style
         self._lock = threading.Lock()
         self._changes: dict[str, Change] = {}
         self._beats: deque[Change] = deque(maxlen=_MAX_BEATS)
@@ -130,11 +136,11 @@ class OscReceiver(Closing):
             self._problems.clear()
         return problems
 
-    def refuse(self, address: str, why: str, sort: str = "") -> None:
-        """Count a message as bad, and tell of it unless one of that address and ``sort`` was told of."""
+    def refuse(self, address: str, why: str) -> None:
+        """Count a message to ``address`` as bad, and tell ``why``, but once where only names and numbers differ."""
+        key = address + _VALUES.sub("", why)
         with self._lock:
             self.refused += 1
-            key = f"{address} {sort}"
             if key in self._told or len(self._told) > _MAX_TOLD:
                 return
             self._told.add(key)
@@ -172,7 +178,7 @@ class OscReceiver(Closing):
                     self.received += 1
                     self._note(message, now)
             except BadOption as error:
-                self.refuse("", str(error), "bundle")
+                self.refuse("", str(error))
 
     def _note(self, message: bytes, now: float) -> None:
         name = message.partition(b"\0")[0][:60].decode("ascii", "replace")
@@ -180,6 +186,9 @@ class OscReceiver(Closing):
             address, value = read_message(message)
             if self._in_serve and not address.in_serve:
                 raise BadOption(f"{address.full} is for `vidstyle webcam`; `vidstyle serve` has none")
+            if self._check_style is not None and address.name in ("style", "blend"):
+                for style in [value] if address.name == "style" else [style for style, _ in value]:
+                    self._check_style(style)
         except BadOption as error:
             self.refuse(name, str(error))
             return
