@@ -13,9 +13,12 @@ from vidstyle.engine.build_profile import profile_names
 from vidstyle.gallery import load_style
 from vidstyle.live.keys import KEYS, Controls
 from vidstyle.models.engine_file import EngineCard
+from vidstyle.stage.addresses import address_table, output_table
 from vidstyle.video.output.muxer import output_spec
 
-LIVE, TENSORRT = ((repository() / "docs" / name).read_text(encoding="utf-8") for name in ("live.md", "tensorrt.md"))
+LIVE, STAGE, TENSORRT = (
+    (repository() / "docs" / name).read_text(encoding="utf-8") for name in ("live.md", "stage.md", "tensorrt.md")
+)
 KEY_CODES = {"Esc": "escape", "space": " "}
 OF_OTHERS = {"--help", "--force-reinstall", "--directory"}
 
@@ -35,7 +38,7 @@ def options(*commands: str) -> set[str]:
     return {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
-@pytest.mark.parametrize("page", [LIVE, TENSORRT], ids=["live", "tensorrt"])
+@pytest.mark.parametrize("page", [LIVE, STAGE, TENSORRT], ids=["live", "stage", "tensorrt"])
 def test_every_option_is_known(page: str) -> None:
     for line in page.splitlines():
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", line))
@@ -64,6 +67,11 @@ def test_every_key_of_the_help_is_on_the_page() -> None:
         assert key == "..." or f"`{key}`" in told, f"key {key} is not on the page"
 
 
+def test_the_addresses_of_the_page_are_those_that_are_taken() -> None:
+    assert address_table() in section(STAGE, "Addresses")
+    assert output_table() in section(STAGE, "What is sent")
+
+
 def test_every_target_of_the_page_is_one() -> None:
     targets = re.findall(r"--output '?([^\s`']+)", LIVE)
     assert len(targets) > 6
@@ -87,14 +95,15 @@ def sentences() -> str:
     ("page", "title", "values"),
     [
         (LIVE, "When something is wrong", r"[;,] |\b\d\b"),
+        (STAGE, "When something is wrong", r"[;,] "),
         (TENSORRT, "Troubleshooting, by message", r"tensorrt-rtx A|\bB\b|\d+x\d+|\b(?:i420|rgb)\b"),
     ],
-    ids=["live", "tensorrt"],
+    ids=["live", "stage", "tensorrt"],
 )
 def test_every_message_of_the_table_is_one_of_the_codes_own(page: str, title: str, values: str) -> None:
     said = sentences()
     messages = [message for head in heads(page, title) for message in re.findall(r"`([^`]+)`", head)]
-    assert len(messages) > 10
+    assert len(messages) > 5
     for message in messages:
         pieces = [piece.strip() for piece in re.split(rf"\.\.\.|{values}", message) if len(piece.strip(" ,;.")) > 3]
         assert pieces, message

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any, cast, get_args
 
 from vidstyle.errors import BadOption, MissingDependency
+from vidstyle.imaging.image_io import quiet_libraries
 from vidstyle.pipeline import Closing
 from vidstyle.stage.tempo import MidiKind
 
@@ -28,11 +29,14 @@ class MidiClock(Closing):
         try:
             import mido
 
-            inputs = list(dict.fromkeys(mido.get_input_names()))
+            with quiet_libraries():  # ALSA says on stderr what the error says, too
+                inputs = list(dict.fromkeys(mido.get_input_names()))
         except ImportError as error:
             raise MissingDependency(f"--midi-clock needs {error.name}; pip install 'vidstyle[stage]'") from error
         except Exception as error:  # python-rtmidi's own class, where a system has no MIDI at all
-            raise BadOption(f"this machine has no MIDI ({error}); send /vidstyle/beat, or tap the beat") from error
+            raise BadOption(
+                f"this machine has no MIDI ({str(error).rstrip('.')}); send /vidstyle/beat, or tap the beat"
+            ) from error
         self.name = _chosen(name, inputs)
 
         def receive(message: Any) -> None:
