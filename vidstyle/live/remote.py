@@ -53,7 +53,7 @@ class Remote:
             try:
                 self._effects[change.name](change.value, now)
             except BadOption as error:
-                self.stage.refuse(change, str(error))
+                self.stage.refuse(str(error))
         if self._record is not None and now - self._record_at >= _RECORD_SECONDS:
             if self._record != recording:
                 self._record_at = now

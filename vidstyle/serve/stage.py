@@ -75,7 +75,7 @@ class Stage:
             try:
                 self._apply(self._changes(change))
             except BadOption as error:
-                self.control.refuse(change, str(error))
+                self.control.refuse(str(error))
         for problem in self.control.problems():
             _log.warning("%s", problem)
         self.control.tell(lambda: self._figures(now), now)

@@ -91,10 +91,10 @@ class StageControl(Closing):
         """``strength``, swung with the beat."""
         return pulsed(strength, self.tempo.position(now), self.options.pulse)
 
-    def refuse(self, change: Change, why: str) -> None:
-        """Count the message behind ``change`` as bad: what it asks for cannot be done here."""
+    def refuse(self, why: str) -> None:
+        """Count a message as bad though it could be read: what it asks for cannot be done here."""
         if self.osc is not None:
-            self.osc.refuse(change.name, why)
+            self.osc.refuse(why)
 
     def problems(self) -> list[str]:
         """Sentences on what went wrong, each once."""

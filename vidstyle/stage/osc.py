@@ -136,9 +136,9 @@ class OscReceiver(Closing):
             self._problems.clear()
         return problems
 
-    def refuse(self, address: str, why: str) -> None:
-        """Count a message to ``address`` as bad, and tell ``why``, but once where only names and numbers differ."""
-        key = address + _VALUES.sub("", why)
+    def refuse(self, why: str) -> None:
+        """Count a bad message, and tell ``why``, but once where only names and numbers differ."""
+        key = _VALUES.sub("", why)
         with self._lock:
             self.refused += 1
             if key in self._told or len(self._told) > _MAX_TOLD:
@@ -178,10 +178,9 @@ class OscReceiver(Closing):
                     self.received += 1
                     self._note(message, now)
             except BadOption as error:
-                self.refuse("", str(error))
+                self.refuse(str(error))
 
     def _note(self, message: bytes, now: float) -> None:
-        name = message.partition(b"\0")[0][:60].decode("ascii", "replace")
         try:
             address, value = read_message(message)
             if self._in_serve and not address.in_serve:
@@ -190,7 +189,7 @@ class OscReceiver(Closing):
                 for style in [value] if address.name == "style" else [style for style, _ in value]:
                     self._check_style(style)
         except BadOption as error:
-            self.refuse(name, str(error))
+            self.refuse(str(error))
             return
         if value is None:
             return
