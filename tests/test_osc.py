@@ -151,7 +151,7 @@ def test_sentences_about_noise_come_to_an_end(receiver: OscReceiver) -> None:
     chance = random.Random(3)
     noise = [chance.randbytes(chance.randrange(200)) for _ in range(150)]
     noise += [packet("/vidstyle/blend", "great_wave", 1.0)[: chance.randrange(36)] for _ in range(50)]
-    noise += [packet(f"/scan/{number}") for number in range(100)]
+    noise += [packet(f"/scan/{first}{second}") for first in "abcdefghij" for second in "abcdefghij"]
     for begin in range(0, len(noise), 50):
         send(receiver, *noise[begin : begin + 50])
     assert receiver.refused >= len(noise)
@@ -190,7 +190,7 @@ def test_the_newest_of_each_address_is_kept_in_the_order_of_arrival(receiver: Os
 def test_a_flood_takes_neither_memory_nor_the_newest_value(receiver: OscReceiver) -> None:
     packets = [packet("/vidstyle/strength", number % 100 / 100) for number in range(1000)]
     states = []
-    for _ in range(5):
+    for _ in range(4):
         with socket.socket(type=socket.SOCK_DGRAM) as sender:
             for number, data in enumerate(packets):
                 sender.sendto(data, ("127.0.0.1", receiver.port))
@@ -199,7 +199,7 @@ def test_a_flood_takes_neither_memory_nor_the_newest_value(receiver: OscReceiver
         send(receiver)
         assert dict(taken(receiver)) == {"strength": pytest.approx(0.99)}
         states.append((running_threads(), open_descriptors(), resident_mib()))
-    assert receiver.received == 5 * 1001 and receiver.refused == 0
+    assert receiver.received == 4 * 1001 and receiver.refused == 0
     nothing_grows(states)
 
 
@@ -292,7 +292,7 @@ def test_figures_are_sent_a_few_times_a_second() -> None:
 
 def test_nobody_who_listens_and_no_way_are_no_error() -> None:
     with OscSender(f"127.0.0.1:{free_port()}") as sender:
-        for now in range(5):
+        for now in range(4):
             sender.send(30, 20, "a", now)
     assert sender.problem is None
     with OscSender("255.255.255.255:9") as sender:  # broadcasts are not allowed to a plain socket
