@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,3 +206,52 @@ def test_the_strength_swings_with_the_beat(monkeypatch: pytest.MonkeyPatch) -> N
     pairs = ((frame.planes[0].astype(int), source.sent[frame.pts][0]) for frame in camera.frames)
     away = [float(np.abs(painted - bare).mean()) for painted, bare in pairs]
     assert max(away) > 5 and min(away) < max(away) / 5, "a painting on the beat, and between two nearly the source"
+
+
+FLOOD = """
+import socket, struct, sys, time
+began, sender = time.monotonic(), socket.socket(type=socket.SOCK_DGRAM)
+for number in range(1000 * 60):
+    ahead = began + number / 1000 - time.monotonic()
+    if ahead > 0:
+        time.sleep(ahead)
+    data = b"/vidstyle/mirror\\0\\0\\0\\0,i\\0\\0" + struct.pack(">i", number % 4)  # half of them are bad
+    sender.sendto(data, ("127.0.0.1", int(sys.argv[1])))
+"""
+
+
+@pytest.mark.alone
+def test_a_message_shows_soon_and_a_thousand_a_second_cost_no_frames() -> None:
+    camera, source, port = Camera(), Moving(seconds=60), free_port()
+    sent: list[float] = []
+    flood: list[tuple[int, subprocess.Popen[bytes]]] = []
+    strengths = [0.0, 1.0] * 5
+
+    def hook(live: Live, count: int) -> None:
+        if count % 7 == 0 and count > 20 and len(sent) < len(strengths):
+            time.sleep(0.003 * len(sent))  # at every moment of a frame
+            sent.append(time.monotonic())
+            client.send_message("/vidstyle/strength", strengths[len(sent) - 1])
+        elif count == 160:
+            flood.append((count, subprocess.Popen([sys.executable, "-c", FLOOD, str(port)])))
+        elif count == 260:
+            live.stop()
+
+    with SimpleUDPClient("127.0.0.1", port) as client:
+        try:
+            report = run(source, camera, hook=hook, stage=StageOptions(osc=str(port)))
+        finally:
+            for _, process in flood:
+                process.kill()
+                process.wait()
+    bare = [np.array_equal(frame.planes[0], source.sent[frame.pts][0]) for frame in camera.frames]
+    waits = []
+    for at, strength in zip(sent, strengths, strict=True):
+        shown = (
+            time for time, is_bare in zip(camera.times, bare, strict=True) if time > at and is_bare == (not strength)
+        )
+        waits.append(1000 * (next(shown) - at))
+    assert np.median(waits) < 60 and max(waits) < 100, waits
+    quiet, flooded = camera.times[159] - camera.times[99], camera.times[259] - camera.times[199]
+    assert flooded < 1.06 * quiet, "a tenth of a second is three frames"
+    assert report.osc_messages > 1000 and report.osc_refused > 400 and len(report.problems) == 1

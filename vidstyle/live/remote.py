@@ -23,7 +23,7 @@ class Remote:
         self._record: bool | None = None
         self._record_at = float("-inf")
         self._effects: dict[str, Callable[[Any, float], None]] = {
-            "key": lambda key, now: self._press(key, now),
+            "key": self._press,
             "style": self._fade_to,
             "blend": self._blend,
             "strength": lambda value, _: setattr(controls, "strength", value),
