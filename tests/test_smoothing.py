@@ -310,6 +310,33 @@ def test_a_stylizer_cuts_with_its_style() -> None:
         assert np.array_equal(smooth(photo), plain(photo))
 
 
+def test_the_strength_may_change_between_frames() -> None:
+    sources = clip("pan").frames[:12]
+    styled = paintings(sources)
+    smoother = Smoother(form_of(sources[0]), SmoothOptions(strength=0.7))
+    for number, (source, painting) in enumerate(zip(sources, styled, strict=True)):
+        if number == 8:
+            smoother.adjust(SmoothOptions(strength=1.0))
+        changed = smoother.step((source,), (painting,))[0].copy()
+    assert smoother.cuts == 0, "what was remembered stays"
+    usual, most = smoothed(sources, styled, 0.7)[-1], smoothed(sources, styled, 1.0)[-1]
+    assert away(changed, most) < away(usual, most)
+
+
+def test_a_stylizer_may_be_smooth_for_a_while() -> None:
+    frames = [planes_of(rgb, "i420") for rgb in clip("pan").frames[:5]]
+    form, shown = form_of(clip("pan").frames[0], "i420"), []
+    with Stylizer("starry_night") as stylizer:
+        for number, planes in enumerate(frames):
+            if number in (1, 4):
+                stylizer.smooth = SmoothOptions() if number == 1 else None
+            job = stylizer.prepare(Frame(planes, form, number, Fraction(1, 30)))
+            bare = stylizer.submit(job)()
+            bare = tuple(plane.copy() for plane in bare)
+            shown.append(np.array_equal(stylizer.finish(job, bare).planes[0], bare[0]))
+    assert shown == [True, True, False, False, True], "the first frame that is smoothed is as painted"
+
+
 def test_looking_ahead_on_another_thread_changes_nothing() -> None:
     frames = [np.ascontiguousarray(frame) for frame in clip("cut", 12).frames]
     shown: dict[bool, list[RGB]] = {}
