@@ -34,9 +34,9 @@ LOOPBACK = "127.0.0.1"
 _MAX_TOLD = 20
 """So many sorts of bad messages are told of; all are counted."""
 _MAX_BEATS = 64
-_DRAIN_SECONDS, _MAX_DRAINED = 0.004, 64
-"""Messages are read in turns, so that a flood of them costs the picture no more than a few do: at most 16,000 a second
-are read, and what is above that is lost as UDP loses it."""
+_DRAIN_SECONDS, _MAX_DRAINED = 0.01, 100
+"""Messages are read in turns, so that a flood of them costs the picture no more than a few do: at most 10,000 a second
+are read, and what is above that is lost as UDP loses it. A message that comes alone is read at once."""
 _MAX_DEPTH = 4
 """Bundles within bundles."""
 _OUT_SECONDS = 0.25
