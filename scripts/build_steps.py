@@ -63,7 +63,7 @@ def main() -> None:
             for style in (quick, load_style(line.name)):
                 stylizer.style = style
                 cells.append(stylizer(photo))
-                labels.append((f"{line.name}, {style.card['steps']} steps", (f"{style.card['steps']} steps",)))
+                labels.append((line.name, (f"{style.card['steps']} steps",)))
     sheet = picture_grid(cells, labels, columns=COLUMNS, cell_width=CELL)
     cv2.imwrite(str(OUTPUT), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
     print(f"{OUTPUT}: {sheet.shape[1]}x{sheet.shape[0]}, {OUTPUT.stat().st_size >> 10} KiB")
