@@ -158,7 +158,7 @@ def test_bad_video_is_a_sentence_that_names_it(kind: str, video: Path, tmp_path:
     elif kind != "missing":
         cut(bad, video, {"empty": 0, "truncated": 0.5}[kind])
     result = run("render", bad, tmp_path / "out.mp4", "-s", STYLE)
-    assert_sentence(result, 1, "Error: ", bad.name)
+    assert_sentence(result, 2 if kind == "folder" else 1, "Error: ", bad.name)
     assert not (tmp_path / "out.mp4").exists() and not list(tmp_path.glob(".*"))
 
 

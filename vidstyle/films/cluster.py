@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import filelock
 import numpy as np
@@ -32,7 +34,8 @@ from vidstyle.films.processes import RETRIES, Order, Tell
 _CHUNK_BYTES = 32 << 20
 _SOURCES_KEPT = 4
 """Films of others that a node keeps."""
-_POLL_SECONDS, _TELL_SECONDS = 0.25, 0.5
+_POLL_SECONDS, _TELL_SECONDS, _KNOCK_SECONDS = 0.25, 0.5, 5.0
+_RAY_PORT = 10001
 _START = "start one with `ray start --head --ray-client-server-port=10001`"
 
 
@@ -157,6 +160,7 @@ def _connected(address: str) -> Iterator[None]:
                 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
                 ray.init(include_dashboard=False, **quiet)
         else:
+            _knock(address)  # Ray itself would wait for half a minute
             ray.init(address, **quiet)
     except Exception as error:  # Ray raises plain ones, too, as where its start takes too long
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -166,6 +170,13 @@ def _connected(address: str) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """`OSError` where nothing listens at ``ray://HOST:PORT``."""
+    parts = urlsplit(address)
+    with socket.create_connection((parts.hostname or "", parts.port or _RAY_PORT), timeout=_KNOCK_SECONDS):
+        pass
 
 
 class _Progress:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 from collections import deque
@@ -111,7 +112,7 @@ class _Worker:
     def give(self, order: Order) -> None:
         self.order = order
         with contextlib.suppress(OSError):  # it has died, which is seen when it is waited for
-            self.pipe.send((order[0], order[1]))
+            _send(self.pipe, (order[0], order[1]))
 
     def end(self, patience: float = 0.0) -> str:
         """End the process, which is given so many seconds to do so itself, and say how it ended."""
@@ -121,6 +122,11 @@ class _Worker:
         self.pipe.close()
         code = self._process.exitcode or 0
         return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _send(pipe: Connection, what: object) -> None:
+    """What `Connection.send` does; that one also complains of a buffer where the other end is gone (Python 3.12)."""
+    pipe.send_bytes(pickle.dumps(what))
 
 
 def _shares(workers: int) -> list[set[int]]:
@@ -144,19 +150,19 @@ def _work(pipe: Connection, film: Film, folder: Path, cores: set[int]) -> None:
         nonlocal told
         if time.monotonic() - told >= _TELL_SECONDS:
             told = time.monotonic()
-            pipe.send(frames)
+            _send(pipe, frames)
 
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         try:
             with PartPainter(film.on(len(cores))) as painter:
                 while True:
                     part, pts = pipe.recv()
-                    pipe.send(painter.paint(part, pts, folder / f"{part.number:05}.nut", on_frame))
+                    _send(pipe, painter.paint(part, pts, folder / f"{part.number:05}.nut", on_frame))
         except (EOFError, BrokenPipeError, ConnectionError):
             return
         except VidstyleError as error:
-            pipe.send(error)
+            _send(pipe, error)
         except Exception as error:
             logging.getLogger(__name__).exception("a worker failed")
             first = (str(error).splitlines() or [""])[0]
-            pipe.send(VidstyleError(f"a worker failed ({type(error).__name__}: {first}); what is done is kept"))
+            _send(pipe, VidstyleError(f"a worker failed ({type(error).__name__}: {first}); what is done is kept"))
