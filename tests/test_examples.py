@@ -49,6 +49,7 @@ def readme_commands() -> list[str]:
 def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     make_video(tmp_path / "in.mp4", size=(48, 64), frames=130)  # the commands name times
     make_video(tmp_path / "hd.mp4", size=(540, 960), frames=3)
+    make_video(tmp_path / "film.mkv", size=(48, 64), frames=30)
     for name in ("photo.jpg", "painting.jpg"):
         write_still(tmp_path / name, Still(picture((96, 128), 3)))
     commands = readme_commands()
