@@ -49,7 +49,9 @@ def readme_commands() -> list[str]:
 def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     make_video(tmp_path / "in.mp4", size=(48, 64), frames=130)  # the commands name times
     make_video(tmp_path / "hd.mp4", size=(540, 960), frames=3)
-    make_video(tmp_path / "film.mkv", size=(48, 64), frames=30)
+    (tmp_path / "clips").mkdir()
+    for name in ("film.mkv", "clips/one.mp4"):
+        make_video(tmp_path / name, size=(48, 64), frames=30)
     for name in ("photo.jpg", "painting.jpg"):
         write_still(tmp_path / name, Still(picture((96, 128), 3)))
     commands = readme_commands()
@@ -62,7 +64,7 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
         if arguments[0] == "serve":
             continue  # it runs until Ctrl-C: test_serve_browser.py has the command itself
         if arguments[0] == "webcam":  # there may be neither a camera nor a display
-            arguments += ["--source", "testsrc", "--seconds", "1", "--no-window", "--record", "live.mp4"]
+            arguments += ["--source", "testsrc", "--seconds", "1", "--no-window", "--record", "live.mp4", "--overwrite"]
         if "--optimize" in arguments:
             arguments += ["--init", "content", "--iterations", "1"]
         (tmp_path / "out.mp4").unlink(missing_ok=True)
