@@ -26,9 +26,9 @@ from vidstyle.training.device import Compute
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "strokes.jpg"
 STYLE_SIZES = (192, 384, 768)
-WORK_SIZES = (420, 280, 180)
+WORK_SIZES = (360, 240, 160)
 """From small strokes to large ones, as in `STYLE_SIZES`."""
-SHAPE = (420, 630)  # height, width of what is shown
+SHAPE = (360, 540)  # height, width of what is shown: the whole photo
 
 
 def main() -> None:
