@@ -9,7 +9,6 @@ import itertools
 import os
 import random
 import re
-import resource
 import select
 import shutil
 import socket
@@ -68,17 +67,6 @@ def nothing_grows(states: Sequence[tuple[int, int, float]]) -> None:
     assert max(threads[-3:]) <= max(threads[: few + 1]), f"threads: {threads}"
     assert max(descriptors[-3:]) <= max(descriptors[: few + 1]) + 1, f"descriptors: {descriptors}"
     assert mib[-1] - mib[few] < 3, f"MiB: {mib}"
-
-
-@contextlib.contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file of this process can grow beyond ``size`` bytes, as on a disk that is full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def gray_jpeg(level: int, size: tuple[int, int] = (48, 64)) -> bytes:

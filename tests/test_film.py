@@ -17,7 +17,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from media import Audio, Subtitle, make_video, picture, read_contents, read_rgb
+from media import Audio, Subtitle, largest_file, make_video, picture, read_contents, read_rgb
 
 from vidstyle import (
     BadOption,
@@ -268,6 +268,17 @@ def test_a_source_that_changes_under_way_is_told_and_nothing_is_lost(tmp_path: P
     assert not (tmp_path / "out.mp4").exists()
     os.utime(film, ns=(kept.st_atime_ns, kept.st_mtime_ns))
     assert render_parts(film, tmp_path / "out.mp4", FIRST, part_seconds=1).taken_over > 0
+
+
+@pytest.mark.parametrize(("share", "some"), [(0.02, False), (0.6, True)], ids=["in the first part", "at the end"])
+def test_a_disk_that_fills_up_loses_no_part(tmp_path: Path, source: Path, share: float, some: bool) -> None:
+    output, whole = tmp_path / "out.mp4", tmp_path / "one.mp4"
+    render_parts(source, whole, FIRST, part_seconds=1)
+    with largest_file(int(share * whole.stat().st_size)), pytest.raises(VideoError, match="larger than this system"):
+        render_parts(source, output, FIRST, part_seconds=1)
+    assert not output.exists()
+    report = render_parts(source, output, FIRST, part_seconds=1)
+    assert (report.taken_over == report.frames) == some and output.read_bytes() == whole.read_bytes()
 
 
 def test_two_runs_do_not_share_a_folder(source: Path, half_done: Path) -> None:

@@ -21,7 +21,8 @@ import av.error
 import numpy as np
 import pytest
 from broadcasting import CLOCK, FORM, STEREO, Received, feed, frame, now, play, receive
-from live_media import PATIENCE, free_port, join, largest_file, wait_for
+from live_media import PATIENCE, free_port, join, wait_for
+from media import largest_file
 
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameFormat

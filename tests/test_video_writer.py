@@ -15,8 +15,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from live_media import largest_file
-from media import Audio, copied, copy, make_video, psnr, read_contents, read_rgb
+from media import Audio, copied, copy, largest_file, make_video, psnr, read_contents, read_rgb
 
 from vidstyle.errors import BadOption, VideoError
 from vidstyle.frame import Frame, FrameFormat
