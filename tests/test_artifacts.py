@@ -85,11 +85,10 @@ def test_shipped_weights_paint_no_grid_and_no_border(style: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network_name", ["fast", "paper"])
-def test_the_measure_of_borders_tells_a_reflection_from_zeros(network_name: str) -> None:
+def test_the_measure_of_borders_tells_a_reflection_from_zeros() -> None:
     """A style may hide the zeros (they end a stroke where it would have ended anyway); all together do not."""
     sums = {True: 0.0, False: 0.0}
-    for style in (s for s in style_names() if load_style(s).network_name == network_name):
+    for style in style_names("fast")[::2]:
         network = load_style(style).network
         for reflects, kind in ((True, TransformNet), (False, ZeroPadded)):
             model = kind.from_network(network)
