@@ -33,9 +33,11 @@ from vidstyle.pipeline import Closing, Pipeline, StageSeconds
 from vidstyle.stylizer import FrameTask, Stylizer, as_style, work_size_note
 
 if TYPE_CHECKING:
+    from vidstyle.backends.base import Backend
     from vidstyle.video.info import VideoInfo
     from vidstyle.video.reader import VideoReader
     from vidstyle.video.stretch import Stretch
+    from vidstyle.video.writer import VideoWriter
 
 
 def stylize_stream(
@@ -159,8 +161,6 @@ def render(
     written: an error or Ctrl-C leaves nothing under that name. The callbacks are called on other
     threads. Raises `VideoError`, `BadModel`, `BadOption` or `MissingDependency`.
     """
-    from vidstyle.video.writer import VideoWriter
-
     began = time.perf_counter()
     check_callable("on_start", on_start)
     check_callable("on_progress", on_progress)
@@ -173,24 +173,15 @@ def render(
         video = stack.enter_context(painter.open_reader(source))
         form = painter.form(video)
         sink = stack.enter_context(
-            VideoWriter(
-                output,
-                source=video.info,
-                source_path=source,
-                form=form,
-                encode=painter.encode,
-                clip=painter.clip,
-                overwrite=overwrite,
-                gpu=painter.gpu,
-                on_device=video.on_device,
+            painter.open_writer(
+                output, video.info, form, source_path=source, on_device=video.on_device, overwrite=overwrite
             )
         )
         frames = painter.frames(video)
         first = next(frames, None)
         if first is None:
             raise no_picture(video, painter.clip)
-        program = painter.stylizer.open(form)
-        program.device_output = video.on_device and sink.encoder.endswith("_nvenc")
+        program = painter.open_program(video, sink)
         report = painter.report(output, form, program.description)
         report.startup_seconds = time.perf_counter() - began
         if on_start is not None:
@@ -275,6 +266,41 @@ class VideoPainter(Closing):
             raise
         self._zero = TimeRange.of(video.info, self.clip).shift
         return video
+
+    def open_writer(
+        self,
+        output: Path,
+        info: VideoInfo,
+        form: FrameFormat,
+        *,
+        source_path: Path | None,
+        on_device: bool,
+        overwrite: bool = True,
+        packets_to: Path | None = None,
+        threads: int | None = None,
+    ) -> VideoWriter:
+        """A `VideoWriter` of what is painted of the video that ``info`` is of."""
+        from vidstyle.video.writer import VideoWriter
+
+        return VideoWriter(
+            output,
+            source=info,
+            source_path=source_path,
+            form=form,
+            encode=self.encode,
+            clip=self.clip,
+            overwrite=overwrite,
+            gpu=self.gpu,
+            on_device=on_device,
+            packets_to=packets_to,
+            threads=threads,
+        )
+
+    def open_program(self, video: VideoReader, writer: VideoWriter) -> Backend:
+        """Compile what paints the frames of ``video``; where both ends are on the GPU, so is what it gives."""
+        program = self.stylizer.open(self.form(video))
+        program.device_output = video.on_device and writer.encoder.endswith("_nvenc")
+        return program
 
     def form(self, video: VideoReader) -> FrameFormat:
         """That of the painted frames of ``video``. `BadOption` for a size that cannot be."""

@@ -222,21 +222,17 @@ class _Run:
 
     def assemble(self, folder: PartsFolder) -> Path | None:
         """The film in one file; None where a part does not fit the plan, which is then to be painted again."""
-        film, plan, painter = self._film, self._plan, self._painter
+        film, plan = self._film, self._plan
         film.check_source()
         if not any(record.frames for record in self.records.values()):
             errors = [error for record in self.records.values() for error in record.errors]
             raise VideoError(f"no picture of {film.source} can be decoded: {'; '.join(errors[:_ERRORS_KEPT])}")
         whole = folder.path / whole_name(film.output)
-        writer = VideoWriter(
+        writer = self._painter.open_writer(
             whole,
-            source=self._info,
+            self._info,
+            self._form,
             source_path=film.source,
-            form=self._form,
-            encode=film.encode,
-            clip=film.clip,
-            overwrite=True,
-            gpu=painter.gpu,
             on_device=self._on_device,
             threads=ENCODER_THREADS,
         )

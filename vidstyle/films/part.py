@@ -22,7 +22,6 @@ from vidstyle.pipeline import Closing
 from vidstyle.rendering import VideoPainter, stylize_stream
 from vidstyle.video.info import VideoInfo
 from vidstyle.video.stretch import EntryPoint
-from vidstyle.video.writer import VideoWriter
 
 ENCODER_THREADS = 4
 """What encoders make depends on how many threads they have, so it is the same number on every machine."""
@@ -120,23 +119,17 @@ class PartPainter(Closing):
         painter.stylizer.begin_scene()
         with painter.open_reader(film.source, stretch=replace(part.stretch, entry=entry), info=self._info) as video:
             self._info = video.info
-            form = painter.form(video)
-            writer = VideoWriter(
+            writer = painter.open_writer(
                 film.output,
-                source=video.info,
+                video.info,
+                painter.form(video),
                 source_path=None,
-                form=form,
-                encode=film.encode,
-                clip=film.clip,
-                overwrite=True,
-                gpu=painter.gpu,
                 on_device=video.on_device,
                 packets_to=target,
                 threads=ENCODER_THREADS,
             )
             try:
-                program = painter.stylizer.open(form)
-                program.device_output = video.on_device and writer.encoder.endswith("_nvenc")
+                program = painter.open_program(video, writer)
 
                 def write(frame: Frame) -> None:
                     if frame.pts < part.first:
