@@ -14,6 +14,7 @@ from vidstyle import BadOption, ClipOptions, RenderReport, VideoError
 from vidstyle.films.batch import BatchResult, batch_outputs, render_batch
 from vidstyle.films.film import is_long
 from vidstyle.gallery import style_names
+from vidstyle.video.info import probe
 
 
 def touch(*paths: Path) -> None:
@@ -81,7 +82,7 @@ def test_the_command_tells_which_failed_and_goes_on_where_it_was(tmp_path: Path)
 
 
 def test_ten_minutes_are_rendered_in_parts_by_themselves(tmp_path: Path) -> None:
-    film = make_video(tmp_path / "in.mp4", rate=1, frames=620)
-    assert is_long(film)
+    film = probe(make_video(tmp_path / "in.mp4", rate=1, frames=620))
+    assert is_long(film, ClipOptions())
     assert not is_long(film, ClipOptions(start=30))
     assert not is_long(film, ClipOptions(end=500))

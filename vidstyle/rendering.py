@@ -149,6 +149,7 @@ def render(
     encode: EncodeOptions | None = None,
     clip: ClipOptions | None = None,
     overwrite: bool = False,
+    info: VideoInfo | None = None,
     on_start: Callable[[RenderReport], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> RenderReport:
@@ -158,8 +159,9 @@ def render(
     timeline's clock is that of the output as a player shows it: with a clip, 0 is the clip's start.
     Each frame is painted in the style of its own time, whatever the frame rate. ``size`` is the output's
     ``(height, width)``; with a width of None the shape is kept. ``output`` appears, whole, when all is
-    written: an error or Ctrl-C leaves nothing under that name. The callbacks are called on other
-    threads. Raises `VideoError`, `BadModel`, `BadOption` or `MissingDependency`.
+    written: an error or Ctrl-C leaves nothing under that name. ``info`` is what `probe` said of ``source``, if
+    that is known already. The callbacks are called on other threads. Raises `VideoError`, `BadModel`, `BadOption` or
+    `MissingDependency`.
     """
     began = time.perf_counter()
     check_callable("on_start", on_start)
@@ -170,7 +172,7 @@ def render(
         painter = stack.enter_context(
             VideoPainter(style, size=size, look=look, smooth=smooth, backend=backend, encode=encode, clip=clip)
         )
-        video = stack.enter_context(painter.open_reader(source))
+        video = stack.enter_context(painter.open_reader(source, info=info))
         form = painter.form(video)
         sink = stack.enter_context(
             painter.open_writer(

@@ -139,20 +139,25 @@ def _one(
     with Bar() as bar:
         shared: dict[str, Any] = {**options, "clip": clip, "overwrite": overwrite}
         shared |= {"on_start": start, "on_progress": update}
-        if parts is False:
+        in_parts = parts or bool(names)
+        if parts is not False:
+            from vidstyle.files import check_output
+            from vidstyle.films.folder import folder_of
+
+            if not folder_of(output).exists():
+                check_output(output, overwrite=overwrite, source=source)  # before a long file is looked through
+        if parts is None and not in_parts:
+            from vidstyle.films.film import is_long
+            from vidstyle.video.info import probe
+
+            shared["info"] = probe(source)  # once: some files are read to their end for it
+            in_parts = is_long(shared["info"], clip)
+        if not in_parts:
             from vidstyle.rendering import render as render_video
 
             return render_video(source, output, **shared)
-        from vidstyle.files import check_output
-        from vidstyle.films.film import is_long, render_parts
-        from vidstyle.films.folder import folder_of
+        from vidstyle.films.film import render_parts
 
-        if not folder_of(output).exists():
-            check_output(output, overwrite=overwrite, source=source)  # before a long file is looked through
-        if not (parts or names or is_long(source, clip)):
-            from vidstyle.rendering import render as render_video
-
-            return render_video(source, output, **shared)
         own = opt.given({"workers": workers, "part_seconds": part_seconds})
         try:
             return render_parts(source, output, keep_parts=keep_parts, **own, **shared)

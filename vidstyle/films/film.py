@@ -31,7 +31,7 @@ from vidstyle.options import (
 from vidstyle.rendering import Progress, RenderReport, VideoPainter, no_picture
 from vidstyle.video.demux import open_demuxer, packets
 from vidstyle.video.frame_index import index_frames
-from vidstyle.video.info import VideoInfo, probe
+from vidstyle.video.info import VideoInfo
 from vidstyle.video.writer import VideoWriter
 
 LONG_SECONDS = 600.0
@@ -40,11 +40,9 @@ MAX_WORKERS = 4096
 _ERRORS_KEPT = 5
 
 
-def is_long(source: Path, clip: ClipOptions | None = None) -> bool:
-    """Whether so much of ``source`` is rendered that parts pay. Raises `VideoError`."""
-    clip = clip or ClipOptions()
-    duration = probe(source).duration
-    ends = [end for end in (duration, clip.end) if end is not None]
+def is_long(info: VideoInfo, clip: ClipOptions) -> bool:
+    """Whether so much of the video that ``info`` is of is rendered that parts pay."""
+    ends = [end for end in (info.duration, clip.end) if end is not None]
     return bool(ends) and min(ends) - clip.start > LONG_SECONDS
 
 
@@ -63,6 +61,7 @@ def render_parts(
     workers: int | str = 1,
     part_seconds: float = PART_SECONDS,
     keep_parts: bool = False,
+    info: VideoInfo | None = None,
     on_plan: Callable[[int, float], None] | None = None,
     on_start: Callable[[RenderReport], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -72,9 +71,9 @@ def render_parts(
     Called again with the same arguments it goes on where it was stopped, however that was. ``workers`` is how many
     processes paint at once (1 is this one), or the address of a Ray cluster, ``ray://HOST:10001`` or ``ray`` for the
     one that is there. The parts lie in a folder beside ``output`` (``out.mp4.parts``), which goes when the film is
-    whole, unless ``keep_parts``. ``on_plan`` is told how many frames and seconds of the source were looked through
-    before anything is painted. Raises what `render` raises, and `BadOption` where that folder belongs to another
-    run or to a film with other options.
+    whole, unless ``keep_parts``. ``info`` is as for `render`. ``on_plan`` is told how many frames and seconds of the
+    source were looked through before anything is painted. Raises what `render` raises, and `BadOption` where that
+    folder belongs to another run or to a film with other options.
     """
     check_callable("on_plan", on_plan)
     check_callable("on_start", on_start)
@@ -101,7 +100,7 @@ def render_parts(
             clip=painter.clip,
         )
         run = _Run(film, painter, on_progress)
-        report = run.prepare(output)
+        report = run.prepare(output, info)
         with PartsFolder(output) as folder:
             run.plan(folder, part_seconds, on_plan)
             run.take_over(folder)
@@ -162,9 +161,9 @@ class _Run:
         self._under_way: dict[int, int] = {}
         self._taken_over = 0
 
-    def prepare(self, output: Path) -> RenderReport:
+    def prepare(self, output: Path, info: VideoInfo | None) -> RenderReport:
         """Look at the source, and report what is to come."""
-        with self._painter.open_reader(self._film.source) as video:
+        with self._painter.open_reader(self._film.source, info=info) as video:
             self._info: VideoInfo = video.info
             self._form = self._painter.form(video)
             self._on_device = video.on_device
@@ -182,7 +181,7 @@ class _Run:
             plan.check({"source": source, **facts}, folder.path)
         else:
             facts = {"source": _source_fact(film.source), **facts}
-            index = index_frames(film.source, film.clip, on_frames=on_frames)
+            index = index_frames(film.source, film.clip, info=self._info, on_frames=on_frames)
             if not len(index.pts):
                 raise self._no_picture()
             plan = make_plan(painter, film.source, index, facts=facts, stamp=film.stamp, seconds=seconds)

@@ -170,7 +170,7 @@ def render_video(folder: Path, spec: JobSpec, report: Report) -> None:
     style = Style.load(folder / RENDER_STYLE)
     report(steps=info.frames, step=0, progress=0.0)
     look, backend = LookOptions(strength=spec.strength), BackendOptions(threads=1)
-    with VideoReader(folder / INPUT, pixels="rgb") as source, contextlib.closing(source.frames()) as frames:
+    with VideoReader(folder / INPUT, pixels="rgb", info=info) as source, contextlib.closing(source.frames()) as frames:
         first = _narrow(next(frames).planes[0], spec.budget.preview_width)
     with Stylizer(style, look=look, backend=backend) as stylizer:
         _write_preview(folder, stylizer, first)
@@ -204,6 +204,7 @@ def render_video(folder: Path, spec: JobSpec, report: Report) -> None:
         look=look,
         backend=backend,
         part_seconds=_PART_SECONDS,
+        info=info,
         on_plan=on_plan,
         on_progress=on_progress,
     )

@@ -54,16 +54,23 @@ class FrameIndex:
         return np.flatnonzero(np.isin(self.pts, np.array([key.pts for key in self.keys], np.int64)))
 
 
-def index_frames(path: Path, clip: ClipOptions | None = None, *, on_frames: OnFrames | None = None) -> FrameIndex:
+def index_frames(
+    path: Path,
+    clip: ClipOptions | None = None,
+    *,
+    info: VideoInfo | None = None,
+    on_frames: OnFrames | None = None,
+) -> FrameIndex:
     """The frames of ``clip`` of the video ``path``. Raises `VideoError`.
 
-    ``on_frames`` is told every now and then how many frames, and seconds from the first, were looked at.
+    ``info`` is what `probe` said of the file, if that is known already. ``on_frames`` is told every now and then how
+    many frames, and seconds from the first, were looked at.
 
     Where the container says the time of each picture, its packets are read and not decoded, but for the first few
     pictures, which tell whether the two agree. Elsewhere (interlaced pictures, codecs that hide frames, containers
     without times or whose clock breaks) every picture is decoded once.
     """
-    info, clip = probe(path), clip or ClipOptions()
+    info, clip = info or probe(path), clip or ClipOptions()
     found = _from_packets(path, info, clip, on_frames)
     return found if found is not None else _from_pictures(path, info, clip, on_frames)
 
