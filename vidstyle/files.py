@@ -11,7 +11,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 from vidstyle.errors import BadOption, reason
@@ -142,6 +142,29 @@ def check_folder(path: Path) -> None:
             raise BadOption(f"cannot write to {path}: {folder} is a file; name a folder")
         if not _is_writable(folder):
             raise BadOption(f"cannot write to {path}: the folder {folder} is not writable; name another folder")
+
+
+def make_folder(folder: Path, *sources: Path) -> None:
+    """Make ``folder``, which `check_folder` has passed; `BadOption` where it cannot be, or is one of ``sources``."""
+    try:
+        folder.mkdir(exist_ok=True)
+        is_source = any(source.is_dir() and folder.samefile(source) for source in sources)
+    except OSError as error:
+        raise BadOption(f"cannot write to {folder}: {reason(error)}; name another folder") from error
+    if is_source:
+        raise BadOption(f"{folder} is both the folder read and the folder written; write to another one")
+
+
+def files_in(folder: Path, suffixes: Container[str]) -> list[Path]:
+    """The files of ``folder`` whose names end in one of ``suffixes``, sorted; hidden ones are left out.
+
+    Raises `OSError`.
+    """
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+    )
 
 
 def part_path(path: Path) -> Path:

@@ -11,8 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidstyle.errors import BadOption, ImageError, VideoError, VidstyleError, reason
-from vidstyle.files import as_path, check_folder, check_output
+from vidstyle.errors import BadOption, ImageError, VideoError, VidstyleError
+from vidstyle.files import as_path, check_folder, check_output, files_in, make_folder
 from vidstyle.frame import Frame, FrameFormat, Pixels
 from vidstyle.imaging import image_io, resample
 from vidstyle.imaging.image_io import FORMATS, Still, read_still, write_still
@@ -418,13 +418,7 @@ def stylize_folder(
     source, output = as_path(source, "folder"), as_path(output, "folder")
     pictures = _pictures(source)
     check_folder(output)
-    try:
-        output.mkdir(exist_ok=True)
-        same = output.samefile(source)
-    except OSError as error:
-        raise BadOption(f"cannot write to {output}: {reason(error)}; name another folder") from error
-    if same:
-        raise BadOption(f"{output} is both the folder read and the folder written; write to another one")
+    make_folder(output, source)
     results = []
     for picture in pictures:
         target = output / picture.name
@@ -440,11 +434,7 @@ def stylize_folder(
 
 def _pictures(folder: Path) -> list[Path]:
     try:
-        found = sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file()
-        )
+        found = files_in(folder, FORMATS)
     except OSError as error:
         raise ImageError(f"cannot read the folder {folder}: {error.strerror or error}") from error
     if not found:

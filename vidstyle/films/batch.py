@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vidstyle.errors import BadOption, VideoError, VidstyleError, reason
-from vidstyle.files import check_folder
+from vidstyle.files import check_folder, files_in, make_folder
 from vidstyle.films.film import finished_report
 from vidstyle.rendering import RenderReport
 from vidstyle.video.formats import CONTAINERS
@@ -53,12 +53,7 @@ def batch_outputs(sources: Sequence[Path], folder: Path) -> list[tuple[Path, Pat
                 f"{jobs[output]} and {source} would both become {output}; rename one, or render them into two folders"
             )
         jobs[output] = source
-    try:
-        folder.mkdir(exist_ok=True)
-        if any(source.is_dir() and folder.samefile(source) for source in sources):
-            raise BadOption(f"{folder} is both the folder read and the folder written; write to another one")
-    except OSError as error:
-        raise BadOption(f"cannot write to {folder}: {reason(error)}; name another folder") from error
+    make_folder(folder, *sources)
     return [(source, output) for output, source in jobs.items()]
 
 
@@ -110,11 +105,7 @@ def _rendered(
 
 def _videos(folder: Path) -> list[Path]:
     try:
-        found = sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in VIDEOS and not path.name.startswith(".") and path.is_file()
-        )
+        found = files_in(folder, VIDEOS)
     except OSError as error:
         raise VideoError(f"cannot read the folder {folder}: {reason(error)}") from error
     if not found:
