@@ -31,11 +31,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
 
 
-def _type(name: str, convert: Callable[[str], object]) -> click.ParamType[Any]:
+def text_type(name: str, convert: Callable[[str], object]) -> click.ParamType[Any]:
     """The type of an option whose text ``convert`` reads, called ``name`` in the help."""
-    found: click.ParamType[Any] = click.types.FuncParamType(
-        lambda value: convert(str(value))
-    )  # a default may be a number
+    # A default may be a number.
+    found: click.ParamType[Any] = click.types.FuncParamType(lambda value: convert(str(value)))
     found.name = name
     return found
 
@@ -70,12 +69,12 @@ def _style_at(text: str) -> tuple[float, str]:
     return _seconds(time), style.strip()
 
 
-SIZE = _type("WxH|H", _size)
+SIZE = text_type("WxH|H", _size)
 """``1280x720`` as ``(720, 1280)``, ``720`` as ``(720, None)``: people write the width first."""
-FULL_SIZE = _type("WxH", _full_size)
-SECONDS = _type("TIME", _seconds)
+FULL_SIZE = text_type("WxH", _full_size)
+SECONDS = text_type("TIME", _seconds)
 """``90``, ``1:30`` or ``0:01:30.5`` in seconds."""
-STYLE_AT = _type("TIME=STYLE", _style_at)
+STYLE_AT = text_type("TIME=STYLE", _style_at)
 """``0:05=the_scream`` as ``(5.0, "the_scream")``."""
 
 

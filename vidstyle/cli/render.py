@@ -17,18 +17,13 @@ if TYPE_CHECKING:
     from vidstyle.rendering import Progress, RenderReport
 
 
-class Workers(click.ParamType[int | str]):
-    """``4``, ``ray`` or ``ray://HOST:10001``."""
-
-    name = "N|ray|ray://HOST:PORT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        text = str(value).strip()
-        if text == "ray" or text.startswith("ray://"):
-            return text
-        if not text.isascii() or not text.isdecimal() or int(text) < 1:
-            self.fail(f"{value!r} is not a number of workers; write 4, ray, or ray://HOST:10001", param, ctx)
-        return int(text)
+def _workers(text: str) -> int | str:
+    text = text.strip()
+    if text == "ray" or text.startswith("ray://"):
+        return text
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(f"{text!r} is not a number of workers; write 4, ray, or ray://HOST:10001")
+    return int(text)
 
 
 @click.command(cls=opt.SmoothCommand)
@@ -64,7 +59,8 @@ class Workers(click.ParamType[int | str]):
     ),
     opt.option(
         "--workers",
-        type=Workers(),
+        type=opt.text_type("workers", _workers),
+        metavar="N|ray|ray://HOST:PORT",
         help="Paint so many parts at once, in processes here or on a Ray cluster (ray: the one that is there, or one "
         "started here).  [default: 1]",
     ),

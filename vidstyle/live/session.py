@@ -517,8 +517,8 @@ class _Loop:
             details.append(f"painted at {painter.work_size} of {height} rows")
         if controls.paused:
             details.append("paused")
-        if self._remote.detail():
-            details.append(self._remote.detail())
+        if beat := self._remote.detail():
+            details.append(beat)
         late = self.latest.dropped > self.latest.arrived / 2
         if late and self.latest.arrived > _JUDGED and painter.look.work_size is None:
             details.append("--work-size or --target-fps makes it faster")
