@@ -6,8 +6,8 @@
 PAINTINGS is a folder with the pictures named in `GALLERY`; they are public domain and easy to find,
 and are not in this repository. Every style is written beside its network in vidstyle/gallery, with a
 card and a thumbnail. Each FILE, as `vidstyle train` writes it, first becomes the shared network of its
-kind. The table in docs/gallery.md is written again from the cards; --only with no NAME does nothing
-but that.
+kind. The table in docs/gallery.md is written again from the cards, and docs/gallery.jpg is drawn; --only with
+no NAME does nothing but that.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vidstyle.data import PHOTOS
 from vidstyle.gallery import load_style, style_names
 from vidstyle.models.architecture import ARCHITECTURES, NETWORK_FILE, SHIPPED, Network
 from vidstyle.models.style import Style
 from vidstyle.models.torch_net import TransformNet
+from vidstyle.tools.contact_sheet import contact_sheet
 from vidstyle.training.adapt import AdaptOptions, adapt
 from vidstyle.training.data import Photos, painting_tensor, read_picture
 from vidstyle.training.device import Compute
@@ -134,7 +136,9 @@ def build(
         print(network_name, painting.name, style.card["losses"], f"{style.card['seconds']} s", flush=True)
 
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "gallery.md"
+DOCS = Path(__file__).parent.parent / "docs"
+DOCUMENT, SHEET = DOCS / "gallery.md", DOCS / "gallery.jpg"
+SHEET_PHOTOS, SHEET_CELL = ("china.jpg", "astronaut.jpg"), 194
 BEGIN, END = "<!-- table: scripts/build_gallery.py -->\n", "<!-- end of table -->"
 
 
@@ -164,6 +168,19 @@ def write_table(document: Path) -> None:
     document.write_text(head + BEGIN + table() + END + tail)
 
 
+def middle(photo: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """The middle of a photo, uint8 RGB of ``shape`` (height, width)."""
+    rgb = read_picture(photo)
+    top, left = ((side - shown) // 2 for side, shown in zip(rgb.shape[:2], shape, strict=True))
+    return rgb[top : top + shape[0], left : left + shape[1]].copy()
+
+
+def write_sheet(sheet: NDArray[np.uint8], path: Path) -> None:
+    """Write a sheet of pictures (RGB) for the docs, and say how large it is."""
+    cv2.imwrite(str(path), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+    print(f"{path}: {sheet.shape[1]}x{sheet.shape[0]}, {path.stat().st_size >> 10} KiB")
+
+
 def main() -> None:
     known = [painting.name for painting in GALLERY]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -189,6 +206,8 @@ def main() -> None:
         build(arguments.paintings, name, arguments.only, options, photos, arguments.output)
     if arguments.output == SHIPPED:
         write_table(DOCUMENT)
+        photos = [read_picture(PHOTOS / name) for name in SHEET_PHOTOS]
+        write_sheet(contact_sheet(photos, style_names("fast"), cell_width=SHEET_CELL), SHEET)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cv2
-from build_gallery import GALLERY
+from build_gallery import GALLERY, middle, write_sheet
 
 from vidstyle.data import PHOTOS
 from vidstyle.gallery import load_style, shared_network
-from vidstyle.imaging.image_io import read_still
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
 from vidstyle.stylizer import Stylizer
@@ -43,9 +41,7 @@ def main() -> None:
     words = parser.parse_args()
     options = AdaptOptions(batch=2, compute=Compute(threads=words.threads))
     photos = words.learn_on and Photos.in_folder(words.learn_on)
-    photo = read_still(PHOTO).rgb
-    top, left = ((side - shown) // 2 for side, shown in zip(photo.shape[:2], SHAPE, strict=True))
-    photo = photo[top : top + SHAPE[0], left : left + SHAPE[1]].copy()
+    photo = middle(PHOTO, SHAPE)
     cells, labels = [], []
     with Stylizer(load_style(known[0]), backend=BackendOptions(backend="torch", threads=words.threads)) as stylizer:
         for line in GALLERY:
@@ -65,8 +61,7 @@ def main() -> None:
                 cells.append(stylizer(photo))
                 labels.append((line.name, (f"{style.card['steps']} steps",)))
     sheet = picture_grid(cells, labels, columns=COLUMNS, cell_width=CELL)
-    cv2.imwrite(str(OUTPUT), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
-    print(f"{OUTPUT}: {sheet.shape[1]}x{sheet.shape[0]}, {OUTPUT.stat().st_size >> 10} KiB")
+    write_sheet(sheet, OUTPUT)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cv2
-from build_gallery import GALLERY
+from build_gallery import GALLERY, middle, write_sheet
 
 from vidstyle.data import PHOTOS
 from vidstyle.gallery import shared_network
-from vidstyle.imaging.image_io import read_still
 from vidstyle.options import BackendOptions, LookOptions
 from vidstyle.stylizer import Stylizer
 from vidstyle.tools.contact_sheet import picture_grid
@@ -41,9 +39,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     words = parser.parse_args()
     line = next(line for line in GALLERY if line.name == words.painting)
-    photo = read_still(PHOTOS / words.photo).rgb
-    top, left = ((side - shown) // 2 for side, shown in zip(photo.shape[:2], SHAPE, strict=True))
-    photo = photo[top : top + SHAPE[0], left : left + SHAPE[1]].copy()
+    photo = middle(PHOTOS / words.photo, SHAPE)
     backend = BackendOptions(backend="torch", threads=words.threads)
     styles = [
         adapt(
@@ -66,8 +62,7 @@ def main() -> None:
             cells.append(stylizer(photo))
             labels.append((f"--work-size {rows}" if rows < SHAPE[0] else "every row painted", ()))
     sheet = picture_grid(cells, labels, columns=3, cell_width=400)
-    cv2.imwrite(str(OUTPUT), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
-    print(f"{OUTPUT}: {sheet.shape[1]}x{sheet.shape[0]}, {OUTPUT.stat().st_size >> 10} KiB")
+    write_sheet(sheet, OUTPUT)
 
 
 if __name__ == "__main__":
