@@ -45,6 +45,8 @@ class Bench:
     compute: Compute
     work: Path
     """Folder of the checkpoints."""
+    keep: Path | None
+    """Folder of the styles, if they are to be kept."""
 
     def conditions(self, start: Network | NetworkName, options: AdaptOptions) -> dict[str, Any]:
         """What a result depends on; a result with other conditions is measured again."""
@@ -56,7 +58,7 @@ class Bench:
             "measured_on": {"photos": len(self.measure_on.pictures), "digest": self.measure_on.digest[:12]},
         }
 
-    def measure(self, painting: Path, start: Network | NetworkName, options: AdaptOptions) -> dict[str, Any]:
+    def measure(self, painting: Path, run: str, start: Network | NetworkName, options: AdaptOptions) -> dict[str, Any]:
         """One run, and what it was measured with."""
         before, conditions = load(), self.conditions(start, options)
         digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:12]
@@ -75,6 +77,8 @@ class Bench:
             watch=show,
         )
         kept.unlink()
+        if self.keep:
+            style.save(self.keep / f"{painting.stem}.{run}.safetensors")
         curve = [Measurement(*point) for point in style.card["curve"]]  # type: ignore[attr-defined]
         return {
             "conditions": conditions,
@@ -119,11 +123,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=AdaptOptions().seed, help="(%(default)s)")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "vidstyle-adaptation")
+    parser.add_argument("--keep", type=Path, help="folder for the styles, PAINTING.RUN.safetensors")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of all results")
     parser.add_argument("--again", action="store_true", help="measure again what is there")
     words = parser.parse_args()
     folder = words.results / words.name / "adaptation"
-    for path in (folder, words.work):
+    for path in filter(None, (folder, words.work, words.keep)):
         path.mkdir(parents=True, exist_ok=True)
     bench = Bench(
         words.network,
@@ -131,6 +136,7 @@ def main() -> None:
         Photos([read_picture(path) for path in spread(picture_paths(words.photos), words.count)]),
         Compute(threads=words.threads),
         words.work,
+        words.keep,
     )
     options = AdaptOptions(
         steps=words.steps,
@@ -157,7 +163,7 @@ def main() -> None:
             if not words.again and found.get("conditions") == rounded(bench.conditions(start, how)):
                 continue
             print(f"{painting.stem}, {words.network}, {run} (load {load():.1f})", flush=True)
-            results.put(words.network, run, bench.measure(painting, start, how))
+            results.put(words.network, run, bench.measure(painting, run, start, how))
 
 
 if __name__ == "__main__":
