@@ -112,7 +112,13 @@ def write_thumbnail(style: Style, network: Network, path: Path) -> None:
 
 
 def build(
-    paintings: Path, network_name: str, names: Iterable[str], options: AdaptOptions, photos: Photos | None, output: Path
+    paintings: Path,
+    network_name: str,
+    names: Iterable[str],
+    options: AdaptOptions,
+    photos: Photos | None,
+    output: Path,
+    step: float | None,
 ) -> None:
     folder = output / network_name
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +136,7 @@ def build(
             card=painting.card(),
             checkpoint=Checkpoint(path=path.with_suffix(".checkpoint"), resume=True),
         )
-        style.save(path)
+        style.save(path, step=step)
         path.with_suffix(".checkpoint").unlink()
         write_thumbnail(style, style.network, folder / f"{painting.name}.jpg")
         print(network_name, painting.name, style.card["losses"], f"{style.card['seconds']} s", flush=True)
@@ -193,6 +199,9 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=AdaptOptions().crops)
     parser.add_argument("--learn-on", type=Path, help="photos to learn on; those that ship with vidstyle if not given")
     parser.add_argument("--output", type=Path, default=SHIPPED, help="where the styles are written; the gallery")
+    parser.add_argument(
+        "--rounding", type=float, metavar="STEP", help="keep rounded differences (Style.save); else FP16"
+    )
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     for file in arguments.install:
@@ -203,7 +212,7 @@ def main() -> None:
     )
     photos = arguments.learn_on and Photos.in_folder(arguments.learn_on)
     for name in arguments.networks:
-        build(arguments.paintings, name, arguments.only, options, photos, arguments.output)
+        build(arguments.paintings, name, arguments.only, options, photos, arguments.output, arguments.rounding)
     if arguments.output == SHIPPED:
         write_table(DOCUMENT)
         photos = [read_picture(PHOTOS / name) for name in SHEET_PHOTOS]

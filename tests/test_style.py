@@ -97,8 +97,8 @@ def written(path: Path, kind: str, tensors: dict[str, np.ndarray], network: str 
         ("vector", {}, "no style vector of 1088 numbers"),
         ("vector", {"style.vector": 1087}, "no style vector of 1088 numbers"),
         ("vector", {"style.vector": (1, 1088)}, "no style vector of 1088 numbers"),
-        ("vector", {"style.vector": 1088, "stem.bias": 48}, "neither a vector style nor a full one"),
-        ("", {"style.vector": 1088}, "neither a vector style nor a full one"),
+        ("vector", {"style.vector": 1088, "stem.bias": 48}, "neither a vector style, nor a difference, nor a full one"),
+        ("", {"style.vector": 1088}, "neither a vector style, nor a difference, nor a full one"),
         ("full", {"style.vector": 1088}, "tensor 'stem.weight' .* is missing"),
     ],
 )

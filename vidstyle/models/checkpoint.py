@@ -25,6 +25,8 @@ MAX_FILE_BYTES = 64 << 20
 @dataclass(frozen=True)
 class TensorFile:
     tensors: dict[str, NDArray[np.float32]]
+    codes: dict[str, NDArray[np.uint8]]
+    """The tensors of bytes, which only some files may have."""
     facts: dict[str, str]
     """The strings of the header, without format, version and card."""
     card: dict[str, object]
@@ -50,7 +52,12 @@ def read_tensors(path: Path, *, file_format: str, version: str, max_bytes: int =
                     "upgrade with `pip install -U vidstyle`, or adapt the style again"
                 )
             card = json.loads(header.pop("card", "{}"))
-            tensors = {name: _float32(path, name, file) for name in file.keys()}  # noqa: SIM118
+            tensors, codes = {}, {}
+            for name in file.keys():  # noqa: SIM118
+                if file.get_slice(name).get_dtype() == "U8":
+                    codes[name] = np.asarray(file.get_tensor(name))
+                else:
+                    tensors[name] = _float32(path, name, file)
     except BadModel:
         raise
     except OSError as error:
@@ -59,12 +66,12 @@ def read_tensors(path: Path, *, file_format: str, version: str, max_bytes: int =
         raise BadModel(f"{path} is not a vidstyle file, or it is damaged: {error}") from error
     if not isinstance(card, dict):
         raise BadModel(f"{path} is damaged: its card is not a JSON object")
-    return TensorFile(tensors, header, card)
+    return TensorFile(tensors, codes, header, card)
 
 
 def write_tensors(
     path: Path,
-    tensors: Mapping[str, NDArray[np.floating]],
+    tensors: Mapping[str, NDArray[np.floating] | NDArray[np.uint8]],
     *,
     file_format: str,
     version: str,
@@ -82,7 +89,7 @@ def write_tensors(
 
 
 def tensor_bytes(
-    tensors: Mapping[str, NDArray[np.floating]],
+    tensors: Mapping[str, NDArray[np.floating] | NDArray[np.uint8]],
     *,
     file_format: str,
     version: str,
@@ -97,7 +104,7 @@ def tensor_bytes(
 def _float32(path: Path, name: str, file: safe_open) -> NDArray[np.float32]:
     stored = file.get_slice(name).get_dtype()  # type: ignore[no-untyped-call]
     if stored not in ("F16", "F32"):  # asked before NumPy is, which does not know every type of the format
-        raise BadModel(f"{path}: tensor {name!r} is {stored}; only F16 and F32 are allowed")
+        raise BadModel(f"{path}: tensor {name!r} is {stored}; only F16, F32 and, for codes, U8 are allowed")
     values = np.asarray(file.get_tensor(name), np.float32)  # type: ignore[no-untyped-call]
     if not np.isfinite(values).all():
         raise BadModel(f"{path}: tensor {name!r} holds values that are not finite numbers")

@@ -3,7 +3,7 @@
 A style is a whole network: the weights of every convolution and a vector for the instance norms between them. An
 adaptation moves all of them from a start network, which the style names by its digest, *theta*. On the straight
 line between two styles of one theta every point is a style. A file whose weights are those of the shipped network
-holds the vector alone.
+holds the vector alone; one may also hold its weights as a difference from the shipped network.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from vidstyle.errors import BadModel, BadOption
 from vidstyle.files import as_path
 from vidstyle.models.architecture import Architecture, Network, Weights, architecture, is_shipped, mixed, shared_network
 from vidstyle.models.checkpoint import read_tensors, tensor_bytes, write_tensors
+from vidstyle.models.difference import Packed, packed, unpacked
 from vidstyle.models.engine_file import EngineFile
 from vidstyle.options import NetworkName
 
@@ -85,15 +86,32 @@ class Style:
         """``vector`` if its weights are those of the shipped network, so that a file holds the vector alone."""
         return "vector" if is_shipped(self.network) else "full"
 
-    def save(self, path: Path, *, overwrite: bool = True) -> None:
-        """Write the style as FP16 safetensors, whole or not at all. `BadOption` if it is there and must stay."""
-        tensors = {} if self.kind == "vector" else self.network.weights
+    def save(self, path: Path, *, step: float | None = None, overwrite: bool = True) -> None:
+        """Write the style as FP16 safetensors, whole or not at all. `BadOption` if it is there and must stay.
+
+        With ``step`` the file holds the weights as a rounded difference from the shipped network, see
+        `vidstyle.models.difference`; `BadOption` where the style has another start.
+        """
+        kind: str = self.kind
+        tensors: Packed = {}
+        network = self.network
+        if kind == "full" and step is not None:
+            start = shared_network(self.network_name)
+            if self.theta != start.digest:
+                raise BadOption(
+                    f"style {self.name!r} did not start from the {self.network_name} network that ships, so a file "
+                    "cannot hold it as a difference from that; save it without a step"
+                )
+            kind, tensors = "difference", packed(network, start, step)
+            network = unpacked(path, tensors, start, self.vector)
+        elif kind == "full":
+            tensors = {name: tensor.astype(np.float16) for name, tensor in network.weights.items()}
         write_tensors(
             path,
-            {name: t.astype(np.float16) for name, t in {**tensors, "style.vector": self.vector}.items()},
+            {**tensors, "style.vector": self.vector.astype(np.float16)},
             file_format=FILE_FORMAT,
             version=FILE_VERSION,
-            facts={"network": self.network_name, "theta": self.theta, "digest": self.network.digest, "kind": self.kind},
+            facts={"network": self.network_name, "theta": self.theta, "digest": network.digest, "kind": kind},
             card=self.card,
             overwrite=overwrite,
         )
@@ -111,24 +129,27 @@ class Style:
         vector = tensors.pop("style.vector", None)
         if vector is None or vector.shape != (shape.style_size,):
             raise BadModel(f"{path} is damaged: it holds no style vector of {shape.style_size} numbers")
-        digest = facts.get("digest", "")
-        if facts.get("kind") == "full":
+        kind, digest = facts.get("kind"), facts.get("digest", "")
+        theta = facts.get("theta", digest)  # files of the first kind of full style name none
+        if kind not in ("vector", "difference", "full") or (kind == "vector" and tensors):
+            raise BadModel(f"{path} is damaged: it is neither a vector style, nor a difference, nor a full one")
+        if kind == "full":
             network = Network(shape, tensors, vector)
-            if network.digest != digest:
-                raise BadModel(f"{path} is damaged: its weights do not match the digest it carries; adapt it again")
-        elif facts.get("kind") == "vector" and not tensors:
-            shared = shared_network(shape.name)
-            if shared.digest != digest:
+        else:
+            shared, needed = shared_network(shape.name), digest if kind == "vector" else theta
+            if shared.digest != needed:
                 raise BadModel(
                     f"style {path.stem!r} was adapted for another version of the {shape.name!r} network "
-                    f"({digest[:12]}; this vidstyle ships {shared.digest[:12]}); make it again with "
+                    f"({needed[:12]}; this vidstyle ships {shared.digest[:12]}); make it again with "
                     f"`{_command(path.stem, shape.name)}`"
                 )
-            network = Network(shape, shared.weights, vector)
-        else:
-            raise BadModel(f"{path} is damaged: it is neither a vector style nor a full one")
-        # Files of the first kind of full style name no theta.
-        return cls.of(path.stem, network, theta=facts.get("theta", digest), card=file.card)
+            if kind == "vector":
+                network = Network(shape, shared.weights, vector)
+            else:
+                network = unpacked(path, {**tensors, **file.codes}, shared, vector)
+        if kind != "vector" and network.digest != digest:
+            raise BadModel(f"{path} is damaged: its weights do not match the digest it carries; adapt it again")
+        return cls.of(path.stem, network, theta=theta, card=file.card)
 
     @classmethod
     def of_engine(cls, engine: EngineFile, name: str | None = None) -> Style:
