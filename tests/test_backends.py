@@ -56,6 +56,8 @@ FORMS = [
     FrameFormat(height=90, width=120, pixels="i420"),
     FrameFormat(height=13, width=7, pixels="nv12", matrix="bt601"),
     FrameFormat(height=97, width=131, pixels="nv12"),
+    FrameFormat(height=62, width=128, pixels="i420"),  # four lanes of columns, see vidstyle.graph.winograd
+    FrameFormat(height=125, width=72, pixels="nv12"),  # four lanes of rows
 ]
 
 

@@ -300,9 +300,9 @@ def work_size_note(size: tuple[int, int], look: LookOptions, engine: EngineFile 
 def network_program(shape: Architecture, form: FrameFormat, *, only: Network | None = None) -> Program:
     """What a backend compiles to paint frames of ``form`` in any style of ``shape``; or in ``only`` that one."""
     from vidstyle.backends.base import Program
-    from vidstyle.graph import onnx_from_network, style_tensors
+    from vidstyle.graph import onnx_from_network, style_tensors, winograd_axis
 
-    single = None
+    single = winograd = None
     if only is not None:
         single = Program(
             shape,
@@ -310,12 +310,20 @@ def network_program(shape: Architecture, form: FrameFormat, *, only: Network | N
             lambda precision: onnx_from_network(only, form, precision=precision).SerializeToString(),
             lambda network: {"style": network.start[None]},
         )
+    if winograd_axis(shape, form) is not None:
+        winograd = Program(
+            shape,
+            form,
+            lambda precision: onnx_from_network(shape, form, precision=precision, winograd=True).SerializeToString(),
+            lambda network: style_tensors(network, form, winograd=True),
+        )
     return Program(
         shape,
         form,
         lambda precision: onnx_from_network(shape, form, precision=precision).SerializeToString(),
         lambda network: style_tensors(network, form),
         single,
+        winograd,
     )
 
 

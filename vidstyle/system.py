@@ -74,6 +74,10 @@ class Graphics:
     others: list[str]
 
 
+def on_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
 def system_name() -> str:
     machine = f"{platform.system()} {platform.release()}"
     if platform.system() != "Linux":

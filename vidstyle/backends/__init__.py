@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from vidstyle.backends.base import PACKAGES, Backend, Program, distribution_version
 from vidstyle.errors import BadOption, MissingDependency, VidstyleError
 from vidstyle.options import BackendOptions
-from vidstyle.system import nvidia_driver, nvidia_gpus
+from vidstyle.system import nvidia_driver, nvidia_gpus, on_x86
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,7 @@ def _open(name: str, program: Program, options: BackendOptions) -> Backend:
 
 
 def _preference(on_gpu: tuple[str, ...]) -> tuple[str, ...]:
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    names = list(PACKAGES) if x86 else sorted(PACKAGES, key=lambda name: name != "onnxruntime")
+    names = list(PACKAGES) if on_x86() else sorted(PACKAGES, key=lambda name: name != "onnxruntime")
     return (*on_gpu, *(name for name in names if name not in on_gpu))
 
 

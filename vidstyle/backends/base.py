@@ -99,6 +99,9 @@ class Program:
     single: Program | None = None
     """The same for one style, with constants for weights, where no other will be played. It is faster in some
     libraries; a backend takes it if it likes."""
+    winograd: Program | None = None
+    """The same with half the multiplications, in float32; see `vidstyle.graph.onnx_from_network`. None where the size
+    does not allow it."""
 
 
 class StyleTensors:

@@ -32,6 +32,7 @@ from vidstyle.files import cache_key, read_cached, write_cached
 from vidstyle.frame import Planes
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
+from vidstyle.system import on_x86
 
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _MANY_THREADS = 4
@@ -56,7 +57,6 @@ class OpenVinoBackend(Backend):
 
     def __init__(self, program: Program, options: BackendOptions) -> None:
         super().__init__(program)
-        self._styles = StyleTensors(program.shape, program.style_tensors)
         self._slots: list[_Slot] = []
         self._free: deque[_Slot] = deque()
         if _threads_lost:
@@ -67,6 +67,9 @@ class OpenVinoBackend(Backend):
         core = _core()
         able = [name for name in ("bf16", "fp32", "fp16") if name.upper() in cpu_capabilities(core)]
         precision = chosen_precision(options, able, "OpenVINO on this processor")
+        half_work = program.winograd if precision == "fp32" and on_x86() else None  # Arm's kernels do so themselves
+        program = half_work or program
+        self._styles = StyleTensors(program.shape, program.style_tensors)
         threads = options.threads or usable_cores()
         streams = threads if threads <= _MANY_THREADS else max(_MANY_THREADS, threads // _MANY_THREADS)
         settings: dict[str, str | int | bool] = {
@@ -91,7 +94,8 @@ class OpenVinoBackend(Backend):
         self._free.extend(self._slots)
         self.in_flight = len(self._slots)
         version = ov.__version__.split("-")[0]
-        self.description = f"OpenVINO {version} {precision}, threads: {threads}, streams: {streams}"
+        algorithm = "" if half_work is None else " (Winograd)"
+        self.description = f"OpenVINO {version} {precision}{algorithm}, threads: {threads}, streams: {streams}"
 
     def _submit(self, planes: Planes, style: Style) -> Pending:
         slot = self._take(self._free)

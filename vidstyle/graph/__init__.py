@@ -25,12 +25,13 @@ from vidstyle.frame import FrameFormat
 from vidstyle.graph.fold import cell_of, folded_weights
 from vidstyle.graph.layers import rgb_from_phases
 from vidstyle.graph.pixels import centered, identity, phases_from_planes, planes_from_rgb
+from vidstyle.graph.winograd import Lanes, lane_axis
 from vidstyle.graph.writer import GraphPrecision, GraphWriter
-from vidstyle.models.architecture import Architecture, Network
+from vidstyle.models.architecture import MULTIPLE_OF, Architecture, Network
 
 Body = Literal["network", "identity"]
 
-__all__ = ["Body", "GraphPrecision", "onnx_from_network", "style_tensors"]
+__all__ = ["Body", "GraphPrecision", "onnx_from_network", "style_tensors", "winograd_axis"]
 
 
 def onnx_from_network(
@@ -40,6 +41,7 @@ def onnx_from_network(
     precision: GraphPrecision = "fp32",
     body: Body = "network",
     dynamic: bool = False,
+    winograd: bool = False,
 ) -> onnx.ModelProto:
     """The graph of ``network`` for frames of ``form``; the same bytes for the same arguments.
 
@@ -54,8 +56,12 @@ def onnx_from_network(
     A ``dynamic`` graph takes frames of any size whose sides are multiples of 4 and at least 8, whatever
     the size of ``form``: it neither pads nor crops. Its sides are the dimensions called ``height`` and
     ``width``, and of chroma planes ``chroma_height`` and ``chroma_width``, half of those.
+
+    With ``winograd`` the residual blocks take half the multiplications, where the size allows (`winograd_axis`). That
+    pays in libraries that fuse sums of many tensors and have no such algorithm of their own, and in float32 alone.
     """
     shape = network if isinstance(network, Architecture) else network.architecture
+    axis = winograd_axis(shape, form) if winograd and not dynamic else None
     writer = GraphWriter(precision)
     style = writer.input("style", onnx.TensorProto.FLOAT, (1, shape.style_size))
     size = None if dynamic else shape.padded_size(form.size)
@@ -63,8 +69,9 @@ def onnx_from_network(
     cell = cell_of(shape)
     phases = phases_from_planes(writer, form, size, cell)
     if body == "network":
-        pixels, weights = centered(writer, phases, form, cell), _weights(writer, network, form)
-        rgb = rgb_from_phases(writer, shape, pixels, style, weights, form, cell)
+        pixels, weights = centered(writer, phases, form, cell), _weights(writer, network, form, axis)
+        lanes = None if axis is None else Lanes(writer, axis, _trunk_size(shape, form))
+        rgb = rgb_from_phases(writer, shape, pixels, style, weights, form, cell, lanes)
     else:
         rgb = identity(writer, phases, form, cell)
     planes_from_rgb(writer, rgb, form, size, cell)
@@ -81,18 +88,30 @@ def onnx_from_network(
     return writer.model(f"vidstyle-{shape.name}", facts)
 
 
-def style_tensors(network: Network, form: FrameFormat) -> dict[str, NDArray[np.float32]]:
+def style_tensors(network: Network, form: FrameFormat, *, winograd: bool = False) -> dict[str, NDArray[np.float32]]:
     """What the graph of an `Architecture` takes to paint as ``network`` does, by the names of its inputs.
 
     Linear in the network: the inputs of a blend are the blend of the inputs.
     """
-    folded = {name: values.astype(np.float32) for name, values in folded_weights(network, form).items()}
+    axis = winograd_axis(network.architecture, form) if winograd else None
+    folded = {name: values.astype(np.float32) for name, values in folded_weights(network, form, axis).items()}
     return {"style": network.start[None], **folded}
 
 
-def _weights(w: GraphWriter, network: Network | Architecture, form: FrameFormat) -> dict[str, str]:
+def winograd_axis(shape: Architecture, form: FrameFormat) -> int | None:
+    """The axis of NCHW along which a graph with ``winograd`` saves multiplications; None where it saves none."""
+    return lane_axis(_trunk_size(shape, form))
+
+
+def _trunk_size(shape: Architecture, form: FrameFormat) -> tuple[int, int]:
+    """Size of the pictures in the residual blocks."""
+    height, width = shape.padded_size(form.size)
+    return height // MULTIPLE_OF, width // MULTIPLE_OF
+
+
+def _weights(w: GraphWriter, network: Network | Architecture, form: FrameFormat, axis: int | None) -> dict[str, str]:
     """Names of the tensors that the convolutions take, by the names of `folded_weights`."""
     if isinstance(network, Network):
-        return {name: w.floats(values) for name, values in folded_weights(network, form).items()}
-    folded = folded_weights(Network.blank(network), form)
+        return {name: w.floats(values) for name, values in folded_weights(network, form, axis).items()}
+    folded = folded_weights(Network.blank(network), form, axis)
     return {name: w.rounded(w.input(name, onnx.TensorProto.FLOAT, values.shape)) for name, values in folded.items()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from vidstyle.frame import FrameFormat, rgb_from_yuv, yuv_from_rgb
+from vidstyle.graph.winograd import factors
 from vidstyle.graph.writer import Floats
 from vidstyle.models.architecture import Architecture, Network
 
@@ -20,17 +21,22 @@ def cell_of(shape: Architecture) -> int:
     return 4 if shape.unshuffle == 4 else 2
 
 
-def folded_weights(network: Network, form: FrameFormat) -> dict[str, Floats]:
+def folded_weights(network: Network, form: FrameFormat, lane_axis: int | None = None) -> dict[str, Floats]:
     """What the convolutions of the graph for ``form`` take, in the order in which they run.
 
     Under the network's own names: ``NAME.weight`` of each, and the bias of the last one; the others' biases the
-    norms would remove.
+    norms would remove. With a ``lane_axis`` the residual convolutions' are ``NAME.weight.0`` ...: their factors.
     """
     shape = network.architecture
     cell, stem, out = cell_of(shape), shape.down[0], shape.out
     folded: dict[str, Floats] = {}
+    in_lanes = () if lane_axis is None else [conv for block in shape.residual for conv in block]
     for conv in shape.convs:
         weight = network.weights[f"{conv.name}.weight"].astype(np.float64)
+        if lane_axis is not None and conv in in_lanes:
+            kernels = enumerate(factors(weight, lane_axis))
+            folded |= {f"{conv.name}.weight.{index}": kernel for index, kernel in kernels}
+            continue
         if conv is out:
             weight = into_phases(weight, conv.upsample, cell)
         elif conv.upsample > 1:

@@ -15,6 +15,7 @@ import numpy as np
 
 from vidstyle.frame import FrameFormat
 from vidstyle.graph.fold import rgb_matrix
+from vidstyle.graph.winograd import FACTORS, Lanes
 from vidstyle.graph.writer import GraphWriter
 from vidstyle.models.architecture import NORM_EPSILON, Architecture, Conv
 
@@ -39,10 +40,12 @@ def rgb_from_phases(
     weights: Mapping[str, str],
     form: FrameFormat,
     cell: int,
+    lanes: Lanes | None = None,
 ) -> str:
     """RGB phases in [0, 1] of the stylized picture, from centered phases of ``form``.
 
-    ``style`` and ``weights`` are names of tensors; the latter are those of `vidstyle.graph.fold.folded_weights`.
+    ``style`` and ``weights`` are names of tensors; the latter are those of `vidstyle.graph.fold.folded_weights`. With
+    ``lanes`` the residual blocks work on these.
     """
     layers = _Layers(w, shape, style, weights)
     x = _first_input(w, shape, phases, form, cell)
@@ -51,10 +54,7 @@ def rgb_from_phases(
         radius = shape.down[i + 1].kernel // 2 if i + 1 < len(shape.down) else 1
         x = w.convolution(x, layers.weight(conv), step=conv.stride)
         x = layers.centered_relu(layers.norm(x, conv, radius), conv)
-    for first, second in shape.residual:
-        y = layers.norm(w.convolution(x, layers.weight(first)), first, 1)
-        y = layers.norm(w.convolution(layers.centered_relu(y, first), layers.weight(second)), second, 1)
-        x = layers.centered_add(x, y, second)
+    x = _residual(w, layers, shape, x) if lanes is None else _residual_in_lanes(w, layers, shape, x, lanes)
     for conv in shape.up[:-1]:
         x = layers.centered_relu(layers.norm(layers.upsampled(x, conv), conv, 1), conv)
     last, out = shape.up[-1], shape.out
@@ -62,6 +62,25 @@ def rgb_from_phases(
     x = layers.relu(x, last)
     x = w.convolution(x, layers.weight(out), weights[f"{out.name}.bias"], step=cell // out.upsample)
     return w.node("Sigmoid", x)
+
+
+def _residual(w: GraphWriter, layers: _Layers, shape: Architecture, x: str) -> str:
+    """The residual blocks, from what is padded by one to what is."""
+    for first, second in shape.residual:
+        y = layers.norm(w.convolution(x, layers.weight(first)), first, 1)
+        y = layers.norm(w.convolution(layers.centered_relu(y, first), layers.weight(second)), second, 1)
+        x = layers.centered_add(x, y, second)
+    return x
+
+
+def _residual_in_lanes(w: GraphWriter, layers: _Layers, shape: Architecture, x: str, lanes: Lanes) -> str:
+    parts = lanes.split(x)
+    for first, second in shape.residual:
+        inner = lanes.norm(lanes.convolution(parts, layers.factors(first)), NORM_EPSILON)
+        inner = tuple(layers.centered_relu(part, first) for part in inner)
+        inner = lanes.norm(lanes.convolution(inner, layers.factors(second)), NORM_EPSILON)
+        parts = tuple(layers.centered_add(x, y, second) for x, y in zip(parts, inner, strict=True))
+    return lanes.merge(parts, shape.channels)
 
 
 def _first_input(w: GraphWriter, shape: Architecture, phases: str, form: FrameFormat, cell: int) -> str:
@@ -94,6 +113,9 @@ class _Layers:
 
     def weight(self, conv: Conv) -> str:
         return self._weights[f"{conv.name}.weight"]
+
+    def factors(self, conv: Conv) -> list[str]:
+        return [self._weights[f"{conv.name}.weight.{index}"] for index in range(FACTORS)]
 
     def upsampled(self, x: str, conv: Conv) -> str:
         """``conv`` after nearest upsampling by two; ``x`` is padded by one."""
