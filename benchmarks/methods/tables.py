@@ -1,0 +1,165 @@
+"""Tables of docs/comparison.md: the methods, what people would pick, and how the cost grows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from measured import Facts, machine_line, markdown
+
+BANDS_SHOWN = range(1, 6)
+"""2 to 64 pixels, of `likeness.BANDS`."""
+EVERY_STYLE = ("wct", "adain", "meta_networks", "avatar_net", "style_swap")
+"""Rows that paint like any painting at once: nothing is trained for one."""
+OURS = ("metastyle_paper", "metastyle_paper_vector", "metastyle", "metastyle_vector")
+TIMES_AS_FAST = 20
+RATE = 25
+"""Frames a second of the clips."""
+MEASURES: dict[str, Callable[[Facts], float | None]] = {
+    "style (the mean of its four terms)": lambda row: sum(row["style"]) / 4,
+    "content": lambda row: row["content"],
+    "seconds to a new style": lambda row: row["style_seconds"],
+    "seconds at 512x512": lambda row: row["seconds"]["512"],
+    "E_warp (1e-4)": lambda row: 1e4 * sum(row["warping_error"].values()) or None,
+    "megabytes on disk": lambda row: row["stored"] / 1e6,
+}
+"""Of all of these, less is better."""
+
+
+def method_table(facts: Facts) -> list[str]:
+    """The table of the paper: size and speed, then what the pictures are like."""
+    rows = facts.get("methods", {})
+    if not rows:
+        return []
+    found = facts["machine"]["methods"]
+    sizes = [
+        [row["name"], row["paper"], *parameters(row), row["styles"], f"{row['stored'] / 1e6:.1f}"]
+        for row in rows.values()
+    ]
+    speeds = [
+        [
+            row["name"],
+            short(row["style_seconds"]),
+            *(short(row["seconds"][side]) for side in ("256", "512")),
+            f"{row['seconds']['512'] / rows['metastyle']['seconds']['512']:.0f}" if "metastyle" in rows else "",
+            row["note"],
+        ]
+        for row in rows.values()
+    ]
+    looks = [
+        [
+            row["name"],
+            f"{row['content']:.2f}",
+            " ".join(f"{value:.3f}".removeprefix("0") for value in row["style"]),
+            " ".join(f"{row['bands'][band]:.2f}".removeprefix("0") for band in BANDS_SHOWN),
+            f"{row['palette']:.1f}",
+            " ".join(f"{1e4 * value:.0f}" for value in row["warping_error"].values()),
+        ]
+        for row in rows.values()
+    ]
+    heads = ["method", "paper", "M parameters here", "counted on the paper's shapes", "in the paper's table", "styles"]
+    return [
+        *markdown([*heads, "MB on disk"], sizes),
+        "",
+        *markdown(["method", "s to a new style", "s at 256x256", "s at 512x512", "over `fast`", "here"], speeds),
+        "",
+        *markdown(["method", "content", "style: relu1_2 2_2 3_3 4_3", "bands 2-64 px", "palette", "E_warp"], looks),
+        "",
+        f"{machine_line(facts, 'methods')}. {found['painting'].replace('_', ' ')}, {len(found['photos'])} photos "
+        f"({', '.join(found['photos'])}) of {found['rows']} rows; {found['arithmetic']} on "
+        f"{found['threads'] or 'all'} threads; Gatys with {found['iterations']} iterations. Terms and bands as in "
+        f"benchmarks/README.md; E_warp in 1e-4, of a made pan of {found['frames']} frames of 256 rows.",
+    ]
+
+
+def parameters(row: Facts) -> list[str]:
+    """Millions: of what ran, of the paper's shapes, and of its table."""
+    full = row["full_size"]
+    kinds = {"vgg19": "VGG-19", "vgg16": "VGG-16"}
+    counted = ", ".join(f"{count / 1e6:.2f}" + (f" ({kinds[k]})" if k in kinds else "") for k, count in full.items())
+    if len(set(full.values())) == 1:
+        counted = f"{next(iter(full.values())) / 1e6:.2f}"
+    here, table = row["parameters"], row["table_parameters"]
+    return [f"{here / 1e6:.2f}" if here else "-", counted or "-", f"{table:.2f}" if table else "-"]
+
+
+def short(seconds: float | None) -> str:
+    """Three significant digits."""
+    return "" if seconds is None else f"{seconds:.3g}" if seconds < 100 else f"{seconds:.0f}"
+
+
+def claim_table(facts: Facts) -> list[str]:
+    """Where another method is better, first; then what was to be reached."""
+    rows = facts.get("methods", {})
+    ours = {name: rows[name] for name in OURS if name in rows}
+    if "metastyle" not in ours:
+        return []
+    others = {name: row for name, row in rows.items() if name not in ours}
+    lines = []
+    for what, get in MEASURES.items():
+        best = min(value for row in ours.values() if (value := get(row)) is not None)
+        found = [(value, row["name"]) for row in others.values() if (value := get(row)) is not None]
+        if better := sorted(pair for pair in found if pair[0] < best):
+            told = ", ".join(f"{name} {short(value)}" for value, name in better)
+            lines.append(f"- Lower {what} than the best of ours ({short(best)}): {told}.")
+    fast = rows["metastyle"]["seconds"]["512"]
+    times = {row["name"]: row["seconds"]["512"] / fast for name, row in others.items() if name in EVERY_STYLE}
+    told = ", ".join(f"{name} {ratio:.0f}" for name, ratio in sorted(times.items(), key=lambda pair: pair[1]))
+    short_of = [name for name, ratio in times.items() if ratio < TIMES_AS_FAST]
+    lines.append(
+        f"- `fast` was to be {TIMES_AS_FAST} times as fast as every any-style method at 512x512; it is so many times "
+        f"as fast: {told}" + (f". Short of it: {', '.join(short_of)}." if short_of else ".")
+    )
+    return lines
+
+
+def speed_table(facts: Facts) -> list[str]:
+    """What people would pick, by size."""
+    found = facts.get("speed", {})
+    if not found:
+        return []
+    sizes = list(next(iter(found.values()))["seconds"])
+    rows = [[name, *(f"{1e3 * way['seconds'][size]:.1f}" for size in sizes)] for name, way in found.items()]
+    peak = facts["machine"]["peak"]["bfloat16"]
+    shares = [
+        f"{name.removeprefix('ours: ')} {100 * rate(way, size) / peak:.0f} %"
+        for name, way in found.items()
+        if "flops_per_pixel" in way and "ONNX" not in name
+        for size in ("1280x720",)
+    ]
+    return [
+        *markdown(["milliseconds a picture", *sizes], rows),
+        "",
+        f"{machine_line(facts, 'speed')}, torch {facts['machine']['speed']['torch']}. All at the full size of the "
+        f"picture, from 8-bit RGB to 8-bit RGB; medians. A product of bf16 matrices of 2048x2048 reaches {peak:.0f} "
+        f"GFLOP/s here; of that, with everything around the convolutions, at 1280x720: {', '.join(shares)}.",
+    ]
+
+
+def rate(way: Facts, size: str) -> float:
+    """Billions of operations a second."""
+    width, height = map(int, size.split("x"))
+    return float(way["flops_per_pixel"]) * width * height / way["seconds"][size] / 1e9
+
+
+def growth_table(facts: Facts) -> list[str]:
+    """How the cost of `fast` grows: with pixels, cores, and the length of a video."""
+    found, speed = facts.get("growth", {}), facts.get("speed", {})
+    ours = next((way for name, way in speed.items() if name.startswith("ours")), None)
+    if not found or ours is None:
+        return []
+    pixels = ", ".join(
+        f"{size} {1e9 * taken / (width * height):.1f}"
+        for size, taken in ours["seconds"].items()
+        for width, height in [map(int, size.split("x"))]
+    )
+    cores, lengths = found["cores"], found["length"]
+    short_clip, long_clip = sorted(lengths, key=float)
+    steady = (lengths[long_clip] - lengths[short_clip]) / (float(long_clip) - float(short_clip)) / RATE
+    start = lengths[short_clip] - steady * float(short_clip) * RATE
+    return [
+        f"- Pixels: nanoseconds a pixel {pixels}.",
+        f"- Cores, at 1280x720: {1e3 * cores['1']:.1f} ms on one, {1e3 * cores['2']:.1f} ms on two, "
+        f"{cores['1'] / cores['2']:.2f} times as fast.",
+        f"- Length, a render at 640x360: {lengths[short_clip]:.1f} s for a clip of {short_clip} s, "
+        f"{lengths[long_clip]:.1f} s for {long_clip} s: {1e3 * steady:.1f} ms a frame and {start:.1f} s to start.",
+    ]
