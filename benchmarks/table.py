@@ -24,6 +24,7 @@ PAGES = {
     "docs/gallery.md": ("adaptation", "quality"),
     "docs/temporal.md": ("flicker", "flicker by clip", "smoothing variant", "smoothing cost", "kernel"),
     "docs/live.md": ("live",),
+    "docs/masks.md": ("mask",),
     "docs/serve.md": ("serve", "attack"),
     "docs/tensorrt.md": ("engine", "gpu"),
     "docs/training.md": ("recipe", "training step"),
@@ -296,6 +297,31 @@ def cores(facts: Facts, part: str) -> int:
     return int(facts["machine"][part]["cpu"]["usable_cores"])
 
 
+def mask_table(facts: Facts) -> list[str]:
+    """What a mask costs, and how steady the mask of a person is."""
+    case = facts.get("masks", {}).get("masks", {}).get("640x360")
+    if case is None:
+        return []
+    renders, errors = case["renders"], case["ewarp"]
+    whole = renders["no mask"]
+    rows = [
+        [
+            name if name == "no mask" else f"`--mask {name.replace('file', 'FILE')}`",
+            f"{run['fps']:.1f}",
+            f"{run['fps'] / whole['fps']:.2f}",
+            f"{run['cpu_ms']:.1f}",
+        ]
+        for name, run in renders.items()
+    ]
+    return [
+        *markdown(["640x360", "fps", "of no mask", "processor time, ms a frame"], rows),
+        "",
+        f"{machine_line(facts['masks'], 'masks')}. The mask of a person takes {case['mask']['cpu_ms']:.1f} ms of "
+        f"processor time a frame, all in all. Its E_warp is {1e4 * errors['steady']:.1f}e-4, and "
+        f"{1e4 * errors['alone']:.1f}e-4 where each frame's is found by itself.",
+    ]
+
+
 def live_table(facts: Facts) -> list[str]:
     """What is seen of the live picture, and when."""
     live = facts.get("live", {})
@@ -540,6 +566,7 @@ TABLES = {
     "attack": attack_table,
     "engine": engine_table,
     "gpu": gpu_table,
+    "mask": mask_table,
     "quality": lambda facts: quality_table(facts.get("quality", {})),
     "recipe": lambda facts: quality_table(facts.get("recipes", {})),
 }
@@ -575,6 +602,7 @@ def read(path: Path) -> Facts:
             "attacks",
             "engines",
             "warp",
+            "masks",
             "quality",
             "recipes",
             "training_step",

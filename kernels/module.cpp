@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "enlarge.h"
+#include "mix.h"
 #include "rows.h"
 #include "warp_plane.h"
 
@@ -286,6 +287,35 @@ void warp_blend_checked(PyObject* args, PyObject* kwargs) {
   vidstyle::warp_plane(warp, threads, rows);
 }
 
+void mix_checked(PyObject* args, PyObject* kwargs) {
+  static const char* names[] = {"source", "painted", "mask", "out", "half", "strength", "level", nullptr};
+  PyObject *source_object, *painted_object, *mask_object, *out_object;
+  int half, strength;
+  const char* level = nullptr;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOpi|z", const_cast<char**>(names), &source_object,
+                                   &painted_object, &mask_object, &out_object, &half, &strength, &level))
+    throw Raised{};
+  if (strength < 0 || strength > vidstyle::kFullStrength) raise(PyExc_ValueError, "strength must lie between 0 and 257");
+  const Rows rows = rows_of_level(level);
+
+  const Array source(source_object, false, "B", 1, "source"), painted(painted_object, false, "B", 1, "painted");
+  const Array mask(mask_object, false, "B", 1, "mask"), out(out_object, true, "B", 1, "out");
+  for (const Array* array : {&source, &painted, &out}) {
+    if (!array->same_shape(source)) array->fail("as large as source");
+    if (array->step() != array->channels() || array->channel() != 1) array->fail("without gaps within a row");
+  }
+  if (mask.channels() != 1 || mask.step() != 1) mask.fail("of one channel, without gaps within a row");
+  const Guide weights(mask.first<const std::uint8_t>(), half ? GuideKind::half : GuideKind::plain, rows);
+  if (weights.height() != source.height() || weights.width() != source.width()) mask.fail("of the size of source");
+  for (const Array* other : {&source, &painted, &mask}) {
+    if (out.overlaps(*other)) out.fail("apart from all other arrays");
+  }
+  const auto from = source.first<const std::uint8_t>(), over = painted.first<const std::uint8_t>();
+  const auto to = out.first<std::uint8_t>();
+  const Unlocked unlocked;
+  vidstyle::mix(from, over, source.channels(), weights, strength, to, rows);
+}
+
 // Runs `work` and turns what it throws into Python exceptions; None where it throws nothing.
 template <class Work>
 PyObject* guarded(Work work) {
@@ -308,6 +338,10 @@ PyObject* enlarge(PyObject*, PyObject* args, PyObject* kwargs) {
 
 PyObject* warp_blend(PyObject*, PyObject* args, PyObject* kwargs) {
   return guarded([&] { warp_blend_checked(args, kwargs); });
+}
+
+PyObject* mix(PyObject*, PyObject* args, PyObject* kwargs) {
+  return guarded([&] { mix_checked(args, kwargs); });
 }
 
 PyObject* levels(PyObject*, PyObject*) {
@@ -333,6 +367,9 @@ PyMethodDef methods[] = {
      METH_VARARGS | METH_KEYWORDS,
      "warp_blend(new, memory, flow, weight, gain, shown, updated, threads=1, level=None)\n--\n\n"
      "Write into `shown` and `updated`; see vidstyle.warp.warp_blend."},
+    {"mix", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(mix)), METH_VARARGS | METH_KEYWORDS,
+     "mix(source, painted, mask, out, half, strength, level=None)\n--\n\n"
+     "Write into `out` the painting on its source, through a mask; see vidstyle.imaging.resample.mix."},
     {"levels", levels, METH_NOARGS,
      "levels()\n--\n\nInstruction sets that this processor can run, the one that is used last."},
     {nullptr, nullptr, 0, nullptr},

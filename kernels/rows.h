@@ -82,6 +82,7 @@ struct Rows {
   void (*apply)(const float* const*, const float* const*, const float*, const std::uint8_t*, int, std::uint8_t*);
   void (*halve)(const std::uint8_t*, const std::uint8_t*, int, std::uint8_t*);
   void (*luma)(const std::uint8_t*, int, std::uint8_t*);
+  void (*mix)(const std::uint8_t*, const std::uint8_t*, const std::uint8_t*, int, int, std::uint8_t*);
   WarpRows warp;
 };
 
@@ -119,7 +120,7 @@ namespace vidstyle {
 #define VS_ROWS(level)                                                                                            \
   {                                                                                                               \
     #level, level::box_sum, level::box_product, level::model, level::expand, level::apply, level::halve,           \
-        level::luma, {                                                                                            \
+        level::luma, level::mix, {                                                                                \
       level::prepare, level::stretch, level::update, level::show, level::split2, level::split3, level::join2, level::join3        \
     }                                                                                                             \
   }

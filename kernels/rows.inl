@@ -122,5 +122,16 @@ VS_TARGET inline void luma(const std::uint8_t* rgb, int width, std::uint8_t* VS_
   }
 }
 
+// out[x] = source[x], moved towards painted[x] by mask[x] / 255 * strength / 257.
+VS_TARGET inline void mix(const std::uint8_t* source, const std::uint8_t* painted, const std::uint8_t* mask,
+                          int strength, int width, std::uint8_t* VS_RESTRICT out) {
+  for (int x = 0; x < width; ++x) {
+    std::int32_t weight = mask[x] * strength;
+    weight += weight >> 15;  // 65535 to 65536
+    const std::int32_t sum = source[x] * (65536 - weight) + painted[x] * weight;
+    out[x] = static_cast<std::uint8_t>((sum + 32768) >> 16);
+  }
+}
+
 }  // namespace VS_LEVEL
 }  // namespace vidstyle

@@ -33,6 +33,7 @@ LEVELS = {
     "vidstyle.backends": 2,
     "vidstyle.stage": 2,
     "vidstyle.engine": 3,
+    "vidstyle.masks": 3,
     "vidstyle.stylizer": 3,
     "vidstyle.rendering": 3,
     "vidstyle.films": 3,

@@ -84,6 +84,12 @@ def test_everything_else_is_what_its_key_does(desk: Desk) -> None:
     assert desk.remote.heed(0, recording=False) == [] and desk.remote.changed
     state = desk.controls
     assert (state.strength, state.mirror, state.view, state.fade_seconds) == (0.25, True, "split", 3.0)
+    desk.send("mask", "person")
+    desk.remote.heed(0.5, recording=False)
+    assert desk.painter.look.mask == "person"
+    desk.send("mask", "none")
+    desk.remote.heed(0.6, recording=False)
+    assert desk.painter.look.mask is None
     desk.send("snapshot")
     desk.send("record", 1)
     assert desk.remote.heed(1, recording=False) == ["snapshot", "record"]

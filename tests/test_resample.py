@@ -56,6 +56,68 @@ def furthest(found: Planes, expected: Planes) -> int:
     return max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(found, expected, strict=True))
 
 
+# --- masks ---
+
+
+@needs_kernels
+@ALL_PIXELS
+@pytest.mark.parametrize("size", [(37, 51), (1, 1), (64, 90)])
+def test_mixing_through_a_mask_equals_its_twin(pixels: Pixels, size: tuple[int, int]) -> None:
+    form = FrameFormat(height=size[0], width=size[1], pixels=pixels)
+    source, styled = picture(form), picture(form, seed=1)
+    mask = np.random.default_rng(2).integers(0, 256, size, np.uint8)
+    mask[: size[0] // 2], mask[:, : size[1] // 3] = 255, 0
+    for a, b in zip(source, styled, strict=True):
+        half = a.shape[:2] != size
+        for strength in (0, 99, 257):
+            expected, found = np.empty_like(a), np.empty_like(a)
+            resample._mix_twin(a, b, mask, expected, half, strength)
+            for level in LEVELS:
+                resample._kernels.mix(a, b, mask, found, half, strength, level)
+                assert np.array_equal(found, expected), level
+
+
+@ALL_PIXELS
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_mask_says_where_the_painting_is(pixels: Pixels, layout: str) -> None:
+    form = FrameFormat(height=30, width=44, pixels=pixels)
+    source, styled = picture(form), picture(form, seed=1)
+    mask = np.zeros(form.size, np.uint8)
+    mask[:, 20:] = 255
+
+    def lay(planes: Planes) -> Planes:
+        return tuple(map(LAYOUTS[layout], planes))
+
+    found = resample.mix(lay(source), lay(styled), 1.0, lay((mask,))[0])
+    for a, b, out in zip(source, styled, found, strict=True):
+        middle = 20 * out.shape[1] // 44
+        assert np.array_equal(out[:, :middle], a[:, :middle]) and np.array_equal(out[:, middle:], b[:, middle:])
+    soft = np.full(form.size, 128, np.uint8)
+    assert furthest(resample.mix(source, styled, 0.5, soft), resample.mix(source, styled, 0.5 * 128 / 255)) <= 1
+    with pytest.raises(BadOption, match="mask is uint8 of"):
+        resample.mix(source, styled, 1.0, soft[1:])
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420"])
+def test_a_mask_is_enlarged_with_the_edges_of_the_picture(pixels: Pixels) -> None:
+    """The edge of the picture lies between two small pixels; the mask's is put where the picture has it."""
+    form = FrameFormat(height=120, width=160, pixels=pixels)
+    full = np.full((120, 160), 60, np.uint8)
+    full[:, 83:] = 180
+    rgb = np.repeat(full[..., None], 3, axis=2)
+    plane = full if pixels == "i420" else rgb
+    small = np.asarray(cv2.resize(plane, (40, 30), interpolation=cv2.INTER_AREA), np.uint8)
+    mask = np.zeros((30, 40), np.uint8)
+    mask[:, 21:], mask[:, 20] = 255, 96
+    found = resample.enlarge_mask(mask, small, plane)
+    assert found.shape == form.size
+    plain = np.asarray(cv2.resize(mask, (160, 120), interpolation=cv2.INTER_LINEAR), np.uint8)
+    wanted = np.where(np.arange(160) >= 83, 255, 0)
+    assert np.abs(found - wanted).mean() < 0.6 * np.abs(plain - wanted).mean()
+    smaller = resample.enlarge_mask(mask, small, plane[::10, ::10])
+    assert smaller.shape == (12, 16) and smaller[0, 0] == 0 and smaller[-1, -1] == 255
+
+
 # --- enlarge ---
 
 

@@ -25,4 +25,13 @@ def warp_blend(
     threads: int = 1,
     level: str | None = None,
 ) -> None: ...
+def mix(
+    source: NDArray[np.uint8],
+    painted: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    half: bool,
+    strength: int,
+    level: str | None = None,
+) -> None: ...
 def levels() -> tuple[str, ...]: ...

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 from functools import cache
 from numbers import Integral, Real
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -114,6 +115,10 @@ STROKE_SIZE = 720
 """Pixels of the shorter side above which frames are painted smaller, where `LookOptions` names no work size."""
 
 
+PERSON, BACKGROUND = "person", "background"
+"""Masks that are found in the picture."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LookOptions:
     """How the stylized picture and the source make the result."""
@@ -126,9 +131,22 @@ class LookOptions:
     """Height in pixels at which the network sees the frame (sets the stroke size); the result is
     upscaled to the output size, guided by the source's luma. None is the output size, but for frames whose
     shorter side is above `STROKE_SIZE`: these are painted with that one, as their strokes would be fine noise."""
+    mask: str | None = None
+    """Where it is painted: on the ``person`` (or people) in the picture, on the ``background``, or where a gray
+    picture or video, the file of that name, is white. A video runs along with the frames. None is everywhere."""
+    elsewhere: str | None = None
+    """The style outside of the mask, by name, file or blend, of the same network; None leaves the source there."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name in ("mask", "elsewhere"):
+            value = getattr(self, name)
+            if isinstance(value, PathLike):
+                object.__setattr__(self, name, fspath(value))
+            elif not isinstance(value, str | None) or value == "":
+                raise BadOption(f"{name} is {value!r}; it must be a name or a file, or None")
+        if self.elsewhere is not None and self.mask is None:
+            raise BadOption(f"a style elsewhere, {self.elsewhere!r}, needs a mask; say where the other one is painted")
 
 
 @dataclass(frozen=True, kw_only=True)

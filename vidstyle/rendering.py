@@ -79,7 +79,7 @@ def stylize_stream(
         pending = stylizer.submit(job)
         return lambda: stylizer.finish(job, pending())
 
-    pipeline: Pipeline[FrameTask, Frame] = Pipeline(depth=depth, in_flight=backend.in_flight)
+    pipeline: Pipeline[FrameTask, Frame] = Pipeline(depth=depth, in_flight=stylizer.frames_in_flight(backend))
     pipeline.run(prepared(), submit, write)
     return pipeline.seconds
 
@@ -234,7 +234,12 @@ class VideoPainter(Closing):
         self.shown = Fraction(0)
         """Seconds of the output at which the frame is shown that `frames` gave last."""
         self._size, self._zero = size, Fraction(0)
+        self._rate: Fraction | None = None
         fixed = len(self.timeline.keys) == 1
+        if look is not None and look.mask is not None:
+            from vidstyle.masks.mask import check_mask
+
+            check_mask(look.mask)
         self.stylizer = Stylizer(self.timeline.keys[0].style, look=look, smooth=smooth, backend=backend, fixed=fixed)
         # Frames that nothing but the network and the encoder touches need not leave the GPU.
         self._untouched = size is None and smooth is None and self.stylizer.look == LookOptions()
@@ -266,7 +271,8 @@ class VideoPainter(Closing):
         except BadOption:
             video.close()
             raise
-        self._zero = TimeRange.of(video.info, self.clip).shift
+        self._zero, self._rate = TimeRange.of(video.info, self.clip).shift, video.info.rate
+        self.stylizer.mask_begins = video.info.start
         return video
 
     def open_writer(
@@ -302,6 +308,8 @@ class VideoPainter(Closing):
         """Compile what paints the frames of ``video``; where both ends are on the GPU, so is what it gives."""
         program = self.stylizer.open(self.form(video))
         program.device_output = video.on_device and writer.encoder.endswith("_nvenc")
+        if self.stylizer.look.mask is not None:
+            self.stylizer.open_mask(self.form(video), self.stylizer.look.mask)
         return program
 
     def form(self, video: VideoReader) -> FrameFormat:
@@ -331,7 +339,14 @@ class VideoPainter(Closing):
     def notes(self, form: FrameFormat, end: Fraction) -> list[str]:
         """What is to be said of an output of ``form`` that ends at ``end``."""
         small = work_size_note(form.size, self.stylizer.look, self.stylizer.engine)
-        return [note for note in (small, self.timeline.unseen(end)) if note]
+        notes = [note for note in (small, self.timeline.unseen(end)) if note]
+        if self.stylizer.look.mask is not None:
+            from vidstyle.masks.mask import mask_notes
+            from vidstyle.video.reader import exact_seconds
+
+            end += exact_seconds(self.clip.start)
+            notes += mask_notes(self.stylizer.look.mask, form.size, rate=self._rate, end=end)
+        return notes
 
     def close(self) -> None:
         self.stylizer.close()
@@ -385,8 +400,15 @@ class FileResult:
 def stylize_still(stylizer: Stylizer, still: Still) -> Still:
     """``still`` painted, with its own alpha and color profile."""
     check_kind("still", still, Still, needed=True)
-    note = work_size_note(still.rgb.shape[:2], stylizer.look, stylizer.engine)
-    return replace(still, rgb=stylizer(still.rgb), notes=still.notes if note is None else (*still.notes, note))
+    size = still.size
+    note = work_size_note(size, stylizer.look, stylizer.engine)
+    notes = [*still.notes, *([] if note is None else [note])]
+    if stylizer.look.mask is not None:
+        from vidstyle.masks.mask import mask_notes
+
+        notes += mask_notes(stylizer.look.mask, size)
+    stylizer.begin_scene()
+    return replace(still, rgb=stylizer(still.rgb), notes=tuple(notes))
 
 
 def stylize_file(stylizer: Stylizer, source: Path | str, output: Path | str, *, overwrite: bool = False) -> FileResult:

@@ -118,8 +118,11 @@ class FrameScheduler(Generic[T]):
 
         Raises what `Stylizer.open` raises.
         """
-        backend = self._stylizer(style).open(form, self.look.work_size)
-        self._max_in_flight = min(self._max_in_flight, backend.in_flight)
+        stylizer = self._stylizer(style)
+        backend = stylizer.open(form, self.look.work_size)
+        self._max_in_flight = min(self._max_in_flight, stylizer.frames_in_flight(backend))
+        if self.look.mask is not None:
+            stylizer.open_mask(form, self.look.mask)
         return backend.description
 
     def is_ready(self, style: Style, form: FrameFormat, work_size: int | None = None) -> bool:

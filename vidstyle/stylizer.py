@@ -28,6 +28,7 @@ from vidstyle.pipeline import Closing
 if TYPE_CHECKING:
     from vidstyle.backends.base import Backend, Program
     from vidstyle.imaging.smoothing import Motion, Smoother
+    from vidstyle.masks.mask import Mask
     from vidstyle.models.engine_file import EngineFile
 
 _NO_TIME = Fraction(1, 1000)
@@ -46,6 +47,10 @@ class FrameTask:
     look: LookOptions
     smoothing: tuple[Smoother, Motion | None] | None = None
     """The smoother, and the motion that it found in the source, where `Stylizer.estimate_motion` was called."""
+    mask: NDArray[np.uint8] | None = None
+    """Where it is painted, uint8 (height, width); None leaves it to `look`."""
+    elsewhere: Style | None = None
+    """The style outside of the mask; None is the source."""
 
 
 class Stylizer(Closing):
@@ -78,13 +83,20 @@ class Stylizer(Closing):
         check_kind("backend", backend, BackendOptions)
         self._style = as_style(style)
         self._engine = self._style.engine
-        self._fixed = fixed
         self._look = look or LookOptions()
+        self._elsewhere: Style | None = None
+        self._fixed = fixed and self._look.elsewhere is None
+        self._choose_elsewhere(self._look.elsewhere)
         self._options = backend or BackendOptions()
         self._open: OrderedDict[FrameFormat, Backend] = OrderedDict()
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._smoother: Smoother | None = None
+        self._smoother_elsewhere: Smoother | None = None
+        self._mask: tuple[str, FrameFormat, Mask] | None = None
+        self.mask_begins: Fraction | None = None
+        """Second of the frames' clock at which a mask that is a video begins; its last picture then stays. None is
+        the first frame, and the video is played over and over."""
         self.smooth = smooth
 
     @property
@@ -111,7 +123,19 @@ class Stylizer(Closing):
     @look.setter
     def look(self, look: LookOptions) -> None:
         check_kind("look", look, LookOptions, needed=True)
+        if look.elsewhere != self._look.elsewhere:
+            self._choose_elsewhere(look.elsewhere)
         self._look = look
+
+    def _choose_elsewhere(self, name: str | None) -> None:
+        style = None if name is None else as_style(name)
+        if style is not None and style.architecture != self._style.architecture:
+            raise BadOption(
+                f"style {style.name!r} (elsewhere) runs on another network than {self._style.name!r}; take two of one"
+            )
+        if style is not None and self._fixed:
+            raise BadOption(f"this Stylizer was made for {self._style.name!r} alone (fixed); make one without that")
+        self._elsewhere = style
 
     @property
     def smooth(self) -> SmoothOptions | None:
@@ -207,37 +231,82 @@ class Stylizer(Closing):
         work = frame
         if size != form.size:
             work = frame.with_planes(resample.resize(frame.planes, form, size), form.resized(size))
-        return FrameTask(frame, work, self._style, look)
+        return FrameTask(frame, work, self._style, look, elsewhere=self._elsewhere)
 
     def estimate_motion(self, job: FrameTask) -> FrameTask:
-        """Do what smoothing needs of the source alone, so that `finish` has less to do. For every frame, in order,
-        on one thread, or for none."""
+        """Do what smoothing and the mask need of the source alone, so that `finish` has less to do. For every frame,
+        in order, on one thread, or for none."""
+        if job.look.mask is not None and job.mask is None:
+            job = replace(job, mask=self.open_mask(job.frame.form, job.look.mask).at(job.frame))
         if self._smooth is None:
             return job
         smoother = self._smoother_of(job.work.form, self._smooth)
         return replace(job, smoothing=(smoother, smoother.estimate_motion(job.work.planes, job.style.parts)))
 
     def begin_scene(self) -> None:
-        """Have smoothing begin anew: the next frame goes with none before."""
+        """Have smoothing and the mask begin anew: the next frame goes with none before."""
         self._smoother = None
+        if self._mask is not None:
+            self._mask[2].reset()
+
+    def open_mask(self, form: FrameFormat, name: str) -> Mask:
+        """The mask ``name``, as `LookOptions.mask` has it, for frames of ``form``: opened now, or the one in use.
+
+        `estimate_motion` and `finish` call it; call it before to have it behind you. Raises `BadOption`, `ImageError`
+        or `VideoError` where there is no such mask.
+        """
+        self._forget_inherited()
+        if self._mask is None or self._mask[:2] != (name, form):
+            from vidstyle.masks.mask import open_mask
+
+            if self._mask is not None:
+                self._mask[2].close()
+                self._mask = None
+            self._mask = name, form, open_mask(name, form, self._options, self.mask_begins)
+        return self._mask[2]
+
+    def frames_in_flight(self, program: Backend) -> int:
+        """How many frames `submit` may have under way at once on ``program``."""
+        return max(1, program.in_flight // (1 if self._elsewhere is None else 2))
 
     def submit(self, job: FrameTask) -> Callable[[], Planes]:
-        """Start the network on a prepared frame; the function returned waits for its planes."""
-        return self._program(job.work.form).submit(job.work.planes, job.style)
+        """Start the network on a prepared frame; the function returned waits for its planes.
+
+        Where there is a style elsewhere, the planes of that one follow.
+        """
+        program, planes = self._program(job.work.form), job.work.planes
+        if job.elsewhere is None:
+            return program.submit(planes, job.style)
+        if program.in_flight < 2:
+            painted = program.submit(planes, job.style)()
+            pending = program.submit(planes, job.elsewhere)
+            return lambda: (*painted, *pending())
+        first, second = program.submit(planes, job.style), program.submit(planes, job.elsewhere)
+        return lambda: (*first(), *second())
 
     def finish(self, job: FrameTask, styled: Planes) -> Frame:
         """The finished frame from what the network made of it."""
-        frame, form, look = job.frame, job.frame.form, job.look
+        frame, look, mask, count = job.frame, job.look, job.mask, len(job.frame.planes)
+        if look.mask is not None and mask is None:
+            mask = self.open_mask(frame.form, look.mask).at(frame)
+        if job.smoothing is None and self._smooth is not None:
+            smoother = self._smoother_of(job.work.form, self._smooth)
+            motion = smoother.estimate_motion(job.work.planes, job.style.parts)
+            job = replace(job, smoothing=(smoother, motion))
+        painted, strength = self._at_full_size(job, styled[:count], None), look.strength
+        if job.elsewhere is not None:
+            other = self._at_full_size(job, styled[count:], self._smoother_elsewhere)
+            painted, mask = resample.mix(other, painted, 1.0, mask), None
+        return frame.with_planes(resample.mix(frame.planes, painted, strength, mask))
+
+    def _at_full_size(self, job: FrameTask, styled: Planes, smoother: Smoother | None) -> Planes:
+        """What the network made, smoothed, at the size and in the colors of the result."""
+        frame, form = job.frame, job.frame.form
         if job.smoothing is not None:
-            smoother, motion = job.smoothing
-            styled = smoother.blend(styled, motion)
-        elif self._smooth is not None:
-            styled = self._smoother_of(job.work.form, self._smooth).step(job.work.planes, styled, job.style.parts)
+            styled = (smoother or job.smoothing[0]).blend(styled, job.smoothing[1])
         if job.work is not job.frame:
             styled = resample.enlarge(styled, job.work.planes, frame.planes, job.work.form, form)
-        if look.preserve_color:
-            styled = resample.keep_color(frame.planes, styled, form)
-        return frame.with_planes(resample.mix(frame.planes, styled, look.strength))
+        return resample.keep_color(frame.planes, styled, form) if job.look.preserve_color else styled
 
     compose = renamed_method("compose", "finish")
     foresee = renamed_method("foresee", "estimate_motion")
@@ -246,7 +315,7 @@ class Stylizer(Closing):
         from vidstyle.imaging.smoothing import Smoother
 
         if self._smoother is None or self._smoother.form != form:
-            self._smoother = Smoother(form, smooth)
+            self._smoother, self._smoother_elsewhere = Smoother(form, smooth), Smoother(form, smooth)
         return self._smoother
 
     def work_size(self, form: FrameFormat, rows: int | None = None) -> tuple[int, int]:
@@ -256,7 +325,7 @@ class Stylizer(Closing):
     def _forget_inherited(self) -> None:
         """In a forked process: have programs, and a lock, of its own."""
         if self._process != os.getpid():
-            self._process, self._lock, self._open = os.getpid(), threading.Lock(), OrderedDict()
+            self._process, self._lock, self._open, self._mask = os.getpid(), threading.Lock(), OrderedDict(), None
 
     def __reduce__(self) -> tuple[Callable[[], Stylizer], tuple[()]]:
         again = partial(type(self), self._style, look=self.look, backend=self._options, smooth=self._smooth)
@@ -265,6 +334,9 @@ class Stylizer(Closing):
     def close(self) -> None:
         """Free the compiled programs. Closing twice is fine."""
         self._forget_inherited()
+        if self._mask is not None:
+            self._mask[2].close()
+            self._mask = None
         while self._open:
             self._open.popitem()[1].close()
 

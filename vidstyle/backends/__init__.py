@@ -7,8 +7,9 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from vidstyle.backends.base import PACKAGES, Backend, Program, distribution_version
+from vidstyle.backends.base import PACKAGES, Backend, PictureNetwork, Program, distribution_version
 from vidstyle.errors import BadOption, MissingDependency, VidstyleError
 from vidstyle.options import BackendOptions
 from vidstyle.system import nvidia_driver, nvidia_gpus, on_x86
@@ -72,14 +73,42 @@ def open_backend(program: Program, options: BackendOptions | None = None) -> Bac
     raise MissingDependency(f"no inference library works here: {'; '.join(failed + missing)}")
 
 
+_SMALL = ("openvino", "onnxruntime")
+"""Backends with `open_picture_network`."""
+
+
+def open_picture_network(graph: bytes, options: BackendOptions) -> PictureNetwork:
+    """Compile the small network ``graph``, on the processor, with the library that ``options`` name.
+
+    For the others OpenVINO runs it, or ONNX Runtime where that one is not installed, in its own precision. Raises
+    `MissingDependency` where neither is there.
+    """
+    named = options.backend in _SMALL
+    names = [options.backend] if named else [name for name in _preference(()) if name in _SMALL]
+    missing = []
+    for name in names:
+        try:
+            module = _module(name)
+        except MissingDependency as error:
+            missing.append(str(error))
+        else:
+            own = options if named else BackendOptions()
+            network: PictureNetwork = module.open_picture_network(graph, own)
+            return network
+    raise MissingDependency("; ".join(missing))
+
+
 def _open(name: str, program: Program, options: BackendOptions) -> Backend:
+    backend: Backend = _module(name).open_program(program, options)
+    return backend
+
+
+def _module(name: str) -> Any:
     try:
-        module = importlib.import_module(f"vidstyle.backends.{name}")
+        return importlib.import_module(f"vidstyle.backends.{name}")
     except ImportError as error:
         install = PACKAGES[name][0].install
         raise MissingDependency(f"backend {name!r} cannot be loaded: {error}; install it with: {install}") from error
-    backend: Backend = module.open_program(program, options)
-    return backend
 
 
 def _preference(on_gpu: tuple[str, ...]) -> tuple[str, ...]:

@@ -232,8 +232,32 @@ class Backend(NotCopyable, Closing, ABC):
         return tuple(plane.reshape(shape) for plane, shape in zip(planes, self.form.plane_shapes, strict=True))
 
 
+class PictureNetwork(NotCopyable, Closing, ABC):
+    """A small network from one picture to one map of numbers, on one thread of the processor. For one thread.
+
+    Its graph takes uint8 RGB of shape (1, height, width, 3) and gives float32 of shape (1, 1, height, width).
+    """
+
+    size: tuple[int, int]
+    """``(height, width)`` of picture and map."""
+
+    def __init__(self) -> None:
+        self.inherited = False
+        """As of a `Backend`."""
+        _ALIVE.add(self)
+
+    def run(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The map (height, width) of ``picture``, uint8 RGB (height, width, 3) without gaps; the next overwrites it."""
+        if self.inherited:
+            raise VidstyleError(_INHERITED)
+        return self._run(picture[None]).reshape(self.size)
+
+    @abstractmethod
+    def _run(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+
 _INHERITED = "this network was compiled by the process that this one was forked from; compile one here"
-_ALIVE: weakref.WeakSet[Backend] = weakref.WeakSet()
+_ALIVE: weakref.WeakSet[Backend | PictureNetwork] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vidstyle.backends.base import (
     Backend,
     Pending,
+    PictureNetwork,
     Program,
     StyleTensors,
     Tensors,
@@ -196,6 +197,31 @@ def _gpu(wanted: int | None) -> int | None:
     if wanted is not None:
         return wanted
     return 0 if nvidia_gpus() else None
+
+
+class OnnxRuntimePictureNetwork(PictureNetwork):
+    """A session on one thread of the processor."""
+
+    def __init__(self, graph: bytes) -> None:
+        super().__init__()
+        self._session = _cpu_session(graph, 1)
+        port = self._session.get_inputs()[0]
+        self._name, (_, height, width, _) = port.name, port.shape
+        self.size = height, width
+
+    def _run(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        try:
+            return np.asarray(self._session.run(None, {self._name: picture})[0], np.float32)
+        except Exception as error:  # the library's errors derive from nothing narrower
+            raise VidstyleError(f"ONNX Runtime failed on a picture: {first_line(error)}") from error
+
+    def close(self) -> None:
+        pass
+
+
+def open_picture_network(graph: bytes, options: BackendOptions) -> PictureNetwork:
+    """Load ``graph`` for the processor, whatever ``options`` say beside the library."""
+    return OnnxRuntimePictureNetwork(graph)
 
 
 def _cpu_session(graph: bytes, threads: int) -> ort.InferenceSession:

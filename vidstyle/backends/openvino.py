@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vidstyle.backends.base import (
     Backend,
     Pending,
+    PictureNetwork,
     Program,
     StyleTensors,
     chosen_precision,
@@ -59,14 +60,8 @@ class OpenVinoBackend(Backend):
         super().__init__(program)
         self._slots: list[_Slot] = []
         self._free: deque[_Slot] = deque()
-        if _threads_lost:
-            raise VidstyleError(
-                "OpenVINO has painted in the process that this one was forked from, and cannot here; begin processes "
-                "with multiprocessing.get_context('spawn'), or fork before anything is painted"
-            )
-        core = _core()
-        able = [name for name in ("bf16", "fp32", "fp16") if name.upper() in cpu_capabilities(core)]
-        precision = chosen_precision(options, able, "OpenVINO on this processor")
+        core = _core_here()
+        precision = _precision(core, options)
         half_work = program.winograd if precision == "fp32" and on_x86() else None  # Arm's kernels do so themselves
         program = half_work or program
         self._styles = StyleTensors(program.shape, program.style_tensors)
@@ -166,6 +161,50 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_lose_idle_threads)
 
 
+class OpenVinoPictureNetwork(PictureNetwork):
+    """A compiled model with one request, on one thread."""
+
+    def __init__(self, graph: bytes, options: BackendOptions) -> None:
+        super().__init__()
+        core = _core_here()
+        settings: dict[str, str | int | bool] = {
+            "INFERENCE_PRECISION_HINT": _TYPES[_precision(core, options)],
+            "INFERENCE_NUM_THREADS": 1,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            compiled = _compile(core, graph, settings)
+            self._request: ov.InferRequest | None = compiled.create_infer_request()
+        except RuntimeError as error:
+            raise BadModel(f"OpenVINO cannot compile the graph: {_reason(error)}") from error
+        _, height, width, _ = compiled.inputs[0].shape
+        self.size = height, width
+
+    def _run(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self._request is None:
+            raise VidstyleError("this network is closed")
+        try:
+            self._request.infer([picture], share_inputs=True)
+        except RuntimeError as error:
+            raise VidstyleError(f"OpenVINO failed on a picture: {_reason(error)}") from error
+        return np.asarray(self._request.get_output_tensor(0).data, np.float32)
+
+    def close(self) -> None:
+        global _threads_idle
+        if not self.inherited:
+            _threads_idle = _threads_idle or self._request is not None
+            self._request = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def open_picture_network(graph: bytes, options: BackendOptions) -> PictureNetwork:
+    """Compile ``graph`` for one thread, or take what an earlier run compiled."""
+    return OpenVinoPictureNetwork(graph, options)
+
+
 def open_program(program: Program, options: BackendOptions) -> Backend:
     """Compile ``program`` for the CPU, or take what an earlier run compiled."""
     if options.gpu is not None:
@@ -182,6 +221,20 @@ def _core() -> ov.Core:
     first one's stack back, and the next Ctrl-C is a crash (OpenVINO 2026.4).
     """
     return ov.Core()
+
+
+def _core_here() -> ov.Core:
+    if _threads_lost:
+        raise VidstyleError(
+            "OpenVINO has painted in the process that this one was forked from, and cannot here; begin processes "
+            "with multiprocessing.get_context('spawn'), or fork before anything is painted"
+        )
+    return _core()
+
+
+def _precision(core: ov.Core, options: BackendOptions) -> str:
+    able = [name for name in ("bf16", "fp32", "fp16") if name.upper() in cpu_capabilities(core)]
+    return chosen_precision(options, able, "OpenVINO on this processor")
 
 
 def _compile(core: ov.Core, graph: bytes, settings: dict[str, str | int | bool]) -> ov.CompiledModel:

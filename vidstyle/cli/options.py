@@ -195,6 +195,19 @@ look_options = group(
         "[default: every row, or 720 of larger frames]",
         metavar="ROWS",
     ),
+    field(
+        LookOptions,
+        "mask",
+        "Paint only people, only what is behind them, or only where a gray picture or video is white.",
+        metavar="person|background|FILE",
+    ),
+    field(
+        LookOptions,
+        "elsewhere",
+        "Outside of the mask paint in this style, of the same network.  [default: the source]",
+        "--style-elsewhere",
+        metavar="NAME|FILE",
+    ),
 )
 smooth_options = group(
     "smooth",

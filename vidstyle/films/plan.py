@@ -18,7 +18,7 @@ from vidstyle import __version__
 from vidstyle.errors import BadOption
 from vidstyle.imaging.smoothing import Smoother
 from vidstyle.models.timeline import Timeline
-from vidstyle.options import SmoothOptions
+from vidstyle.options import BACKGROUND, PERSON, SmoothOptions
 from vidstyle.rendering import VideoPainter
 from vidstyle.video.frame_index import FrameIndex
 from vidstyle.video.stretch import EntryPoint, Stretch
@@ -26,7 +26,7 @@ from vidstyle.video.stretch import EntryPoint, Stretch
 PART_SECONDS = 60.0
 """Of film in a part: so much is lost at most when a machine stops."""
 LEAD_IN = 48
-"""Frames that are painted before a part that begins within a scene, for the memory of `--smooth`."""
+"""Frames that are painted before a part that begins within a scene, for the memory of `--smooth` and of masks."""
 _CUT_LOOK, _CUTS_TRIED = 8, 3
 _REACH = 0.5
 """Share of a part's length by which it may be shorter or longer, to begin at a key frame."""
@@ -126,14 +126,16 @@ def make_plan(
 ) -> Plan:
     """Cut the film into parts of about ``seconds`` that begin at key frames, where one is in reach.
 
-    With smoothing they begin at scene cuts, where it begins anew, or bring a lead-in.
+    With smoothing they begin at scene cuts, where it begins anew, or bring a lead-in; so do those with the mask of a
+    person, which is steadied over time.
     """
     pts, base = index.pts, index.info.time_base
     scenes = None if painter.smooth is None else SceneCuts(painter, source, index, painter.smooth)
+    remembers = scenes is not None or painter.stylizer.look.mask in (PERSON, BACKGROUND)
     begins = _cuts(index, seconds, scenes)
     parts = []
     for number, (begin, end) in enumerate(zip(begins, [*begins[1:], len(pts)], strict=True)):
-        is_whole = scenes is None or begin == 0 or scenes.has(begin)
+        is_whole = begin == 0 or not remembers or (scenes is not None and scenes.has(begin))
         lead = begin if is_whole else max(0, begin - LEAD_IN)
         parts.append(
             Part(
@@ -214,6 +216,13 @@ def facts_of(painter: VideoPainter, size: tuple[int, int | None] | None, suffix:
             if one.name not in _NO_DIFFERENCE:
                 value = getattr(group, one.name)
                 facts[one.name.replace("_", " ")] = "by default" if value is None else str(value)
+    look = painter.stylizer.look
+    if look.mask is not None:
+        from vidstyle.masks.mask import mask_fact
+
+        facts["mask"] = mask_fact(look.mask)
+    if look.elsewhere is not None:
+        facts["elsewhere"] = f"{look.elsewhere} ({style_digest(Timeline([(0, look.elsewhere)]))[:12]})"
     return facts
 
 

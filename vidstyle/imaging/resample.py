@@ -37,6 +37,10 @@ LIGHT_SLOPES: Slopes = (0.0, 1.5)
 detail would show inverted, as ringing: a slope below 0 is 0, and the stroke is enlarged as it is."""
 CHROMA_SLOPES: Slopes = (-1.0, 1.0)
 """Bounds for Cb and Cr, which rise or fall with luma by nature."""
+MASK_SLOPES: Slopes = (-6.0, 6.0)
+"""Bounds for masks, which go from nothing to all at an edge of some forty levels."""
+_FULL_STRENGTH = 257
+"""What `kernels/mix.h` takes for a strength of 1."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,10 +89,11 @@ def enlarge(styled: Planes, small_source: Planes, source: Planes, small_form: Fr
     return result
 
 
-def mix(source: Planes, styled: Planes, strength: float) -> Planes:
+def mix(source: Planes, styled: Planes, strength: float, mask: U8 | None = None) -> Planes:
     """``source`` and ``styled`` (same shapes) in proportion: 0 is the source, 1 the styled picture.
 
-    New arrays, but for strength 0 and 1: those return the planes given.
+    ``mask``, uint8 of shape (height, width), says where: 255 is as above, 0 is the source alone. New arrays; without
+    a mask strengths of 0 and 1 return the planes given.
     """
     check_between("strength", strength, 0, 1)
     if [plane.shape for plane in source] != [plane.shape for plane in styled]:
@@ -96,12 +101,43 @@ def mix(source: Planes, styled: Planes, strength: float) -> Planes:
             f"cannot mix planes of shapes {[p.shape for p in source]} and {[p.shape for p in styled]}; "
             "both pictures must be of the same form"
         )
+    if mask is not None:
+        return _mixed_through(source, styled, strength, mask)
     if strength in (0, 1):
         return styled if strength else source
     return tuple(
         np.asarray(cv2.addWeighted(a, 1 - strength, b, strength, 0), np.uint8)
         for a, b in zip(source, styled, strict=True)
     )
+
+
+def _mixed_through(source: Planes, styled: Planes, strength: float, mask: U8) -> Planes:
+    if mask.dtype != np.uint8 or mask.shape != source[0].shape[:2]:
+        raise BadOption(f"mask is {mask.dtype} of {mask.shape}; it must be uint8 of {source[0].shape[:2]}")
+    mask = _even_rows(mask)
+    share = round(strength * _FULL_STRENGTH)
+    has_kernel = kernels_in_use() is not None and hasattr(_kernels, "mix")
+    result = []
+    for a, b in zip(source, styled, strict=True):
+        out = np.empty(a.shape, np.uint8)
+        half = a.shape[:2] != mask.shape
+        (_kernels.mix if has_kernel else _mix_twin)(_even_rows(a), _even_rows(b), mask, out, half, share)
+        result.append(out)
+    return tuple(result)
+
+
+def enlarge_mask(mask: U8, small_source: U8, source: U8) -> U8:
+    """A mask of the size of ``small_source`` at that of ``source``, with the edges of the latter.
+
+    The sources are the same picture at two sizes, both luma (h, w) or RGB (h, w, 3). The result is uint8 (H, W).
+    """
+    if any(full < small for full, small in zip(source.shape, mask.shape, strict=False)):
+        return _resized(_resized(mask, _least(mask, source), cv2.INTER_AREA), _size(source), cv2.INTER_LINEAR)
+    result = np.empty(source.shape[:2], np.uint8)
+    kind: GuideKind = "plain" if source.ndim == 2 else "rgb"
+    guided = _guided_twin if kernels_in_use() is None else _guided_kernel
+    guided((mask,), _even_rows(small_source), _even_rows(source), (result,), kind, MASK_SLOPES)
+    return result
 
 
 def keep_color(source: Planes, styled: Planes, form: FrameFormat) -> Planes:
@@ -129,6 +165,14 @@ def _check(what: str, planes: Planes, form: FrameFormat) -> None:
             f"{what} are {', '.join(f'{p.dtype} of {p.shape}' for p in planes) or 'missing'}; "
             f"a {form.pixels} frame of {form.width}x{form.height} has uint8 of {form.plane_shapes}"
         )
+
+
+def _size(plane: U8) -> tuple[int, int]:
+    return plane.shape[0], plane.shape[1]
+
+
+def _least(a: U8, b: U8) -> tuple[int, int]:
+    return min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1])
 
 
 def _resized(plane: U8, size: tuple[int, int], interpolation: int) -> U8:
@@ -177,6 +221,14 @@ def _guided_twin(styled: Planes, small_guide: U8, guide: U8, out: Planes, kind: 
         a: F32 = np.clip(covariance.astype(np.float32) / variance, *slopes)
         enlarged = _cubic(a, full.shape) * full + _cubic(values - a * small, full.shape)
         np.clip(np.rint(enlarged), 0, 255, out=result, casting="unsafe")
+
+
+def _mix_twin(source: U8, painted: U8, mask: U8, out: U8, half: bool, strength: int) -> None:
+    """What ``kernels/mix.h`` does, with NumPy."""
+    weight = _luma(mask, "half" if half else "plain").astype(np.int32) * strength
+    weight += weight >> 15
+    weight = weight.reshape(weight.shape + (1,) * (source.ndim - 2))
+    out[...] = (source * (65536 - weight) + painted * weight + 32768) >> 16
 
 
 def _luma(guide: U8, kind: GuideKind) -> U8:

@@ -158,7 +158,7 @@ class Smoother:
         """The other half of `step`; ``motion`` is what `estimate_motion` returned for the source of ``styled``."""
         if min(self._size) < SMALLEST:
             return styled
-        if motion is None:
+        if motion is None or not self._memory:
             self._memory = [remembered(plane) for plane in styled]
             self._spare = [np.empty_like(memory) for memory in self._memory]
             self._gain = FIRST_GAIN  # so that a scene looks the same whatever was before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from vidstyle.errors import BadOption
@@ -20,6 +21,7 @@ class Remote:
     def __init__(self, stage: StageControl, controls: Controls, painter: FrameScheduler[Any]) -> None:
         self.stage = stage
         self._controls, self._painter = controls, painter
+        self._elsewhere = painter.look.elsewhere
         self._record: bool | None = None
         self._record_at = float("-inf")
         self._effects: dict[str, Callable[[Any, float], None]] = {
@@ -28,6 +30,7 @@ class Remote:
             "blend": self._blend,
             "strength": lambda value, _: setattr(controls, "strength", value),
             "smooth": lambda value, _: painter.smooth(SmoothOptions(strength=value)),
+            "mask": self._mask,
             "mirror": lambda on, _: setattr(controls, "mirror", on),
             "split": lambda on, _: setattr(controls, "view", "split" if on else "painted"),
             "record": lambda on, _: setattr(self, "_record", on),
@@ -93,6 +96,12 @@ class Remote:
         if index != controls.index or controls.title != controls.current.name:
             controls.choose(now, index)
         self._parts = ()
+
+    def _mask(self, name: str, now: float) -> None:
+        painter = self._painter
+        painter.look = replace(painter.look, mask=None, elsewhere=None)
+        if name != "none":
+            painter.look = replace(painter.look, mask=name, elsewhere=self._elsewhere)
 
     def _blend(self, parts: tuple[tuple[str, float], ...], now: float) -> None:
         if parts != self._parts or self._controls.title != self._title:

@@ -83,6 +83,7 @@ class JobSpec:
     title: str = ""
     """The painting's title, for the card of a style."""
     strength: float = 1.0
+    mask: str | None = None
     max_pixels: int = MAX_SIDE * MAX_SIDE
     max_seconds: float = 3600.0
     budget: AdaptBudget = AdaptBudget()

@@ -190,12 +190,14 @@ class Jobs:
         job = Job(upload.path.parent, owner_of(session), "adapt", title, steps=budget.steps)
         return self._submit(job, JobSpec(label=upload.label, title=title, budget=budget))
 
-    async def submit_render(self, upload: Upload, style: Style, strength: float = 1.0, *, session: str) -> Job:
+    async def submit_render(
+        self, upload: Upload, style: Style, strength: float = 1.0, mask: str | None = None, *, session: str
+    ) -> Job:
         """Render an uploaded video in ``style``. `ApiError` 413 and 415 where it is not a video that may be rendered,
         429 where the queue is full."""
         self._check_queue()
         options = self.options
-        spec = JobSpec(label=upload.label, title=upload.title, strength=strength, budget=self.budget)
+        spec = JobSpec(label=upload.label, title=upload.title, strength=strength, mask=mask, budget=self.budget)
         spec = replace(spec, max_pixels=options.max_pixels, max_seconds=options.max_seconds)
         folder = upload.path.parent
         self._probes_waiting += 1

@@ -6,18 +6,21 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
+from numpy.typing import NDArray
 
 from vidstyle.backends.base import usable_cores
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.imaging import resample
+from vidstyle.masks.mask import Mask, open_mask
 from vidstyle.models.style import Style
 from vidstyle.models.timeline import Fade
 from vidstyle.options import BackendOptions
@@ -81,6 +84,8 @@ class FrameMailbox:
         self._changes: deque[float] = deque(maxlen=16)
         self.form: FrameFormat | None = None
         """Of what is painted; None before the first picture."""
+        self.mask: OpenMask | None = None
+        """The mask in use; the scheduler's own."""
 
     @property
     def settings(self) -> RenderSettings:
@@ -146,6 +151,20 @@ class FrameMailbox:
 
 
 @dataclass(frozen=True)
+class OpenMask:
+    """A visitor's mask: what is remembered of his pictures is nobody else's."""
+
+    name: str
+    form: FrameFormat
+    mask: Future[Mask]
+    """There when its network is compiled."""
+
+    def at(self, frame: Frame) -> NDArray[np.uint8] | None:
+        """The mask of ``frame``; None, which paints all, until it is there. Raises what opening it raised."""
+        return self.mask.result().at(frame) if self.mask.done() else None
+
+
+@dataclass(frozen=True)
 class _Request:
     mailbox: FrameMailbox
     settings: RenderSettings
@@ -158,7 +177,7 @@ class InferenceScheduler:
 
     def __init__(self, *, size: tuple[int, int] = (360, 640), backend: BackendOptions | None = None) -> None:
         """``size``, ``(height, width)``, is the largest that is painted."""
-        self.size = size
+        self.size, self._backend = size, backend
         self._scheduler: FrameScheduler[_Request] = FrameScheduler(
             backend=backend, max_in_flight=1 if usable_cores() < 2 else MAX_IN_FLIGHT, max_programs=_MAX_PROGRAMS
         )
@@ -289,9 +308,19 @@ class InferenceScheduler:
                 style, form = before
             source = self._to_frame(waiting.picture, form, round(waiting.came * 1e6))
             task = scheduler.prepare(source, style, self.swing(settings.strength, monotonic()))
+            task = replace(task, mask=self._mask_of(mailbox, settings.mask, source))
             scheduler.start(task, _Request(mailbox, settings, waiting.came, source))
         except Exception as error:
             self._fail(mailbox, error)
+
+    def _mask_of(self, mailbox: FrameMailbox, name: str, source: Frame) -> NDArray[np.uint8] | None:
+        if name == "none":
+            mailbox.mask = None
+            return None
+        if mailbox.mask is None or (mailbox.mask.name, mailbox.mask.form) != (name, source.form):
+            opening = self._scheduler.workers.submit(open_mask, name, source.form, self._backend)
+            mailbox.mask = OpenMask(name, source.form, opening)
+        return mailbox.mask.at(source)
 
     def _finish(self) -> None:
         one = self._scheduler.oldest

@@ -1,4 +1,4 @@
-"""How a visitor wants the picture: a blend of styles, shipped or made here, strength, split and mirror."""
+"""How a visitor wants the picture: a blend of styles, shipped or made here, strength, mask, split and mirror."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -18,6 +18,7 @@ from vidstyle.models.timeline import FADE_SECONDS
 from vidstyle.serve.job import STYLE, Job
 
 MAX_STYLES = 4
+MaskName = Literal["none", "person", "background"]
 USER_PREFIX = "mine/"
 """Prefix of the names of user styles, which visitors make here; the id of the job follows."""
 
@@ -85,6 +86,7 @@ class SettingsChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     blend: Blend | UnsetType = UNSET
     strength: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
+    mask: MaskName | UnsetType = UNSET
     split: bool | UnsetType = UNSET
     mirror: bool | UnsetType = UNSET
 
@@ -98,6 +100,8 @@ class RenderSettings:
     """The blended style of this moment; one that is being learned becomes another one later."""
     strength: float = 1.0
     """Mix with the source: 0 is the source, 1 the painting."""
+    mask: MaskName = "none"
+    """What alone is painted; with none all is."""
     split: bool = False
     """Whether the left half is the source."""
     mirror: bool = False
@@ -122,7 +126,7 @@ class RenderSettings:
         return self if style.parts == self.style.parts else replace(self, style=style)
 
     def facts(self) -> dict[str, Any]:
-        names = ("blend", "strength", "split", "mirror")
+        names = ("blend", "strength", "mask", "split", "mirror")
         return {name: msgspec.to_builtins(getattr(self, name)) for name in names}
 
 

@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from aiohttp import web
@@ -16,13 +16,14 @@ import vidstyle
 from vidstyle.data import PHOTOS
 from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.gallery import DEFAULT_NETWORK, DEFAULT_STYLE, load_style, style_names, thumbnail
+from vidstyle.options import check_choice
 from vidstyle.serve.auth import session_of
 from vidstyle.serve.config import ServeOptions
 from vidstyle.serve.decoder import MAX_PIXELS
 from vidstyle.serve.http import ApiError, file_response, parse_json, read_json
 from vidstyle.serve.job import PREVIEW, STYLE, Job, download_name, owner_of
 from vidstyle.serve.jobs import Jobs
-from vidstyle.serve.render_settings import USER_PREFIX, Blend, SettingsChange, blend_styles
+from vidstyle.serve.render_settings import USER_PREFIX, Blend, MaskName, SettingsChange, blend_styles
 from vidstyle.serve.uploads import check_painting
 from vidstyle.serve.webrtc import MAX_SDP_BYTES, Offer, PeerSessions
 
@@ -172,13 +173,17 @@ class _Api:
 
     async def render(self, request: web.Request) -> web.StreamResponse:
         with self._jobs.reserve() as folder:
-            texts, limit = {"blend": _MAX_BLEND, "strength": _MAX_NUMBER}, self._options.upload_mib << 20
+            texts = {"blend": _MAX_BLEND, "strength": _MAX_NUMBER, "mask": _MAX_NUMBER}
+            limit = self._options.upload_mib << 20
             upload = await self._jobs.uploads.receive(request, folder, field="video", texts=texts, max_bytes=limit)
             style = load_style(DEFAULT_STYLE)
             if "blend" in upload.texts:
                 style = blend_styles(parse_json(upload.texts["blend"], Blend), self._jobs.user_styles())
             strength = _parse_number("strength", upload.texts.get("strength", "1"))
-            job = await self._jobs.submit_render(upload, style, strength, session=session_of(request))
+            mask = upload.texts.get("mask", "none")
+            check_choice("mask", mask, get_args(MaskName))
+            chosen = None if mask == "none" else mask
+            job = await self._jobs.submit_render(upload, style, strength, chosen, session=session_of(request))
         return web.json_response(self._job_facts(job), status=201)
 
     async def list_jobs(self, request: web.Request) -> web.StreamResponse:

@@ -169,7 +169,7 @@ def render_video(folder: Path, spec: JobSpec, report: Report) -> None:
         return
     style = Style.load(folder / RENDER_STYLE)
     report(steps=info.frames, step=0, progress=0.0)
-    look, backend = LookOptions(strength=spec.strength), BackendOptions(threads=1)
+    look, backend = LookOptions(strength=spec.strength, mask=spec.mask), BackendOptions(threads=1)
     with VideoReader(folder / INPUT, pixels="rgb", info=info) as source, contextlib.closing(source.frames()) as frames:
         first = _narrow(next(frames).planes[0], spec.budget.preview_width)
     with Stylizer(style, look=look, backend=backend) as stylizer:

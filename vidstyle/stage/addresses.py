@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vidstyle.errors import BadOption
-from vidstyle.options import MAX_SIDE, check_between
+from vidstyle.options import BACKGROUND, MAX_SIDE, PERSON, check_between
 
 PREFIX = "/vidstyle"
 MAX_BLEND = 16
 """Styles in one blend."""
+MASKS = (PERSON, BACKGROUND, "none")
 _MAX_NAME = 200
 
 
@@ -90,6 +91,13 @@ def _beat(address: str, arguments: Sequence[Any]) -> int:
     return _whole(1, 4)(address, arguments) if arguments else 0
 
 
+def _mask(address: str, arguments: Sequence[Any]) -> str:
+    value = _one(address, arguments)
+    if value not in MASKS:
+        raise BadOption(f"{address} is {_shown(value)}; it must be {', '.join(MASKS[:-1])} or {MASKS[-1]}")
+    return str(value)
+
+
 def _style(address: str, arguments: Sequence[Any]) -> str | int:
     value = _one(address, arguments)
     if isinstance(value, str):
@@ -127,6 +135,7 @@ ADDRESSES = (
     Address("blend", "NAME WEIGHT ...", "Blend styles of one network.", _blend, slot="style", waits=True),
     Address("strength", "0 to 1", "Mix with the source: 0 is the source.", _between(0, 1)),
     Address("smooth", "0 to 1", "Take the flicker out; 0 is off.", _between(0, 1), in_serve=False),
+    Address("mask", "person, background or none", "Paint only that; none is everywhere.", _mask, waits=True),
     Address("mirror", "0 or 1", "Mirror the picture that is looked at.", _switch, waits=True),
     Address("split", "0 or 1", "Show the source beside the painting.", _switch, waits=True),
     Address("record", "0 or 1", "Stop recording, or begin.", _switch, in_serve=False),

@@ -34,8 +34,8 @@ let noCamera = null; // why there can be none
 
 /** The camera's picture is beside the painting in this page; the server's own only it can put there. */
 function lookForServer() {
-  const { blend, strength, mirror, split } = look;
-  return { blend, strength, mirror, split: split && !link.stream };
+  const { blend, strength, mask, mirror, split } = look;
+  return { blend, strength, mask, mirror, split: split && !link.stream };
 }
 
 // ---- the stage

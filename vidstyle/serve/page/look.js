@@ -1,6 +1,7 @@
-// What is painted and how: a blend of one to four styles, strength, split, mirror. Knows no elements.
+// What is painted and how: a blend of one to four styles, strength, mask, split, mirror. Knows no elements.
 
 export const MOST_STYLES = 4;
+const MASKS = ["none", "person", "background"];
 const KEPT_AS = "vidstyle-look";
 
 export class Look extends EventTarget {
@@ -9,6 +10,7 @@ export class Look extends EventTarget {
     super();
     this.parts = []; // [{style: name, weight: 0 to 100}]
     this.strength = 1;
+    this.mask = "none";
     this.split = false;
     this.mirror = false;
     this.styles = new Map(); // by name, as the server lists them
@@ -19,6 +21,7 @@ export class Look extends EventTarget {
         this.parts = kept.parts.filter(usable).slice(0, MOST_STYLES);
       }
       if (kept.strength >= 0 && kept.strength <= 1) this.strength = kept.strength;
+      if (MASKS.includes(kept.mask)) this.mask = kept.mask;
       this.mirror = kept.mirror === true;
       this.split = kept.split === true;
     } catch {
@@ -110,8 +113,8 @@ export class Look extends EventTarget {
 
   changed() {
     try {
-      const { parts, strength, mirror, split } = this;
-      localStorage.setItem(KEPT_AS, JSON.stringify({ parts, strength, mirror, split }));
+      const { parts, strength, mask, mirror, split } = this;
+      localStorage.setItem(KEPT_AS, JSON.stringify({ parts, strength, mask, mirror, split }));
     } catch {
       // Then it is forgotten.
     }

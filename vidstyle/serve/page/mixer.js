@@ -1,4 +1,4 @@
-// The panel of the look: a slider for each style of the blend, and the strength.
+// The panel of the look: a slider for each style of the blend, the strength, and what is painted.
 
 import { byId, fill, icon, make } from "./dom.js";
 
@@ -9,6 +9,8 @@ export class Mixer {
     this.rows = new Map(); // by name of the style: kept, so that a slider stays under the finger
     this.strength = byId("strength");
     this.strength.addEventListener("input", () => look.set({ strength: this.strength.valueAsNumber / 100 }));
+    this.mask = byId("mask");
+    this.mask.addEventListener("change", () => look.set({ mask: this.mask.value }));
     look.addEventListener("change", () => this.show());
   }
 
@@ -31,6 +33,7 @@ export class Mixer {
     const percent = Math.round(100 * look.strength);
     if (this.strength.valueAsNumber !== percent) this.strength.value = percent;
     fill(this.strength);
+    this.mask.value = look.mask;
     byId("strength-value").textContent = `${percent} %`;
   }
 

@@ -27,7 +27,7 @@ export class Studio extends EventTarget {
 
   async render(file) {
     const blend = JSON.stringify(this.look.blend);
-    await this.upload("render", file, { blend, strength: String(this.look.strength), video: file });
+    await this.upload("render", file, { blend, strength: String(this.look.strength), mask: this.look.mask, video: file });
   }
 
   async upload(kind, file, fields) {

@@ -1,0 +1,1 @@
+"""Masks: where a frame is painted. A file, a video that runs along, or the people in the picture."""
