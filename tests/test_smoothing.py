@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import click
 import cv2
@@ -25,7 +26,7 @@ from vidstyle.cli.options import SmoothCommand, smooth_options
 from vidstyle.frame import Pixels, Planes
 from vidstyle.gallery import load_style, style_names
 from vidstyle.imaging import resample
-from vidstyle.imaging.smoothing import MAX_GAIN, MIN_GAIN, SMALLEST, Smoother, fitting_gain
+from vidstyle.imaging.smoothing import MAX_GAIN, MIN_GAIN, SMALLEST, Motion, Smoother, fitting_gain
 from vidstyle.imaging.warp import SCALE, remembered
 from vidstyle.models.style import blend
 from vidstyle.options import BackendOptions, SmoothOptions
@@ -385,13 +386,14 @@ def test_render_smooths_on_request(tmp_path: Path) -> None:
 
 
 def test_webcam_smooths_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, strengths, step = make_video(tmp_path / "in.mkv", size=(48, 64), frames=8), [], Smoother.step
+    source, strengths = make_video(tmp_path / "in.mkv", size=(48, 64), frames=8), []
+    estimate_motion = Smoother.estimate_motion
 
-    def noted(smoother: Smoother, *planes: Planes) -> Planes:
+    def noted(smoother: Smoother, *arguments: Any) -> Motion | None:
         strengths.append(smoother.options.strength)
-        return step(smoother, *planes)
+        return estimate_motion(smoother, *arguments)
 
-    monkeypatch.setattr(Smoother, "step", noted)
+    monkeypatch.setattr(Smoother, "estimate_motion", noted)
     words = ["webcam", "--source", source, "--smooth", "0.5", "--no-window", "--record", tmp_path / "out.mkv"]
     done = CliRunner().invoke(vidstyle, [str(word) for word in [*words, "--threads", 1]])
     assert done.exit_code == 0, done.output
