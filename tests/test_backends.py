@@ -290,7 +290,7 @@ def test_auto_takes_first_what_runs_on_a_gpu_or_says_what_it_would_have_taken(mo
 def test_a_gpu_that_is_not_there_is_an_error_and_never_the_processor() -> None:
     with pytest.raises(BadOption, match="gpu is 0, but no NVIDIA GPU answers here .*; leave it out for the CPU"):
         open_backend(program(SMALL), BackendOptions(gpu=0))
-    with pytest.raises(BadOption, match="gpu is 0, and OpenVINO paints on the CPU here"):
+    with pytest.raises(BadOption, match="gpu is 0, an NVIDIA GPU, which OpenVINO does not know"):
         open_backend(program(SMALL), BackendOptions(backend="openvino", gpu=0))
 
 

@@ -35,6 +35,7 @@ LEVELS = {
     "vidstyle.engine": 3,
     "vidstyle.masks": 3,
     "vidstyle.stylizer": 3,
+    "vidstyle.realtime": 3,
     "vidstyle.rendering": 3,
     "vidstyle.films": 3,
     "vidstyle.metrics": 0,

@@ -14,7 +14,8 @@ from vidstyle.errors import BadOption
 
 NetworkName = Literal["fast", "paper"]
 BackendName = Literal["auto", "openvino", "onnxruntime", "tensorrt", "torch"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Device = Literal["CPU", "GPU", "NPU", "AUTO"]
 Codec = Literal["h264", "hevc", "vp9", "av1", "ffv1"]
 PixelFormat = Literal["yuv420p", "yuv444p"]
 DecoderName = Literal["software", "nvdec", "auto"]
@@ -98,9 +99,12 @@ class BackendOptions:
     backend: BackendName = "auto"
     """Inference library; ``auto`` takes the best one that works on this machine."""
     precision: Precision = "auto"
-    """Arithmetic; ``auto`` is bf16 where the processor computes in it, else fp32."""
+    """Arithmetic; ``auto`` is bf16 where the processor computes in it, else fp32. A video in one style is painted in
+    int8 where that is much faster and its pictures are near those of fp32 (`vidstyle.backends.int8`)."""
     threads: int | None = within(None, 1, 1024)
     """CPU threads for inference; None uses every core this process may run on."""
+    device: Device | None = None
+    """What OpenVINO computes on: an Intel GPU, an NPU, or what it takes for the best (``AUTO``); None is the CPU."""
     gpu: int | None = within(None, 0, 1023)
     """Number of the NVIDIA GPU to run on, from 0, in CUDA's order. None leaves it to ``backend``: the first
     one where it runs on a GPU. With a number, what cannot run on that GPU is an error."""
@@ -109,6 +113,8 @@ class BackendOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.device is not None and self.backend not in ("auto", "openvino"):
+            raise BadOption(f"device is {self.device}, which only the backend openvino has; leave out one of the two")
 
 
 STROKE_SIZE = 720
@@ -206,6 +212,9 @@ class LiveOptions:
 
     target_fps: float | None = within(None, 1, 240)
     """Frames a second to hold by painting at smaller work sizes; None keeps the work size."""
+    realtime: bool = False
+    """Whether to measure at the start, for half a second, whether every frame of the source can be painted, and to
+    hold the source's rate as ``target_fps`` does where it cannot. Not with ``target_fps``, a work size or an engine."""
     window: bool = True
     """Whether there is a window; without one there must be a recording, an output or a virtual camera."""
     mirror: bool = False

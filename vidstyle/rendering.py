@@ -30,6 +30,7 @@ from vidstyle.options import (
     check_whole,
 )
 from vidstyle.pipeline import Closing, Pipeline, StageSeconds
+from vidstyle.realtime import RealTime, measure_rate
 from vidstyle.stylizer import FrameTask, Stylizer, as_style, work_size_note
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ class RenderReport:
     """How many parts it was painted in; 0 for one piece."""
     taken_over: int = 0
     """How many of the frames earlier runs had painted."""
+    realtime: str = ""
+    """What was measured and chosen so that the rate of the source is held, where that was asked for."""
 
     @property
     def fps(self) -> float:
@@ -148,6 +151,7 @@ def render(
     backend: BackendOptions | None = None,
     encode: EncodeOptions | None = None,
     clip: ClipOptions | None = None,
+    realtime: bool = False,
     overwrite: bool = False,
     info: VideoInfo | None = None,
     on_start: Callable[[RenderReport], None] | None = None,
@@ -158,7 +162,8 @@ def render(
     ``style`` is as for `Stylizer`, or a `Timeline` of styles; None takes the default one. The
     timeline's clock is that of the output as a player shows it: with a clip, 0 is the clip's start.
     Each frame is painted in the style of its own time, whatever the frame rate. ``size`` is the output's
-    ``(height, width)``; with a width of None the shape is kept. ``output`` appears, whole, when all is
+    ``(height, width)``; with a width of None the shape is kept. With ``realtime`` the work size is the largest at which
+    the rate of the source is held, as measured at the start. ``output`` appears, whole, when all is
     written: an error or Ctrl-C leaves nothing under that name. ``info`` is what `probe` said of ``source``, if
     that is known already. The callbacks are called on other threads. Raises `VideoError`, `BadModel`, `BadOption` or
     `MissingDependency`.
@@ -183,8 +188,10 @@ def render(
         first = next(frames, None)
         if first is None:
             raise no_picture(video, painter.clip)
+        speed = painter.hold_rate(form, video.info.rate) if realtime else None
         program = painter.open_program(video, sink)
         report = painter.report(output, form, program.description)
+        report.realtime = "" if speed is None else str(speed)
         report.startup_seconds = time.perf_counter() - began
         if on_start is not None:
             on_start(report)
@@ -311,6 +318,13 @@ class VideoPainter(Closing):
         if self.stylizer.look.mask is not None:
             self.stylizer.open_mask(self.form(video), self.stylizer.look.mask)
         return program
+
+    def hold_rate(self, form: FrameFormat, rate: Fraction | None) -> RealTime:
+        """Paint frames of ``form`` at the largest work size at which ``rate`` is held, as a measurement has it."""
+        found = measure_rate(self.stylizer, form, rate)
+        if found.rows != found.whole:
+            self.stylizer.look = replace(self.stylizer.look, work_size=found.rows)
+        return found
 
     def form(self, video: VideoReader) -> FrameFormat:
         """That of the painted frames of ``video``. `BadOption` for a size that cannot be."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import threading
 from collections import deque
@@ -16,6 +15,7 @@ from vidstyle.errors import BadOption, VidstyleError
 from vidstyle.frame import Frame, FrameFormat, Planes
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, LookOptions, SmoothOptions, check_between
+from vidstyle.realtime import WORK_SIZE_STEP, RealTime, measure_rate, work_size_ladder
 from vidstyle.stylizer import FrameTask, Stylizer
 
 T = TypeVar("T")
@@ -201,6 +201,21 @@ class FrameScheduler(Generic[T]):
         least = 16 if engine is None else engine.card.smallest[0]
         self._resolution = AdaptiveResolution(target_fps, height, least=least)
 
+    def hold_source(self, rate: float, style: Style, form: FrameFormat) -> RealTime | None:
+        """Measure for half a second whether ``rate`` frames a second can be painted; if not, have `adapt` hold it.
+
+        It then begins with the work size that was measured, which is returned. An engine file keeps its own size.
+        """
+        if style.engine is not None:
+            return None
+        found = measure_rate(self._stylizer(style), form, rate)
+        if found.rows == found.whole:
+            return None
+        self._stylizer(style).open(form, found.rows)
+        self._resolution = AdaptiveResolution(rate, found.whole, at=found.rows)
+        self.look = replace(self.look, work_size=found.rows)
+        return found
+
     def smooth(self, smooth: SmoothOptions | None) -> None:
         """Take the flicker out as ``smooth`` says, from the next frame on."""
         self._smooth = smooth
@@ -265,8 +280,6 @@ class FrameScheduler(Generic[T]):
         return stylizer
 
 
-_STEP = 0.88  # each height is about 12 % lower than the one above it: a fifth of the work
-_FLOOR = 0.5  # the lowest height, as a part of the first: strokes of twice their size
 _PERIOD = 1.0  # seconds of measurement before a decision
 _SETTLE = 0.5  # seconds after a change that are not measured
 _SLACK = 0.97  # a target is held from this part of it on: nobody sees one frame in thirty
@@ -287,14 +300,14 @@ class AdaptiveResolution:
     Pure logic: times, in seconds, are given to it.
     """
 
-    def __init__(self, target_fps: float, start: int, *, least: int = 16) -> None:
-        """Hold ``target_fps`` beginning, and at best, with ``start`` rows; never go below ``least`` rows."""
+    def __init__(self, target_fps: float, start: int, *, least: int = 16, at: int | None = None) -> None:
+        """Hold ``target_fps`` with ``start`` rows at best, beginning with these or ``at``; never go below ``least``."""
         check_between("target fps", target_fps, 1, 240)
         check_between("first work size", start, 16, 1 << 16)
         self._target = target_fps
-        self.heights = _ladder(start, max(least, 16))
+        self.heights = work_size_ladder(start, max(least, 16))
         """The heights to choose from, the largest first; all but the first are multiples of 4."""
-        self._at = 0
+        self._at = 0 if at is None else self.heights.index(at)
         self._wanted: int | None = None
         self._fixed_until = 0.0
         self._quiet_since: float | None = None
@@ -359,7 +372,7 @@ class AdaptiveResolution:
         able = self._shown / min(max(self._busy, 1e-6), seconds)  # frames a second, if they came without end
         if max(able, self._shown / seconds) < target * _SLACK:
             self._quiet_since = None
-            far = able < target * _STEP**2
+            far = able < target * WORK_SIZE_STEP**2
             return min(self._at + (2 if far else 1), len(self.heights) - 1)
         up = max(self._at - 1, 0)
         ratio = (self.heights[up] / self.heights[self._at]) ** 2
@@ -374,16 +387,3 @@ class AdaptiveResolution:
         self._began = began
         self._shown = self._arrived = 0
         self._busy = 0.0
-
-
-def _ladder(start: int, least: int) -> tuple[int, ...]:
-    floor = math.ceil(max(least, start * _FLOOR) / 4) * 4
-    heights, height = [start], start * _STEP
-    while height > floor * 1.05:  # two heights that are nearly the same are one too many
-        heights.append(round(height / 4) * 4)
-        height *= _STEP
-    kept = [start]
-    for height in (*heights[1:], floor):
-        if floor <= height < kept[-1]:
-            kept.append(int(height))
-    return tuple(kept)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from vidstyle.models.engine_file import EngineFile
 
 _NO_TIME = Fraction(1, 1000)
+_CALIBRATION = FrameFormat(height=360, width=640)
+"""Frames on which the ranges of 8-bit integers are measured."""
 
 
 @dataclass(frozen=True)
@@ -371,10 +373,17 @@ def work_size_note(size: tuple[int, int], look: LookOptions, engine: EngineFile 
 
 def network_program(shape: Architecture, form: FrameFormat, *, only: Network | None = None) -> Program:
     """What a backend compiles to paint frames of ``form`` in any style of ``shape``; or in ``only`` that one."""
-    from vidstyle.backends.base import Program
+    from vidstyle.backends.base import Int8Program, Program
     from vidstyle.graph import onnx_from_network, style_tensors, winograd_axis
 
-    single = winograd = None
+    single = int8 = winograd = None
+    if only is not None and form.pixels != "rgb":  # measuring takes a second, which a still is not worth
+        int8 = Int8Program(
+            only.start[None],
+            _calibration_frames,
+            lambda ranges: onnx_from_network(only, _CALIBRATION, ranges=ranges).SerializeToString(),
+            lambda ranges: onnx_from_network(only, form, ranges=ranges).SerializeToString(),
+        )
     if only is not None:
         single = Program(
             shape,
@@ -395,8 +404,19 @@ def network_program(shape: Architecture, form: FrameFormat, *, only: Network | N
         lambda precision: onnx_from_network(shape, form, precision=precision).SerializeToString(),
         lambda network: style_tensors(network, form),
         single,
+        int8,
         winograd,
     )
+
+
+def _calibration_frames() -> list[Planes]:
+    """The shipped photos, as the frames that networks paint most often."""
+    from vidstyle.data import PHOTO_PATHS
+    from vidstyle.imaging.image_io import read_still
+
+    pictures = [read_still(path).rgb for path in PHOTO_PATHS]
+    forms = [FrameFormat(height=rgb.shape[0], width=rgb.shape[1]) for rgb in pictures]
+    return [resample.resize((rgb,), form, _CALIBRATION.size) for rgb, form in zip(pictures, forms, strict=True)]
 
 
 def as_style(style: str | Path | Style | None) -> Style:

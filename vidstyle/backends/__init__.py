@@ -47,8 +47,8 @@ def open_backend(program: Program, options: BackendOptions | None = None) -> Bac
     installed, and `BadOption` for a precision or a GPU that it does not have here.
     """
     options = options or BackendOptions()
-    if options.backend != "auto":
-        return _open(options.backend, program, options)
+    if options.backend != "auto" or options.device is not None:
+        return _open("openvino" if options.device is not None else options.backend, program, options)
     on_gpu = gpu_backends(options.gpu)
     if options.gpu is not None and not on_gpu:
         raise BadOption(_nothing_on(options.gpu))

@@ -99,9 +99,25 @@ class Program:
     single: Program | None = None
     """The same for one style, with constants for weights, where no other will be played. It is faster in some
     libraries; a backend takes it if it likes."""
+    int8: Int8Program | None = None
+    """The same for one style in 8-bit integers."""
     winograd: Program | None = None
     """The same with half the multiplications, in float32; see `vidstyle.graph.onnx_from_network`. None where the size
     does not allow it."""
+
+
+@dataclass(frozen=True)
+class Int8Program:
+    """How one network is made to compute in 8-bit integers: measure the ranges, then write the graph with them."""
+
+    style: NDArray[np.float32]
+    """The network's style vector, (1, P)."""
+    frames: Callable[[], Sequence[Planes]]
+    """The frames on which ranges are measured."""
+    graph: Callable[[Mapping[str, Any]], bytes]
+    """Writes the ONNX graph for these frames from ranges; from none, the one that measures them (`vidstyle.graph`)."""
+    final: Callable[[Mapping[str, Any]], bytes]
+    """Writes the graph for the frames of the program."""
 
 
 class StyleTensors:

@@ -1,4 +1,4 @@
-"""OpenVINO: the default on x86 processors, in bf16 where they compute in it.
+"""OpenVINO: the default on x86 processors; Intel graphics and NPUs by name.
 
 Each stream computes one frame on its own cores, which costs less than sharing a frame among cores: there
 is nothing to wait for between two operations.
@@ -12,6 +12,7 @@ import os
 from collections import deque
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 import openvino as ov
@@ -28,14 +29,20 @@ from vidstyle.backends.base import (
     own_memory,
     usable_cores,
 )
+from vidstyle.backends.int8 import LEAST_PSNR, Run, measured_ranges
 from vidstyle.errors import BadModel, BadOption, VidstyleError
 from vidstyle.files import cache_key, read_cached, write_cached
 from vidstyle.frame import Planes
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
-from vidstyle.system import on_x86
+from vidstyle.system import find_cpu, on_x86
 
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_VERSION = ov.__version__.split("-")[0]
+_ISA = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+"""oneDNN's own way to hold a processor down to older instructions; it reads it once."""
+_WITHOUT_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")
+_WITHOUT_BF16 = (*_WITHOUT_VNNI, "AVX2_VNNI", "AVX512_CORE_VNNI")
 _MANY_THREADS = 4
 """With more threads than this, streams have several, for the sake of memory and latency."""
 
@@ -60,23 +67,11 @@ class OpenVinoBackend(Backend):
         super().__init__(program)
         self._slots: list[_Slot] = []
         self._free: deque[_Slot] = deque()
-        core = _core_here()
-        precision = _precision(core, options)
-        half_work = program.winograd if precision == "fp32" and on_x86() else None  # Arm's kernels do so themselves
-        program = half_work or program
-        self._styles = StyleTensors(program.shape, program.style_tensors)
-        threads = options.threads or usable_cores()
-        streams = threads if threads <= _MANY_THREADS else max(_MANY_THREADS, threads // _MANY_THREADS)
-        settings: dict[str, str | int | bool] = {
-            "INFERENCE_PRECISION_HINT": _TYPES[precision],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": streams,
-            # Decoder and encoder need cores too; the scheduler places all threads better than a fixed plan.
-            "ENABLE_CPU_PINNING": False,
-        }
+        plan = _plan(program, options)
+        self._styles = StyleTensors(program.shape, plan.program.style_tensors)
         try:
-            compiled = _compile(core, program.graph("fp32"), settings)
-            self._slots += [_Slot(compiled.create_infer_request()) for _ in range(streams + 1)]
+            compiled = _compile(plan.graph, plan.device, plan.settings)
+            self._slots += [_Slot(compiled.create_infer_request()) for _ in range(plan.streams + 1)]
         except RuntimeError as error:
             raise BadModel(f"OpenVINO cannot compile the graph: {_reason(error)}") from error
         names = [port.any_name for port in compiled.inputs]
@@ -88,9 +83,7 @@ class OpenVinoBackend(Backend):
         }
         self._free.extend(self._slots)
         self.in_flight = len(self._slots)
-        version = ov.__version__.split("-")[0]
-        algorithm = "" if half_work is None else " (Winograd)"
-        self.description = f"OpenVINO {version} {precision}{algorithm}, threads: {threads}, streams: {streams}"
+        self.description = f"OpenVINO {_VERSION} {plan.description}"
 
     def _submit(self, planes: Planes, style: Style) -> Pending:
         slot = self._take(self._free)
@@ -166,15 +159,14 @@ class OpenVinoPictureNetwork(PictureNetwork):
 
     def __init__(self, graph: bytes, options: BackendOptions) -> None:
         super().__init__()
-        core = _core_here()
         settings: dict[str, str | int | bool] = {
-            "INFERENCE_PRECISION_HINT": _TYPES[_precision(core, options)],
+            "INFERENCE_PRECISION_HINT": _TYPES[_floats()[0] if options.precision == "int8" else _precision(options)],
             "INFERENCE_NUM_THREADS": 1,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            compiled = _compile(core, graph, settings)
+            compiled = _compile(graph, "CPU", settings)
             self._request: ov.InferRequest | None = compiled.create_infer_request()
         except RuntimeError as error:
             raise BadModel(f"OpenVINO cannot compile the graph: {_reason(error)}") from error
@@ -206,9 +198,11 @@ def open_picture_network(graph: bytes, options: BackendOptions) -> PictureNetwor
 
 
 def open_program(program: Program, options: BackendOptions) -> Backend:
-    """Compile ``program`` for the CPU, or take what an earlier run compiled."""
+    """Compile ``program``, or take what an earlier run compiled."""
     if options.gpu is not None:
-        raise BadOption(f"gpu is {options.gpu}, and OpenVINO paints on the CPU here; leave out --backend, or --gpu")
+        raise BadOption(
+            f"gpu is {options.gpu}, an NVIDIA GPU, which OpenVINO does not know; leave out --backend, or --gpu"
+        )
     return OpenVinoBackend(program, options)
 
 
@@ -232,18 +226,158 @@ def _core_here() -> ov.Core:
     return _core()
 
 
-def _precision(core: ov.Core, options: BackendOptions) -> str:
-    able = [name for name in ("bf16", "fp32", "fp16") if name.upper() in cpu_capabilities(core)]
-    return chosen_precision(options, able, "OpenVINO on this processor")
+def _floats() -> list[Literal["bf16", "fp32", "fp16"]]:
+    """The floats that the processor computes in, the fastest first."""
+    held = ("BF16",) if _ISA in _WITHOUT_BF16 else ()
+    able = [name for name in cpu_capabilities(_core_here()) if name not in held]
+    return [name for name in ("bf16", "fp32", "fp16") if name.upper() in able]
 
 
-def _compile(core: ov.Core, graph: bytes, settings: dict[str, str | int | bool]) -> ov.CompiledModel:
-    key = cache_key(graph, ov.__version__, core.get_property("CPU", "FULL_DEVICE_NAME"), repr(settings))
+def _precision(options: BackendOptions) -> Literal["bf16", "fp32", "fp16", "int8"]:
+    return chosen_precision(options, [*_floats(), "int8"], "OpenVINO on this processor")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is compiled, and for what."""
+
+    program: Program
+    """The variant whose `Program.style_tensors` the graph takes."""
+    graph: bytes
+    device: str
+    settings: dict[str, str | int | bool]
+    streams: int
+    description: str
+
+
+def _plan(program: Program, options: BackendOptions) -> _Plan:
+    return _plan_for_cpu(program, options) if options.device in (None, "CPU") else _plan_for_device(program, options)
+
+
+def _plan_for_cpu(program: Program, options: BackendOptions) -> _Plan:
+    precision = _precision(options)
+    arithmetic = _floats()[0] if precision == "int8" else precision
+    threads = options.threads or usable_cores()
+    streams = threads if threads <= _MANY_THREADS else max(_MANY_THREADS, threads // _MANY_THREADS)
+    settings: dict[str, str | int | bool] = {
+        "INFERENCE_PRECISION_HINT": _TYPES[arithmetic],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": streams,
+        # Decoder and encoder need cores too; the scheduler places all threads better than a fixed plan.
+        "ENABLE_CPU_PINNING": False,
+    }
+    words = f"threads: {threads}, streams: {streams}"
+    graph = None
+    if precision == "int8" or (options.precision == "auto" and int8_pays()):
+        graph = _int8_graph(program, named=precision == "int8")
+    if graph is not None and program.single is not None:
+        return _Plan(program.single, graph, "CPU", settings, streams, f"int8 and {arithmetic}, {words}, one style")
+    half_work = program.winograd if arithmetic == "fp32" and on_x86() else None  # on Arm the library does so itself
+    used, algorithm = (program, "") if half_work is None else (half_work, " (Winograd)")
+    return _Plan(used, used.graph("fp32"), "CPU", settings, streams, f"{arithmetic}{algorithm}, {words}")
+
+
+def _plan_for_device(program: Program, options: BackendOptions) -> _Plan:
+    """A plan for Intel graphics, an NPU, or what OpenVINO takes for the best: FP16, and the library's own streams."""
+    device = str(options.device)
+    seen = devices()
+    if device != "AUTO" and not any(name.split(".")[0] == device for name in seen):
+        named = "; ".join(f"{name} ({words})" for name, words in seen.items())
+        raise BadOption(
+            f"device is {device}, but OpenVINO sees {named}; use one of these, or install the driver of {device}"
+        )
+    settings: dict[str, str | int | bool] = {"PERFORMANCE_HINT": "THROUGHPUT"}
+    precision = "auto"
+    if device != "AUTO":
+        precision = chosen_precision(options, ["fp16", "fp32"], f"OpenVINO on {device}")
+        settings["INFERENCE_PRECISION_HINT"] = _TYPES[precision]
+    elif options.precision != "auto":
+        raise BadOption(
+            f"precision is {options.precision}, but device AUTO chooses it itself; name a device, or leave it out"
+        )
+    used = program.single or program  # constants are the library's usual case on these
+    words = seen.get(device, f"of {', '.join(seen)}")
+    return _Plan(used, used.graph("fp32"), device, settings, 1, f"{precision} on {device} ({words})")
+
+
+def devices() -> dict[str, str]:
+    """What OpenVINO can compute on here: its names, such as ``CPU`` and ``GPU.0``, and what they are in full."""
+    core = _core_here()
+    return {name: str(core.get_property(name, "FULL_DEVICE_NAME")).strip() for name in core.available_devices}
+
+
+def int8_pays() -> bool:
+    """Whether 8-bit integers are at least 1.4 times as fast as the processor's best floats.
+
+    So they are with VNNI (benchmarks/laptop.py). Without it they win less; with AMX, bf16 is nearly as fast.
+    """
+    return _why_int8()[0]
+
+
+def _why_int8() -> tuple[bool, str]:
+    features = find_cpu().features
+    if features.get("vnni") is None:
+        return False, "the system does not say whether the processor has VNNI; --precision int8 asks for it"
+    if not features["vnni"] or _ISA in _WITHOUT_VNNI:
+        return False, "without VNNI it wins little"
+    if features.get("amx"):
+        return False, "with AMX, bf16 is nearly as fast"
+    return True, "the processor has VNNI"
+
+
+def openvino_lines() -> list[str]:
+    """What OpenVINO sees here, and in which arithmetic videos are painted; a sentence each."""
+    pays, why = _why_int8()
+    named = ", ".join(f"{name} ({words})" for name, words in devices().items())
+    takes = "takes int8" if pays else "does not take int8"
+    return [f"openvino sees {named}", f"auto {takes} for videos in one style: {why}"]
+
+
+def _int8_graph(program: Program, *, named: bool) -> bytes | None:
+    """The graph of a program for one style in 8-bit integers; None where there is none that is good enough.
+
+    Where int8 was ``named`` that is a `BadOption`.
+    """
+    why = "plays videos in one style, in which these frames are not"
+    if program.int8 is not None:
+        try:
+            ranges = measured_ranges(program.int8, _run_once)
+        except RuntimeError as error:
+            raise BadModel(f"OpenVINO cannot measure the network: {_reason(error)}") from error
+        if ranges is not None:
+            return program.int8.final(ranges)
+        why = f"paints this style less than {LEAST_PSNR:g} dB from its float pictures"
+    if named:
+        raise BadOption(f"precision is int8, which {why}; use auto")
+    return None
+
+
+def _run_once(graph: bytes) -> Run:
+    """Compile ``graph`` in float32 for one frame after another."""
+    core = _core_here()
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    request = core.compile_model(core.read_model(graph), "CPU", settings).create_infer_request()
+    planes = [port.any_name for port in request.model_inputs if port.any_name != "style"]
+
+    def run(frame: Planes, style: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        outputs = request.infer(
+            {"style": style, **{name: plane[None] for name, plane in zip(planes, frame, strict=True)}}
+        )
+        return {name: np.array(values) for port, values in outputs.items() for name in port.names}
+
+    return run
+
+
+def _compile(graph: bytes, device: str, settings: dict[str, str | int | bool]) -> ov.CompiledModel:
+    core = _core_here()
+    if device == "AUTO":  # cannot be stored: it may move from one device to another
+        return core.compile_model(core.read_model(graph), device, settings)
+    key = cache_key(graph, ov.__version__, core.get_property(device, "FULL_DEVICE_NAME"), device, repr(settings), _ISA)
     stored = read_cached("openvino", key)
     if stored is not None:
         with contextlib.suppress(RuntimeError):  # another build may call itself by the same version
-            return core.import_model(io.BytesIO(stored), "CPU", settings)
-    compiled = core.compile_model(core.read_model(graph), "CPU", settings)
+            return core.import_model(io.BytesIO(stored), device, settings)
+    compiled = core.compile_model(core.read_model(graph), device, settings)
     exported = compiled.export_model()
     write_cached("openvino", key, exported if isinstance(exported, bytes) else exported.getvalue())
     return compiled

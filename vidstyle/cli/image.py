@@ -29,7 +29,7 @@ PIPE = Path("-")
 @click.argument("output", metavar="OUT", type=opt.FILE)
 @opt.plain(opt.STYLE)
 @opt.look_options
-@opt.gpu_backend_options
+@opt.still_backend_options
 @opt.plain(
     opt.option("--format", "suffix", default="png", help="Kind of picture when OUT is -."),
     opt.overwrite_option("Replace files that exist."),
@@ -150,8 +150,8 @@ class _Optimizer:
             raise click.UsageError("--gpu and --rebuild are not for --optimize, which runs on the --device of PyTorch")
         if backend.backend not in ("auto", "torch"):
             raise BadOption(f"--optimize computes with PyTorch, not with {backend.backend}; leave --backend out")
-        if backend.precision == "fp16":
-            raise BadOption("--optimize computes in fp32 or bf16, not in fp16; leave --precision out")
+        if backend.precision == "fp16" or backend.precision == "int8":  # noqa: PLR1714, which mypy does not follow
+            raise BadOption(f"--optimize computes in fp32 or bf16, not in {backend.precision}; leave --precision out")
         with opt.needs_torch("--optimize"):
             from vidstyle.training.device import Compute
             from vidstyle.training.gatys import OptimizeOptions

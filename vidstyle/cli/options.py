@@ -176,13 +176,16 @@ STYLE = option(
 )
 """The text that `vidstyle.gallery.load_blend` reads."""
 THREADS = field(BackendOptions, "threads", "CPU threads.  [default: all cores]")
-PRECISION = field(BackendOptions, "precision", "Arithmetic; auto is bf16 where the CPU has it.")
+PRECISION = field(BackendOptions, "precision", "Arithmetic; auto is what the processor is fastest in.")
+DEVICE = field(BackendOptions, "device", "What OpenVINO runs on: Intel graphics, an NPU.  [default: CPU]")
 BACKEND = field(BackendOptions, "backend", "Inference library; one that is missing is an error.")
 GPU = field(BackendOptions, "gpu", "Run on NVIDIA GPU number N, from 0.", metavar="N")
 REBUILD = field(BackendOptions, "rebuild", "Build an engine file again where it does not fit this machine.")
 
-backend_options = group("backend", BackendOptions, BACKEND, PRECISION, THREADS)
-gpu_backend_options = group("backend", BackendOptions, BACKEND, PRECISION, THREADS, GPU, REBUILD)
+backend_options = group("backend", BackendOptions, BACKEND, DEVICE, PRECISION, THREADS)
+gpu_backend_options = group("backend", BackendOptions, BACKEND, DEVICE, PRECISION, THREADS, GPU, REBUILD)
+still_backend_options = group("backend", BackendOptions, BACKEND, PRECISION, THREADS, GPU, REBUILD)
+"""For a command whose ``--device`` is PyTorch's."""
 look_options = group(
     "look",
     LookOptions,

@@ -66,6 +66,7 @@ def _workers(text: str) -> int | str:
     ),
     opt.option("--part-seconds", type=click.FloatRange(0.1, 86400), help="Film in a part.  [default: 60]"),
     opt.flag("--keep-parts", "Keep OUT.parts when OUT is whole."),
+    opt.flag("--realtime", "Paint at the largest work size at which the rate of IN is held here; says which."),
     opt.flag("--skip-errors", "Succeed even if some frames cannot be decoded."),
     opt.overwrite_option("Replace OUT if it exists."),
     opt.json_option(),
@@ -115,6 +116,7 @@ def _one(
     workers: int | str | None,
     part_seconds: float | None,
     keep_parts: bool,
+    realtime: bool,
     **options: Any,
 ) -> RenderReport:
     """Render one video, with a bar."""
@@ -122,6 +124,8 @@ def _one(
     def start(report: RenderReport) -> None:
         on = f" on {report.backend}" if report.backend else ""
         echo(f"Painting {report.style} at {report.width}x{report.height}{on}", err=True)
+        if report.realtime:
+            echo(f"Real time: {report.realtime}", err=True)
 
     def update(at: Progress) -> None:
         seconds, share = max(at.seconds, 1e-6), 1 - at.taken_over / max(at.frames, 1)
@@ -132,6 +136,9 @@ def _one(
     names = " and ".join(name for name, is_asked in asked.items() if is_asked)
     if parts is False and names:
         raise BadOption(f"{names} cannot be without parts; leave out --no-parts")
+    if realtime and (parts or names):
+        raise BadOption("--realtime measures for a video in one piece; leave it out, or --parts and what goes with it")
+    parts = False if realtime else parts
     with Bar() as bar:
         shared: dict[str, Any] = {**options, "clip": clip, "overwrite": overwrite}
         shared |= {"on_start": start, "on_progress": update}
@@ -151,7 +158,7 @@ def _one(
         if not in_parts:
             from vidstyle.rendering import render as render_video
 
-            return render_video(source, output, **shared)
+            return render_video(source, output, realtime=realtime, **shared)
         from vidstyle.films.film import render_parts
 
         own = opt.given({"workers": workers, "part_seconds": part_seconds})

@@ -49,6 +49,13 @@ def _live_options(no_window: bool, split: bool, **values: Any) -> LiveOptions:
         "target_fps",
         "Hold this many frames a second by painting at fewer rows, down to half, when the machine is too slow.",
     ),
+    opt.option(
+        "--realtime/--no-realtime",
+        default=True,
+        help="Where a measurement at the start says that the machine is too slow for every frame, hold the source's "
+        "rate as --target-fps does; not with --work-size.  [default: on]",
+        show_default=False,
+    ),
     opt.field(LiveOptions, "mirror", "Show the window as a mirror; recordings and streams are not mirrored."),
     opt.flag("--split", "Show the source beside the painting."),
     opt.field(LiveOptions, "full_screen", "Cover the whole screen."),
@@ -147,6 +154,8 @@ def webcam(
 def _say_what_runs(report: LiveReport) -> None:
     echo(f"Source: {report.source}", err=True)
     echo(f"Painting {report.style} at {report.width}x{report.height} on {report.backend}", err=True)
+    if report.realtime:
+        echo(f"Real time: {report.realtime}", err=True)
     for output in report.outputs:
         echo(f"To {output.name}", err=True)
     for description in report.stage:

@@ -15,6 +15,7 @@ are not clipped on the way in.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -25,13 +26,14 @@ from vidstyle.frame import FrameFormat
 from vidstyle.graph.fold import cell_of, folded_weights
 from vidstyle.graph.layers import rgb_from_phases
 from vidstyle.graph.pixels import centered, identity, phases_from_planes, planes_from_rgb
+from vidstyle.graph.quantize import Quantizer, Ranges, quantized_names
 from vidstyle.graph.winograd import Lanes, lane_axis
 from vidstyle.graph.writer import GraphPrecision, GraphWriter
 from vidstyle.models.architecture import MULTIPLE_OF, Architecture, Network
 
 Body = Literal["network", "identity"]
 
-__all__ = ["Body", "GraphPrecision", "onnx_from_network", "style_tensors", "winograd_axis"]
+__all__ = ["Body", "GraphPrecision", "Ranges", "onnx_from_network", "style_tensors", "winograd_axis"]
 
 
 def onnx_from_network(
@@ -42,6 +44,7 @@ def onnx_from_network(
     body: Body = "network",
     dynamic: bool = False,
     winograd: bool = False,
+    ranges: Ranges | None = None,
 ) -> onnx.ModelProto:
     """The graph of ``network`` for frames of ``form``; the same bytes for the same arguments.
 
@@ -59,6 +62,10 @@ def onnx_from_network(
 
     With ``winograd`` the residual blocks take half the multiplications, where the size allows (`winograd_axis`). That
     pays in libraries that fuse sums of many tensors and have no such algorithm of their own, and in float32 alone.
+
+    With ``ranges`` the convolutions of ``network`` but the first and the last compute in 8-bit integers, see
+    `vidstyle.graph.quantize`; the network is then a `Network`. Without any range in it, the graph is the float one and
+    has what measures them as further outputs: ``NAME.low`` and ``NAME.high``, float32 (C,), of this one frame.
     """
     shape = network if isinstance(network, Architecture) else network.architecture
     axis = winograd_axis(shape, form) if winograd and not dynamic else None
@@ -69,9 +76,14 @@ def onnx_from_network(
     cell = cell_of(shape)
     phases = phases_from_planes(writer, form, size, cell)
     if body == "network":
-        pixels, weights = centered(writer, phases, form, cell), _weights(writer, network, form, axis)
+        pixels, quantizer = centered(writer, phases, form, cell), None
+        if ranges is not None and isinstance(network, Network):
+            quantizer = Quantizer(writer, folded_weights(network, form), ranges or None)
+        weights = _weights(writer, network, form, axis, () if quantizer is None else quantized_names(shape))
         lanes = None if axis is None else Lanes(writer, axis, _trunk_size(shape, form))
-        rgb = rgb_from_phases(writer, shape, pixels, style, weights, form, cell, lanes)
+        rgb = rgb_from_phases(writer, shape, pixels, style, weights, form, cell, lanes=lanes, quantizer=quantizer)
+        if quantizer is not None:
+            quantizer.observe()
     else:
         rgb = identity(writer, phases, form, cell)
     planes_from_rgb(writer, rgb, form, size, cell)
@@ -109,9 +121,12 @@ def _trunk_size(shape: Architecture, form: FrameFormat) -> tuple[int, int]:
     return height // MULTIPLE_OF, width // MULTIPLE_OF
 
 
-def _weights(w: GraphWriter, network: Network | Architecture, form: FrameFormat, axis: int | None) -> dict[str, str]:
-    """Names of the tensors that the convolutions take, by the names of `folded_weights`."""
+def _weights(
+    w: GraphWriter, network: Network | Architecture, form: FrameFormat, axis: int | None, but: Collection[str]
+) -> dict[str, str]:
+    """Names of the tensors that the convolutions take, by the names of `folded_weights`; not of those in ``but``."""
     if isinstance(network, Network):
-        return {name: w.floats(values) for name, values in folded_weights(network, form, axis).items()}
+        folded = folded_weights(network, form, axis)
+        return {name: w.floats(values) for name, values in folded.items() if name.removesuffix(".weight") not in but}
     folded = folded_weights(Network.blank(network), form, axis)
     return {name: w.rounded(w.input(name, onnx.TensorProto.FLOAT, values.shape)) for name, values in folded.items()}

@@ -15,6 +15,7 @@ import numpy as np
 
 from vidstyle.frame import FrameFormat
 from vidstyle.graph.fold import rgb_matrix
+from vidstyle.graph.quantize import Quantizer
 from vidstyle.graph.winograd import FACTORS, Lanes
 from vidstyle.graph.writer import GraphWriter
 from vidstyle.models.architecture import NORM_EPSILON, Architecture, Conv
@@ -40,21 +41,23 @@ def rgb_from_phases(
     weights: Mapping[str, str],
     form: FrameFormat,
     cell: int,
+    *,
     lanes: Lanes | None = None,
+    quantizer: Quantizer | None = None,
 ) -> str:
     """RGB phases in [0, 1] of the stylized picture, from centered phases of ``form``.
 
     ``style`` and ``weights`` are names of tensors; the latter are those of `vidstyle.graph.fold.folded_weights`. With
-    ``lanes`` the residual blocks work on these.
+    ``lanes`` the residual blocks work on these; a ``quantizer`` is asked for what its convolutions take.
     """
-    layers = _Layers(w, shape, style, weights)
+    layers = _Layers(w, shape, style, weights, quantizer)
     x = _first_input(w, shape, phases, form, cell)
     # What a convolution wants as padding is added right after the norm before it, where it costs least.
     for i, conv in enumerate(shape.down):
         radius = shape.down[i + 1].kernel // 2 if i + 1 < len(shape.down) else 1
         x = w.convolution(x, layers.weight(conv), step=conv.stride)
         x = layers.centered_relu(layers.norm(x, conv, radius), conv)
-    x = _residual(w, layers, shape, x) if lanes is None else _residual_in_lanes(w, layers, shape, x, lanes)
+    x = _residual(layers, shape, x) if lanes is None else _residual_in_lanes(layers, shape, x, lanes)
     for conv in shape.up[:-1]:
         x = layers.centered_relu(layers.norm(layers.upsampled(x, conv), conv, 1), conv)
     last, out = shape.up[-1], shape.out
@@ -64,16 +67,16 @@ def rgb_from_phases(
     return w.node("Sigmoid", x)
 
 
-def _residual(w: GraphWriter, layers: _Layers, shape: Architecture, x: str) -> str:
+def _residual(layers: _Layers, shape: Architecture, x: str) -> str:
     """The residual blocks, from what is padded by one to what is."""
     for first, second in shape.residual:
-        y = layers.norm(w.convolution(x, layers.weight(first)), first, 1)
-        y = layers.norm(w.convolution(layers.centered_relu(y, first), layers.weight(second)), second, 1)
+        y = layers.norm(layers.convolution(x, first), first, 1)
+        y = layers.norm(layers.convolution(layers.centered_relu(y, first), second), second, 1)
         x = layers.centered_add(x, y, second)
     return x
 
 
-def _residual_in_lanes(w: GraphWriter, layers: _Layers, shape: Architecture, x: str, lanes: Lanes) -> str:
+def _residual_in_lanes(layers: _Layers, shape: Architecture, x: str, lanes: Lanes) -> str:
     parts = lanes.split(x)
     for first, second in shape.residual:
         inner = lanes.norm(lanes.convolution(parts, layers.factors(first)), NORM_EPSILON)
@@ -96,9 +99,17 @@ def _first_input(w: GraphWriter, shape: Architecture, phases: str, form: FrameFo
 class _Layers:
     """The layers of one network, driven by one style."""
 
-    def __init__(self, w: GraphWriter, shape: Architecture, style: str, weights: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        w: GraphWriter,
+        shape: Architecture,
+        style: str,
+        weights: Mapping[str, str],
+        quantizer: Quantizer | None,
+    ) -> None:
         self._w = w
         self._weights = weights
+        self._quantizer = quantizer
         normalised = shape.normalised
         sizes = [conv.outputs for conv in normalised for _ in range(2)]
         style = w.rounded(w.node("Reshape", style, w.integers(1, -1, 1, 1)))
@@ -114,12 +125,21 @@ class _Layers:
     def weight(self, conv: Conv) -> str:
         return self._weights[f"{conv.name}.weight"]
 
+    def convolution(self, x: str, conv: Conv) -> str:
+        """A residual convolution; ``x`` is padded by one."""
+        return self._w.convolution(*self._operands(x, conv, 1))
+
+    def _operands(self, x: str, conv: Conv, input_axis: int) -> tuple[str, str]:
+        if self._quantizer is None:
+            return x, self.weight(conv)
+        return self._quantizer.operands(x, conv.name, input_axis=input_axis)
+
     def factors(self, conv: Conv) -> list[str]:
         return [self._weights[f"{conv.name}.weight.{index}"] for index in range(FACTORS)]
 
     def upsampled(self, x: str, conv: Conv) -> str:
         """``conv`` after nearest upsampling by two; ``x`` is padded by one."""
-        return self._w.node("ConvTranspose", x, self.weight(conv), strides=[2, 2], pads=[3, 3, 3, 3])
+        return self._w.node("ConvTranspose", *self._operands(x, conv, 0), strides=[2, 2], pads=[3, 3, 3, 3])
 
     def norm(self, x: str, conv: Conv, radius: int) -> str:
         """Zero mean and unit variance per channel, then reflection padding by ``radius``."""

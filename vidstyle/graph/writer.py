@@ -77,7 +77,7 @@ class GraphWriter:
 
     def floats(self, values: Floats, *, exact: bool = False) -> str:
         """A constant in the precision of the graph, or exact."""
-        return self._constant(np.asarray(values, np.float16 if self.half and not exact else np.float32))
+        return self.constant(np.asarray(values, np.float16 if self.half and not exact else np.float32))
 
     def number(self, value: float) -> str:
         """A constant without dimensions, in the precision of the graph."""
@@ -85,13 +85,13 @@ class GraphWriter:
 
     def integers(self, *values: int) -> str:
         """A one-dimensional int64 constant."""
-        return self._constant(np.array(values, np.int64))
+        return self.constant(np.array(values, np.int64))
 
     def convolution(self, x: str, weight: str, bias: str | None = None, *, step: int = 1) -> str:
         """Append a convolution without padding; ``weight`` is OIHW."""
         return self.node("Conv", x, weight, *([] if bias is None else [bias]), strides=[step, step])
 
-    def _constant(self, array: NDArray[np.generic]) -> str:
+    def constant(self, array: NDArray[np.generic]) -> str:
         key = f"{array.dtype}{array.shape}".encode() + array.tobytes()
         if key not in self._constants:
             name = f"constant_{len(self._constants)}"

@@ -76,6 +76,8 @@ class LiveReport:
     """Of the frames, in pixels."""
     work_size: int = 0
     """Rows that the network saw, at the end."""
+    realtime: str = ""
+    """What was measured and chosen at the start, where the source was too fast for every row."""
     startup_seconds: float = 0.0
     """Opening the source and compiling the network."""
     seconds: float = 0.0
@@ -333,6 +335,9 @@ class _Loop:
         if options.target_fps is not None:
             painter.hold(options.target_fps, style, painter.work_size)
         backend, sound = painter.open(style, painter.form), source.sound_form
+        realtime = None
+        if options.realtime and options.target_fps is None and live._look.work_size is None and source.fps:
+            realtime = painter.hold_source(source.fps, style, painter.form)
         if microphone is not None:
             sound = stack.enter_context(contextlib.closing(microphone(hear))).form
         outputs = Outputs(painter.form, source.fps, sound, encode=live._encode, workers=painter.workers)
@@ -361,6 +366,7 @@ class _Loop:
         height, width = source.form.size
         self.report = LiveReport(
             *(source.description, self._controls.title, backend, width, height),
+            realtime="" if realtime is None else str(realtime),
             startup_seconds=now - began,
             outputs=outputs.report(),
             stage=stage.descriptions,

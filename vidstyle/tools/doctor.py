@@ -27,8 +27,8 @@ _HARDWARE = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
 """Endings of FFmpeg's hardware encoders that take frames from memory."""
 _EMPTY: dict[str, Any] = {
     "vidstyle": __version__, "python": "", "system": "", "cpu": None, "memory": None, "gpu": None, "backends": (),
-    "auto": None, "tensorrt": (), "kernels": None, "codecs": None, "packages": {}, "cache": "", "cache_bytes": 0,
-    "networks": {}, "styles": (), "missing": (), "problems": (), "seconds": 0.0,
+    "auto": None, "openvino": (), "tensorrt": (), "kernels": None, "codecs": None, "packages": {},
+    "cache": "", "cache_bytes": 0, "networks": {}, "styles": (), "missing": (), "problems": (), "seconds": 0.0,
 }  # fmt: skip
 
 
@@ -125,6 +125,14 @@ def _auto(report: Report) -> None:
     name, description = _first_that_works(report)
     report.facts["auto"] = {"name": name, "description": description}
     report.add("Backends", f"auto: {description}")
+
+
+def _openvino(report: Report) -> None:
+    if any(backend["name"] == "openvino" and backend["works"] for backend in report.facts["backends"]):
+        from vidstyle.backends.openvino import openvino_lines
+
+        report.facts["openvino"] = openvino_lines()
+        report.add("Backends", *report.facts["openvino"])
 
 
 def _first_that_works(report: Report) -> tuple[str | None, str]:
@@ -314,7 +322,8 @@ def _size(count: int) -> str:
 
 _EXAMINATIONS: dict[str, Callable[[Report], None]] = {
     "system": _system, "processor": _processor, "memory": _memory, "GPU": _graphics, "backends": _backends,
-    "automatic choice of a backend": _auto, "compiled kernels": _kernels, "TensorRT": _tensorrt, "codecs": _codecs,
-    "packages": _packages, "networks": _networks, "styles": _styles, "cache": _cache,
+    "automatic choice of a backend": _auto, "OpenVINO": _openvino, "compiled kernels": _kernels,
+    "TensorRT": _tensorrt, "codecs": _codecs, "packages": _packages, "networks": _networks, "styles": _styles,
+    "cache": _cache,
 }  # fmt: skip
 """What is examined, in the order of the report, as a message names it."""

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidstyle.backends.base import Backend, Pending, Program, first_line
+from vidstyle.backends.base import Backend, Pending, Program, chosen_precision, first_line
 from vidstyle.backends.torch.cell_net import CellNet
 from vidstyle.errors import VidstyleError
 from vidstyle.frame import FrameFormat, Planes
@@ -43,8 +43,8 @@ class CudaBackend(Backend):
         self.slots: list[Slot] = []
         self._free: deque[Slot] = deque()
         self._device = device
-        precision = options.precision
-        if precision == "auto":
+        precision = chosen_precision(options, list(TYPES), "PyTorch")
+        if options.precision == "auto":
             precision = "fp16" if torch.cuda.get_device_capability(device) >= _TENSOR_CORES else "fp32"
         dtype = TYPES[precision]
         try:
