@@ -98,12 +98,16 @@ CONTAINERS: dict[str, Container] = {
     ".webm": Container("webm", "WebM", ("vp9", "av1"), "libopus", "webvtt", stereo=(*STEREO[1], *STEREO[2])),
 }
 
+WHIP = "whip"
+"""In the place of a muxer: WebRTC, which is not FFmpeg's."""
 SERVERS: dict[str, tuple[str, dict[str, str]]] = {
     "rtmp": ("flv", {"flvflags": "no_duration_filesize"}),
     "rtmps": ("flv", {"flvflags": "no_duration_filesize"}),
     "rtsp": ("rtsp", {"rtsp_transport": "tcp"}),  # by TCP, which passes firewalls and loses nothing
     "srt": ("mpegts", {}),
     "udp": ("mpegts", {}),
+    "whip+https": (WHIP, {}),
+    "whip+http": (WHIP, {}),
 }
 """Protocols that a live picture can be sent by, with the muxer and its options."""
 

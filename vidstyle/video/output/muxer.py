@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
+import ipaddress
 import os
 import re
 import time
@@ -15,7 +17,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import av
 import av.error
@@ -26,14 +28,14 @@ from av.stream import Stream
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
-from vidstyle.errors import BadOption, VideoError
+from vidstyle.errors import BadOption, MissingDependency, VideoError
 from vidstyle.files import taken, write_failure
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import EncodeOptions
 from vidstyle.video.audio import LAYOUTS, AudioChunk, AudioFormat, AudioTrack, add_encoder, audio_frame, encoded_rate
 from vidstyle.video.convert import FrameConverter, PlaneWriter
 from vidstyle.video.demux import ffmpeg_reasons
-from vidstyle.video.formats import BT709_TAGS, CONTAINERS, ENCODERS, SERVERS, ColorTags, MatrixCode, suffix_of
+from vidstyle.video.formats import BT709_TAGS, CONTAINERS, ENCODERS, SERVERS, WHIP, ColorTags, MatrixCode, suffix_of
 from vidstyle.video.output.push_process import INTERLEAVE, PushProcess
 
 SEGMENT_SECONDS = 1
@@ -43,6 +45,8 @@ SEGMENTS = 6
 _FILES = {suffix: one for suffix, one in CONTAINERS.items() if one.live is not None}
 _SUFFIXES = f"{', '.join(_FILES)} or .m3u8"
 _URLS = ", ".join(f"{name}://" for name in SERVERS)
+WHIP_TOKEN = "VIDSTYLE_WHIP_TOKEN"
+"""Environment variable with the bearer token for WHIP."""
 _BUFFER_BYTES = 1 << 18
 _MICROSECOND = Fraction(1, 1_000_000)
 _KEY_MICROSECONDS = 1_000_000
@@ -126,17 +130,45 @@ def _server(scheme: str, url: str) -> OutputSpec:
         raise BadOption(f"live output {scheme}://... has no valid port; write {scheme}://host:port/...") from error
     if not host:
         raise BadOption(f"live output {scheme}://... names no host; write {scheme}://host/...")
-    if scheme != "rtsp" and not _speaks(scheme):
+    if scheme != "rtsp" and SERVERS[scheme][0] != WHIP and not _speaks(scheme):
         raise VideoError(f"this FFmpeg cannot speak {scheme}://; send to rtmp://, rtsp:// or udp://, or write a .m3u8")
     path = parts.path
+    muxer, options = SERVERS[scheme]
+    if muxer == WHIP:
+        return _whip(scheme, parts, host, port)
     if scheme in ("rtmp", "rtmps"):
         path = path.rpartition("/")[0] + "/..."  # the last part is the stream's key
     name = f"{scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}{path}"
     if scheme == "udp" and "pkt_size=" not in parts.query:
         url += f"{'&' if parts.query else '?'}pkt_size=1316"  # seven whole packets of MPEG-TS in each
     url = scheme + url[len(scheme) :]  # FFmpeg knows schemes in small letters only
-    muxer, options = SERVERS[scheme]
     return OutputSpec("server", url, name, muxer, options)
+
+
+def _whip(scheme: str, parts: SplitResult, host: str, port: int | None) -> OutputSpec:
+    """A WHIP endpoint. The bearer token stands before the host, or in the environment."""
+    missing = [name for name in ("aiortc", "aiohttp") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingDependency(f"WHIP needs {' and '.join(missing)}: pip install 'vidstyle[serve]'")
+    token = unquote(parts.username or "") or os.environ.get(WHIP_TOKEN, "")
+    address = f"{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
+    if token and scheme == "whip+http" and not _is_here(host):
+        raise BadOption(
+            f"live output {scheme}://{address} would show the bearer token to whoever listens; write whip+https://, or "
+            "leave the token out"
+        )
+    url = urlunsplit((scheme.removeprefix("whip+"), address, parts.path, parts.query, ""))
+    # Where there is no token the path is often the secret.
+    return OutputSpec("server", url, f"{scheme}://{address}/...", WHIP, {"token": token} if token else {})
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _speaks(scheme: str) -> bool:
@@ -278,7 +310,7 @@ class StreamEncoder:
         self._converter = FrameConverter(form)
         self._writer = PlaneWriter(form, encode.pixel_format, size, size)
         self._duration = round(1_000_000 / (fps or _USUAL_RATE))
-        self._sound_form = None if sound is None else track_form(sound)
+        self._sound_form = None if sound is None else track_form(sound, spec)
         self._pending: deque[AudioChunk] = deque(maxlen=_PENDING_PIECES)
         self._track: AudioTrack | None = None
         self._origin = 0
@@ -297,7 +329,11 @@ class StreamEncoder:
                 color = tags.written(form, size[0])
                 ENCODERS["h264"].open(self._video.codec_context, size, encode.pixel_format, _MICROSECOND, color)
             made = self._sound_form
-            self._audio = None if made is None else add_encoder(self.muxer.container, "aac", made.rate, made.channels)
+            self._audio = (
+                None
+                if made is None
+                else add_encoder(self.muxer.container, sound_encoder(spec), made.rate, made.channels)
+            )
             if spec.kind != "playlist":  # that is made with its first segment
                 self.muxer.begin()
         except BaseException:
@@ -390,6 +426,8 @@ def video_settings(spec: OutputSpec, form: FrameFormat, fps: float | None, encod
     settings["tune"] = "zerolatency"
     # Key frames come by time, not by count: frames are not evenly spaced. A cut needs none beside them.
     settings |= {"forced-idr": "1", "g": "100000", "sc_threshold": "0"}
+    if spec.muxer == WHIP:
+        settings["profile"] = "baseline"  # what all browsers play
     if spec.kind != "file":
         # Servers and their viewers have a line of one width, and a second of slack.
         most = max(_MIN_BIT_RATE, int(form.height * form.width * (fps or _USUAL_RATE) * _BITS_A_PIXEL))
@@ -397,6 +435,11 @@ def video_settings(spec: OutputSpec, form: FrameFormat, fps: float | None, encod
     return settings
 
 
-def track_form(sound: AudioFormat) -> AudioFormat:
-    """What ``sound`` is encoded as: AAC has its rates, and more than two channels are rare in live use."""
-    return AudioFormat(encoded_rate("aac", sound.rate), min(sound.channels, len(LAYOUTS)))
+def sound_encoder(spec: OutputSpec) -> str:
+    """AAC, but for WebRTC, which has Opus."""
+    return "libopus" if spec.muxer == WHIP else "aac"
+
+
+def track_form(sound: AudioFormat, spec: OutputSpec) -> AudioFormat:
+    """What ``sound`` is encoded as: codecs have their rates, and more than two channels are rare in live use."""
+    return AudioFormat(encoded_rate(sound_encoder(spec), sound.rate), min(sound.channels, len(LAYOUTS)))

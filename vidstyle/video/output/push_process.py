@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidstyle.errors import VideoError
+from vidstyle.video.formats import WHIP
 
 if TYPE_CHECKING:
     from vidstyle.video.output.muxer import OutputSpec
@@ -24,7 +25,7 @@ INTERLEAVE = "500000"
 """Microseconds for which a track that falls silent may hold up the other, for FFmpeg."""
 PATIENCE_SECONDS = 10.0
 """How long the server may take to answer, or to read on."""
-_CHILD = Path(__file__).with_name("push_child.py")
+_CHILD, _WHIP_CHILD = (Path(__file__).with_name(name) for name in ("push_child.py", "whip_child.py"))
 _CLOSE_TIMEOUT = 1.0  # how many seconds the last packets may take once all are handed over
 
 
@@ -42,7 +43,7 @@ class PushProcess:
         """True when nothing more can be written; PyAV then writes no trailer."""
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_CHILD)],
+                [sys.executable, "-P", str(_WHIP_CHILD if spec.muxer == WHIP else _CHILD)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -56,7 +57,7 @@ class PushProcess:
         self._listener = threading.Thread(target=self._listen, name="vidstyle-push")
         self._listener.start()
         # Not as arguments: these can be read by every user of the machine, and the URL may hold a key.
-        options = {"max_interleave_delta": INTERLEAVE, **spec.options}
+        options = spec.options if spec.muxer == WHIP else {"max_interleave_delta": INTERLEAVE, **spec.options}
         order = {"url": spec.where, "muxer": spec.muxer, "options": options, "patience": self._patience}
         with contextlib.suppress(VideoError):  # it is told at the first write
             self.write(json.dumps(order).encode() + b"\n")

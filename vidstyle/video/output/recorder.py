@@ -15,7 +15,14 @@ from vidstyle.options import EncodeOptions
 from vidstyle.pipeline import BackOff, Closing, Worker
 from vidstyle.video.audio import AudioChunk, AudioFormat
 from vidstyle.video.formats import ENCODERS
-from vidstyle.video.output.muxer import OutputSpec, StreamEncoder, output_spec, track_form, video_settings
+from vidstyle.video.output.muxer import (
+    OutputSpec,
+    StreamEncoder,
+    output_spec,
+    sound_encoder,
+    track_form,
+    video_settings,
+)
 
 _WAITING_FRAMES = 16  # half a second at 30 fps; then the oldest goes
 _WAITING_PIECES = 500  # pieces of sound, some seconds
@@ -30,8 +37,8 @@ class Recorder(Closing):
     """Writes frames and sound to one target from a thread of its own; a context manager.
 
     ``target`` is a file (.mp4, .m4v and .mov, written in fragments, or .mkv), a playlist (.m3u8, for HLS) or a URL
-    (rtmp://, rtmps://, rtsp://, udp://, and srt:// where FFmpeg has it). Frames are shown at the times of the capture
-    clock, the first at 0, and the sound in step; H.264 without delay, a key frame each second, and AAC. Where frames
+    (rtmp://, rtmps://, rtsp://, udp://, whip+https://, and srt:// where FFmpeg has it). Frames are shown at the times of the capture
+    clock, the first at 0, and the sound in step; H.264 without delay, a key frame each second, and AAC (Opus by WHIP). Where frames
     come faster than they are encoded the oldest waiting one goes.
 
     A file has its name from the start. If the process dies, what was written up to then plays, and at most about a
@@ -214,8 +221,8 @@ class Recorder(Closing):
 def _described(spec: OutputSpec, size: tuple[int, int], sound: AudioFormat | None) -> str:
     parts = [f"H.264 {size[1]}x{size[0]}"]
     if sound is not None:
-        track = track_form(sound)
-        parts.append(f"AAC {track.rate / 1000:g} kHz {track.label}")
+        track, codec = track_form(sound, spec), "Opus" if sound_encoder(spec) == "libopus" else "AAC"
+        parts.append(f"{codec} {track.rate / 1000:g} kHz {track.label}")
     if spec.muxer in _KINDS:
         parts.append(_KINDS[spec.muxer])
     return f"{spec.name} ({', '.join(parts)})"
