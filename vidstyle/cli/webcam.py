@@ -72,7 +72,8 @@ def _live_options(no_window: bool, split: bool, **values: Any) -> LiveOptions:
         "outputs",
         multiple=True,
         metavar="TARGET",
-        help="Stream to rtmp://..., rtsp://..., whip+https://..., udp://..., a playlist.m3u8 or a file; may be given several times.",
+        help="Stream to rtmp://..., rtsp://..., whip+https://..., udp://..., a playlist.m3u8 or a file; may be given "
+        "several times.",
     ),
     opt.field(LiveOptions, "virtual_camera", "Be a camera for other programs."),
     opt.field(
