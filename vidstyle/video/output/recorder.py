@@ -37,9 +37,9 @@ class Recorder(Closing):
     """Writes frames and sound to one target from a thread of its own; a context manager.
 
     ``target`` is a file (.mp4, .m4v and .mov, written in fragments, or .mkv), a playlist (.m3u8, for HLS) or a URL
-    (rtmp://, rtmps://, rtsp://, udp://, whip+https://, and srt:// where FFmpeg has it). Frames are shown at the times of the capture
-    clock, the first at 0, and the sound in step; H.264 without delay, a key frame each second, and AAC (Opus by WHIP). Where frames
-    come faster than they are encoded the oldest waiting one goes.
+    (rtmp://, rtmps://, rtsp://, udp://, whip+https://, and srt:// where FFmpeg has it). Frames are shown at the times
+    of the capture clock, the first at 0, and the sound in step; H.264 without delay, a key frame each second, and AAC
+    (Opus by WHIP). Where frames come faster than they are encoded the oldest waiting one goes.
 
     A file has its name from the start. If the process dies, what was written up to then plays, and at most about a
     second and a half is missing; a closed file has its duration and index like any other. When it cannot be written any
