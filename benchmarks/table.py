@@ -28,6 +28,7 @@ PAGES = {
     "docs/serve.md": ("serve", "attack"),
     "docs/tensorrt.md": ("engine", "gpu"),
     "docs/training.md": ("recipe", "training step"),
+    "docs/web.md": ("web",),
 }
 """Page: the tables in it."""
 
@@ -546,7 +547,44 @@ def encoder(facts: Facts, part: str) -> str:
     return str(facts["machine"][part]["encoder"])
 
 
+def web_table(facts: Facts) -> list[str]:
+    """The page that paints on the visitor's device."""
+    found = facts.get("web", {}).get("web", {})
+    if not {"site", "first_frame", "page", "passes", "estimate"} <= set(found):
+        return []
+    site, passes, estimate = found["site"], found["passes"], found["estimate"]
+    page = found["page"]
+    rows = [
+        ["the site, with its gallery", f"{site['mb']:.2f} MB", "at most 3 MB"],
+        [f"one of its {site['styles']} styles, fetched when it is chosen first", f"{site['style_kb']:.0f} kB", ""],
+        [
+            "from opening it to the first painting, by software",
+            f"{found['first_frame']['seconds']:.1f} s",
+            "at most 3 s",
+        ],
+        [f"the worst painting at 64x48 beside torch's (`{page['worst']}`)", f"{page['worst_db']:.1f} dB", "40 dB"],
+        ["passes of a frame", f"{passes['passes']}", "at most 24"],
+        ["arithmetic of the convolutions", f"{site['kflop_a_pixel']:.1f} kFLOP a pixel", "33 to 50"],
+    ]
+    times = [[f"`{name}`", f"{copies:.1f}"] for name, copies in passes["copies"].items()]
+    low, high = sorted(estimate["ms"])
+    width, height = passes["frame"]
+    return [
+        *markdown(["", "measured", "wanted"], rows),
+        "",
+        *markdown(["pass", "copies of the frame"], [*times, ["all", f"{passes['whole_copies']:.0f}"]]),
+        "",
+        f"{machine_line(facts['web'], 'passes')}, Chromium's software adapter, frames of {width}x{height}, "
+        "best of the rounds.",
+        "",
+        f"An estimate for integrated graphics, which no measurement backs: a frame of 640x360 is "
+        f"{estimate['gflop_a_frame']:.1f} GFLOP; a card of 2 TFLOP/s that reaches {estimate['gflops'][0]:.0f} to "
+        f"{estimate['gflops'][1]:.0f} GFLOP/s in these passes takes {low:.0f} to {high:.0f} ms.",
+    ]
+
+
 TABLES = {
+    "web": web_table,
     "benchmark": benchmark_table,
     "stage": stage_table,
     "variant": variant_table,

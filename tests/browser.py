@@ -42,7 +42,6 @@ FLAGS = (
     "--disable-default-apps",
     "--disable-dev-shm-usage",
     "--disable-extensions",
-    "--disable-gpu",
     "--disable-sync",
     "--hide-scrollbars",
     "--mute-audio",
@@ -50,6 +49,16 @@ FLAGS = (
     "--no-first-run",
     "--remote-debugging-pipe",
 )
+WEBGPU = (
+    "--disable-gpu-watchdog",  # software takes its time
+    "--enable-features=Vulkan,WebGPU",
+    "--enable-unsafe-webgpu",
+    "--ignore-gpu-blocklist",
+    "--use-angle=swiftshader",
+    "--use-vulkan=swiftshader",
+    "--use-webgpu-adapter=swiftshader",
+)
+"""WebGPU by software."""
 
 
 class PageError(AssertionError):
@@ -60,13 +69,20 @@ class Browser:
     """One Chromium with a profile in ``folder``; a context manager that leaves nothing running."""
 
     def __init__(
-        self, folder: Path, *, camera: Path | None = None, has_camera: bool = True, flags: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        *,
+        camera: Path | None = None,
+        has_camera: bool = True,
+        has_webgpu: bool = False,
+        flags: tuple[str, ...] = (),
     ) -> None:
         """``camera`` is a .y4m file that the fake camera plays over and over; None is Chromium's own test picture."""
         assert CHROMIUM is not None
         self.downloads = folder / "downloads"
         self.downloads.mkdir(parents=True)
-        words = [CHROMIUM, *FLAGS, *flags, f"--user-data-dir={folder / 'profile'}"]
+        graphics = WEBGPU if has_webgpu else ("--disable-gpu",)
+        words = [CHROMIUM, *FLAGS, *graphics, *flags, f"--user-data-dir={folder / 'profile'}"]
         if has_camera:
             words.append("--use-fake-device-for-media-stream")
         if os.geteuid() == 0:

@@ -43,6 +43,7 @@ LEVELS = {
     "vidstyle.live": 3,
     "vidstyle.serve": 3,
     "vidstyle.tools": 3,
+    "vidstyle.web": 2,
     "vidstyle.cli": 4,
     "vidstyle.__main__": 5,
 }

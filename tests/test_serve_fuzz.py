@@ -50,7 +50,8 @@ RANGES = ("bytes=0-", "bytes=-1", "bytes=5-1", "bytes=9999999999999999999-", "by
 NAMES = ("blend", "strength", "split", "mirror", "sdp", "type", "look", "title", "x", "__class__", "steps")
 PATHS = (
     *("/", "/page/", "/page/app.js", "/health", "/metrics", "/api/state", "/api/styles", "/api/styles/{}"),
-    *("/api/styles/{}/thumbnail", "/api/styles/{}/download", "/api/visitors", "/api/visitors/{}", "/api/jobs"),
+    *("/api/styles/{}/thumbnail", "/api/styles/{}/download", "/api/styles/{}/weights"),
+    *("/api/visitors", "/api/visitors/{}", "/api/jobs"),
     *("/api/jobs/adapt", "/api/jobs/render", "/api/jobs/{}", "/api/jobs/{}/result", "/api/jobs/{}/preview"),
     *("/api/jobs/{}/keep", "/page/{}", "/{}", "/api/{}"),
 )

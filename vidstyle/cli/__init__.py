@@ -31,6 +31,7 @@ from vidstyle.cli.serve import serve
 from vidstyle.cli.styles import styles
 from vidstyle.cli.terminal import PrintableFormatter, close_output, echo, printable
 from vidstyle.cli.train import train
+from vidstyle.cli.web import web
 from vidstyle.cli.webcam import webcam
 from vidstyle.errors import BadOption, VidstyleError, reason
 
@@ -87,7 +88,7 @@ def vidstyle(debug: bool) -> None:
     """Turn video into a painting, in real time, on a laptop CPU or a GPU."""
 
 
-for _command in (render, webcam, serve, image, adapt, styles, build_engine, export, train, bench, doctor):
+for _command in (render, webcam, serve, web, image, adapt, styles, build_engine, export, train, bench, doctor):
     vidstyle.add_command(_command)
 
 

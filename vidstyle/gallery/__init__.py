@@ -19,7 +19,16 @@ from vidstyle.models.architecture import ARCHITECTURES, NETWORK_FILE, SHIPPED, s
 from vidstyle.models.engine_file import SUFFIX, EngineFile
 from vidstyle.models.style import Style, blend, parse_blend
 
-__all__ = ["DEFAULT_NETWORK", "DEFAULT_STYLE", "load_blend", "load_style", "shared_network", "style_names", "thumbnail"]
+__all__ = [
+    "DEFAULT_NETWORK",
+    "DEFAULT_STYLE",
+    "load_blend",
+    "load_style",
+    "shared_network",
+    "style_names",
+    "style_path",
+    "thumbnail",
+]
 
 DEFAULT_NETWORK = "fast"
 DEFAULT_STYLE = "starry_night"
@@ -38,9 +47,14 @@ def _style_files(only: str | None = None) -> Iterator[tuple[str, Path]]:
                 yield (path.stem if network == DEFAULT_NETWORK else f"{network}/{path.stem}"), path
 
 
+def style_path(name: str) -> Path:
+    """The file of a shipped style."""
+    return dict(_style_files())[name]
+
+
 def thumbnail(name: str) -> Path | None:
     """The JPEG thumbnail of a shipped style, if it has one."""
-    path = dict(_style_files())[name].with_suffix(".jpg")
+    path = style_path(name).with_suffix(".jpg")
     return path if path.exists() else None
 
 

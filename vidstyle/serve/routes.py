@@ -15,7 +15,7 @@ from msgspec import Meta
 import vidstyle
 from vidstyle.data import PHOTOS
 from vidstyle.errors import BadOption, MissingDependency
-from vidstyle.gallery import DEFAULT_NETWORK, DEFAULT_STYLE, load_style, style_names, thumbnail
+from vidstyle.gallery import DEFAULT_NETWORK, DEFAULT_STYLE, load_style, style_names, style_path, thumbnail
 from vidstyle.options import check_choice
 from vidstyle.serve.auth import session_of
 from vidstyle.serve.config import ServeOptions
@@ -26,10 +26,12 @@ from vidstyle.serve.jobs import Jobs
 from vidstyle.serve.render_settings import USER_PREFIX, Blend, MaskName, SettingsChange, blend_styles
 from vidstyle.serve.uploads import check_painting
 from vidstyle.serve.webrtc import MAX_SDP_BYTES, Offer, PeerSessions
+from vidstyle.web.site import shared_page
 
 PAGE = Path(__file__).parent / "page"
 _UNPAINTED = PHOTOS / "china.jpg"  # the thumbnail of a style before its first preview
 _STYLE = "/api/styles/{name:[^/]+(?:/[^/]+)?}"
+_NOTHING_LEARNED = "nothing of this style has been learned yet; wait for its first step"
 _MAX_PAINTING = 32 << 20
 _MAX_TITLE, _MAX_NUMBER, _MAX_BLEND = 1024, 32, 4096
 
@@ -61,6 +63,7 @@ def routes(options: ServeOptions, jobs: Jobs, peers: PeerSessions) -> list[web.R
         web.post("/api/jobs/{id}/keep", api.keep_job),
         web.get("/api/styles", api.list_styles),
         web.get(f"{_STYLE}/thumbnail", api.style_thumbnail),
+        web.get(f"{_STYLE}/weights", api.style_weights),
         web.get(f"{_STYLE}/download", api.download_style),
         web.patch(_STYLE, api.rename_style),
         web.delete(_STYLE, api.delete_style),
@@ -70,17 +73,17 @@ def routes(options: ServeOptions, jobs: Jobs, peers: PeerSessions) -> list[web.R
 class _Api:
     def __init__(self, options: ServeOptions, jobs: Jobs, peers: PeerSessions) -> None:
         self._options, self._jobs, self._peers = options, jobs, peers
-        self._page_parts = {path.name for path in PAGE.iterdir() if path.is_file()}
+        self._page_parts = {path.name: path for path in (*shared_page(), *PAGE.iterdir())}
         self._shipped = {name: _shipped_style(name) for name in style_names()}
 
     async def page(self, request: web.Request) -> web.StreamResponse:
         return file_response(request, PAGE / "index.html")
 
     async def page_part(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
-        if name not in self._page_parts:
+        path = self._page_parts.get(request.match_info["name"])
+        if path is None:
             raise web.HTTPNotFound
-        return file_response(request, PAGE / name)
+        return file_response(request, path)
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"ok": self._peers.open, "version": vidstyle.__version__})
@@ -233,6 +236,14 @@ class _Api:
             raise ApiError(404, f"style {name!r} has no thumbnail")
         return file_response(request, path, {"Content-Type": "image/jpeg"})
 
+    async def style_weights(self, request: web.Request) -> web.StreamResponse:
+        """The file of a style, for visitors whose own devices paint; of a user style the newest there is."""
+        name = request.match_info["name"]
+        path = style_path(name) if name in self._shipped else self._user_style(request).file(STYLE)
+        if path is None:
+            raise ApiError(409, _NOTHING_LEARNED)
+        return file_response(request, path, {"Content-Type": "application/octet-stream"})
+
     async def download_style(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         if name in self._shipped:
@@ -240,7 +251,7 @@ class _Api:
         job = self._user_style(request)
         path = job.file(STYLE)
         if path is None:
-            raise ApiError(409, "nothing of this style has been learned yet; wait for its first step")
+            raise ApiError(409, _NOTHING_LEARNED)
         disposition = download_name(job.title, path.suffix)
         headers = {"Content-Type": "application/octet-stream", "Content-Disposition": disposition}
         return file_response(request, path, headers)

@@ -1,9 +1,8 @@
-// The page: brings the camera, the link to the server, the look, the gallery and the studio together.
+// The page: brings the camera, the link to the server, this device, the look, the gallery and the studio together.
 
-import { call } from "./api.js";
+import { call, ofStyle } from "./api.js";
 import { cameras, openCamera, whyNoCamera } from "./camera.js";
-import { keep, Recorder, snapshot } from "./capture.js";
-import { Divider } from "./divider.js";
+import { Device, fetchFile } from "./device.js";
 import { byId, problem, say } from "./dom.js";
 import { takeFiles } from "./drop.js";
 import { Gallery } from "./gallery.js";
@@ -11,26 +10,43 @@ import { Link } from "./link.js";
 import { Look } from "./look.js";
 import { Meter } from "./meter.js";
 import { Mixer } from "./mixer.js";
+import { findAdapter } from "./painter.js";
+import { rate, Stage } from "./stage.js";
 import { Studio } from "./studio.js";
 
-const REST_MS = 3000;
-const stage = byId("stage");
-const picture = byId("picture");
 const painted = byId("painted");
+const canvas = byId("canvas");
 const original = byId("original");
 
 const look = new Look();
 const link = new Link(painted, lookForServer);
+const device = new Device(canvas, look, styleFile);
 const meter = new Meter(link, showNumbers);
 const gallery = new Gallery(look);
 const studio = new Studio(look);
-const divider = new Divider(byId("divider"), picture);
-const recorder = new Recorder((words) => (byId("recorded").textContent = words), recorded, (words) => stageProblem(words));
 new Mixer(look);
 
 let camera = null; // the stream
 let server = {};
 let noCamera = null; // why there can be none
+let isHere = false; // painted on this device
+
+const stage = new Stage(look, gallery, {
+  stop,
+  get surface() {
+    return isHere ? canvas : painted;
+  },
+  // The server's own picture only the server can put beside the painting; this device draws the camera itself.
+  get divides() {
+    return isHere || Boolean(link.stream);
+  },
+  get beside() {
+    return !isHere && link.stream ? original : null;
+  },
+  stream: () => (isHere ? canvas.captureStream() : painted.srcObject),
+  draw: () => isHere && device.draw(),
+});
+stage.divider.onMove = (percent) => device.setDivide(percent / 100);
 
 /** The camera's picture is beside the painting in this page; the server's own only it can put there. */
 function lookForServer() {
@@ -38,11 +54,19 @@ function lookForServer() {
   return { blend, strength, mask, mirror, split: split && !link.stream };
 }
 
+/** The file of a style for this device: a shipped one, or a visitor's own as far as it has learned. */
+async function styleFile(name) {
+  if (look.networkOf(name) !== "fast") {
+    throw new Error("This device paints with styles of the network fast. Choose one of those, or let the server paint.");
+  }
+  return fetchFile(ofStyle(name, "weights"));
+}
+
 // ---- the stage
 
 async function startCamera(deviceId) {
-  stageProblem(null);
-  enterStage("connecting");
+  stage.problem(null);
+  stage.enter("connecting");
   say("Waiting for the camera");
   try {
     const stream = await openCamera(deviceId);
@@ -50,34 +74,36 @@ async function startCamera(deviceId) {
     camera = stream;
   } catch (error) {
     say("");
-    enterStage("failed");
+    stage.enter("failed");
     const hint = server.source ? " Or let the server show its own video." : "";
-    stageProblem(error.message + hint);
+    stage.problem(error.message + hint);
     return;
   }
   const [track] = camera.getVideoTracks();
   track.addEventListener("ended", () => {
     stop();
-    stageProblem("The camera has gone. Plug it in, then start again.");
+    stage.problem("The camera has gone. Plug it in, then start again.");
   });
   original.srcObject = camera;
   original.play().catch(() => {});
   showCameras(track.getSettings().deviceId);
-  await link.start(camera);
+  await (isHere ? device.start(original) : link.start(camera));
 }
 
 async function startSource() {
-  stageProblem(null);
+  stage.problem(null);
   closeCamera();
+  setPlace(false);
   await link.start(null);
 }
 
 function stop() {
-  recorder.stop();
+  stage.recorder.stop();
   link.stop();
+  device.stop();
   closeCamera();
   say("");
-  if (noCamera) stageProblem(noCamera);
+  if (noCamera) stage.problem(noCamera);
 }
 
 function closeCamera() {
@@ -86,53 +112,60 @@ function closeCamera() {
   original.srcObject = null;
 }
 
-link.addEventListener("state", ({ detail: { state, words } }) => {
-  enterStage(state);
-  if (state === "connecting") say(link.tries ? "Connecting again" : "Connecting");
-  if (state === "again") say(`${words} Trying again.`);
-  if (state === "live") say(`Painting with ${look.title}`);
-  if (state === "failed") {
-    say("");
-    recorder.stop();
-    closeCamera();
-    stageProblem(words);
-  }
-  if (state === "live") meter.start();
-  else meter.stop();
-});
-
-link.addEventListener("look-refused", ({ detail }) => problem("look-problem", detail));
-
-function enterStage(state) {
-  stage.dataset.state = state;
-  const isOff = state === "idle" || state === "failed";
-  byId("welcome").hidden = !isOff;
-  byId("waiting").hidden = isOff || state === "live";
-  byId("stop").disabled = isOff;
-  byId("snapshot").disabled = byId("record").disabled = state !== "live";
-  byId("meter").hidden = state !== "live";
-  if (state !== "live") byId("fps").textContent = byId("delay").textContent = "–";
-  byId("delay-details").hidden = state !== "live";
-  if (isOff) byId("camera-choice").hidden = true;
-  showSplit();
+for (const player of [link, device]) {
+  player.addEventListener("state", ({ detail: { state, words } }) => {
+    if (player !== (isHere ? device : link)) return;
+    stage.enter(state);
+    if (state === "connecting") say(link.tries ? "Connecting again" : "Connecting");
+    if (state === "again") say(`${words} Trying again.`);
+    if (state === "live") say(`Painting with ${look.title}`);
+    if (state === "failed") {
+      say("");
+      closeCamera();
+      stage.problem(words);
+    }
+    if (state === "live" && !isHere) meter.start();
+    else meter.stop();
+    byId("delay-details").hidden = isHere || state !== "live";
+  });
+  player.addEventListener("look-refused", ({ detail }) => problem("look-problem", detail));
 }
 
-function stageProblem(words) {
-  problem("stage-problem", words);
-  byId("welcome-words").hidden = Boolean(words);
+painted.addEventListener("resize", () => stage.setShape(painted.videoWidth, painted.videoHeight));
+
+// ---- who paints
+
+function setPlace(onDevice) {
+  isHere = onDevice;
+  canvas.hidden = !isHere;
+  painted.hidden = isHere;
+  for (const input of document.querySelectorAll("[name=place]")) input.checked = (input.value === "device") === isHere;
+  byId("welcome-privacy").textContent = isHere
+    ? "The picture stays on this device."
+    : "The picture goes to this server and back. Nothing of it is kept.";
+  byId("mask").disabled = isHere; // only the server finds people
+  byId("delay-word").textContent = isHere ? "a frame" : "delay";
 }
 
-function showSplit() {
-  const isOn = look.split && stage.dataset.state === "live";
-  const isHere = isOn && Boolean(link.stream);
-  byId("split").setAttribute("aria-pressed", String(look.split));
-  original.hidden = byId("divider").hidden = !isHere;
-  original.classList.toggle("mirrored", look.mirror);
-  for (const corner of document.querySelectorAll("[data-for=split]")) corner.hidden = !isOn;
+for (const input of document.querySelectorAll("[name=place]")) {
+  input.addEventListener("change", async () => {
+    const stream = camera;
+    const wasLive = Boolean(stream) && stage.box.dataset.state !== "idle";
+    link.stop();
+    device.stop();
+    setPlace(input.value === "device");
+    stage.enter("idle");
+    if (!wasLive) return;
+    stage.enter("connecting");
+    await (isHere ? device.start(original) : link.start(stream));
+  });
 }
 
-painted.addEventListener("resize", () => {
-  if (painted.videoWidth) picture.style.setProperty("--aspect", `${painted.videoWidth} / ${painted.videoHeight}`);
+device.addEventListener("numbers", ({ detail: { fps, ms, size } }) => {
+  stage.setShape(...size);
+  byId("fps").textContent = rate(fps);
+  byId("delay").textContent = `${Math.round(ms)} ms`;
+  byId("delay-part").title = "From a picture of the camera until its painting is done";
 });
 
 async function showCameras(current) {
@@ -148,15 +181,15 @@ byId("camera").addEventListener("change", async (event) => {
     camera = stream;
     original.srcObject = camera;
     original.play().catch(() => {});
-    await link.replace(camera);
+    if (!isHere) await link.replace(camera);
   } catch (error) {
     stop();
-    stageProblem(error.message);
+    stage.problem(error.message);
   }
 });
 
 function showNumbers({ fps, delay, parts, isOwnCamera }) {
-  byId("fps").textContent = fps === null ? "–" : fps.toFixed(fps < 9.95 ? 1 : 0);
+  byId("fps").textContent = rate(fps);
   byId("delay").textContent = delay === null ? "–" : `≥ ${Math.round(delay)} ms`;
   byId("delay-parts").replaceChildren(
     ...parts.map(([words, ms]) => {
@@ -174,115 +207,18 @@ function showNumbers({ fps, delay, parts, isOwnCamera }) {
   byId("delay-part").title = "At least: the sum of the parts that can be measured, listed below the picture";
 }
 
-// ---- the bar
-
-const press = {
-  stop,
-  split: () => look.set({ split: !look.split }),
-  mirror: () => look.set({ mirror: !look.mirror }),
-  snapshot: async () => {
-    const isHere = look.split && link.stream;
-    try {
-      const blob = await snapshot(painted, isHere ? original : null, divider.percent / 100, look.mirror);
-      keep(blob, look.title, "png");
-      say("Snapshot saved");
-    } catch (error) {
-      say(error.message);
-    }
-  },
-  record: () => {
-    if (recorder.isRecording) {
-      recorder.stop();
-      return;
-    }
-    try {
-      recorder.start(painted.srcObject);
-      showRecording(true);
-    } catch (error) {
-      say(`This browser cannot record it: ${error.message}`);
-    }
-  },
-  full: async () => {
-    try {
-      if (document.fullscreenElement) await document.exitFullscreen();
-      else if (stage.requestFullscreen) await stage.requestFullscreen({ navigationUI: "hide" });
-      else painted.webkitEnterFullscreen?.(); // a phone that knows it for videos alone
-    } catch {
-      say("The browser does not allow full screen here.");
-    }
-  },
-};
-for (const [id, act] of Object.entries(press)) byId(id).addEventListener("click", act);
-byId("record").hidden = !Recorder.isPossible;
-byId("start").addEventListener("click", () => startCamera());
-byId("start-source").addEventListener("click", startSource);
-
-function showRecording(isOn) {
-  byId("record").setAttribute("aria-pressed", String(isOn));
-  byId("recording").hidden = !isOn;
-  say(isOn ? "Recording" : "Recording saved");
-}
-
-function recorded(blob, ending) {
-  showRecording(false);
-  if (blob) keep(blob, look.title, ending);
-  else say("Nothing was recorded.");
-}
-
-let rest = null;
-function wake() {
-  stage.classList.remove("resting");
-  clearTimeout(rest);
-  rest = setTimeout(() => stage.classList.toggle("resting", Boolean(document.fullscreenElement)), REST_MS);
-}
-for (const sign of ["pointermove", "pointerdown", "keydown"]) stage.addEventListener(sign, wake);
-document.addEventListener("fullscreenchange", () => {
-  byId("full").setAttribute("aria-pressed", String(Boolean(document.fullscreenElement)));
-  wake();
-});
-
-// The keys of `vidstyle webcam`, while the picture has the focus: elsewhere they belong to the browser and to readers.
-const KEYS = {
-  n: () => gallery.step(1),
-  p: () => gallery.step(-1),
-  ArrowRight: () => gallery.step(1),
-  ArrowLeft: () => gallery.step(-1),
-  "+": () => strengthen(0.1),
-  "=": () => strengthen(0.1),
-  "-": () => strengthen(-0.1),
-  o: press.split,
-  m: press.mirror,
-  s: press.snapshot,
-  r: press.record,
-  f: press.full,
-};
-picture.addEventListener("keydown", (event) => {
-  if (event.target !== picture || event.ctrlKey || event.metaKey || event.altKey) return;
-  const isLive = stage.dataset.state === "live";
-  const act = /^\d$/.test(event.key) ? () => gallery.pick((Number(event.key) + 9) % 10) : KEYS[event.key];
-  if (!act || (!isLive && "sr".includes(event.key))) return;
-  event.preventDefault();
-  act();
-});
-
-function strengthen(by) {
-  look.set({ strength: Math.min(1, Math.max(0, Math.round(10 * (look.strength + by)) / 10)) });
-}
-
 // ---- the look
 
-look.addEventListener("change", () => {
-  byId("mirror").setAttribute("aria-pressed", String(look.mirror));
-  showSplit();
-  const first = look.styles.get(look.parts[0]?.style);
-  if (first) byId("backdrop").style.backgroundImage = `url("${encodeURI(first.thumbnail)}")`;
-  link.sendLook();
-});
+look.addEventListener("change", () => link.sendLook());
 
 // ---- gallery and studio
 
 studio.addEventListener("jobs", ({ detail }) => gallery.setJobs(detail));
-studio.addEventListener("style", () => gallery.refresh());
+studio.addEventListener("style", async () => {
+  await gallery.refresh();
+  for (const { name, mine } of gallery.styles) if (mine) device.forget(name); // it has learned on
+  device.follow().catch((error) => problem("look-problem", error.message));
+});
 gallery.addEventListener("changed", () => studio.refresh());
 takeFiles({
   onPainting: (file) => studio.adapt(file),
@@ -292,26 +228,41 @@ takeFiles({
 
 // ---- the beginning and the end
 
+byId("start").addEventListener("click", () => startCamera());
+byId("start-source").addEventListener("click", startSource);
 window.addEventListener("pagehide", () => link.stop());
 window.addEventListener("pageshow", (event) => event.persisted && stop());
 
 async function begin() {
-  enterStage("idle");
+  stage.enter("idle");
   const missing = whyNoCamera();
   try {
     server = await call("GET", "api/state");
   } catch (error) {
-    stageProblem(error.message);
+    stage.problem(error.message);
     return;
   }
   byId("machine").textContent = [server.backend, server.version && `vidstyle ${server.version}`].filter(Boolean).join(" · ");
   byId("start-source").hidden = !server.source;
   byId("start").disabled = Boolean(missing);
   if (missing) noCamera = missing + (server.source ? " The server’s own video needs no camera." : "");
-  if (noCamera) stageProblem(noCamera);
+  if (noCamera) stage.problem(noCamera);
+  offerDevice();
   await gallery.refresh("starry_night");
   look.changed();
   await studio.refresh();
 }
 
+/** Let the visitor choose this device where its browser has a graphics card for it. */
+async function offerDevice() {
+  try {
+    await findAdapter();
+    byId("place").hidden = false;
+  } catch {
+    // The server paints, as for everybody without WebGPU.
+  }
+}
+
 begin();
+
+export { device, look }; // for a console

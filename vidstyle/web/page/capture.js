@@ -12,11 +12,11 @@ const KINDS = [
 const BITS_PER_SECOND = 6_000_000;
 const SLICE_MS = 1000;
 
-/** A PNG of what is shown, as a Blob. With `original`, its left `share` is that of the camera. */
+/** A PNG of what a video or canvas shows, as a Blob. With `original`, its left `share` is that of the camera. */
 export function snapshot(painted, original, share, mirrored) {
   const canvas = document.createElement("canvas");
-  const width = (canvas.width = painted.videoWidth);
-  const height = (canvas.height = painted.videoHeight);
+  const width = (canvas.width = painted.videoWidth ?? painted.width);
+  const height = (canvas.height = painted.videoHeight ?? painted.height);
   if (!width) return Promise.reject(new Error("There is no picture yet."));
   const context = canvas.getContext("2d");
   context.drawImage(painted, 0, 0, width, height);

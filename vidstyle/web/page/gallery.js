@@ -9,8 +9,10 @@ const ABOUT_NETWORKS = {
 };
 
 export class Gallery extends EventTarget {
-  constructor(look) {
+  /** `list()` promises the styles that there are. */
+  constructor(look, list = () => call("GET", "api/styles")) {
     super();
+    this.listStyles = list;
     this.look = look;
     this.styles = [];
     this.jobs = new Map();
@@ -25,10 +27,10 @@ export class Gallery extends EventTarget {
     });
   }
 
-  /** Ask the server anew; `first` is chosen where nothing was. */
+  /** Ask for the styles anew; `first` is chosen where nothing was. */
   async refresh(first) {
     try {
-      this.styles = await call("GET", "api/styles");
+      this.styles = await this.listStyles();
       problem("gallery-problem", null);
     } catch (error) {
       problem("gallery-problem", error.message);

@@ -9,8 +9,8 @@ export class Mixer {
     this.rows = new Map(); // by name of the style: kept, so that a slider stays under the finger
     this.strength = byId("strength");
     this.strength.addEventListener("input", () => look.set({ strength: this.strength.valueAsNumber / 100 }));
-    this.mask = byId("mask");
-    this.mask.addEventListener("change", () => look.set({ mask: this.mask.value }));
+    this.mask = byId("mask"); // where the painter knows people
+    this.mask?.addEventListener("change", () => look.set({ mask: this.mask.value }));
     look.addEventListener("change", () => this.show());
   }
 
@@ -33,7 +33,7 @@ export class Mixer {
     const percent = Math.round(100 * look.strength);
     if (this.strength.valueAsNumber !== percent) this.strength.value = percent;
     fill(this.strength);
-    this.mask.value = look.mask;
+    if (this.mask) this.mask.value = look.mask;
     byId("strength-value").textContent = `${percent} %`;
   }
 
