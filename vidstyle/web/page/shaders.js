@@ -124,7 +124,7 @@ ${load === "image" ? MEAN(shape) : NORM(shape)}
     }
     for (var i = lane; i < ${36 * outputs}u; i += ${threads}u) { kernel[i] = ${stored}(weights[g * ${36 * outputs}u + i]); }
     workgroupBarrier();
-    ${half ? `var parts: array<vec4<f16>, ${ACROSS * each}>;` : ""}
+    ${half ? `var parts = array<vec4<f16>, ${ACROSS * each}>();` : ""}
     for (var tap = 0u; tap < 9u; tap++) {
       let first = (top + tap / 3u) * ${HALO}u + left + tap % 3u;
       let x = array(${range(ACROSS).map((p) => `tile[first + ${p}u]`).join(", ")});
