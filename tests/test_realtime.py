@@ -42,11 +42,12 @@ def test_it_says_what_it_chose() -> None:
     assert str(RealTime(60, 720, 7.0, 360)) == lost
 
 
+@pytest.mark.alone
 def test_the_measurement_counts_frames_that_are_painted() -> None:
     with Stylizer(fast_style(), backend=ONE_CORE) as stylizer:
         small = realtime._measured_fps(stylizer, FORM)
         large = realtime._measured_fps(stylizer, FORM.resized((384, 512)))
-    assert small > 3 * large > 0
+    assert small > 2 * large > 0
 
 
 def test_a_render_in_real_time_is_painted_at_fewer_rows_where_needed(

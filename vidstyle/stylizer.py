@@ -8,15 +8,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidstyle._renamed import renamed_method
 from vidstyle.errors import BadOption
+from vidstyle.files import cache_key
 from vidstyle.frame import Frame, FrameFormat, Planes, as_rgb
 from vidstyle.gallery import DEFAULT_STYLE, load_blend
 from vidstyle.imaging import resample
@@ -26,7 +27,7 @@ from vidstyle.options import MAX_SIDE, STROKE_SIZE, BackendOptions, LookOptions,
 from vidstyle.pipeline import Closing
 
 if TYPE_CHECKING:
-    from vidstyle.backends.base import Backend, Program
+    from vidstyle.backends.base import Backend, Program, Tensors
     from vidstyle.imaging.smoothing import Motion, Smoother
     from vidstyle.masks.mask import Mask
     from vidstyle.models.engine_file import EngineFile
@@ -374,39 +375,66 @@ def work_size_note(size: tuple[int, int], look: LookOptions, engine: EngineFile 
 def network_program(shape: Architecture, form: FrameFormat, *, only: Network | None = None) -> Program:
     """What a backend compiles to paint frames of ``form`` in any style of ``shape``; or in ``only`` that one."""
     from vidstyle.backends.base import Int8Program, Program
-    from vidstyle.graph import onnx_from_network, style_tensors, winograd_axis
 
-    single = int8 = winograd = None
-    if only is not None and form.pixels != "rgb":  # measuring takes a second, which a still is not worth
-        int8 = Int8Program(
-            only.start[None],
-            _calibration_frames,
-            lambda ranges: onnx_from_network(only, _CALIBRATION, ranges=ranges).SerializeToString(),
-            lambda ranges: onnx_from_network(only, form, ranges=ranges).SerializeToString(),
+    # What writes graphs is imported where one is written: a program that was compiled before is known by its recipe.
+
+    def tensors(network: Network, *, winograd: bool = False) -> Tensors:
+        from vidstyle.graph import style_tensors
+
+        return style_tensors(network, form, winograd=winograd)
+
+    def graph(what: Network | Architecture, form: FrameFormat, **asked: Any) -> bytes:
+        from vidstyle.graph import onnx_from_network
+
+        return bytes(onnx_from_network(what, form, **asked).SerializeToString())
+
+    def winograd() -> Program | None:
+        from vidstyle.graph import winograd_axis
+
+        if winograd_axis(shape, form) is None:
+            return None
+        return Program(
+            shape,
+            form,
+            lambda precision: graph(shape, form, precision=precision, winograd=True),
+            lambda network: tensors(network, winograd=True),
+            _recipe(shape.name, repr(form), "winograd"),
         )
+
+    single = int8 = None
     if only is not None:
+        own = only.digest
         single = Program(
             shape,
             form,
-            lambda precision: onnx_from_network(only, form, precision=precision).SerializeToString(),
+            lambda precision: graph(only, form, precision=precision),
             lambda network: {"style": network.start[None]},
+            _recipe(own, repr(form)),
         )
-    if winograd_axis(shape, form) is not None:
-        winograd = Program(
-            shape,
-            form,
-            lambda precision: onnx_from_network(shape, form, precision=precision, winograd=True).SerializeToString(),
-            lambda network: style_tensors(network, form, winograd=True),
-        )
+        if form.pixels != "rgb":  # measuring takes a second, which a still is not worth
+            int8 = Int8Program(
+                only.start[None],
+                _calibration_frames,
+                lambda ranges: graph(only, _CALIBRATION, ranges=ranges),
+                lambda ranges: graph(only, form, ranges=ranges),
+                _recipe(own, only.start.tobytes()),
+            )
+    recipe = _recipe(shape.name, repr(form))
     return Program(
-        shape,
-        form,
-        lambda precision: onnx_from_network(shape, form, precision=precision).SerializeToString(),
-        lambda network: style_tensors(network, form),
-        single,
-        int8,
-        winograd,
+        shape, form, lambda precision: graph(shape, form, precision=precision), tensors, recipe, single, int8, winograd
     )
+
+
+@cache
+def _graph_code() -> bytes:
+    """What writes graphs, and knows of colors and shapes: other code writes other graphs."""
+    package = Path(__file__).parent
+    files = [*sorted((package / "graph").glob("*.py")), package / "frame.py", package / "models" / "architecture.py"]
+    return b"".join(path.read_bytes() for path in files)
+
+
+def _recipe(*parts: bytes | str) -> str:
+    return cache_key(_graph_code(), *parts)
 
 
 def _calibration_frames() -> list[Planes]:

@@ -96,14 +96,16 @@ class Program:
     """Writes the ONNX graph; called by the backends that read ONNX."""
     style_tensors: Callable[[Network], Tensors]
     """The inputs of the graph that make it paint as a network does, by name; linear in the network."""
+    recipe: str
+    """What determines the graph, as a digest: whoever has compiled this recipe needs no graph."""
     single: Program | None = None
     """The same for one style, with constants for weights, where no other will be played. It is faster in some
     libraries; a backend takes it if it likes."""
     int8: Int8Program | None = None
     """The same for one style in 8-bit integers."""
-    winograd: Program | None = None
-    """The same with half the multiplications, in float32; see `vidstyle.graph.onnx_from_network`. None where the size
-    does not allow it."""
+    winograd: Callable[[], Program | None] = lambda: None
+    """The same with half the multiplications, in float32; see `vidstyle.graph.onnx_from_network`. Gives None where the
+    size does not allow it."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class Int8Program:
     """Writes the ONNX graph for these frames from ranges; from none, the one that measures them (`vidstyle.graph`)."""
     final: Callable[[Mapping[str, Any]], bytes]
     """Writes the graph for the frames of the program."""
+    recipe: str
+    """What determines the network, as a digest."""
 
 
 class StyleTensors:

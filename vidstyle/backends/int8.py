@@ -26,11 +26,10 @@ def measured_ranges(program: Int8Program, open_graph: Callable[[bytes], Run]) ->
 
     ``open_graph`` compiles a graph in float32. It takes about a second; what is found is kept in the cache.
     """
-    observing = program.graph({})
-    key = cache_key(observing, str(LEAST_PSNR))
+    key = cache_key(program.recipe, str(LEAST_PSNR))
     stored = read_cached("int8", key)
     if stored is None:
-        stored = _measured(program, observing, open_graph)
+        stored = _measured(program, open_graph)
         write_cached("int8", key, stored)
     with np.load(io.BytesIO(stored)) as arrays:
         if arrays["psnr"] < LEAST_PSNR:
@@ -39,10 +38,10 @@ def measured_ranges(program: Int8Program, open_graph: Callable[[bytes], Run]) ->
         return {name: (arrays[f"{name}.low"], arrays[f"{name}.high"]) for name in names}
 
 
-def _measured(program: Int8Program, observing: bytes, open_graph: Callable[[bytes], Run]) -> bytes:
+def _measured(program: Int8Program, open_graph: Callable[[bytes], Run]) -> bytes:
     found: dict[str, Any] = {}
     exact = []
-    frames, run = program.frames(), open_graph(observing)
+    frames, run = program.frames(), open_graph(program.graph({}))
     for frame in frames:
         outputs = run(frame, program.style)
         exact.append(outputs["frame_out"])

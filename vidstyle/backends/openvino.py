@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -70,7 +71,7 @@ class OpenVinoBackend(Backend):
         plan = _plan(program, options)
         self._styles = StyleTensors(program.shape, plan.program.style_tensors)
         try:
-            compiled = _compile(plan.graph, plan.device, plan.settings)
+            compiled = _compile(plan.graph, plan.recipe, plan.device, plan.settings)
             self._slots += [_Slot(compiled.create_infer_request()) for _ in range(plan.streams + 1)]
         except RuntimeError as error:
             raise BadModel(f"OpenVINO cannot compile the graph: {_reason(error)}") from error
@@ -166,7 +167,7 @@ class OpenVinoPictureNetwork(PictureNetwork):
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            compiled = _compile(graph, "CPU", settings)
+            compiled = _compile(lambda: graph, graph, "CPU", settings)
             self._request: ov.InferRequest | None = compiled.create_infer_request()
         except RuntimeError as error:
             raise BadModel(f"OpenVINO cannot compile the graph: {_reason(error)}") from error
@@ -243,7 +244,8 @@ class _Plan:
 
     program: Program
     """The variant whose `Program.style_tensors` the graph takes."""
-    graph: bytes
+    graph: Callable[[], bytes]
+    recipe: str
     device: str
     settings: dict[str, str | int | bool]
     streams: int
@@ -267,14 +269,17 @@ def _plan_for_cpu(program: Program, options: BackendOptions) -> _Plan:
         "ENABLE_CPU_PINNING": False,
     }
     words = f"threads: {threads}, streams: {streams}"
-    graph = None
+    int8, single, ranges = program.int8, program.single, None
     if precision == "int8" or (options.precision == "auto" and int8_pays()):
-        graph = _int8_graph(program, named=precision == "int8")
-    if graph is not None and program.single is not None:
-        return _Plan(program.single, graph, "CPU", settings, streams, f"int8 and {arithmetic}, {words}, one style")
-    half_work = program.winograd if arithmetic == "fp32" and on_x86() else None  # on Arm the library does so itself
+        ranges = _int8_ranges(program, named=precision == "int8")
+    if ranges is not None and int8 is not None and single is not None:
+        words = f"int8 and {arithmetic}, {words}, one style"
+        recipe = f"{single.recipe} int8 {int8.recipe}"
+        return _Plan(single, lambda: int8.final(ranges), recipe, "CPU", settings, streams, words)
+    half_work = program.winograd() if arithmetic == "fp32" and on_x86() else None  # on Arm the library does so itself
     used, algorithm = (program, "") if half_work is None else (half_work, " (Winograd)")
-    return _Plan(used, used.graph("fp32"), "CPU", settings, streams, f"{arithmetic}{algorithm}, {words}")
+    words = f"{arithmetic}{algorithm}, {words}"
+    return _Plan(used, lambda: used.graph("fp32"), used.recipe, "CPU", settings, streams, words)
 
 
 def _plan_for_device(program: Program, options: BackendOptions) -> _Plan:
@@ -297,7 +302,8 @@ def _plan_for_device(program: Program, options: BackendOptions) -> _Plan:
         )
     used = program.single or program  # constants are the library's usual case on these
     words = seen.get(device, f"of {', '.join(seen)}")
-    return _Plan(used, used.graph("fp32"), device, settings, 1, f"{precision} on {device} ({words})")
+    words = f"{precision} on {device} ({words})"
+    return _Plan(used, lambda: used.graph("fp32"), used.recipe, device, settings, 1, words)
 
 
 def devices() -> dict[str, str]:
@@ -333,8 +339,8 @@ def openvino_lines() -> list[str]:
     return [f"openvino sees {named}", f"auto {takes} for videos in one style: {why}"]
 
 
-def _int8_graph(program: Program, *, named: bool) -> bytes | None:
-    """The graph of a program for one style in 8-bit integers; None where there is none that is good enough.
+def _int8_ranges(program: Program, *, named: bool) -> Mapping[str, Any] | None:
+    """What a program for one style needs for 8-bit integers; None where they would not be good enough.
 
     Where int8 was ``named`` that is a `BadOption`.
     """
@@ -345,7 +351,7 @@ def _int8_graph(program: Program, *, named: bool) -> bytes | None:
         except RuntimeError as error:
             raise BadModel(f"OpenVINO cannot measure the network: {_reason(error)}") from error
         if ranges is not None:
-            return program.int8.final(ranges)
+            return ranges
         why = f"paints this style less than {LEAST_PSNR:g} dB from its float pictures"
     if named:
         raise BadOption(f"precision is int8, which {why}; use auto")
@@ -368,16 +374,18 @@ def _run_once(graph: bytes) -> Run:
     return run
 
 
-def _compile(graph: bytes, device: str, settings: dict[str, str | int | bool]) -> ov.CompiledModel:
+def _compile(
+    graph: Callable[[], bytes], recipe: bytes | str, device: str, settings: dict[str, str | int | bool]
+) -> ov.CompiledModel:
     core = _core_here()
     if device == "AUTO":  # cannot be stored: it may move from one device to another
-        return core.compile_model(core.read_model(graph), device, settings)
-    key = cache_key(graph, ov.__version__, core.get_property(device, "FULL_DEVICE_NAME"), device, repr(settings), _ISA)
+        return core.compile_model(core.read_model(graph()), device, settings)
+    key = cache_key(recipe, ov.__version__, core.get_property(device, "FULL_DEVICE_NAME"), device, repr(settings), _ISA)
     stored = read_cached("openvino", key)
     if stored is not None:
         with contextlib.suppress(RuntimeError):  # another build may call itself by the same version
             return core.import_model(io.BytesIO(stored), device, settings)
-    compiled = core.compile_model(core.read_model(graph), device, settings)
+    compiled = core.compile_model(core.read_model(graph()), device, settings)
     exported = compiled.export_model()
     write_cached("openvino", key, exported if isinstance(exported, bytes) else exported.getvalue())
     return compiled

@@ -99,6 +99,9 @@ def main() -> NoReturn:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names may be of any bytes
     _log_to_terminal()
     sys.unraisablehook = _end_all_the_same
+    # OpenVINO brings its converter of models along, with an HTTP client and more: two thirds of its import. Its package
+    # does without where it cannot be imported.
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     try:
         code = vidstyle.main(standalone_mode=False)  # what `ctx.exit` was given; commands return None
         sys.exit(code or 0)
