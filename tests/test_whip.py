@@ -7,9 +7,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
 aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 pytest.importorskip("aiortc", reason="aiortc is not installed")
@@ -18,13 +21,16 @@ from aiohttp import web  # noqa: E402
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription  # noqa: E402
 from aiortc.mediastreams import MediaStreamError  # noqa: E402
 from broadcasting import BRIGHT, DARK, FORM, STEREO, feed, frame, now  # noqa: E402
+from live_media import free_port  # noqa: E402
 
-from vidstyle.errors import BadOption, MissingDependency  # noqa: E402
+from vidstyle.cli import vidstyle  # noqa: E402
+from vidstyle.errors import BadOption, MissingDependency, VideoError  # noqa: E402
 from vidstyle.pipeline import BackOff  # noqa: E402
+from vidstyle.video.capture.whip import WhipSource  # noqa: E402
 from vidstyle.video.output import muxer  # noqa: E402
 from vidstyle.video.output.muxer import output_spec  # noqa: E402
 from vidstyle.video.output.recorder import Recorder  # noqa: E402
-from vidstyle.video.output.whip_child import _use_loopback  # noqa: E402
+from vidstyle.video.output.whip_child import use_loopback  # noqa: E402
 
 TOKEN = "a-secret"
 PATIENCE = 40.0
@@ -86,7 +92,7 @@ class Endpoint:
         connection.on("track", lambda track: self._loop.create_task(self._take(track)))
         await connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
         for transceiver in connection.getTransceivers():
-            _use_loopback(transceiver)
+            use_loopback(transceiver)
         await connection.setLocalDescription(await connection.createAnswer())
         answer = connection.localDescription.sdp
         return web.Response(status=201, text=answer, headers={"Location": "session"}, content_type="application/sdp")
@@ -155,7 +161,7 @@ def test_what_a_server_says_is_told(path: str, token: str, said: str, endpoint: 
 
 def test_a_server_that_is_not_there_is_told(unused_port: int = 9) -> None:
     with recorder(f"whip+http://127.0.0.1:{unused_port}/live/whip", sound=None) as stream:
-        refused(stream, "Connect call failed|Connection refused")
+        refused(stream, "Connection refused")
 
 
 def refused(stream: Recorder, said: str) -> None:
@@ -185,3 +191,62 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(muxer.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"vidstyle\[serve\]"):
         output_spec("whip+https://example.org/x")
+
+
+def test_what_goes_out_by_whip_comes_in_by_whip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDSTYLE_WHIP_TOKEN", TOKEN)
+    heard: list[Any] = []
+    asked: list[str] = []
+    found: list[WhipSource] = []
+    port = free_port()
+
+    def receive() -> None:
+        found.append(WhipSource(f"whip+http://:{port}/live", on_sound=heard.append, on_waiting=asked.append))
+
+    receiver = threading.Thread(target=receive)
+    receiver.start()
+    assert wait_until(lambda: asked) and asked == [f"http://127.0.0.1:{port}/live"]
+    with recorder(f"whip+http://wrong@127.0.0.1:{port}/live", sound=None) as stream:
+        refused(stream, r"\(401\)")
+    url, taken = f"whip+http://127.0.0.1:{port}/live", []
+    with recorder(url, sound=STEREO) as stream:
+        feed(stream, PATIENCE, fps=15, until=lambda: not receiver.is_alive())
+        (source,) = found
+        assert source.form.size == FORM.size and source.sound_form == STEREO and source.state == "open"
+        frames = source.frames()
+        reader = threading.Thread(target=lambda: [taken.append(next(frames)) for _ in range(20)])
+        reader.start()
+        feed(stream, PATIENCE, fps=15, until=lambda: not reader.is_alive() and len(heard) > 20)
+        with recorder(url, sound=None) as second:
+            refused(second, r"refuses the stream \(409\)")
+    steps = np.diff([one.pts for one in taken])
+    assert (steps > 0).all() and np.median(steps) == pytest.approx(1e6 / 15, rel=0.2)
+    lumas = [float(one.planes[0].mean()) for one in taken]
+    assert max(lumas) > BRIGHT - 40 and min(lumas) < DARK + 40
+    assert wait_until(lambda: source.state == "lost"), "the sender has said that it ends"
+    with recorder(url, sound=None) as stream:
+        feed(stream, PATIENCE, fps=15, until=lambda: source.state == "open")
+    assert source.reconnects == 1
+    source.close()
+    assert next(frames, None) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("whip+http://", "no address"),
+        ("whip+http://:99/", "no address"),
+        ("whip+http://0.0.0.0:8889/x", "bearer token"),
+    ],
+)
+def test_places_to_listen(address: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match=said):
+        WhipSource(address)
+    words = ["webcam", "--source", address, "--no-window", "--record", str(tmp_path / "out.mkv")]
+    result = CliRunner().invoke(vidstyle, words)
+    assert result.exit_code == 2 and said in result.output
+
+
+def test_a_port_that_is_taken_is_told(endpoint: Endpoint) -> None:
+    with pytest.raises(VideoError, match=f"cannot listen on 127.0.0.1:{endpoint.port}"):
+        WhipSource(f"whip+http://:{endpoint.port}/live")

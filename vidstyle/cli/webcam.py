@@ -11,11 +11,12 @@ import click
 
 from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import echo, echo_json
+from vidstyle.errors import BadOption, MissingDependency
 from vidstyle.live.keys import KEYS, style_list
 from vidstyle.options import BackendOptions, LiveOptions, LookOptions, SmoothOptions, StageOptions
 
 if TYPE_CHECKING:
-    from vidstyle.live.session import LiveReport
+    from vidstyle.live.session import LiveReport, OnSound, Source
 
 _KEYS = "\b\nKeys:\n" + "\n".join(f"  {line.shown:12}{line.help}" for line in KEYS)
 
@@ -33,7 +34,7 @@ def _live_options(no_window: bool, split: bool, **values: Any) -> LiveOptions:
         "--source",
         default="0",
         help="Camera (number, name or device), `screen`, `testsrc`, a video file played in real time, or a URL (RTSP, "
-        "HTTP, RTMP, SRT, UDP).",
+        "HTTP, RTMP, SRT, UDP); whip+http://:PORT/PATH takes what OBS and others send there.",
     ),
     opt.option("--size", type=opt.FULL_SIZE, help="Size to ask the camera for.  [default: the camera's own]"),
     opt.option("--fps", type=click.FloatRange(1, 240), help="Frames a second to ask the camera for."),
@@ -120,12 +121,11 @@ def webcam(
     """
     from vidstyle.gallery import DEFAULT_STYLE
     from vidstyle.live.session import Live
-    from vidstyle.video.capture import Capture
     from vidstyle.video.capture.microphone import Microphone
 
     styles, index = style_list(style or DEFAULT_STYLE)
     live = Live(
-        lambda on_sound: Capture(source.pop("source"), **source, on_sound=on_sound),
+        lambda on_sound: _open(**source, on_sound=on_sound),
         styles,
         index=index,
         look=look,
@@ -150,6 +150,20 @@ def webcam(
         echo(f"Error: {output.name}: {output.failed}", err=True)
     if broken:
         ctx.exit(1)
+
+
+def _open(source: str, *, on_sound: OnSound | None, **wishes: Any) -> Source:
+    from vidstyle.video.capture import Capture
+
+    if not source.startswith("whip+"):
+        return Capture(source, **wishes, on_sound=on_sound)
+    if names := [f"--{name}" for name, wish in wishes.items() if wish]:
+        raise BadOption(f"{' and '.join(names)} cannot be asked of a sender by WHIP; leave it out")
+    try:
+        from vidstyle.video.capture.whip import WhipSource
+    except ImportError as error:
+        raise MissingDependency(f"WHIP needs aiortc and aiohttp ({error}): pip install 'vidstyle[serve]'") from error
+    return WhipSource(source, on_sound=on_sound, on_waiting=lambda url: echo(f"Send by WHIP to {url}", err=True))
 
 
 def _say_what_runs(report: LiveReport) -> None:

@@ -150,9 +150,9 @@ def _whip(scheme: str, parts: SplitResult, host: str, port: int | None) -> Outpu
     missing = [name for name in ("aiortc", "aiohttp") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependency(f"WHIP needs {' and '.join(missing)}: pip install 'vidstyle[serve]'")
-    token = unquote(parts.username or "") or os.environ.get(WHIP_TOKEN, "")
+    token = whip_token(parts.username)
     address = f"{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
-    if token and scheme == "whip+http" and not _is_here(host):
+    if token and scheme == "whip+http" and not is_here(host):
         raise BadOption(
             f"live output {scheme}://{address} would show the bearer token to whoever listens; write whip+https://, or "
             "leave the token out"
@@ -162,7 +162,13 @@ def _whip(scheme: str, parts: SplitResult, host: str, port: int | None) -> Outpu
     return OutputSpec("server", url, f"{scheme}://{address}/...", WHIP, {"token": token} if token else {})
 
 
-def _is_here(host: str) -> bool:
+def whip_token(username: str | None) -> str:
+    """The bearer token of an address whose user name is ``username``: that one, or the environment's; "" is none."""
+    return unquote(username or "") or os.environ.get(WHIP_TOKEN, "")
+
+
+def is_here(host: str) -> bool:
+    """Whether ``host`` is this very machine."""
     if host == "localhost":
         return True
     try:

@@ -82,7 +82,7 @@ class Session:
         codecs = RTCRtpSender.getCapabilities(track.kind).codecs
         transceiver.setCodecPreferences([codec for codec in codecs if codec.mimeType == _CODECS[track.kind]])
         if _is_loopback(urlsplit(self._url).hostname or ""):
-            _use_loopback(transceiver)
+            use_loopback(transceiver)
 
     async def connect(self, http: aiohttp.ClientSession) -> None:
         """Offer, take the answer and wait for the connection. Raises `Lost`."""
@@ -133,7 +133,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _use_loopback(transceiver: RTCRtpTransceiver) -> None:
+def use_loopback(transceiver: RTCRtpTransceiver) -> None:
     """Have ICE offer 127.0.0.1, too: left to itself it takes all addresses but loopback ones."""
     connection: Any = transceiver.sender.transport.transport._connection
     gather = connection.get_component_candidates
@@ -205,7 +205,8 @@ def main() -> None:
     try:
         asyncio.run(carry(order))
     except aiohttp.ClientConnectorError as error:
-        _say(f"lost {error.os_error.strerror or error}")
+        number = error.os_error.errno
+        _say(f"lost {os.strerror(number) if number and number > 0 else error}")
     except (Lost, aiohttp.ClientError, av.error.FFmpegError, OSError, ValueError) as error:
         _say(f"lost {getattr(error, 'strerror', None) or error or type(error).__name__}")
     sys.stdout.flush()
