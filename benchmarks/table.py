@@ -600,6 +600,18 @@ def web_table(facts: Facts) -> list[str]:
         ["passes of a frame", f"{passes['passes']}", "at most 24"],
         ["arithmetic of the convolutions", f"{site['kflop_a_pixel']:.1f} kFLOP a pixel", "33 to 50"],
     ]
+    shaders = found.get("shaders", {})
+    for key, words in (("fp32_db", "FP32"), ("fp16_db", "FP16")):
+        if key in shaders:
+            size = "x".join(map(str, shaders["frame"]))
+            rows.insert(
+                -2,
+                [
+                    f"what cards get, {words}, at {size} on {shaders['adapter'].split()[0]}",
+                    f"{shaders[key]:.1f} dB",
+                    "40 dB",
+                ],
+            )
     times = [[f"`{name}`", f"{copies:.1f}"] for name, copies in passes["copies"].items()]
     low, high = sorted(estimate["ms"])
     width, height = passes["frame"]

@@ -198,6 +198,9 @@ def test_serve_offers_this_device(browser: Browser, tmp_path: Path) -> None:
         assert page.run(PROBLEM) == ""
         assert not [address for address in page.requests if "/api/visitors" in address], "the server paints"
         assert any(address.endswith("/api/styles/udnie/weights") for address in page.requests)
+        # A browser that does not lend frames of a video has them copied.
+        page.run("import('/page/app.js').then(({ device }) => { device.painter.canLend = false; device.shown = []; })")
+        page.wait("import('/page/app.js').then(({ device }) => device.shown.length > 1)")
         page.click("#stop")
         assert page.errors == []
         page.close()

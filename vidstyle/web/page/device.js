@@ -86,7 +86,9 @@ export class Device extends EventTarget {
   /** Show the picture itself in this share of the width, from the left. */
   setDivide(divide) {
     this.divide = divide;
-    this.repaint();
+    if (!this.isStill || this.state !== "live") return;
+    this.painter.setView(this.view);
+    this.painter.present();
   }
 
   /** Do as the look says, from the next frame on. */
@@ -132,11 +134,31 @@ export class Device extends EventTarget {
 
   /** Draw again what the canvas shows, so that it can be copied in the same task. */
   draw() {
-    this.painter?.paint(this.isStill ? null : this.source);
+    this.painter?.present();
   }
 
-  repaint() {
-    if (this.isStill && this.blend) this.paint(this.run);
+  /** Paint a still picture anew; while it is being painted, only the newest wish is kept. */
+  async repaint() {
+    this.isStale = true;
+    if (this.isPainting || !this.isStill || !this.blend) return;
+    this.isPainting = true;
+    const { run } = this;
+    try {
+      while (this.isStale && run === this.run) {
+        this.isStale = false;
+        await this.paint(run);
+      }
+    } catch (error) {
+      if (run === this.run) this.fail(error.message);
+    } finally {
+      this.isPainting = false;
+    }
+    if (this.isStale && run !== this.run) this.repaint(); // another picture came meanwhile
+  }
+
+  get view() {
+    const { strength, mirror, split } = this.look;
+    return { strength, mirror, divide: split ? this.divide : 0 };
   }
 
   /** Paint the source as it is now; tells the milliseconds that it took. */
@@ -145,8 +167,7 @@ export class Device extends EventTarget {
     const [width, height] = this.isStill ? [source.width, source.height] : [source.videoWidth, source.videoHeight];
     const rows = Math.min(this.rows, height);
     painter.resize(width, height, Math.max(1, Math.round((width * rows) / height)), rows);
-    const { strength, mirror, split } = this.look;
-    painter.setView({ strength, mirror, divide: split ? this.divide : 0 });
+    painter.setView(this.view);
     const began = performance.now();
     await painter.paint(this.isStill ? null : source);
     const now = performance.now();

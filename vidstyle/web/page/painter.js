@@ -92,7 +92,9 @@ export class Painter {
       return shared.get(code);
     };
     const module = device.createShaderModule({ code: showing({ half }) });
-    this.compileVideo = async () => (this.unpackVideo ??= await compute(unpacking({ isVideo: true, half })));
+    // Not every browser lends the frames of a video to a program: then they are copied.
+    this.canLend = Boolean(device.importExternalTexture);
+    this.compileVideo = async () => this.canLend && (this.unpackVideo ??= await compute(unpacking({ isVideo: true, half })));
     [this.unpackStill, this.show, ...this.convolutions] = await Promise.all([
       compute(unpacking({ isVideo: false, half })),
       device.createRenderPipelineAsync({
@@ -212,13 +214,22 @@ export class Painter {
     const context = new OffscreenCanvas(width, height).getContext("2d");
     context.drawImage(bitmap, 0, 0);
     const { data } = context.getImageData(0, 0, width, height);
-    this.picture?.destroy();
-    this.picture = this.device.createTexture({
-      size: [width, height],
-      format: "rgba8unorm",
-      usage: GPUTextureUsage.TEXTURE_BINDING | GPUTextureUsage.COPY_DST,
-    });
+    this.makePicture(width, height);
     this.device.queue.writeTexture({ texture: this.picture }, data, { bytesPerRow: 4 * width }, [width, height]);
+  }
+
+  makePicture(width, height) {
+    if (this.picture?.width === width && this.picture.height === height) return;
+    this.picture?.destroy();
+    const { TEXTURE_BINDING, COPY_DST, RENDER_ATTACHMENT } = GPUTextureUsage; // what copies of videos need
+    const usage = TEXTURE_BINDING | COPY_DST | RENDER_ATTACHMENT;
+    this.picture = this.device.createTexture({ size: [width, height], format: "rgba8unorm", usage });
+  }
+
+  copyFrame(video) {
+    const size = [video.videoWidth, video.videoHeight];
+    this.makePicture(...size);
+    this.device.queue.copyExternalImageToTexture({ source: video }, { texture: this.picture }, size);
   }
 
   /** The passes in order, each as `(encoder, timestampWrites) => void`. */
@@ -230,11 +241,13 @@ export class Painter {
       pass.dispatchWorkgroups(...groups);
       pass.end();
     };
-    const unpack = video ? this.unpackVideo : this.unpackStill;
+    const isLent = video && this.canLend;
+    if (video && !isLent) this.copyFrame(video);
+    const unpack = isLent ? this.unpackVideo : this.unpackStill;
     const entries = {
       0: { buffer: this.uniforms.frame },
       1: { buffer: this.uniforms.size },
-      2: video ? this.device.importExternalTexture({ source: video }) : this.picture.createView(),
+      2: isLent ? this.device.importExternalTexture({ source: video }) : this.picture.createView(),
       3: this.sampler,
       4: { buffer: this.image },
       5: { buffer: this.partial[0] },
@@ -244,16 +257,18 @@ export class Painter {
       ...this.bound.map((bound, index) =>
         compute(this.convolutions[index], bound, index === this.bound.length - 1 ? this.doubleGroups : this.groups),
       ),
-      (encoder, timestampWrites) => {
-        const view = this.context.getCurrentTexture().createView();
-        const colorAttachments = [{ view, loadOp: "clear", storeOp: "store" }];
-        const pass = encoder.beginRenderPass({ colorAttachments, timestampWrites });
-        pass.setPipeline(this.show);
-        pass.setBindGroup(0, this.shown);
-        pass.draw(3);
-        pass.end();
-      },
+      (encoder, timestampWrites) => this.showPass(encoder, timestampWrites),
     ];
+  }
+
+  showPass(encoder, timestampWrites) {
+    const view = this.context.getCurrentTexture().createView();
+    const colorAttachments = [{ view, loadOp: "clear", storeOp: "store" }];
+    const pass = encoder.beginRenderPass({ colorAttachments, timestampWrites });
+    pass.setPipeline(this.show);
+    pass.setBindGroup(0, this.shown);
+    pass.draw(3);
+    pass.end();
   }
 
   /** Paint the frame that `video` shows, or the still picture; the promise is kept when it is done. */
@@ -262,6 +277,13 @@ export class Painter {
     for (const pass of this.passes(video)) pass(encoder);
     this.device.queue.submit([encoder.finish()]);
     return this.device.queue.onSubmittedWorkDone();
+  }
+
+  /** Show the last painting anew, after `setView`. */
+  present() {
+    const encoder = this.device.createCommandEncoder();
+    this.showPass(encoder);
+    this.device.queue.submit([encoder.finish()]);
   }
 
   /** Paint once, and tell `{name, ms}` of each pass; `ms` of all but the whole are null where it cannot be measured. */
