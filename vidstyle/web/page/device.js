@@ -74,6 +74,7 @@ export class Device extends EventTarget {
   stop() {
     this.run += 1;
     this.source = null;
+    this.shown = [];
     this.enter("idle");
   }
 
@@ -172,11 +173,9 @@ export class Device extends EventTarget {
     await painter.paint(this.isStill ? null : source);
     const now = performance.now();
     if (run !== this.run || painter !== this.painter) return;
-    this.shown = [...this.shown.filter((at) => at > now - RATE_SECONDS * 1000), now];
-    if (this.state !== "live") {
-      this.began = now;
-      this.enter("live");
-    }
+    const recent = this.shown.filter((at) => at > now - RATE_SECONDS * 1000);
+    this.shown = [...(recent.length ? recent : this.shown.slice(-1)), now];
+    if (this.state !== "live") this.enter("live");
     this.tell(now, now - began);
   }
 
@@ -199,8 +198,8 @@ export class Device extends EventTarget {
   tell(now, ms) {
     if (this.told > now - NUMBERS_MS && !this.isStill) return;
     this.told = now;
-    const seconds = Math.min(RATE_SECONDS, (now - this.began) / 1000);
-    const fps = this.isStill || seconds < 0.5 ? null : this.shown.length / seconds;
+    const intervals = this.shown.length - 1;
+    const fps = this.isStill || !intervals ? null : (1000 * intervals) / (now - this.shown[0]);
     this.dispatchEvent(new CustomEvent("numbers", { detail: { fps, ms, size: this.painter.size } }));
   }
 
