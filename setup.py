@@ -25,6 +25,11 @@ class BuildKernels(build_ext):
                 extension.extra_link_args = ["-pthread"]
         super().build_extensions()
 
+    def copy_extensions_to_source(self) -> None:
+        for old in glob("vidstyle/_kernels.cp*"):  # what was built for one Python alone would be imported first
+            os.remove(old)
+        super().copy_extensions_to_source()
+
 
 class BuildPackage(build_py):
     """Copies the profiles of engines/ to vidstyle/profiles, so that a wheel holds them."""
@@ -53,7 +58,10 @@ setup(
             sources=["kernels/module.cpp"],
             depends=sorted(glob("kernels/*.h") + glob("kernels/*.inl")),
             optional=True,  # without a compiler NumPy and OpenCV do the work
+            py_limited_api=True,
+            define_macros=[("Py_LIMITED_API", "0x030B0000")],  # Python 3.11 and all that come after it
         )
     ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
     cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage},
 )

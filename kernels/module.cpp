@@ -82,11 +82,11 @@ using Buffers = std::vector<std::unique_ptr<Buffer>>;
 
 template <class Byte>
 std::vector<Channel<Byte>> channels(PyObject* sequence, bool writable, const char* what, Buffers& held) {
-  if (!PyTuple_Check(sequence) || PyTuple_GET_SIZE(sequence) < 1 || PyTuple_GET_SIZE(sequence) > kMaxChannels)
+  if (!PyTuple_Check(sequence) || PyTuple_Size(sequence) < 1 || PyTuple_Size(sequence) > kMaxChannels)
     raise(PyExc_TypeError, std::string(what) + " must be a tuple of 1 to 4 arrays");
   std::vector<Channel<Byte>> result;
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(sequence); ++i) {
-    held.push_back(std::make_unique<Buffer>(PyTuple_GET_ITEM(sequence, i), writable, 2, what));
+  for (Py_ssize_t i = 0; i < PyTuple_Size(sequence); ++i) {
+    held.push_back(std::make_unique<Buffer>(PyTuple_GetItem(sequence, i), writable, 2, what));
     result.push_back(held.back()->channel<Byte>());
   }
   return result;
@@ -354,7 +354,7 @@ PyObject* levels(PyObject*, PyObject*) {
       Py_DECREF(result);
       return nullptr;
     }
-    PyTuple_SET_ITEM(result, static_cast<Py_ssize_t>(i), name);
+    PyTuple_SetItem(result, static_cast<Py_ssize_t>(i), name);
   }
   return result;
 }

@@ -76,6 +76,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path, checkout: Path) 
 def test_the_wheel_holds_the_compiled_kernels_without_their_sources(wheel: Path) -> None:
     names = names_in(wheel)
     assert [name for name in names if name.startswith("vidstyle/_kernels.") and name.endswith((".so", ".pyd"))]
+    assert "-cp311-abi3-" in wheel.name, "one wheel is for Python 3.11 and all later ones"
     assert not [name for name in names if name.endswith((".cpp", ".h", ".inl"))]
 
 

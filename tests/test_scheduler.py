@@ -6,13 +6,16 @@ import threading
 import time
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from live_media import wait_for
-from networks import photo, planes_from_rgb
+from networks import photo, planes_from_rgb, worst_psnr
 
 from vidstyle.errors import BadOption
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.gallery import load_style
+from vidstyle.models.style import Style, blend
+from vidstyle.options import BackendOptions
 from vidstyle.scheduler import AdaptiveResolution, FrameScheduler, LatestSlot
 from vidstyle.stylizer import Stylizer
 
@@ -214,3 +217,33 @@ def test_waits_for_the_switch_and_asks_for_a_refused_height_once() -> None:
 def test_nonsense_is_refused(fps: float, start: int) -> None:
     with pytest.raises(BadOption):
         AdaptiveResolution(fps, start)
+
+
+def test_a_style_that_stays_gets_a_program_of_its_own_and_a_change_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vidstyle.backends.openvino._why_int8", lambda: (True, "for the test"))
+    monkeypatch.setattr("vidstyle.scheduler._STEADY", 0.0)
+    painter: FrameScheduler[None] = FrameScheduler(backend=BackendOptions(backend="openvino", threads=1))
+
+    def paint(style: Style) -> Frame:
+        painter.start(painter.prepare(frame(), style), None)
+        return painter.finish()[1]
+
+    try:
+        painter.open(STYLE, FORM)
+        first = paint(STYLE)
+        paint(STYLE)
+        (own,) = painter._own.values()
+        while not own.done():
+            assert (paint(STYLE).planes[0] == first.planes[0]).all()  # by the program for all styles, meanwhile
+            time.sleep(0.05)
+        steady = paint(STYLE)
+        assert " int8 " in own.result().description
+        assert 35 < worst_psnr(steady.planes, first.planes) < 60
+        with Stylizer(OTHER, backend=BackendOptions(backend="openvino", threads=1)) as floats:
+            task = floats.prepare(frame())
+            np.testing.assert_array_equal(paint(OTHER).planes[0], floats.submit(task)()[0])
+        blended = blend([(STYLE, 0.5), (OTHER, 0.5)])
+        assert worst_psnr(paint(blended).planes, steady.planes) < 35
+        assert (paint(STYLE).planes[0] == steady.planes[0]).all()
+    finally:
+        painter.close()

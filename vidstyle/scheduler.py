@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import statistics
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from vidstyle.errors import BadOption, VidstyleError
 from vidstyle.frame import Frame, FrameFormat, Planes
+from vidstyle.models.architecture import Network
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, LookOptions, SmoothOptions, check_between
 from vidstyle.realtime import WORK_SIZE_STEP, RealTime, measure_rate, work_size_ladder
 from vidstyle.stylizer import FrameTask, Stylizer
+
+if TYPE_CHECKING:
+    from vidstyle.backends.base import Backend
 
 T = TypeVar("T")
 
@@ -26,6 +30,8 @@ SPARE_PROGRAMS = 2
 """Programs kept though no stream uses them: the next one often has the same camera."""
 _TIMES_KEPT = 15
 _REST = 0.3  # seconds for which a work size must have been asked for: a fader passes many, and each would be compiled
+_STEADY = 1.0  # seconds for which all frames were of one style and size, before a program is compiled for these alone
+_OWN_KEPT = 2  # such programs
 _EARLY = 0.9  # a frame in flight is asked for a little before it should be ready, so that it is never shown late
 
 
@@ -106,6 +112,9 @@ class FrameScheduler(Generic[T]):
         self._max_in_flight, self._max_programs = max_in_flight, max_programs
         self._stylizers: dict[str, Stylizer] = {}
         self._opening: dict[tuple[str, FrameFormat, int | None], Future[object]] = {}
+        self._own: OrderedDict[tuple[Network, FrameFormat], Future[Backend]] = OrderedDict()
+        self._steady: tuple[Network, FrameFormat] | None = None
+        self._steady_since = 0.0
         self._in_flight: deque[_InFlight[T]] = deque()
         self._times: deque[float] = deque(maxlen=_TIMES_KEPT)
         self._resolution: AdaptiveResolution | None = None
@@ -178,7 +187,31 @@ class FrameScheduler(Generic[T]):
     def start(self, task: FrameTask, owner: T) -> None:
         """Begin to paint what `prepare` made; only where the scheduler is not `is_full`."""
         stylizer, began = self._stylizer(task.style), monotonic()
-        self._in_flight.append(_InFlight(owner, task, stylizer, stylizer.submit(task), began))
+        own = self._own_program(stylizer, task, began)
+        result = stylizer.submit(task) if own is None else own.submit(task.work.planes, task.style)
+        self._in_flight.append(_InFlight(owner, task, stylizer, result, began))
+
+    def _own_program(self, stylizer: Stylizer, task: FrameTask, now: float) -> Backend | None:
+        """The program for the style of ``task`` alone, where one pays and is compiled; else None, and it may become so.
+
+        A style, or blend, that was chosen just now is painted by the program for all styles: nothing waits.
+        """
+        style, form = task.style, task.work.form
+        if len(style.parts) > 1 or not stylizer.open(task.frame.form).one_style_is_faster:
+            self._steady = None
+            return None
+        key = style.parts[0][0], form
+        known = self._own.get(key)
+        if known is not None:
+            self._own.move_to_end(key)
+            return known.result() if known.done() and known.exception() is None else None
+        if self._steady != key:
+            self._steady, self._steady_since = key, now
+        elif now - self._steady_since >= _STEADY and all(own.done() for own in self._own.values()):
+            self._own[key] = self.workers.submit(stylizer.compiled_for, style, form)
+            if len(self._own) > _OWN_KEPT:
+                _close(self._own.popitem(last=False)[1])
+        return None
 
     def finish(self) -> tuple[T, Frame]:
         """Wait for the frame that was started first; returns what came with it, and the painting."""
@@ -268,6 +301,8 @@ class FrameScheduler(Generic[T]):
     def close(self) -> None:
         """Free everything. Closing twice is fine."""
         self.workers.shutdown(cancel_futures=True)
+        while self._own:
+            _close(self._own.popitem()[1])
         for stylizer in self._stylizers.values():
             stylizer.close()
 
@@ -278,6 +313,12 @@ class FrameScheduler(Generic[T]):
             stylizer.max_programs = self._max_programs
             self._stylizers[style.network_name] = stylizer
         return stylizer
+
+
+def _close(program: Future[Backend]) -> None:
+    """Free a program that was compiled; frames that are under way on it come to their end."""
+    if program.done() and not program.cancelled() and program.exception() is None:
+        program.result().close()
 
 
 _PERIOD = 1.0  # seconds of measurement before a decision

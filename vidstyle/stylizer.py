@@ -212,6 +212,12 @@ class Stylizer(Closing):
         for backend in oldest:
             backend.close()
 
+    def compiled_for(self, style: Style, form: FrameFormat) -> Backend:
+        """A program of its own for ``style`` alone and frames of the work size ``form``. Safe on any thread."""
+        from vidstyle.backends import open_backend
+
+        return open_backend(network_program(style.architecture, form, only=style.network), self._options)
+
     def _compiled(self, form: FrameFormat) -> Backend:
         program = network_program(self._style.architecture, form, only=self._style.network if self._fixed else None)
         if self._engine is None:

@@ -195,6 +195,8 @@ class Backend(NotCopyable, Closing, ABC):
     """How many frames it computes at once; submit that many before waiting for the first."""
     description: str = ""
     """Library, version, precision and threads, for people."""
+    one_style_is_faster: bool = False
+    """Whether a program for one style alone (`Program.single`) would paint much faster than this one for all."""
     device_output: bool = False
     """Set it to leave the results of frames submitted from then on where they were computed. Backends that
     compute in main memory do so anyway; `tensorrt` then gives planes on the GPU."""

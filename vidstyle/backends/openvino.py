@@ -85,6 +85,8 @@ class OpenVinoBackend(Backend):
         self._free.extend(self._slots)
         self.in_flight = len(self._slots)
         self.description = f"OpenVINO {_VERSION} {plan.description}"
+        on_cpu = plan.device == "CPU" and options.precision == "auto"
+        self.one_style_is_faster = on_cpu and program.single is None and int8_pays()
 
     def _submit(self, planes: Planes, style: Style) -> Pending:
         slot = self._take(self._free)
