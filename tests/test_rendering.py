@@ -173,7 +173,8 @@ def still_video(path: Path, pts: list[int], **more: Any) -> Path:
 def painted(source: Path, style: str | Timeline, clip: ClipOptions | None = None) -> dict[Fraction, np.ndarray]:
     """The luma and chroma of each frame of the rendered ``source`` by its time in the output."""
     output = source.with_suffix(".out.mkv")
-    render(source, output, style, encode=LOSSLESS, clip=clip, overwrite=True)
+    exact = BackendOptions(precision="fp32")  # 8-bit integers are for one style alone
+    render(source, output, style, encode=LOSSLESS, clip=clip, backend=exact, overwrite=True)
     with av.open(str(output)) as file:
         return {f.pts * f.time_base: f.to_ndarray() for f in file.decode(video=0)}
 
