@@ -139,7 +139,8 @@ async def test_a_video_is_rendered_in_a_blend_with_a_user_style(
     video = make_video(tmp_path / "in.mp4", size=(48, 64), frames=12)
     blend = [{"style": f"mine/{adapted['first']['id']}", "weight": 2}, {"style": "great_wave", "weight": 1}]
     async with serve(jobs) as served:
-        first = await served.upload("render", video, name="a/b/Holiday.mp4", blend=json.dumps(blend), strength="0.8")
+        look = {"blend": json.dumps(blend), "strength": "0.8", "mask": "background"}
+        first = await served.upload("render", video, name="a/b/Holiday.mp4", **look)
         assert (first["title"], first["kind"], first["steps"]) == ("Holiday", "render", 12)
         last = await served.until(first["id"], "done")
         assert (last["progress"], last["step"], last["style"]) == (1.0, 12, None)

@@ -118,6 +118,7 @@ async def test_fields_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         *(("adapt", "steps", "-5", "whole number"), ("adapt", "steps", "1e3", "whole number")),
         *(("adapt", "steps", "²", "whole number"), ("adapt", "steps", "9" * 30, "between 1 and 1000")),
         *(("render", "strength", "nan", "strength"), ("render", "strength", "2", "between 0 and 1")),
+        ("render", "mask", "cat", "one of none, person, background"),
         *(("render", "strength", "strong", "number"), ("render", "blend", "[]", ">= 1")),
         *(("render", "blend", "{", "JSON"), ("render", "blend", "[" * 4000, "JSON")),
         *(("render", "blend", '[{"style": "../x"}]', "no style '../x'"),),

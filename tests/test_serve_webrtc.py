@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
+import cv2
 import numpy as np
 import pytest
 from aiortc import RTCPeerConnection
@@ -25,7 +26,9 @@ from numpy.typing import NDArray
 from test_serve_config import TOKEN
 from visiting import SIZE, Camera, Guest, answer, difference, photo, small_server, unconnected, until
 
+from vidstyle.data import PHOTOS
 from vidstyle.gallery import load_style
+from vidstyle.options import LookOptions
 from vidstyle.serve.decoder import Decoder
 from vidstyle.serve.webrtc import BoundedDatagrams, BoundedNacks, Limiter, add_address, host_addresses
 from vidstyle.stylizer import Stylizer
@@ -67,6 +70,21 @@ async def test_a_visitor_sees_the_camera_in_the_look_that_is_asked_for(tmp_path:
             facts = await guest.facts()
             assert (facts["state"], facts["source"], facts["size"]) == ("connected", "camera", [SIZE[1], SIZE[0]])
             assert facts["fps"] > 0 and facts["latency_ms"] > 0 and facts["look"]["split"] is True
+
+
+async def test_only_what_the_mask_leaves_is_painted(tmp_path: Path) -> None:
+    rgb = np.ascontiguousarray(cv2.imread(str(PHOTOS / "astronaut.jpg"))[..., ::-1])
+    rgb = np.asarray(cv2.resize(rgb, SIZE[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    made = {}
+    for mask in ("person", "background"):
+        with Stylizer(load_style("starry_night"), look=LookOptions(mask=mask)) as stylizer:
+            made[mask] = stylizer(rgb)
+    look = {"blend": [{"style": "starry_night"}], "mask": "person"}
+    async with small_server(tmp_path) as server, Guest(server.url, camera=Camera(rgb), look=look) as guest:
+        await until_seen(guest, made["person"], made["background"])
+        assert (await guest.wish(mask="background"))[1]["mask"] == "background"
+        await until_seen(guest, made["background"], made["person"])
+        assert (await guest.wish(mask="cat"))[0] == 400
 
 
 async def test_a_look_that_cannot_be_is_refused_and_the_old_one_stays(tmp_path: Path) -> None:
