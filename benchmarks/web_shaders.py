@@ -1,8 +1,8 @@
-"""The shaders of `vidstyle web` as graphics cards get them: inner loops written out, in FP16 and in FP32.
+"""The shaders of `vidstyle web` as graphics cards get them, with large tiles, in FP16 and in FP32.
 
     python benchmarks/web_shaders.py NAME [--size 640x360]
 
-Chromium's software adapter has no FP16 and gets rolled loops, so the same WGSL is run here by wgpu on what Vulkan there
+Chromium's software adapter has no FP16 and gets smaller tiles, so what cards get is run here by wgpu on what Vulkan there
 is: without a graphics card Mesa's llvmpipe (apt install mesa-vulkan-drivers). Told is the signal to noise of a painting
 beside torch's of the same style. Needs Chromium, which writes the shaders out; `pip install wgpu`; half a minute.
 
@@ -30,7 +30,7 @@ from vidstyle.web.site import write_site
 TILE = 16
 WRITE_OUT = """(async (style) => {
   const network = await import('./page/network.js');
-  const { ADDS, KEEPS, convolution, unpacking } = await import('./page/shaders.js');
+  const { ADDS, KEEPS, convolution, TILINGS, unpacking } = await import('./page/shaders.js');
   const { CONVOLUTIONS, groupsOf, LAYOUT, readStart, readStyle } = network;
   const read = async (path) => (await fetch(path)).arrayBuffer();
   const start = readStart(await read('page/network.safetensors'));
@@ -39,8 +39,8 @@ WRITE_OUT = """(async (style) => {
   let text = '';
   for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
   const code = [false, true].map((half) => [
-    unpacking({ isVideo: false, half }),
-    ...CONVOLUTIONS.map(({ load, store }, i) => convolution({ ...groupsOf(i), load, store, half, unrolled: true })),
+    unpacking({ isVideo: false, half, tiling: TILINGS.card }),
+    ...CONVOLUTIONS.map(({ load, store }, i) => convolution({ ...groupsOf(i), load, store, half, tiling: TILINGS.card })),
   ]);
   const flags = CONVOLUTIONS.map(({ adds, keeps }) => (adds ? ADDS : 0) | (keeps ? KEEPS : 0));
   return { weights: btoa(text), layout: LAYOUT, convolutions: CONVOLUTIONS, code, flags };

@@ -1,7 +1,7 @@
 // Paints pictures on the graphics card of this device: what a canvas shows is made of a picture in PASSES passes.
 
 import { CONVOLUTIONS, groupsOf, LAYOUT } from "./network.js";
-import { ADDS, CELL, convolution, KEEPS, showing, TILE, unpacking } from "./shaders.js";
+import { ADDS, CELL, convolution, KEEPS, showing, TILINGS, unpacking } from "./shaders.js";
 
 export const PASSES = CONVOLUTIONS.length + 2;
 const SMALLEST_SIDE = 8; // as vidstyle.models.architecture has it
@@ -46,6 +46,7 @@ export class Painter {
     this.adapter = adapter;
     this.device = device;
     this.half = half;
+    this.tiling = this.isSoftware ? TILINGS.software : TILINGS.card;
     this.isClosed = false;
     this.size = [0, 0];
     this.view = { strength: 1, mirror: false, divide: 0 };
@@ -82,7 +83,7 @@ export class Painter {
 
   async compile() {
     const { device, half } = this;
-    const unrolled = !this.isSoftware;
+    const { tiling } = this;
     const shared = new Map(); // passes of one shape are one program
     const compute = (code) => {
       if (!shared.has(code)) {
@@ -94,16 +95,16 @@ export class Painter {
     const module = device.createShaderModule({ code: showing({ half }) });
     // Not every browser lends the frames of a video to a program: then they are copied.
     this.canLend = Boolean(device.importExternalTexture);
-    this.compileVideo = async () => this.canLend && (this.unpackVideo ??= await compute(unpacking({ isVideo: true, half })));
+    this.compileVideo = async () => this.canLend && (this.unpackVideo ??= await compute(unpacking({ isVideo: true, half, tiling })));
     [this.unpackStill, this.show, ...this.convolutions] = await Promise.all([
-      compute(unpacking({ isVideo: false, half })),
+      compute(unpacking({ isVideo: false, half, tiling })),
       device.createRenderPipelineAsync({
         layout: "auto",
         vertex: { module, entryPoint: "corner" },
         fragment: { module, entryPoint: "main", targets: [{ format: this.format }] },
       }),
       ...CONVOLUTIONS.map(({ load, store }, index) =>
-        compute(convolution({ ...groupsOf(index), load, store, half, unrolled })),
+        compute(convolution({ ...groupsOf(index), load, store, half, tiling })),
       ),
     ]);
   }
@@ -134,8 +135,9 @@ export class Painter {
     this.canvas.height = rows;
     const cells = (side) => Math.max(SMALLEST_SIDE, side) / CELL;
     const [w, h] = (this.cells = [Math.ceil(cells(columns)), Math.ceil(cells(rows))]);
-    this.groups = [Math.ceil(w / TILE), Math.ceil(h / TILE)];
-    this.doubleGroups = [Math.ceil((2 * w) / TILE), Math.ceil((2 * h) / TILE)];
+    const { side } = this.tiling;
+    this.groups = [Math.ceil(w / side), Math.ceil(h / side)];
+    this.doubleGroups = [Math.ceil((2 * w) / side), Math.ceil((2 * h) / side)];
     const bytes = w * h * (this.half ? 2 : 4);
     const sums = this.groups[0] * this.groups[1] * 2 * 64 * 4;
     const image = this.buffer(bytes * CHANNELS);

@@ -1,19 +1,20 @@
 // The passes of a frame in WGSL: reading the picture, one for every convolution, and showing the result.
 //
 // Activations are planes of four channels: element (group * height + row) * width + column is a vec4 of the channels
-// 4 * group to 4 * group + 3. A workgroup makes TILE x TILE pixels; a thread makes four pixels of a row and four groups
-// of outputs, which it keeps in registers while the groups of inputs pass through workgroup memory.
+// 4 * group to 4 * group + 3. A workgroup makes a tile of pixels; a thread makes four pixels of a row and some groups of
+// outputs, which it keeps in registers while the groups of inputs pass through workgroup memory.
 //
 // Instance norms cost no passes of their own: a convolution leaves the sums and sums of squares of each tile behind its
 // outputs, and whatever reads these adds the tiles up, and applies norm, ReLU and skip connection to the pixels it loads.
 
-export const TILE = 16;
+/** Pixels of a tile, per side, and groups of outputs of a thread. Software takes long to compile many lines. */
+export const TILINGS = { card: { side: 16, each: 4 }, software: { side: 8, each: 1 } };
 export const CELL = 4; // pixels of the frame in one of a quarter of its size, per side
-const HALO = TILE + 2;
 const ACROSS = 4; // pixels of a thread
-const LANES = (TILE * TILE) / ACROSS; // threads that share a slice of the outputs
 const EPSILON = 1e-5; // as vidstyle.models.architecture has it
 const range = (count) => [...Array(count).keys()];
+/** WGSL for each of `count` indices: constant ones, so that arrays can be registers. */
+const unrolled = (count, body) => range(count).map((i) => `{ ${body(`${i}u`)} }`).join("\n");
 
 /** What a convolution of the body does with its input, besides the norm: bits of `Frame.load`. */
 export const ADDS = 1; // what was kept, in place of the ReLU
@@ -28,37 +29,39 @@ struct Frame { width: u32, height: u32, tiles: u32, load: u32, bias: vec3f, stre
  * count groups of four channels. `load` says what its input is made of: the `image`, less its mean; what a convolution of
  * the `body` left, normalised, with ReLU and skip connection where `frame.load` says so; or the pixels that `up` left,
  * normalised, with ReLU. `store` takes its outputs: `same` (as they are), `double` (as 2x2 pixels each), `picture`
- * (through a sigmoid into a texture). `half`: FP16 is stored and multiplied. `unrolled`: the innermost loops are written
- * out, which graphics cards like and adapters of software take long to compile.
+ * (through a sigmoid into a texture). `half`: FP16 is stored and multiplied. `tiling` is one of TILINGS.
  */
-export function convolution({ inputs, outputs, before, load, store, half, unrolled }) {
-  const each = store === "picture" ? outputs : 4;
-  const threads = (LANES * outputs) / each;
+export function convolution({ inputs, outputs, before, load, store, half, tiling }) {
+  const { side } = tiling;
+  const halo = side + 2;
+  const lanes = (side * side) / ACROSS; // threads that share a slice of the outputs
+  const each = store === "picture" ? outputs : tiling.each;
+  const threads = (lanes * outputs) / each;
   const stored = half ? "vec4<f16>" : "vec4f";
   const inKernel = !half && 2 * threads <= 36 * outputs; // then the sums may use the memory of the kernel
   const scratch = inKernel ? "kernel" : "scratch";
-  const loop = (name, count, body) =>
-    unrolled
-      ? range(count).map((i) => `{ ${body(`${i}u`)} }`).join("\n")
-      : `for (var ${name} = 0u; ${name} < ${count}u; ${name}++) { ${body(name)} }`;
-  const shape = { inputs, outputs, before, load, threads, scratch, each, loop };
+  const shape = { inputs, outputs, before, load, threads, scratch, each, lanes };
 
   // In FP16 the products of one group of inputs are summed, 36 of them; the groups in FP32.
   const sums = half ? "parts" : "outputs";
-  const products = loop("o", each, (o) => `
+  const products = unrolled(each, (o) => `
         let at = (tap * ${outputs}u + slice * ${each}u + ${o}) * 4u;
         let k = array(kernel[at], kernel[at + 1u], kernel[at + 2u], kernel[at + 3u]);
-        ${loop("p", ACROSS, (p) => `
+        ${unrolled(ACROSS, (p) => `
           ${sums}[${p} * ${each}u + ${o}] += k[0] * x[${p}].x + k[1] * x[${p}].y + k[2] * x[${p}].z + k[3] * x[${p}].w;`)}`);
   const place = {
-    same: (p, o) => `((slice * 4u + ${o}) * frame.height + y) * frame.width + x + ${p}`,
-    double: (p, o) => `((${o} * frame.height + y) * 2u + slice / 2u) * 2u * frame.width + 2u * (x + ${p}) + slice % 2u`,
+    same: (p, o) => `((slice * ${each}u + ${o}) * frame.height + y) * frame.width + x + ${p}`,
+    double: (p, o) => {
+      const output = `(slice * ${each}u + ${o})`; // four groups for each pixel of a square
+      const row = `(${output} % 4u * frame.height + y) * 2u + ${output} / 8u`;
+      return `(${row}) * 2u * frame.width + 2u * (x + ${p}) + ${output} / 4u % 2u`;
+    },
   }[store];
-  const written = loop("p", ACROSS, (p) => {
+  const written = unrolled(ACROSS, (p) => {
     const isWithin = `y < frame.height && x + ${p} < frame.width`;
     const color = (o) => `outputs[${p} * 3u + ${o}u]`;
-    if (!place) return `if (${isWithin}) { show(x + ${p}, y, array(${color(0)}, ${color(1)}, ${color(2)})); }`;
-    return loop("o", each, (o) => {
+    if (!place) return `if (${isWithin}) { show(x + ${p}, y, ${color(0)}, ${color(1)}, ${color(2)}); }`;
+    return unrolled(each, (o) => {
       const output = `outputs[${p} * ${each}u + ${o}]`; // outside of the frame zero, so that the statistics leave it out
       return `if (${isWithin}) { result[${place(p, o)}] = ${stored}(${output}); } else { ${output} = vec4f(); }`;
     });
@@ -81,7 +84,7 @@ ${
     : `@group(0) @binding(7) var<storage, read> image: array<${stored}>;
 @group(0) @binding(8) var painted: texture_storage_2d<rgba8unorm, write>;`
 }
-var<workgroup> tile: array<${stored}, ${HALO * HALO}>;
+var<workgroup> tile: array<${stored}, ${halo * halo}>;
 var<workgroup> kernel: array<${stored}, ${36 * outputs}>;
 ${inKernel ? "" : `var<workgroup> scratch: array<vec4f, ${2 * threads}>;`}
 var<workgroup> gain: array<vec4f, ${inputs}>;
@@ -104,33 +107,33 @@ fn main(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let slice = lane / ${LANES}u;
-  let left = lane % ${TILE / ACROSS}u * ${ACROSS}u; // of the thread's pixels in the tile
-  let top = lane % ${LANES}u / ${TILE / ACROSS}u;
-  let x = group.x * ${TILE}u + left;
-  let y = group.y * ${TILE}u + top;
+  let slice = lane / ${lanes}u;
+  let left = lane % ${side / ACROSS}u * ${ACROSS}u; // of the thread's pixels in the tile
+  let top = lane % ${lanes}u / ${side / ACROSS}u;
+  let x = group.x * ${side}u + left;
+  let y = group.y * ${side}u + top;
   let place = group.y * groups.x + group.x;
 ${load === "image" ? MEAN(shape) : NORM(shape)}
   var outputs: array<vec4f, ${ACROSS * each}>;
-  ${place ? "" : loop("i", ACROSS * each, (i) => `outputs[${i}] = vec4f(frame.bias[${i} % ${each}u]);`)}
+  ${place ? "" : unrolled(ACROSS * each, (i) => `outputs[${i}] = vec4f(frame.bias[${i} % ${each}u]);`)}
   for (var g = 0u; g < ${inputs}u; g++) {
     workgroupBarrier();
-    for (var i = lane; i < ${HALO * HALO}u; i += ${threads}u) {
-      let column = i32(group.x * ${TILE}u + i % ${HALO}u) - 1;
-      let row = i32(group.y * ${TILE}u + i / ${HALO}u) - 1;
+    for (var i = lane; i < ${halo * halo}u; i += ${threads}u) {
+      let column = i32(group.x * ${side}u + i % ${halo}u) - 1;
+      let row = i32(group.y * ${side}u + i / ${halo}u) - 1;
       let pixel = ${stored}(loaded(g, column, row));
       tile[i] = pixel;
-      ${load === "body" ? KEEP : ""}
+      ${load === "body" ? KEEP(halo) : ""}
     }
     for (var i = lane; i < ${36 * outputs}u; i += ${threads}u) { kernel[i] = ${stored}(weights[g * ${36 * outputs}u + i]); }
     workgroupBarrier();
     ${half ? `var parts = array<vec4<f16>, ${ACROSS * each}>();` : ""}
     for (var tap = 0u; tap < 9u; tap++) {
-      let first = (top + tap / 3u) * ${HALO}u + left + tap % 3u;
+      let first = (top + tap / 3u) * ${halo}u + left + tap % 3u;
       let x = array(${range(ACROSS).map((p) => `tile[first + ${p}u]`).join(", ")});
       ${products}
     }
-    ${half ? loop("i", ACROSS * each, (i) => `outputs[${i}] += vec4f(parts[${i}]);`) : ""}
+    ${half ? unrolled(ACROSS * each, (i) => `outputs[${i}] += vec4f(parts[${i}]);`) : ""}
   }
   ${written}
   ${place ? STATISTICS(shape) : ""}
@@ -182,29 +185,29 @@ const NORM = ({ inputs, before, load, threads, scratch }) => {
   }`;
 };
 
-const KEEP = `
+const KEEP = (halo) => `
       let isWithin = column >= 0 && row >= 0 && column < i32(frame.width) && row < i32(frame.height);
-      let isOwn = i % ${HALO}u % ${HALO - 1}u != 0u && i / ${HALO}u % ${HALO - 1}u != 0u;
+      let isOwn = i % ${halo}u % ${halo - 1}u != 0u && i / ${halo}u % ${halo - 1}u != 0u;
       if (isWithin && isOwn && (frame.load & KEEPS) != 0u) {
         keep[(g * frame.height + u32(row)) * frame.width + u32(column)] = pixel;
       }`;
 
 // Sum and sum of squares of the tile for every group of outputs.
-const STATISTICS = ({ outputs, threads, scratch, each, loop }) => {
+const STATISTICS = ({ outputs, threads, scratch, each, lanes }) => {
   const added = (o, power) =>
     range(ACROSS).map((p) => Array(power).fill(`outputs[${p * each}u + ${o}]`).join(" * ")).join(" + ");
-  return loop("o", each, (o) => `
+  return unrolled(each, (o) => `
     workgroupBarrier();
     ${scratch}[lane] = ${added(o, 1)};
     ${scratch}[lane + ${threads}u] = ${added(o, 2)};
-    for (var step = ${LANES / 2}u; step > 0u; step >>= 1u) {
+    for (var step = ${lanes / 2}u; step > 0u; step >>= 1u) {
       workgroupBarrier();
-      if (lane % ${LANES}u < step) {
+      if (lane % ${lanes}u < step) {
         ${scratch}[lane] += ${scratch}[lane + step];
         ${scratch}[lane + ${threads}u] += ${scratch}[lane + step + ${threads}u];
       }
     }
-    if (lane % ${LANES}u == 0u) {
+    if (lane % ${lanes}u == 0u) {
       let at = place * ${2 * outputs}u + slice * ${each}u + ${o};
       partial[at] = ${scratch}[lane];
       partial[at + ${outputs}u] = ${scratch}[lane + ${threads}u];
@@ -213,30 +216,36 @@ const STATISTICS = ({ outputs, threads, scratch, each, loop }) => {
 
 // Write 2x2 pixels, given as red, green and blue of the four; with less strength, more of the picture shines through.
 const SHOW = `
-fn show(x: u32, y: u32, colors: array<vec4f, 3>) {
-  let width = frame.width / 2u;
-  let height = frame.height / 2u;
-  var rgb: array<vec4f, 3>;
-  for (var c = 0u; c < 3u; c++) { rgb[c] = 1 / (1 + exp(-colors[c])); }
-  for (var i = 0u; i < 4u; i++) {
-    let column = 2u * x + i % 2u;
-    let row = 2u * y + i / 2u;
-    var pixel = vec4f(rgb[0][i], rgb[1][i], rgb[2][i], 1);
-    if (frame.strength < 1) {
-      for (var c = 0u; c < 3u; c++) {
-        let at = ((c * ${CELL}u + row % ${CELL}u) * height + row / ${CELL}u) * width + column / ${CELL}u;
-        pixel[c] = mix(f32(image[at][column % ${CELL}u]), pixel[c], frame.strength);
-      }
-    }
-    textureStore(painted, vec2u(column, row), pixel);
+fn original(c: u32, column: u32, row: u32) -> f32 {
+  let at = (c * ${CELL}u + row % ${CELL}u) * (frame.height / 2u) + row / ${CELL}u;
+  return f32(image[at * (frame.width / 2u) + column / ${CELL}u][column % ${CELL}u]);
+}
+
+fn put(column: u32, row: u32, painted_: vec3f) {
+  var color = painted_;
+  if (frame.strength < 1) {
+    let picture = vec3f(original(0u, column, row), original(1u, column, row), original(2u, column, row));
+    color = mix(picture, color, frame.strength);
   }
+  textureStore(painted, vec2u(column, row), vec4f(color, 1));
+}
+
+fn show(x: u32, y: u32, red: vec4f, green: vec4f, blue: vec4f) {
+  let r = 1 / (1 + exp(-red));
+  let g = 1 / (1 + exp(-green));
+  let b = 1 / (1 + exp(-blue));
+  put(2u * x, 2u * y, vec3f(r.x, g.x, b.x));
+  put(2u * x + 1u, 2u * y, vec3f(r.y, g.y, b.y));
+  put(2u * x, 2u * y + 1u, vec3f(r.z, g.z, b.z));
+  put(2u * x + 1u, 2u * y + 1u, vec3f(r.w, g.w, b.w));
 }`;
 
 /**
  * The first pass: scales the picture to the working size, pads it by its edge pixels to cells of CELL x CELL pixels, and
  * makes a pixel of 12 groups of channels of each (color, row; column). `isVideo`: read from a frame of a video where it is.
  */
-export function unpacking({ isVideo, half }) {
+export function unpacking({ isVideo, half, tiling }) {
+  const { side } = tiling;
   const stored = half ? "vec4<f16>" : "vec4f";
   return `
 ${half ? "enable f16;" : ""}
@@ -248,7 +257,7 @@ struct Size { width: u32, height: u32, taps: u32 }
 @group(0) @binding(3) var smooth_: sampler;
 @group(0) @binding(4) var<storage, read_write> result: array<${stored}>;
 @group(0) @binding(5) var<storage, read_write> partial: array<vec4f>;
-var<workgroup> totals: array<vec4f, ${TILE * TILE}>;
+var<workgroup> totals: array<vec4f, ${side * side}>;
 
 // The mean of taps x taps points of a pixel: the picture may be several times as large.
 fn sampled(column: u32, row: u32) -> vec4f {
@@ -264,7 +273,7 @@ fn sampled(column: u32, row: u32) -> vec4f {
   return color / (taps * taps);
 }
 
-@compute @workgroup_size(${TILE}, ${TILE})
+@compute @workgroup_size(${side}, ${side})
 fn main(
   @builtin(global_invocation_id) pixel: vec3u,
   @builtin(workgroup_id) group: vec3u,
@@ -274,19 +283,17 @@ fn main(
   var total = vec4f();
   if (pixel.x < frame.width && pixel.y < frame.height) {
     for (var row = 0u; row < ${CELL}u; row++) {
-      var colors: array<vec4f, 3>;
-      for (var i = 0u; i < ${CELL}u; i++) {
-        let color = sampled(pixel.x * ${CELL}u + i, pixel.y * ${CELL}u + row);
-        total += color;
-        for (var c = 0u; c < 3u; c++) { colors[c][i] = color[c]; }
-      }
-      for (var c = 0u; c < 3u; c++) {
-        result[((c * ${CELL}u + row) * frame.height + pixel.y) * frame.width + pixel.x] = ${stored}(colors[c]);
-      }
+      ${range(CELL).map((i) => `let p${i} = sampled(pixel.x * ${CELL}u + ${i}u, pixel.y * ${CELL}u + row);`).join(" ")}
+      total += ${range(CELL).map((i) => `p${i}`).join(" + ")};
+      let at = (row * frame.height + pixel.y) * frame.width + pixel.x;
+      let next = ${CELL}u * frame.height * frame.width;
+      result[at] = ${stored}(vec4f(p0.r, p1.r, p2.r, p3.r));
+      result[at + next] = ${stored}(vec4f(p0.g, p1.g, p2.g, p3.g));
+      result[at + 2u * next] = ${stored}(vec4f(p0.b, p1.b, p2.b, p3.b));
     }
   }
   totals[lane] = total;
-  for (var step = ${(TILE * TILE) / 2}u; step > 0u; step >>= 1u) {
+  for (var step = ${(side * side) / 2}u; step > 0u; step >>= 1u) {
     workgroupBarrier();
     if (lane < step) { totals[lane] += totals[lane + step]; }
   }
@@ -315,11 +322,9 @@ struct View { divide: f32, mirror: u32 }
   let isOriginal = position.x < view.divide * f32(size.x);
   if (view.mirror == 1u) { at.x = size.x - 1u - at.x; }
   if (!isOriginal) { return textureLoad(painted, at, 0); }
-  var color = vec4f(0, 0, 0, 1);
-  for (var c = 0u; c < 3u; c++) {
-    let cell = ((c * ${CELL}u + at.y % ${CELL}u) * frame.height + at.y / ${CELL}u) * frame.width + at.x / ${CELL}u;
-    color[c] = f32(image[cell][at.x % ${CELL}u]);
-  }
-  return color;
+  let cell = (at.y % ${CELL}u * frame.height + at.y / ${CELL}u) * frame.width + at.x / ${CELL}u;
+  let next = ${CELL}u * frame.height * frame.width;
+  let i = at.x % ${CELL}u;
+  return vec4f(f32(image[cell][i]), f32(image[cell + next][i]), f32(image[cell + 2u * next][i]), 1);
 }`;
 }
