@@ -170,6 +170,7 @@ def main() -> None:
         }
         if words.clip is not None:
             print("on", words.clip.name, steadiness(words.clip, 60))
+    (RESULTS / words.name).mkdir(parents=True, exist_ok=True)
     kept = ResultFile("masks", RESULTS / words.name)
     kept.put("masks", "640x360", facts)
     kept.put("machine", "masks", machine())

@@ -168,6 +168,13 @@ def test_a_mask_that_cannot_be_is_one_sentence(name: str, said: str, folder: Pat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_mask_is_not_for_optimizing(folder: Path, tmp_path: Path) -> None:
+    mask = str(folder / "left.png")
+    words = ["image", mask, str(tmp_path / "out.png"), "--optimize", "-s", mask, "--mask", mask]
+    result = CliRunner().invoke(vidstyle, words)
+    assert result.exit_code == 2 and "--mask is not for --optimize" in result.output
+
+
 def test_files_that_are_no_masks(tmp_path: Path) -> None:
     for name, kind in (("mask.png", ImageError), ("mask.mp4", VideoError)):
         (tmp_path / name).write_text("no picture")
@@ -180,12 +187,12 @@ def test_the_command_line(folder: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in.png", tmp_path / "out.png"
     rgb = picture(SIZE, 0)
     write_still(source, Still(rgb))
-    words = ["image", str(source), str(output), "-s", FIRST, "--mask", str(folder / "left.png")]
+    words = ["image", str(source), str(output), "-s", FIRST, "--threads", "1", "--mask", str(folder / "left.png")]
     result = CliRunner().invoke(vidstyle, words)
     assert result.exit_code == 0, result.output
     painted = cv2.imread(str(output))[..., ::-1]
     assert np.array_equal(painted[:, 33:], rgb[:, 33:]) and not np.array_equal(painted[:, :31], rgb[:, :31])
     words = ["render", str(folder / "film.mkv"), str(tmp_path / "out.mkv"), "-s", FIRST, "--mask", "background"]
-    result = CliRunner().invoke(vidstyle, [*words, "--end", "0.3", "--json"])
+    result = CliRunner().invoke(vidstyle, [*words, "--threads", "1", "--end", "0.3", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["frames"] == 3

@@ -148,6 +148,8 @@ class _Optimizer:
         self._painting = _painting(style)
         if backend.gpu is not None or backend.rebuild:
             raise click.UsageError("--gpu and --rebuild are not for --optimize, which runs on the --device of PyTorch")
+        if look.mask is not None:
+            raise click.UsageError("--mask is not for --optimize, which works on the whole picture; leave it out")
         if backend.backend not in ("auto", "torch"):
             raise BadOption(f"--optimize computes with PyTorch, not with {backend.backend}; leave --backend out")
         if backend.precision == "fp16" or backend.precision == "int8":  # noqa: PLR1714, which mypy does not follow
