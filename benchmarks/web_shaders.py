@@ -2,9 +2,9 @@
 
     python benchmarks/web_shaders.py NAME [--size 640x360]
 
-Chromium's software adapter has no FP16 and gets smaller tiles, so what cards get is run here by wgpu on what Vulkan there
-is: without a graphics card Mesa's llvmpipe (apt install mesa-vulkan-drivers). Told is the signal to noise of a painting
-beside torch's of the same style. Needs Chromium, which writes the shaders out; `pip install wgpu`; half a minute.
+Chromium's software adapter has no FP16 and gets smaller tiles, so what cards get is run here by wgpu on what Vulkan
+there is: without a graphics card Mesa's llvmpipe (apt install mesa-vulkan-drivers). Told is the signal to noise of a
+painting beside torch's of the same style. Needs Chromium, which writes them out, and wgpu of PyPI; half a minute.
 
 Results go to benchmarks/results/NAME/web.json and to the screen.
 """
@@ -30,7 +30,7 @@ from vidstyle.web.site import write_site
 TILE = 16
 WRITE_OUT = """(async (style) => {
   const network = await import('./page/network.js');
-  const { ADDS, KEEPS, convolution, TILINGS, unpacking } = await import('./page/shaders.js');
+  const { ADDS, CENTERS, KEEPS, convolution, TILINGS, unpacking } = await import('./page/shaders.js');
   const { CONVOLUTIONS, groupsOf, LAYOUT, readStart, readStyle } = network;
   const read = async (path) => (await fetch(path)).arrayBuffer();
   const start = readStart(await read('page/network.safetensors'));
@@ -40,9 +40,11 @@ WRITE_OUT = """(async (style) => {
   for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
   const code = [false, true].map((half) => [
     unpacking({ isVideo: false, half, tiling: TILINGS.card }),
-    ...CONVOLUTIONS.map(({ load, store }, i) => convolution({ ...groupsOf(i), load, store, half, tiling: TILINGS.card })),
+    ...CONVOLUTIONS.map(({ load, store }, i) =>
+      convolution({ ...groupsOf(i), load, store, half, tiling: TILINGS.card })),
   ]);
-  const flags = CONVOLUTIONS.map(({ adds, keeps }) => (adds ? ADDS : 0) | (keeps ? KEEPS : 0));
+  const flags = CONVOLUTIONS.map(
+    ({ adds, keeps, centers }) => (adds ? ADDS : 0) | (keeps ? KEEPS : 0) | (centers ? CENTERS : 0));
   return { weights: btoa(text), layout: LAYOUT, convolutions: CONVOLUTIONS, code, flags };
 })"""
 
@@ -100,8 +102,7 @@ class Painting:
                 7: whole(image if is_last else results[index % 2]),
                 8: result.create_view() if is_last else whole(partial[(index + 1) % 2]),
             }
-            if index:
-                bound[4] = part(told["layout"]["passes"][index - 1]["affine"])
+            bound[4] = part(told["layout"]["passes"][max(index - 1, 0)]["affine"])
             if conv["load"] == "body":
                 bound[5] = whole(kept[(blocks + 1) % 2] if conv.get("adds") else unread[0])
                 bound[6] = whole(kept[blocks % 2] if conv.get("keeps") else unread[1])

@@ -28,7 +28,7 @@ _MAX_CODE = 127
 def packed(network: Network, start: Network, step: float) -> Packed:
     """What a file needs of ``network``, whose start was ``start``, to hold all but its style vector.
 
-    ``step`` is a share of the root mean square of a channel's difference, above 0: 0.3 is four bits a weight, 0.5 three.
+    ``step`` is a share of the root mean square of a channel's difference, above 0: 0.3 is 4 bits a weight, 0.5 is 3.
     """
     if not 0 < step <= 10:
         raise BadOption(f"step is {step}; it must be above 0 and at most 10")

@@ -6,7 +6,7 @@ import { Painter } from "./painter.js";
 const RATE_SECONDS = 2;
 const NUMBERS_MS = 500;
 const ROWS = 360;
-const SOFTWARE_ROWS = 120; // a processor that plays graphics card takes long
+const SOFTWARE_ROWS = 96; // a processor that plays graphics card takes long
 const PATIENCE_MS = 40;
 const KEPT_STYLES = 20; // a megabyte each
 

@@ -7,10 +7,10 @@ const BLOCKS = 5;
 /**
  * The convolutions in the order in which they run; see `convolution` of shaders.js. `inputs` and `outputs` are channels
  * of the file's weights, `upsample` the nearest upsampling before them; `adds` and `keeps` what they do with the skip
- * connection.
+ * connection, `centers` which one takes the picture.
  */
 export const CONVOLUTIONS = [
-  { name: "stem", inputs: 48, outputs: CHANNELS, kernel: 3, upsample: 1, load: "image", store: "same" },
+  { name: "stem", inputs: 48, outputs: CHANNELS, kernel: 3, upsample: 1, load: "body", store: "same", centers: true },
   ...[...Array(BLOCKS).keys()].flatMap((block) => [
     { name: `res${block + 1}.conv1`, adds: block > 0, keeps: true },
     { name: `res${block + 1}.conv2` },
@@ -26,7 +26,7 @@ const outputsOf = (conv) => conv.outputs * conv.upsample ** 2;
 /** Groups of four channels, as `convolution` counts them. */
 export function groupsOf(index) {
   const conv = CONVOLUTIONS[index];
-  const before = index ? outputsOf(CONVOLUTIONS[index - 1]) / 4 : 0;
+  const before = (index ? outputsOf(CONVOLUTIONS[index - 1]) : conv.inputs) / 4;
   return { inputs: conv.inputs / 4, outputs: outputsOf(conv) / 4, before };
 }
 

@@ -1,7 +1,7 @@
 // Paints pictures on the graphics card of this device: what a canvas shows is made of a picture in PASSES passes.
 
 import { CONVOLUTIONS, groupsOf, LAYOUT } from "./network.js";
-import { ADDS, CELL, convolution, KEEPS, showing, TILINGS, unpacking } from "./shaders.js";
+import { ADDS, CELL, CENTERS, convolution, KEEPS, showing, TILINGS, unpacking } from "./shaders.js";
 
 export const PASSES = CONVOLUTIONS.length + 2;
 const SMALLEST_SIDE = 8; // as vidstyle.models.architecture has it
@@ -95,7 +95,9 @@ export class Painter {
     const module = device.createShaderModule({ code: showing({ half }) });
     // Not every browser lends the frames of a video to a program: then they are copied.
     this.canLend = Boolean(device.importExternalTexture);
-    this.compileVideo = async () => this.canLend && (this.unpackVideo ??= await compute(unpacking({ isVideo: true, half, tiling })));
+    this.compileVideo = async () => {
+      if (this.canLend) this.unpackVideo ??= await compute(unpacking({ isVideo: true, half, tiling }));
+    };
     [this.unpackStill, this.show, ...this.convolutions] = await Promise.all([
       compute(unpacking({ isVideo: false, half, tiling })),
       device.createRenderPipelineAsync({
@@ -168,7 +170,7 @@ export class Painter {
         7: { buffer: store === "picture" ? image : results[index % 2] },
         8: store === "picture" ? this.painted.createView() : { buffer: partial[(index + 1) % 2] },
       };
-      if (index) entries[4] = part(LAYOUT.passes[index - 1].affine);
+      entries[4] = part(LAYOUT.passes[Math.max(index - 1, 0)].affine);
       if (load === "body") {
         entries[5] = { buffer: adds ? kept[(blocks + 1) % 2] : this.unread[0] };
         entries[6] = { buffer: keeps ? kept[blocks % 2] : this.unread[1] };
@@ -201,9 +203,10 @@ export class Painter {
       queue.writeBuffer(buffer, 0, data);
     };
     write(this.uniforms.frame, 1, 0);
-    CONVOLUTIONS.forEach(({ store, adds, keeps }, index) =>
-      write(this.uniforms.passes[index], store === "picture" ? 2 : 1, (adds ? ADDS : 0) | (keeps ? KEEPS : 0)),
-    );
+    CONVOLUTIONS.forEach(({ store, adds, keeps, centers }, index) => {
+      const load = (adds ? ADDS : 0) | (keeps ? KEEPS : 0) | (centers ? CENTERS : 0);
+      write(this.uniforms.passes[index], store === "picture" ? 2 : 1, load);
+    });
     const view = new ArrayBuffer(16);
     new Float32Array(view, 0, 1)[0] = this.view.divide;
     new Uint32Array(view, 4, 1)[0] = Number(this.view.mirror);

@@ -19,16 +19,17 @@ const unrolled = (count, body) => range(count).map((i) => `{ ${body(`${i}u`)} }`
 /** What a convolution of the body does with its input, besides the norm: bits of `Frame.load`. */
 export const ADDS = 1; // what was kept, in place of the ReLU
 export const KEEPS = 2; // the sum or what comes out of the ReLU, for the next one that adds
+export const CENTERS = 4; // the picture: only its mean is taken away, of each color
 const FRAME = `
 const ADDS = ${ADDS}u;
 const KEEPS = ${KEEPS}u;
+const CENTERS = ${CENTERS}u;
 struct Frame { width: u32, height: u32, tiles: u32, load: u32, bias: vec3f, strength: f32 }`;
 
 /**
  * A 3x3 convolution with reflection by one pixel. `inputs`, `outputs` and `before` (the outputs of the pass before it)
- * count groups of four channels. `load` says what its input is made of: the `image`, less its mean; what a convolution of
- * the `body` left, normalised, with ReLU and skip connection where `frame.load` says so; or the pixels that `up` left,
- * normalised, with ReLU. `store` takes its outputs: `same` (as they are), `double` (as 2x2 pixels each), `picture`
+ * count groups of four channels. `load` says what its input is made of: what the pass before it in the `body` left, as
+ * `frame.load` says; or the `pixels` that `up` left, normalised, with ReLU. `store` takes its outputs: `same` (as they are), `double` (as 2x2 pixels each), `picture`
  * (through a sigmoid into a texture). `half`: FP16 is stored and multiplied. `tiling` is one of TILINGS.
  */
 export function convolution({ inputs, outputs, before, load, store, half, tiling }) {
@@ -74,7 +75,7 @@ ${FRAME}
 @group(0) @binding(1) var<storage, read> source: array<${stored}>;
 @group(0) @binding(2) var<storage, read> weights: array<vec4f>; // of (input group, row, column, output group, input)
 @group(0) @binding(3) var<storage, read> sums: array<vec4f>; // of (tile, sum or sum of squares, group)
-${load === "image" ? "" : "@group(0) @binding(4) var<storage, read> affine: array<vec4f>; // scales, then shifts"}
+@group(0) @binding(4) var<storage, read> affine: array<vec4f>; // scales, then shifts
 ${load === "body" ? `@group(0) @binding(5) var<storage, read> kept: array<${stored}>;` : ""}
 ${load === "body" ? `@group(0) @binding(6) var<storage, read_write> keep: array<${stored}>;` : ""}
 ${
@@ -98,7 +99,8 @@ fn loaded(g: u32, column: i32, row: i32) -> vec4f {
   let at = (g * frame.height + reflected(row, i32(frame.height))) * frame.width + reflected(column, i32(frame.width));
   let x = vec4f(source[at]) * gain[g] + offset[g];
   ${load === "body" ? "if ((frame.load & ADDS) != 0u) { return x + vec4f(kept[at]); }" : ""}
-  return ${load === "image" ? "x" : "max(x, vec4f()) - rest[g]"};
+  if ((frame.load & CENTERS) != 0u) { return x; }
+  return max(x, vec4f()) - rest[g];
 }
 ${place ? "" : SHOW}
 @compute @workgroup_size(${threads})
@@ -113,7 +115,7 @@ fn main(
   let x = group.x * ${side}u + left;
   let y = group.y * ${side}u + top;
   let place = group.y * groups.x + group.x;
-${load === "image" ? MEAN(shape) : NORM(shape)}
+${NORM(shape)}
   var outputs: array<vec4f, ${ACROSS * each}>;
   ${place ? "" : unrolled(ACROSS * each, (i) => `outputs[${i}] = vec4f(frame.bias[${i} % ${each}u]);`)}
   for (var g = 0u; g < ${inputs}u; g++) {
@@ -140,19 +142,6 @@ ${load === "image" ? MEAN(shape) : NORM(shape)}
 }`;
 }
 
-// The mean of each color, less which the picture goes into the network.
-const MEAN = ({ inputs, threads, scratch }) => `
-  var total = vec4f();
-  for (var t = lane; t < frame.tiles; t += ${threads}u) { total += sums[t]; }
-  ${scratch}[lane] = total;
-  workgroupBarrier();
-  if (lane < ${inputs}u) {
-    total = vec4f();
-    for (var i = 0u; i < ${threads}u; i++) { total += ${scratch}[i]; }
-    gain[lane] = vec4f(1);
-    offset[lane] = vec4f(-total[lane / ${CELL}u] / f32(${CELL * CELL}u * frame.width * frame.height));
-  }`;
-
 // The instance norm as gain and offset of each channel. A channel of doubled pixels has a sum for each of the four. Behind
 // a ReLU goes away what it makes of a flat frame; the last norm of a block has no shift, and the last one no such rest.
 const NORM = ({ inputs, before, load, threads, scratch }) => {
@@ -178,8 +167,9 @@ const NORM = ({ inputs, before, load, threads, scratch }) => {
     }
     let mean = total / f32(frame.width * frame.height);
     let variance = max(squares / f32(frame.width * frame.height) - mean * mean, vec4f());
-    let shift = select(affine[lane + ${inputs}u], vec4f(), (frame.load & ADDS) != 0u);
-    gain[lane] = affine[lane] * inverseSqrt(variance + ${EPSILON});
+    let shift = select(affine[lane + ${inputs}u], vec4f(), (frame.load & (ADDS | CENTERS)) != 0u);
+    let normalising = affine[lane] * inverseSqrt(variance + ${EPSILON});
+    gain[lane] = select(normalising, vec4f(1), (frame.load & CENTERS) != 0u);
     offset[lane] = shift - mean * gain[lane];
     rest[lane] = ${load === "body" ? "max(shift, vec4f())" : "vec4f()"};
   }`;
@@ -297,7 +287,13 @@ fn main(
     workgroupBarrier();
     if (lane < step) { totals[lane] += totals[lane + step]; }
   }
-  if (lane == 0u) { partial[group.y * groups.x + group.x] = totals[0]; }
+  workgroupBarrier();
+  // As a convolution would leave it, were all channels of a color alike: what is taken away is the mean of the color.
+  if (lane < 12u) {
+    let place = (group.y * groups.x + group.x) * 24u;
+    partial[place + lane] = vec4f(totals[0][lane / ${CELL}u] / ${CELL * CELL});
+    partial[place + lane + 12u] = vec4f();
+  }
 }`;
 }
 
