@@ -1,7 +1,7 @@
 """Draw a figure of docs from benchmarks/results.
 
     pip install matplotlib
-    python benchmarks/plots.py adaptation | temporal | training [--results FOLDER] [--output FILE]
+    python benchmarks/plots.py adaptation | temporal | training | comparison [--results FOLDER] [--output FILE]
 
 `adaptation`: the loss against steps, from the shared network and from random weights, a painting a panel
 (`adaptation.py` makes the curves).
@@ -11,6 +11,8 @@
 
 `training`: what the phases of the shared networks' training did, from the ``log.csv`` of `vidstyle train`, means over
 20 steps (geometric ones of ``total``). reach.json has curves of `adapt` from the network before and after a phase.
+
+`comparison`: the two curves of docs/comparison.md (`python -m benchmarks.methods.exhibits` makes them).
 """
 
 from __future__ import annotations
@@ -168,6 +170,35 @@ def training(results: Path) -> Figure:
     return figure
 
 
+def comparison(results: Path) -> Figure:
+    found = json.loads(next(results.glob("*/methods.json")).read_text())["curves"]
+    looks = {
+        "noise": {"color": GRAY, "label": "from noise"},
+        "content": {"color": ORANGE, "label": "from the photo"},
+        "metastyle": {"color": BLUE, "label": "from MetaStyle's picture"},
+        "Johnson": {"color": GRAY, "label": "from random weights (Johnson)"},
+        "MetaStyle": {"color": BLUE, "label": "from the shared network (MetaStyle)"},
+    }
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    starts = {name: part["curve"] for name, part in found["starts"].items() if name in looks}
+    lines = {name: list(enumerate(curve)) for name, curve in starts.items()}
+    panels = ((left, "pixels: loss by iteration", "iterations", lines),)
+    panels += ((right, "paper, one painting: loss by step", "steps", found["steps"]),)
+    for axes, title, what, curves in panels:
+        for name, points in curves.items():
+            axes.plot(*zip(*points, strict=True), linewidth=1.4, **looks[name])
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.set_xlabel(what, fontsize=8)
+        axes.set_yscale("log")
+        for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            formatter("{x:g}")
+        axes.legend(fontsize=8, frameon=False)
+        plain(axes)
+        axes.tick_params(which="minor", labelsize=7)
+    return figure
+
+
 def plain(axes: Axes) -> None:
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -176,7 +207,7 @@ def plain(axes: Axes) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figure", choices=[draw.__name__ for draw in (adaptation, temporal, training)])
+    parser.add_argument("figure", choices=[draw.__name__ for draw in (adaptation, temporal, training, comparison)])
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--output", type=Path, help="(default: docs/FIGURE.svg)")
     words = parser.parse_args()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from measured import Facts, machine_line, markdown
+from methods.tables import claim_table, curve_table, growth_table, method_table, speed_table
 from picture_tables import adaptation_table, quality_table, training_step_table
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +30,7 @@ PAGES = {
     "docs/tensorrt.md": ("engine", "gpu"),
     "docs/training.md": ("recipe", "training step"),
     "docs/web.md": ("web",),
+    "docs/comparison.md": ("claim", "method", "curve", "speed", "growth"),
 }
 """Page: the tables in it."""
 
@@ -654,6 +656,11 @@ TABLES = {
     "mask": mask_table,
     "quality": lambda facts: quality_table(facts.get("quality", {})),
     "recipe": lambda facts: quality_table(facts.get("recipes", {})),
+    "claim": lambda facts: claim_table(facts.get("methods", {})),
+    "method": lambda facts: method_table(facts.get("methods", {})),
+    "curve": lambda facts: curve_table(facts.get("methods", {})),
+    "speed": lambda facts: speed_table(facts.get("methods", {})),
+    "growth": lambda facts: growth_table(facts.get("methods", {})),
 }
 UNMEASURED = {"gpu": gpu_unmeasured}
 """What a table says where no machine has results for it."""
@@ -693,6 +700,7 @@ def read(path: Path) -> Facts:
             "training_step",
             "weight_inputs",
             "laptop",
+            "methods",
         )
     }
     return {**facts_in(path), **facts_in(folder / "temporal.json"), **own, "adaptation": adaptations}

@@ -14,18 +14,19 @@ from methods.avatar_net import AvatarNet, decorate, white
 from methods.base import parameter_count
 from methods.decoder import Block, Decoder, least_squares
 from methods.gatys import Gatys
+from methods.johnson import Johnson
 from methods.meta_networks import MetaNetworks, full_size, start
 from methods.metastyle import MetaStyle
 from methods.rows import ROWS, Making
 from methods.style_swap import Patches, StyleSwap, swap
-from methods.tables import claim_table, method_table
-from methods.vgg import adaptive_instance_norm, moments
-from methods.wct import Covariance, transform
+from methods.tables import EVERY_STYLE, ORDER, claim_table, method_table
+from methods.vgg import Encoder, adaptive_instance_norm, moments
+from methods.wct import WCT, Covariance, transform
 from torch import Tensor
 
 from vidstyle.data import PHOTOS
 from vidstyle.training.adapt import AdaptOptions
-from vidstyle.training.data import Photos, read_picture
+from vidstyle.training.data import Photos, painting_tensor, read_picture
 from vidstyle.training.device import Compute
 
 FP32 = Compute(device="cpu", arithmetic="fp32")
@@ -168,6 +169,25 @@ def test_metastyle_learns_a_painting_or_takes_the_gallerys_style(photo: RGB) -> 
     assert known.card["painter"]
 
 
+def test_johnsons_network_is_the_one_of_its_painting() -> None:
+    method = Johnson()
+    method.prepare(Path("starry_night.jpg"))
+    curve = method.card["curve"]
+    assert isinstance(curve, list) and curve[-1][2] < 0.7 * curve[0][2]  # its style term
+    assert f"{method.card['steps']:,} steps" in method.note()
+
+
+def test_the_committed_decoders_invert_vgg() -> None:
+    rgb = painting_tensor(read_picture(PHOTOS / "coffee.jpg"), 96)[..., :96, :96]
+    levels = Encoder()(rgb)
+    errors = []
+    for depth in (1, 2, 3, 4):
+        made = WCT(FP32).decoder(levels[depth - 1], depth)
+        errors.append((made - rgb).square().mean().sqrt().item())
+    assert errors == sorted(errors)  # the deeper, the less is left
+    assert errors[0] < 0.05 and errors[-1] < 0.25
+
+
 def test_a_block_is_fitted_to_what_is_linear() -> None:
     given = torch.randn(2, 5, 12, 12, generator=torch.Generator().manual_seed(0))
     kernel = torch.randn(4, 5, 3, 3, generator=torch.Generator().manual_seed(1))
@@ -210,6 +230,7 @@ def test_the_table_names_what_is_better_than_ours() -> None:
     row = {
         "paper": "somebody",
         "styles": "any",
+        "real_time": False,
         "parameters": 1_000_000,
         "full_size": {"vgg19": 3_000_000, "vgg16": 2_000_000},
         "table_parameters": 3.0,
@@ -223,7 +244,7 @@ def test_the_table_names_what_is_better_than_ours() -> None:
         "warping_error": {"pan": 0.004},
         "note": "",
     }
-    ours = {**row, "seconds": {"256": 0.01, "512": 0.02}, "style": [0.2] * 4, "style_seconds": 60.0}
+    ours = {**row, "real_time": True, "seconds": {"256": 0.01, "512": 0.02}, "style": [0.2] * 4, "style_seconds": 60.0}
     facts = {
         "machine": {"methods": {"cpu": {}, "painting": "p", "photos": ["a"], "rows": 384, "frames": 12}},
         "methods": {"wct": {"name": "WCT", **row}, "metastyle": {"name": "MetaStyle `fast`", **ours}},
@@ -232,3 +253,4 @@ def test_the_table_names_what_is_better_than_ours() -> None:
     assert "new style" in told and "WCT 0.5" in told and "seconds at 512" not in told
     assert "20 times as fast" in told and "WCT 20" in told and "Short" not in told
     assert method_table({}) == []
+    assert set(EVERY_STYLE) < set(ORDER) and tuple(ROWS) == ORDER

@@ -5,8 +5,6 @@ Huang and Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instanc
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,20 +12,14 @@ from torch.nn import functional
 from methods.base import WEIGHTS, FeatureMethod, parameter_count
 from methods.decoder import Decoder
 from methods.vgg import KINDS, Encoder, adaptive_instance_norm, full_decoder, full_encoder, moments
-from vidstyle.training.device import Compute
 
-FILE = WEIGHTS / "adain.safetensors"
 STYLE_WEIGHT = 10.0
 
 
 class AdaIN(FeatureMethod):
     name, paper = "AdaIN", "Huang and Belongie, ICCV 2017"
     table_parameters = 7.01
-
-    def __init__(self, compute: Compute | None = None, file: Path = FILE) -> None:
-        super().__init__(compute)
-        self.file = file
-        self.encoder, self.decoder = Encoder(self.compute.dtype), Decoder.trained(file, self.compute.dtype)
+    TRAINED = WEIGHTS / "adain.safetensors"
 
     def see(self, painting: Tensor) -> None:
         self.style = moments(self.encoder(painting)[3])

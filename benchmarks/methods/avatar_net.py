@@ -7,19 +7,14 @@ the blocks of `methods.decoder` leave VGG's own features, to which AdaIN gives t
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
-from methods.base import WEIGHTS, FeatureMethod, parameter_count
-from methods.decoder import Decoder
+from methods.base import FeatureMethod, parameter_count
 from methods.style_swap import Patches, swap
-from methods.vgg import KINDS, Encoder, adaptive_instance_norm, full_classifier, full_decoder, moments
+from methods.vgg import KINDS, adaptive_instance_norm, full_classifier, full_decoder, moments
 from methods.wct import Covariance
-from vidstyle.training.device import Compute
 
-FILE = WEIGHTS / "decoder.safetensors"
 LEVEL = 4
 
 
@@ -42,11 +37,6 @@ def decorate(content: Tensor, style: Patches, colors: Covariance) -> Tensor:
 class AvatarNet(FeatureMethod):
     name, paper = "Avatar-Net", "Sheng et al., CVPR 2018"
     table_parameters = 147.22
-
-    def __init__(self, compute: Compute | None = None, file: Path = FILE) -> None:
-        super().__init__(compute)
-        self.file = file
-        self.encoder, self.decoder = Encoder(self.compute.dtype), Decoder.trained(file, self.compute.dtype)
 
     def see(self, painting: Tensor) -> None:
         levels = self.encoder(painting)

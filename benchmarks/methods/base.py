@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal, NamedTuple
 
 import torch
 from likeness import RGB, tensor
@@ -18,6 +18,9 @@ from quality import pixels
 from torch import Tensor, nn
 from torch.nn import functional
 
+from methods import weights
+from methods.decoder import Decoder
+from methods.vgg import Encoder
 from vidstyle.training.data import painting_tensor, read_picture
 from vidstyle.training.device import Compute
 
@@ -30,15 +33,15 @@ WEIGHTS = Path(__file__).parent / "weights"
 class Method(ABC):
     """One row of the table."""
 
-    name: ClassVar[str]
+    name: str
     """In the table and on the command line."""
-    paper: ClassVar[str]
+    paper: str
     """Authors, year, and where it was published."""
-    styles: ClassVar[Literal["one", "any"]]
+    styles: Literal["one", "any"]
     """How many paintings one set of weights serves."""
-    table_parameters: ClassVar[float | None]
+    table_parameters: float | None
     """Millions of parameters that the table of the MetaStyle paper gives."""
-    real_time: ClassVar[bool] = False
+    real_time: bool = False
     """Whether it is meant for the frames of a video."""
 
     @abstractmethod
@@ -62,9 +65,10 @@ class Method(ABC):
     def stored(self) -> int:
         """Bytes of the weights on disk that it needs to paint, VGG-16's (FP16) included where it runs."""
 
-    def timed(self) -> Method:
-        """What is timed in its place: where the pictures are by a smaller one, the paper's size, untrained."""
-        return self
+    def timed(self, painting: Path) -> Timed:
+        """What is timed in its place, not yet prepared: another method where the pictures are by a smaller network
+        than the paper's, or where a part of the iterations or steps tells the whole."""
+        return Timed(self)
 
     def note(self) -> str:
         """What differs from the paper."""
@@ -72,13 +76,21 @@ class Method(ABC):
 
 
 class FeatureMethod(Method):
-    """A method on float tensors: RGB in [0, 1] of shape (1, 3, H, W), sides multiples of `MULTIPLE_OF`."""
+    """A method on VGG-16's features and float tensors: RGB in [0, 1] of shape (1, 3, H, W), sides multiples of
+    `MULTIPLE_OF`. ``file`` holds another decoder than the committed one."""
 
     styles = "any"
     MULTIPLE_OF = 8
+    TRAINED = WEIGHTS / "decoder.safetensors"
 
-    def __init__(self, compute: Compute | None = None) -> None:
-        self.compute = compute or Compute()
+    def __init__(self, compute: Compute | None = None, file: Path | None = None) -> None:
+        self.file, self.compute = file or self.TRAINED, compute or Compute()
+        self.encoder = Encoder(self.compute.dtype)
+        self.decoder = Decoder.trained(self.file, self.compute.dtype)
+
+    def note(self) -> str:
+        steps = weights.read(self.file)[1]["steps"]
+        return f"VGG-16 up to relu4_1 (the paper: VGG-19); decoder of 1.5 M, {steps:,} steps"
 
     @torch.no_grad()
     def prepare(self, painting: Path) -> None:
@@ -99,6 +111,14 @@ class FeatureMethod(Method):
     @abstractmethod
     def paint(self, photo: Tensor) -> Tensor:
         """Of the photo's shape; values may leave [0, 1]."""
+
+
+class Timed(NamedTuple):
+    """What is timed, and how many times its two calls count."""
+
+    method: Method
+    prepare: float = 1.0
+    stylize: float = 1.0
 
 
 def parameter_count(*modules: nn.Module | Iterable[Tensor]) -> int:

@@ -23,7 +23,6 @@ from candidates import write
 from flicker_bench import FlickerOptions, read_clip
 from likeness import RGB
 from measured import RESULTS, ResultFile, load, machine
-from quality import grid_of
 
 from methods import curves, measure, speed
 from methods.base import Method
@@ -32,7 +31,6 @@ from vidstyle.data import PHOTOS
 from vidstyle.errors import VidstyleError
 from vidstyle.gallery import load_blend
 from vidstyle.stylizer import Stylizer
-from vidstyle.tools.contact_sheet import Label
 from vidstyle.training.data import Photos, read_picture
 from vidstyle.training.device import Compute
 
@@ -47,12 +45,14 @@ TABLE_ROWS = 384
 """Shorter side of the photos of the table."""
 ROWS_SHOWN, CELL = 256, 132
 """Shorter side at which the sheets are painted, and width of a cell."""
+LABEL = 24
+"""Pixels below a sheet for the names of its columns."""
 CORNERS = ("starry_night", "great_wave", "the_scream", "composition_vii")
 STEPS_BETWEEN = 5
 FRAMES = (0, 8, 16)
 """Of the clip."""
 FRAME_ROWS, FRAME_WIDTH = 240, 220
-REAL_TIME = ("johnson", "meta_networks", "metastyle_paper_vector", "metastyle", "metastyle_vector")
+REAL_TIME = ("johnson", "meta_networks", "metastyle_paper_vector", "metastyle")
 QUALITY = 80
 SHEET = {
     **{row: ROWS[row] for row in ("gatys", "johnson", "wct", "adain", "meta_networks", "avatar_net", "style_swap")},
@@ -79,14 +79,19 @@ def sheets(words: argparse.Namespace, making: Making) -> None:
         small = cv2.resize(read_picture(path), None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
         for name, photo in photos.items():
             cells = [photo, small, *(column.get(name, np.full_like(photo, 255)) for column in columns.values())]
-            labels: list[Label] = [("photo", ()), (painting.replace("_", " "), ())]
-            lines.append((cells, [*labels, *((label(row), ()) for row in columns)]))
-        sheet([cells for cells, _ in lines], lines[0][1], DOCS / f"comparison-{painting}.jpg", CELL)
+            lines.append(cells)
+        labels = ["photo", "painting", *map(label, SHEET)]
+        sheet(lines, labels, DOCS / f"comparison-{painting}.jpg", CELL)
 
 
 def kept(folder: Path, row: str, making: Making, painting: Path, photos: dict[str, RGB]) -> dict[str, RGB]:
-    """The photos as a method paints them, from ``folder`` where they are there; Gatys paints the first ones."""
+    """The photos as a method paints them, from ``folder`` where they are there.
+
+    Gatys paints the first ones, Johnson's network the painting that it was trained for.
+    """
     wanted = dict(list(photos.items())[:FIRST]) if row == "gatys" else photos
+    if row == "johnson" and not (making.weights / f"johnson-{painting.stem}.safetensors").exists():
+        return {}
     method: Method | None = None
     found = {}
     for name, photo in wanted.items():
@@ -131,15 +136,14 @@ def video(words: argparse.Namespace, making: Making) -> None:
     plain(rows, DOCS / "comparison-video.jpg", FRAME_WIDTH)
 
 
-def sheet(rows: Sequence[Sequence[RGB]], labels: Sequence[Label], path: Path, width: int) -> None:
-    """Rows of pictures, with labels below the last one alone."""
-    height = round(width * 0.75)
-    top = np.concatenate([strip(row, width, height) for row in rows[:-1]])
-    names = grid_of([([fitted(cell, width * 2, height * 2) for cell in rows[-1]], list(labels))])
-    names = cv2.resize(
-        names, (top.shape[1], round(names.shape[0] * top.shape[1] / names.shape[1])), interpolation=cv2.INTER_AREA
-    )
-    save(np.concatenate([top, np.asarray(names, np.uint8)]), path)
+def sheet(rows: Sequence[Sequence[RGB]], labels: Sequence[str], path: Path, width: int) -> None:
+    """Rows of pictures, with a label below each column."""
+    pictures = np.concatenate([strip(row, width, round(width * 0.75)) for row in rows])
+    names = np.full((LABEL, pictures.shape[1], 3), 255, np.uint8)
+    for number, label in enumerate(labels):
+        at = (number * width + 3, LABEL - 9)
+        cv2.putText(names, label, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (32, 32, 34), 1, cv2.LINE_AA)
+    save(np.concatenate([pictures, names]), path)
 
 
 def plain(rows: Sequence[Sequence[RGB]], path: Path, width: int) -> None:
@@ -159,7 +163,7 @@ def fitted(picture: RGB, width: int, height: int) -> RGB:
     rows, columns = picture.shape[:2]
     scale = max(height / rows, width / columns)
     high, wide = round(height / scale), round(width / scale)
-    top, left = (rows - high) // 2, (columns - wide) // 2
+    top, left = (rows - high) // 4, (columns - wide) // 2  # what is high has its face above the middle
     middle = np.ascontiguousarray(picture[top : top + high, left : left + wide])
     return np.asarray(cv2.resize(middle, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
@@ -187,18 +191,10 @@ def times(words: argparse.Namespace, making: Making) -> None:
     photo, painting = read_picture(PHOTOS / "china.jpg"), words.paintings / f"{PAINTINGS[0]}.jpg"
     known = results.facts["machine"]["methods"]
     results.put("machine", "methods", {**known, **machine(), "threads": words.threads, "load_before": load()})
-    for row, known in results.facts.get("methods", {}).items():
-        method = ROWS[row](making).timed()
-        took = measure.style_seconds(method, painting)
-        fresh = measure.seconds(method, photo)
-        adapted = row.startswith("metastyle") or row == "johnson"
-        results.put("methods", row, {**known, "seconds": fresh, **({} if adapted else {"style_seconds": took})})
+    for row, known in results.facts["methods"].items():
+        fresh = measure.times(ROWS[row](making), painting, photo)
+        results.put("methods", row, {**known, **fresh})
         print(known["name"], fresh, flush=True)
-    for row in ("metastyle_paper", "metastyle", "metastyle_vector"):
-        if row in results.facts.get("methods", {}):
-            fresh = ROWS[row](Making(**{**vars(making), "steps": Making.steps // 5, "gallery": False}))
-            took = 5 * measure.style_seconds(fresh, painting)
-            results.put("methods", row, {**results.facts["methods"][row], "style_seconds": took})
     speed.measure(results, words.peer)
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from likeness import RGB
 
-from methods.base import STYLE_SIZE, Method
+from methods.base import STYLE_SIZE, Method, Timed
 from vidstyle.data import VGG_FILE
 from vidstyle.options import LookOptions
 from vidstyle.training.device import Compute
 from vidstyle.training.gatys import Init, Optimized, OptimizeOptions, optimize
 from vidstyle.training.loss import LossWeights
 
-ITERATIONS = 60
+ITERATIONS, TIMED = 60, 10
 
 
 class Gatys(Method):
@@ -52,8 +52,14 @@ class Gatys(Method):
     def stylize(self, photo: RGB) -> RGB:
         return self.optimized(photo).rgb
 
+    def timed(self, painting: Path) -> Timed:
+        return Timed(Gatys(self.options.compute, TIMED), stylize=self.options.iterations / TIMED)
+
     def parameters(self) -> None:
         return None
+
+    def note(self) -> str:
+        return f"{self.options.iterations} iterations (timed by {TIMED}), the first photo alone"
 
     def stored(self) -> int:
         return VGG_FILE.stat().st_size

@@ -14,7 +14,7 @@ import torch
 from likeness import RGB
 
 from methods import weights
-from methods.base import WEIGHTS, Method
+from methods.base import WEIGHTS, Method, Timed
 from vidstyle.models.architecture import PAPER, Network
 from vidstyle.models.style import Style
 from vidstyle.stylizer import Stylizer
@@ -27,6 +27,8 @@ BATCH, CROP = 2, 160
 """Crops of a step, and their side: the paper has 4 of 256."""
 CROPS = 2048
 """Different crops in all."""
+TIMED = 15
+"""Steps by which a training is timed."""
 VECTOR = "style.vector"
 """Scales and shifts of the instance norms in a file."""
 
@@ -50,13 +52,23 @@ class Johnson(Method):
         self.card: dict[str, object] = {}
 
     def prepare(self, painting: Path) -> None:
-        file = self.folder / f"johnson-{painting.stem}.safetensors"
+        file = self._file(painting)
         if file.exists():
             style = read(file)
         else:
             style = train(painting, self.photos or Photos.shipped(), self.steps, compute=self.compute)
         self.card = style.card
         self.stylizer = Stylizer(style)
+
+    def timed(self, painting: Path) -> Timed:
+        """A network that is trained for `TIMED` steps, which count as many as the one that is kept has."""
+        file = self._file(painting)
+        steps = weights.read(file)[1]["steps"] if file.exists() else self.steps
+        fresh = Johnson(self.compute, folder=Path("none"), steps=TIMED, photos=self.photos)
+        return Timed(fresh, prepare=int(str(steps)) / TIMED)
+
+    def _file(self, painting: Path) -> Path:
+        return self.folder / f"johnson-{painting.stem}.safetensors"
 
     def stylize(self, photo: RGB) -> RGB:
         return self.stylizer(photo)

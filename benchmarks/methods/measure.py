@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ LEAST_SECONDS, MOST_RUNS = 1.0, 30
 """A time is the median of runs that take so long together, or of so many."""
 
 
-NO_VIDEO = ("gatys",)
-"""Rows that take minutes a frame."""
+SLOW = ("gatys",)
+"""Rows that take minutes a picture: they paint the first photo, and no clip."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,12 @@ def table(results: ResultFile, rows: Sequence[str], making: Making, task: Task) 
         results.put("machine", "peak", gemm_peak())
         for row in rows:
             method = ROWS[row](making)
-            found = {"style_seconds": style_seconds(method, task.painting), **sizes(method)}
-            if (timed := method.timed()) is not method:
-                found["style_seconds"] = style_seconds(timed, task.painting)
-            shown[row] = {photo.path.stem: method.stylize(photo.rgb) for photo in photos}
-            found |= measure(shown[row], photos, painting, perceptual)
-            found["seconds"] = seconds(timed, photos[0].rgb)
-            found["warping_error"] = {} if row in NO_VIDEO else warping_errors(method, clips)
+            method.prepare(task.painting)
+            taken = photos[:1] if row in SLOW else photos
+            shown[row] = {photo.path.stem: method.stylize(photo.rgb) for photo in taken}
+            found = {**sizes(method), **measure(shown[row], photos, painting, perceptual)}
+            found |= times(method, task.painting, photos[0].rgb)
+            found["warping_error"] = {} if row in SLOW else warping_errors(method, clips)
             results.put("methods", row, {"name": method.name, "note": method.note(), **found})
             print(
                 f"{method.name}: {found['seconds']}, content {found['content']:.2f}, style {found['style']}", flush=True
@@ -121,30 +120,33 @@ def warping_errors(method: Method, clips: Sequence[Clip]) -> dict[str, float]:
     }
 
 
+def times(method: Method, painting: Path, photo: RGB) -> dict[str, Any]:
+    """Seconds of `Method.prepare`, and of painting the middle of a photo by `SIDES`, as `Method.timed` counts them."""
+    timed = method.timed(painting)
+    began = time.perf_counter()
+    timed.method.prepare(painting)
+    took = time.perf_counter() - began
+    taken = {side: timed.stylize * one for side, one in seconds(timed.method, photo).items()}
+    return {"style_seconds": timed.prepare * took, "seconds": taken}
+
+
 def seconds(method: Method, photo: RGB) -> dict[str, float]:
     """Of painting the middle of a photo, by `SIDES`."""
-    return {str(side): median_seconds(method, square(photo, side)) for side in SIDES}
+    return {str(side): median_seconds(method.stylize, square(photo, side)) for side in SIDES}
 
 
-def median_seconds(method: Method, photo: RGB, least: float = LEAST_SECONDS) -> float:
-    """The median of runs after one that warms up, unless that alone took longer than all should."""
+def median_seconds(paint: Callable[[RGB], object], photo: RGB, least: float = LEAST_SECONDS) -> float:
+    """The median of runs after one that warms up, unless that alone took longer than five times what all should."""
     taken: list[float] = []
-    warm = False
-    while sum(taken) < least and len(taken) < MOST_RUNS:
+    for number in range(1 + MOST_RUNS):
         began = time.perf_counter()
-        method.stylize(photo)
+        paint(photo)
         took = time.perf_counter() - began
-        if warm or took > 5 * least:
+        if number or took > 5 * least:
             taken.append(took)
-        warm = True
+        if sum(taken) >= least:
+            break
     return statistics.median(taken)
-
-
-def style_seconds(method: Method, painting: Path) -> float:
-    """Of `Method.prepare`."""
-    began = time.perf_counter()
-    method.prepare(painting)
-    return time.perf_counter() - began
 
 
 def gemm_peak(size: int = 2048, runs: int = 12) -> dict[str, float]:

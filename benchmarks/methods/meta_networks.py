@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from methods import weights
-from methods.base import STYLE_SIZE, WEIGHTS, Method, parameter_count
+from methods.base import STYLE_SIZE, WEIGHTS, Method, Timed, parameter_count
 from vidstyle.data import VGG_FILE
 from vidstyle.gallery import shared_network
 from vidstyle.models.architecture import FAST, PAPER, Architecture, Network
@@ -50,6 +50,9 @@ class MetaNetwork(nn.Module):
         sizes = {conv.name: conv.outputs * (conv.inputs * conv.kernel**2 + 1) for conv in shape.convs}
         self.made = (*sizes, VECTOR) if made is None else made
         sizes[VECTOR] = shape.style_size
+        # What paintings have in common would drown what they differ in.
+        self.register_buffer("center", torch.zeros(STATISTICS, device=device))
+        self.register_buffer("spread", torch.ones(STATISTICS, device=device))
         self.first = nn.Linear(STATISTICS, hidden * len(self.made), device=device)
         self.heads = nn.ModuleDict({_key(name): nn.Linear(hidden, sizes[name], device=device) for name in self.made})
         self.fixed = nn.ParameterDict(
@@ -59,6 +62,12 @@ class MetaNetwork(nn.Module):
                 if name not in self.made
             }
         )
+
+    @torch.no_grad()
+    def standardize(self, statistics: Tensor) -> None:
+        """Take the statistics of paintings (paintings, STATISTICS) as those to come."""
+        self.center.copy_(statistics.mean(0))
+        self.spread.copy_(statistics.std(0) + 0.05)
 
     @torch.no_grad()
     def start_from(self, network: Network) -> None:
@@ -72,7 +81,7 @@ class MetaNetwork(nn.Module):
 
     def forward(self, statistics: Tensor) -> dict[str, Tensor]:
         """Kernel and bias of every convolution, flat and in a row, and `VECTOR`, of `statistics_of` a painting."""
-        groups = torch.relu(self.first(statistics)).split(self.hidden)
+        groups = torch.relu(self.first((statistics - self.center) / self.spread)).split(self.hidden)
         found = dict(self.fixed.items())
         found |= {_key(name): self.heads[_key(name)](group) for name, group in zip(self.made, groups, strict=True)}
         return found
@@ -146,8 +155,8 @@ class MetaNetworks(Method):
     def full_size(self) -> dict[str, int]:
         return {"own": parameter_count(full_size())}
 
-    def timed(self) -> Method:
-        return FullMetaNetworks(self.perceptual)
+    def timed(self, painting: Path) -> Timed:
+        return Timed(FullMetaNetworks(self.perceptual))
 
     def note(self) -> str:
         return (
@@ -164,9 +173,6 @@ class FullMetaNetworks(MetaNetworks):
     def __init__(self, perceptual: Perceptual) -> None:
         self.perceptual, self.file, self.card = perceptual, FILE, {}
         self.meta = full_size("cpu")
-
-    def timed(self) -> Method:
-        return self
 
 
 def _key(name: str) -> str:

@@ -7,11 +7,12 @@ scales and shifts of the instance norms alone.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from likeness import RGB
 
-from methods.base import Method
+from methods.base import Method, Timed
 from vidstyle.gallery import load_style, shared_network, style_names
 from vidstyle.models.architecture import ARCHITECTURES
 from vidstyle.models.style import Style
@@ -22,6 +23,8 @@ from vidstyle.training.data import Photos
 from vidstyle.training.device import Compute
 
 STEPS = 150
+TIMED = 5
+"""An adaptation is timed by one of so many parts of its steps."""
 
 
 class MetaStyle(Method):
@@ -39,10 +42,10 @@ class MetaStyle(Method):
         photos: Photos | None = None,
         gallery: bool = False,
     ) -> None:
-        self.name = f"MetaStyle `{network}`" + (", vector" if mode == "vector" else "")  # type: ignore[misc]
-        self.table_parameters = 1.68 if network == "paper" else None  # type: ignore[misc]
-        self.network, self.mode, self.photos, self.gallery = network, mode, photos, gallery
         self.options = options or AdaptOptions(mode=mode, steps=steps, compute=compute or Compute())
+        self.network, self.photos, self.gallery = network, photos, gallery
+        self.name = f"MetaStyle `{network}`" + (", vector" if self.options.mode == "vector" else "")
+        self.table_parameters = 1.68 if network == "paper" else None
         self.card: dict[str, object] = {}
 
     def prepare(self, painting: Path) -> None:
@@ -51,10 +54,15 @@ class MetaStyle(Method):
         self.card = style.card
         self.stylizer = Stylizer(style)
 
+    def timed(self, painting: Path) -> Timed:
+        steps = max(1, self.options.steps // TIMED)
+        fresh = MetaStyle(self.network, options=replace(self.options, steps=steps), photos=self.photos)
+        return Timed(fresh, prepare=self.options.steps / steps)
+
     def _known(self, painting: Path) -> Style | None:
         """The gallery's style: ``auvers`` is that of ``auvers_panoramic_view.jpg``, too."""
         styles = [load_style(name) for name in style_names() if f"{painting.stem}_".startswith(f"{Path(name).name}_")]
-        return next((s for s in styles if (s.network_name, s.card["mode"]) == (self.network, self.mode)), None)
+        return next((s for s in styles if (s.network_name, s.card["mode"]) == (self.network, self.options.mode)), None)
 
     def stylize(self, photo: RGB) -> RGB:
         return self.stylizer(photo)
@@ -67,7 +75,7 @@ class MetaStyle(Method):
 
     def stored(self) -> int:
         shape = ARCHITECTURES[self.network]
-        return 2 * (shape.style_size if self.mode == "vector" else shape.parameter_count)
+        return 2 * (shape.style_size if self.options.mode == "vector" else shape.parameter_count)
 
     def note(self) -> str:
         return f"{self.card.get('steps', self.options.steps)} steps"

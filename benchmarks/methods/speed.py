@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from clips import make_clip
 from likeness import RGB, tensor
 from measured import RESULTS, ResultFile, load, machine, run
 
-from methods.measure import gemm_peak
+from methods.measure import gemm_peak, median_seconds
 from vidstyle.data import PHOTOS
 from vidstyle.gallery import load_style
 from vidstyle.models.torch_net import TransformNet
@@ -46,17 +44,9 @@ def photo(size: str) -> RGB:
     return np.asarray(cv2.resize(read_picture(PHOTOS / "china.jpg"), (width, height)), np.uint8)
 
 
-def seconds(paint: Painter, sizes: Sequence[str] = SIZES, least: float = 1.5, most: int = 20) -> dict[str, float]:
-    """The median of a picture of each size, after one that warms up."""
-    found = {}
-    for size in sizes:
-        rgb, taken = photo(size), list[float]()
-        while sum(taken) < least and len(taken) <= most:
-            began = time.perf_counter()
-            paint(rgb)
-            taken.append(time.perf_counter() - began)
-        found[size] = statistics.median(taken[1:] or taken)
-    return found
+def seconds(paint: Painter, sizes: Sequence[str] = SIZES) -> dict[str, float]:
+    """Of a picture of each size."""
+    return {size: median_seconds(paint, photo(size)) for size in sizes}
 
 
 def stylizer(style: str, backend: BackendName, threads: int | None = None) -> Painter:

@@ -5,18 +5,13 @@ Chen and Schmidt, "Fast Patch-based Style Transfer of Arbitrary Style", 2016 (ar
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from methods.base import WEIGHTS, FeatureMethod, parameter_count
-from methods.decoder import Decoder
-from methods.vgg import KINDS, Encoder, full_decoder, full_encoder
-from vidstyle.training.device import Compute
+from methods.base import FeatureMethod, parameter_count
+from methods.vgg import KINDS, full_decoder, full_encoder
 
-FILE = WEIGHTS / "decoder.safetensors"
 LEVEL = 3
 """relu3_1."""
 SIDE = 3
@@ -60,15 +55,14 @@ class StyleSwap(FeatureMethod):
     name, paper = "style swap", "Chen and Schmidt, 2016"
     table_parameters = 1.48
 
-    def __init__(self, compute: Compute | None = None, file: Path = FILE) -> None:
-        super().__init__(compute)
-        self.encoder, self.decoder = Encoder(self.compute.dtype), Decoder.trained(file, self.compute.dtype)
-
     def see(self, painting: Tensor) -> None:
         self.style = Patches(self.encoder(painting, LEVEL)[-1])
 
     def paint(self, photo: Tensor) -> Tensor:
         return self.decoder(swap(self.encoder(photo, LEVEL)[-1], self.style), LEVEL)
+
+    def note(self) -> str:
+        return super().note().replace("relu4_1 (the paper: VGG-19)", "relu3_1, as VGG-19").replace("1.5 M", "0.6 M")
 
     def parameters(self) -> int:
         return parameter_count(self.encoder.parameters(LEVEL), self.decoder.blocks[:LEVEL])

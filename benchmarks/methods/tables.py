@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from measured import Facts, machine_line, markdown
 
 BANDS_SHOWN = range(1, 6)
 """2 to 64 pixels, of `likeness.BANDS`."""
+ORDER = (
+    "gatys",
+    "johnson",
+    "wct",
+    "adain",
+    "meta_networks",
+    "avatar_net",
+    "style_swap",
+    "metastyle_paper",
+    "metastyle_paper_vector",
+    "metastyle",
+    "metastyle_vector",
+)
+"""Of the rows: the paper's."""
+STARTS = {"content": "as the photo", "noise": "as noise", "metastyle": "as MetaStyle painted them"}
 EVERY_STYLE = ("wct", "adain", "meta_networks", "avatar_net", "style_swap")
 """Rows that paint like any painting at once: nothing is trained for one."""
 OURS = ("metastyle_paper", "metastyle_paper_vector", "metastyle", "metastyle_vector")
 TIMES_AS_FAST = 20
+MOST_LOAD = 1.5
 RATE = 25
 """Frames a second of the clips."""
+STYLE = "style (the mean of its four terms)"
 MEASURES: dict[str, Callable[[Facts], float | None]] = {
-    "style (the mean of its four terms)": lambda row: sum(row["style"]) / 4,
+    STYLE: lambda row: sum(row["style"]) / 4,
     "content": lambda row: row["content"],
     "seconds to a new style": lambda row: row["style_seconds"],
     "seconds at 512x512": lambda row: row["seconds"]["512"],
@@ -27,7 +45,7 @@ MEASURES: dict[str, Callable[[Facts], float | None]] = {
 
 def method_table(facts: Facts) -> list[str]:
     """The table of the paper: size and speed, then what the pictures are like."""
-    rows = facts.get("methods", {})
+    rows = in_order(facts)
     if not rows:
         return []
     found = facts["machine"]["methods"]
@@ -67,8 +85,14 @@ def method_table(facts: Facts) -> list[str]:
         f"{machine_line(facts, 'methods')}. {found['painting'].replace('_', ' ')}, {len(found['photos'])} photos "
         f"({', '.join(found['photos'])}) of {found['rows']} rows; {found['arithmetic']} on "
         f"{found['threads'] or 'all'} threads; Gatys with {found['iterations']} iterations. Terms and bands as in "
-        f"benchmarks/README.md; E_warp in 1e-4, of a made pan of {found['frames']} frames of 256 rows.",
+        f"benchmarks/README.md; E_warp in 1e-4, of a made pan of {found['frames']} frames of 256 rows.{busy(found)}",
     ]
+
+
+def in_order(facts: Facts) -> Facts:
+    """The rows that were measured."""
+    rows = facts.get("methods", {})
+    return {name: rows[name] for name in ORDER if name in rows}
 
 
 def parameters(row: Facts) -> list[str]:
@@ -84,23 +108,38 @@ def parameters(row: Facts) -> list[str]:
 
 def short(seconds: float | None) -> str:
     """Three significant digits."""
-    return "" if seconds is None else f"{seconds:.3g}" if seconds < 100 else f"{seconds:.0f}"
+    return "" if seconds is None else f"{seconds:.0f}" if seconds >= 100 or seconds < 1e-3 else f"{seconds:.3g}"
 
 
 def claim_table(facts: Facts) -> list[str]:
     """Where another method is better, first; then what was to be reached."""
-    rows = facts.get("methods", {})
+    rows = in_order(facts)
     ours = {name: rows[name] for name in OURS if name in rows}
     if "metastyle" not in ours:
         return []
     others = {name: row for name, row in rows.items() if name not in ours}
     lines = []
     for what, get in MEASURES.items():
-        best = min(value for row in ours.values() if (value := get(row)) is not None)
+        best = min((value for row in ours.values() if (value := get(row)) is not None), default=-math.inf)
         found = [(value, row["name"]) for row in others.values() if (value := get(row)) is not None]
         if better := sorted(pair for pair in found if pair[0] < best):
             told = ", ".join(f"{name} {short(value)}" for value, name in better)
             lines.append(f"- Lower {what} than the best of ours ({short(best)}): {told}.")
+    video = {row["name"]: (MEASURES[STYLE](row), row["content"]) for row in rows.values() if row["real_time"]}
+    told = ", ".join(
+        f"{name} {style:.2f} at {content:.2f}" for name, (style, content) in sorted(video.items(), key=by_style)
+    )
+    lines.append(f"- Of the rows that are quick enough for video, style at content, the lowest style first: {told}.")
+    if curves := facts.get("curves", {}).get("steps"):
+        end, reached = (
+            curves["MetaStyle"][-1],
+            [point for point in curves["Johnson"] if point[1] <= curves["MetaStyle"][-1][1]],
+        )
+        told = f"after {reached[0][0]} steps" if reached else f"not in {curves['Johnson'][-1][0]} steps"
+        lines.append(
+            f"- `paper` from random weights (Johnson) reaches what its adaptation comes to in {end[0]} steps, a loss "
+            f"of {end[1]:.2f}, {told}; its end is {curves['Johnson'][-1][1]:.2f} ({curves['Johnson'][-1][0]} steps)."
+        )
     fast = rows["metastyle"]["seconds"]["512"]
     times = {row["name"]: row["seconds"]["512"] / fast for name, row in others.items() if name in EVERY_STYLE}
     told = ", ".join(f"{name} {ratio:.0f}" for name, ratio in sorted(times.items(), key=lambda pair: pair[1]))
@@ -110,6 +149,31 @@ def claim_table(facts: Facts) -> list[str]:
         f"as fast: {told}" + (f". Short of it: {', '.join(short_of)}." if short_of else ".")
     )
     return lines
+
+
+def busy(found: Facts) -> str:
+    """What is to be said of seconds that were taken beside other work."""
+    work = found.get("load_before", 0)
+    return f" Measured beside other work (a load of {work:.0f}): the seconds say little." if work > MOST_LOAD else ""
+
+
+def curve_table(facts: Facts) -> list[str]:
+    """What the start of the pixels is worth."""
+    found = facts.get("curves", {}).get("starts")
+    if not found:
+        return []
+    curves = {name: found[name]["curve"] for name in ("content", "noise", "metastyle")}
+    rows = []
+    for name, curve in curves.items():
+        last = curves["content"][-1]
+        first = next((number for number, loss in enumerate(curve) if loss <= last), None)
+        rows.append([STARTS[name], f"{curve[0]:.1f}", f"{curve[-1]:.2f}", "" if first is None else str(first)])
+    heads = ["the pixels start", "loss at first", f"after {found['iterations']} iterations"]
+    return markdown([*heads, "iterations to where the photo ends"], rows)
+
+
+def by_style(row: tuple[str, tuple[float | None, float]]) -> float:
+    return row[1][0] or 0.0
 
 
 def speed_table(facts: Facts) -> list[str]:
@@ -125,6 +189,7 @@ def speed_table(facts: Facts) -> list[str]:
         for name, way in found.items()
         if "flops_per_pixel" in way and "ONNX" not in name
         for size in ("1280x720",)
+        if size in way["seconds"]
     ]
     return [
         *markdown(["milliseconds a picture", *sizes], rows),

@@ -1,4 +1,5 @@
-"""Train what the methods need. Each run is kept in OUT and goes on where it was; its weights end in OUT, too.
+"""Train what the methods need. Each run is kept in OUT and goes on where it was; its weights end in OUT, too, those of
+an interrupted run (Ctrl-C) as well.
 
     python -m benchmarks.methods.training decoder OUT --photos DIR --paintings DIR --minutes 20
     python -m benchmarks.methods.training adain OUT --photos DIR --paintings DIR --minutes 15
@@ -12,9 +13,13 @@ OUT to benchmarks/methods/weights.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the scripts of benchmarks import each other by their bare names
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +31,7 @@ from methods.decoder import Decoder
 from methods.vgg import Encoder
 from vidstyle.models.architecture import FAST
 from vidstyle.models.torch_net import TransformNet
+from vidstyle.training.adapt import Interrupted
 from vidstyle.training.data import Crops, Paintings, Photos, shown
 from vidstyle.training.device import Compute
 from vidstyle.training.loss import LossWeights, Perceptual
@@ -37,7 +43,7 @@ SIZE, BATCH = 96, 4
 """Side of a crop, and how many a step has."""
 FITTED = 96
 """Crops from which the decoder's linear weights are found."""
-META_PAINTINGS, META_STYLE_SIZE = 100, 256
+META_PAINTINGS, META_STYLE_SIZE = 60, 256
 """Paintings that the meta network learns, and their shorter side."""
 PIXELS, CYCLE = 4.0, 1.0
 """Weights of the error of the pixels, and of the features that the decoded picture has."""
@@ -99,7 +105,9 @@ def train_meta_networks(words: argparse.Namespace, compute: Compute) -> None:
     paintings = Paintings(words.paintings, META_STYLE_SIZE, perceptual)
     taken = range(0, len(paintings), max(1, len(paintings) // META_PAINTINGS))
     crops = Crops(Photos.in_folder(words.photos, shorter_side=160), perceptual, size=SIZE, count=256, seed=words.seed)
+    learned = [meta_networks.statistics_of(paintings.targets([index])) for index in taken]
     meta, net, loss_weights = meta_networks.start(), TransformNet(FAST).requires_grad_(False), LossWeights()
+    meta.standardize(torch.stack(learned))
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         totals, figures = [], {}
@@ -121,14 +129,17 @@ def train_johnson(words: argparse.Namespace, compute: Compute) -> None:
     if words.painting is None or words.steps is None:
         raise SystemExit("johnson wants a --painting and --steps")
     name = f"johnson-{words.painting.stem}"
-    style = johnson.train(
-        words.painting,
-        Photos.in_folder(words.photos, shorter_side=256),
-        words.steps,
-        compute=compute,
-        checkpoint=Checkpoint(path=words.out / f"{name}.checkpoint.safetensors", every=25, resume=True),
-        watch=lambda at, _: print(at, flush=True),
-    )
+    try:
+        style = johnson.train(
+            words.painting,
+            Photos.in_folder(words.photos, shorter_side=256),
+            words.steps,
+            compute=compute,
+            checkpoint=Checkpoint(path=words.out / f"{name}.checkpoint.safetensors", every=25, resume=True),
+            watch=lambda at, _: print(at, flush=True),
+        )
+    except Interrupted as stop:
+        style = stop.style
     johnson.write(words.out / f"{name}.safetensors", style)
 
 
@@ -146,7 +157,8 @@ def finish(words: argparse.Namespace, name: str, module: nn.Module, loss: Loss, 
             print(f"{began} {name} step {at.step} of {at.steps}, {at.seconds:.0f} s: {terms}", flush=True)
 
     checkpoint = Checkpoint(path=words.out / f"{name}.checkpoint.safetensors", every=50, resume=True)
-    trainer.run(loss, checkpoint=checkpoint, progress=report)
+    with suppress(KeyboardInterrupt):
+        trainer.run(loss, checkpoint=checkpoint, progress=report)
     card = {"steps": trainer.step, "seconds": round(trainer.seconds), "batch": BATCH, "size": SIZE}
     weights.write(words.out / f"{name}.safetensors", module.state_dict(), card)
     print(f"{words.out / name}.safetensors: {trainer.step} steps, {trainer.seconds:.0f} s")

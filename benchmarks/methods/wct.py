@@ -7,17 +7,12 @@ relu5_1 of VGG-19; the shipped VGG-16 ends before it, so there are four depths. 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from methods.base import WEIGHTS, FeatureMethod, parameter_count
-from methods.decoder import Decoder
-from methods.vgg import KINDS, Encoder, full_decoder, full_encoder
-from vidstyle.training.device import Compute
+from methods.base import FeatureMethod, parameter_count
+from methods.vgg import KINDS, full_decoder, full_encoder
 
-FILE = WEIGHTS / "decoder.safetensors"
 ALPHA = 0.6
 """How much of the transformed features is taken, and the rest of the photo's: the paper's examples take 0.6."""
 SMALLEST = 1e-5
@@ -53,11 +48,6 @@ class WCT(FeatureMethod):
     name, paper = "WCT", "Li et al., NIPS 2017"
     table_parameters = 34.23
 
-    def __init__(self, compute: Compute | None = None, file: Path = FILE) -> None:
-        super().__init__(compute)
-        self.file = file
-        self.encoder, self.decoder = Encoder(self.compute.dtype), Decoder.trained(file, self.compute.dtype)
-
     def see(self, painting: Tensor) -> None:
         self.style = [Covariance(level) for level in self.encoder(painting)]
 
@@ -66,6 +56,9 @@ class WCT(FeatureMethod):
             features = transform(self.encoder(photo, depth)[-1], self.style[depth - 1], ALPHA)
             photo = self.decoder(features, depth).float()
         return photo
+
+    def note(self) -> str:
+        return super().note().replace("(the paper: VGG-19)", "(the paper: VGG-19 up to relu5_1)")
 
     def parameters(self) -> int:
         return parameter_count(self.encoder.parameters(), self.decoder)
