@@ -159,6 +159,9 @@ def test_a_frame_takes_at_most_24_passes_and_50_kflop_a_pixel(page: Page) -> Non
     flops = page.run("import('/page/network.js').then(({ flopsPerPixel }) => flopsPerPixel())")
     assert passes <= 24 and flops <= 50_000
     assert flops == FAST.flops_per_pixel()
+    measured = page.run("import('/page/app.js').then(({ device }) => device.measure(0))")
+    assert len(measured["passes"]) == passes
+    assert measured["whole"] > 0 and all(one["ms"] is None or one["ms"] >= 0 for one in measured["passes"])
 
 
 def test_a_lost_graphics_card_is_told(page: Page) -> None:
@@ -198,6 +201,8 @@ def test_serve_offers_this_device(browser: Browser, tmp_path: Path) -> None:
         assert page.run(PROBLEM) == ""
         assert not [address for address in page.requests if "/api/visitors" in address], "the server paints"
         assert any(address.endswith("/api/styles/udnie/weights") for address in page.requests)
+        page.click("#split")
+        assert page.run("import('/page/app.js').then(({ device }) => device.view.divide)") == 0.5
         # A browser that does not lend frames of a video has them copied.
         page.run("import('/page/app.js').then(({ device }) => { device.painter.canLend = false; device.shown = []; })")
         page.wait("import('/page/app.js').then(({ device }) => device.shown.length > 1)")

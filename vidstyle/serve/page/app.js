@@ -47,6 +47,7 @@ const stage = new Stage(look, gallery, {
   draw: () => isHere && device.draw(),
 });
 stage.divider.onMove = (percent) => device.setDivide(percent / 100);
+device.setDivide(stage.divider.percent / 100);
 
 /** The camera's picture is beside the painting in this page; the server's own only it can put there. */
 function lookForServer() {

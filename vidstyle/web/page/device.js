@@ -203,13 +203,14 @@ export class Device extends EventTarget {
     this.dispatchEvent(new CustomEvent("numbers", { detail: { fps, ms, size: this.painter.size } }));
   }
 
-  /** Paint `rounds` times, and tell `{name, ms}` of every pass, the best of the rounds, and the `whole` of a frame. */
-  async measure(rounds = 12) {
+  /** Paint for about so many seconds, and tell `{name, ms}` of every pass at its best, and the `whole` of a frame. */
+  async measure(seconds = 2) {
     const { painter, source } = this;
     const video = this.isStill ? null : source;
     let passes = [];
     let whole = Infinity;
-    for (let round = 0; round < rounds; round++) {
+    const end = performance.now() + 1000 * seconds;
+    while (whole === Infinity || performance.now() < end) {
       const began = performance.now();
       await painter.paint(video);
       whole = Math.min(whole, performance.now() - began);
