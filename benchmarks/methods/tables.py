@@ -82,9 +82,10 @@ def method_table(facts: Facts) -> list[str]:
         "",
         *markdown(["method", "content", "style: relu1_2 2_2 3_3 4_3", "bands 2-64 px", "palette", "E_warp"], looks),
         "",
-        f"{machine_line(facts, 'methods')}, {versions(found)}. {found['painting'].replace('_', ' ')}, {len(found['photos'])} photos "
-        f"({', '.join(found['photos'])}) of {found['rows']} rows; {found['arithmetic']} on "
-        f"{found['threads'] or 'all'} threads; Gatys with {found['iterations']} iterations. Terms and bands as in "
+        f"{machine_line(facts, 'methods')}, {versions(found)}. {found['painting'].replace('_', ' ')}, "
+        f"{len(found['photos'])} photos ({', '.join(found['photos'])}) of {found['rows']} rows; "
+        f"{found['arithmetic']} on {found['threads'] or 'all'} threads; Gatys with {found['iterations']} iterations. "
+        "Terms and bands as in "
         f"benchmarks/README.md; E_warp in 1e-4, of a made pan of {found['frames']} frames of 256 rows.{busy(found)}",
     ]
 
