@@ -11,7 +11,7 @@ from jobserver import SESSION, files_in, serve, user_job
 from pictures import painting, save
 from yarl import URL
 
-from vidstyle.gallery import load_style, style_names
+from vidstyle.gallery import load_style, style_names, style_path
 from vidstyle.serve.job import MAX_LABEL, Job
 
 
@@ -45,6 +45,9 @@ async def test_an_own_style_is_drawn_downloaded_renamed_and_removed(tmp_path: Pa
             assert disposition.startswith('attachment; filename="[31m i Sea.safetensors"')
             (tmp_path / "mine.safetensors").write_bytes(await response.read())
         assert load_style(tmp_path / "mine.safetensors").card["painting"] == "[31m<i>Sea"
+        for name, file in ((f"mine/{id}", tmp_path / "mine.safetensors"), ("great_wave", style_path("great_wave"))):
+            async with served.client.get(f"/api/styles/{name}/weights") as response:  # for a device that paints itself
+                assert load_style(file).vector.size and await response.read() == file.read_bytes()
         assert len((await served.json("PATCH", path, json={"title": "t" * 9000}))["title"]) == MAX_LABEL
         await served.json("DELETE", path)
         assert (await served.json("GET", "/api/styles"))[-1]["mine"] is False
@@ -60,8 +63,9 @@ async def test_a_style_is_changed_by_its_own_visitor_alone(tmp_path: Path, kept:
         assert any(style["name"] == f"mine/{id}" for style in await served.json("GET", "/api/styles")) == kept
         await served.json("PATCH", path, 404, json={"title": "stolen"})
         await served.json("DELETE", path, 404)
-        async with served.client.get(path + "/download") as response:
-            assert response.status == (200 if kept else 404)
+        for what in ("download", "weights"):
+            async with served.client.get(f"{path}/{what}") as response:
+                assert response.status == (200 if kept else 404)
         await served.json("DELETE", "/api/styles/great_wave", 403)
         await served.json("PATCH", "/api/styles/paper/great_wave", 403, json={"title": "x"})
         await served.json("GET", "/api/styles/great_wave/download", 404)

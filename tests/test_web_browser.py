@@ -93,6 +93,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("web") / "site"
     write_site(folder)
     (folder / "photo.jpg").write_bytes(png(SIZE))
+    load_style("udnie").save(folder / "styles" / "whole.safetensors")  # as a visitor's own style of `serve` is
     index = folder / "index.html"
     index.write_text(index.read_text().replace("connect-src 'self'", "connect-src 'self' data:"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
@@ -142,6 +143,15 @@ def test_a_blend_paints_as_the_blend_of_the_networks(page: Page) -> None:
     mixed = blend([(load_style("great_wave"), 0.3), (load_style("the_scream"), 0.7)]).network
     painted = paint(page, SIZE, ("great_wave", 0.3), ("the_scream", 0.7))
     assert decibels(mixed, SIZE, painted) >= LEAST_DB > decibels(load_style("the_scream").network, SIZE, painted)
+
+
+def test_a_style_that_is_no_difference_is_read_all_the_same(page: Page) -> None:
+    largest = page.run(
+        "(async () => { const { device } = await import('/page/app.js');"
+        " const [one, other] = [await device.load('udnie'), await device.load('whole')];"
+        " return one.reduce((most, number, at) => Math.max(most, Math.abs(number - other[at])), 0); })()"
+    )
+    assert largest < 2e-3, "the difference is more than FP16 rounds away"
 
 
 def test_strength_lets_the_picture_shine_through(page: Page) -> None:
