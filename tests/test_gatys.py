@@ -201,6 +201,8 @@ def test_options_are_checked_when_made(changes: dict[str, Any], sentence: str) -
 
 
 def test_sizes_that_cannot_be_optimized_are_sentences() -> None:
+    with pytest.raises(BadOption, match="look has a mask"):
+        OptimizeOptions(look=LookOptions(mask="person"))
     with pytest.raises(BadOption, match=r"100x10 pixels .* at least 16 on each side"):
         work_size((10, 100), None)
     with pytest.raises(BadOption, match=r"optimized at 71x8; .* at least 16"):

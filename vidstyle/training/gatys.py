@@ -65,7 +65,7 @@ class OptimizeOptions:
     """What the terms of the loss count, in the adaptation too. Variation counts more than for a network,
     which cannot make speckles of single pixels so easily."""
     look: LookOptions = LookOptions()
-    """What is done with the picture at the end, and with `work_size` the height at which it is optimized."""
+    """What is done with the picture at the end, and with `work_size` the height at which it is optimized; no mask."""
     adapt_steps: int = within(100, 1, 100_000)
     """Steps of the adaptation for init ``metastyle``."""
     seed: int = within(0, 0, 2**31)
@@ -74,6 +74,8 @@ class OptimizeOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.look.mask is not None:
+            raise BadOption("look has a mask; pixels are optimized all together, so leave it out")
 
 
 @dataclass(frozen=True, eq=False)
