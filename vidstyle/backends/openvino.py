@@ -317,7 +317,7 @@ def devices() -> dict[str, str]:
 def int8_pays() -> bool:
     """Whether 8-bit integers are at least 1.4 times as fast as the processor's best floats.
 
-    So they are with VNNI (benchmarks/laptop.py). Without it they win less; with AMX, bf16 is nearly as fast.
+    So they are with VNNI (benchmarks/laptop.py). Without it they win less; with AMX they have not been measured.
     """
     return _why_int8()[0]
 
@@ -329,7 +329,7 @@ def _why_int8() -> tuple[bool, str]:
     if not features["vnni"] or _ISA in _WITHOUT_VNNI:
         return False, "without VNNI it wins little"
     if features.get("amx"):
-        return False, "with AMX, bf16 is nearly as fast"
+        return False, "the processor has AMX, where it has not been measured"
     return True, "the processor has VNNI"
 
 
