@@ -86,16 +86,14 @@ def work_size_ladder(start: int, least: int = 16) -> tuple[int, ...]:
 def _measured_fps(stylizer: Stylizer, form: FrameFormat) -> float:
     planes = tuple(np.full(shape, 128, np.uint8) for shape in form.plane_shapes)
     backend, task = stylizer.open(form), stylizer.prepare(Frame(planes, form, 0, Fraction(1, 1000)))
+    stylizer.submit(task)()  # the first frame finds the caches empty
     pending: deque[Pending] = deque()
-    began = now = time.perf_counter()
-    done = 0
-    while done < backend.in_flight or now - began < _SECONDS:
+    began, done = time.perf_counter(), 0
+    while done < backend.in_flight or time.perf_counter() - began < _SECONDS:
         while len(pending) < backend.in_flight:
             pending.append(stylizer.submit(task))
         pending.popleft()()
-        now, done = time.perf_counter(), done + 1
-        if done == 1 and now - began < _SECONDS / 4:
-            began, done = now, 0  # the first frame found the caches empty
+        done += 1
     while pending:
         pending.popleft()()
         done += 1
