@@ -317,12 +317,12 @@ def test_the_benchmark_measures_both_commands_and_goes_on_where_it_was(tmp_path:
         "print('peer 1')\n"
     )
     words = ["machine", "--peer", f"{sys.executable} {peer}", "--cases", "360p", "--rounds", "1"]
-    words += ["--seconds", "8", "--short", "1", "--clips", str(tmp_path), "--results", str(tmp_path)]
+    words += ["--seconds", "4", "--short", "1", "--clips", str(tmp_path), "--results", str(tmp_path)]
     done = script("run.py", *words, "--parts", "renders")
     assert done.returncode == 0, done.stderr
     facts = json.loads((tmp_path / "machine.json").read_text())
     render = facts["renders"]["360p"]
-    assert render["clip_frames"] == {"short": 25, "long": 200}
+    assert render["clip_frames"] == {"short": 25, "long": 100}
     assert render["ours"]["fps"] > 0 and render["ratio"]["median"] > 0
     assert render["peer"]["version"] == "peer 1"
     assert facts["machine"]["renders"]["cpu"]["usable_cores"] >= 1

@@ -121,6 +121,7 @@ def far_cluster(tmp_path: Path, source: Path) -> Iterator[str]:
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("no mount namespace can be made here, so no cluster without the film on its disk")
     environment = {**os.environ, **PATIENT, "VIDSTYLE_HOME": str(tmp_path / "home"), "RAY_DISABLE_IMPORT_WARNING": "1"}
+    environment["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # what Ray's server forks for a client dies of it now and then
     log = (tmp_path / "log").open("wb")
     process = subprocess.Popen(
         ["unshare", "-m", "sh", "-c", start], stdout=log, stderr=log, env=environment, start_new_session=True

@@ -36,6 +36,7 @@ _SOURCES_KEPT = 4
 """Films of others that a node keeps."""
 _POLL_SECONDS, _TELL_SECONDS, _KNOCK_SECONDS = 0.25, 0.5, 5.0
 _RAY_PORT = 10001
+_ATTEMPTS = 3
 _START = "start one with `ray start --head --ray-client-server-port=10001`"
 
 
@@ -161,7 +162,13 @@ def _connected(address: str) -> Iterator[None]:
                 ray.init(include_dashboard=False, **quiet)
         else:
             _knock(address)  # Ray itself would wait for half a minute
-            ray.init(address, **quiet)
+            for attempt in range(_ATTEMPTS):
+                try:
+                    ray.init(address, **quiet)
+                    break
+                except ConnectionAbortedError:  # the process that the server forks for a client sometimes dies at once
+                    if attempt + 1 == _ATTEMPTS:
+                        raise
     except Exception as error:  # Ray raises plain ones, too, as where its start takes too long
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise VidstyleError(f"no Ray cluster answers at {address}: {why}; {_START}") from error
