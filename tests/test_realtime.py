@@ -50,6 +50,13 @@ def test_the_measurement_counts_frames_that_are_painted() -> None:
     assert small > 2 * large > 0
 
 
+def test_the_measurement_paints_both_styles_of_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(realtime, "_SECONDS", 0.0)
+    look = LookOptions(mask="person", elsewhere="great_wave")
+    with Stylizer("starry_night", backend=ONE_CORE, look=look) as stylizer:
+        assert realtime._measured_fps(stylizer, FORM) > 0
+
+
 def test_a_render_in_real_time_is_painted_at_fewer_rows_where_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

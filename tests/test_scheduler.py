@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from networks import photo, planes_from_rgb, worst_psnr
 from vidstyle.errors import BadOption
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.gallery import load_style
+from vidstyle.imaging.image_io import Still, write_still
 from vidstyle.models.style import Style, blend
-from vidstyle.options import BackendOptions
+from vidstyle.options import BackendOptions, LookOptions
 from vidstyle.scheduler import AdaptiveResolution, FrameScheduler, LatestSlot
 from vidstyle.stylizer import Stylizer
 
@@ -245,5 +247,28 @@ def test_a_style_that_stays_gets_a_program_of_its_own_and_a_change_never_waits(m
         blended = blend([(STYLE, 0.5), (OTHER, 0.5)])
         assert worst_psnr(paint(blended).planes, steady.planes) < 35
         assert (paint(STYLE).planes[0] == steady.planes[0]).all()
+    finally:
+        painter.close()
+
+
+def test_a_style_that_stays_beside_one_elsewhere_is_painted_by_the_program_of_both(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("vidstyle.backends.openvino._why_int8", lambda: (True, "for the test"))
+    monkeypatch.setattr("vidstyle.scheduler._STEADY", 0.0)
+    mask = tmp_path / "mask.png"
+    write_still(mask, Still(np.full((*FORM.size, 3), 128, np.uint8)))
+    painter: FrameScheduler[None] = FrameScheduler(
+        backend=BackendOptions(backend="openvino", threads=1), look=LookOptions(mask=str(mask), elsewhere="great_wave")
+    )
+    try:
+        painter.open(STYLE, FORM)
+        painted = []
+        for _ in range(4):
+            painter.start(painter.prepare(frame(), STYLE), None)
+            painted.append(painter.finish()[1])
+            for own in painter._own.values():
+                own.result()  # were there one, the next frame would be painted by it
+        assert all((now.planes[0] == painted[0].planes[0]).all() for now in painted)
     finally:
         painter.close()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from vidstyle.errors import BadOption
-from vidstyle.serve.config import MIN_TOKEN, ServeOptions, is_loopback, new_token
+from vidstyle.serve.config import MIN_TOKEN, ServeOptions, new_token
+from vidstyle.system import is_loopback
 
 TOKEN = "correct-horse-battery"
 

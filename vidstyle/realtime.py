@@ -85,12 +85,13 @@ def work_size_ladder(start: int, least: int = 16) -> tuple[int, ...]:
 
 def _measured_fps(stylizer: Stylizer, form: FrameFormat) -> float:
     planes = tuple(np.full(shape, 128, np.uint8) for shape in form.plane_shapes)
-    backend, task = stylizer.open(form), stylizer.prepare(Frame(planes, form, 0, Fraction(1, 1000)))
+    most = stylizer.frames_in_flight(stylizer.open(form))
+    task = stylizer.prepare(Frame(planes, form, 0, Fraction(1, 1000)))
     stylizer.submit(task)()  # the first frame finds the caches empty
     pending: deque[Pending] = deque()
     began, done = time.perf_counter(), 0
-    while done < backend.in_flight or time.perf_counter() - began < _SECONDS:
-        while len(pending) < backend.in_flight:
+    while done < most or time.perf_counter() - began < _SECONDS:
+        while len(pending) < most:
             pending.append(stylizer.submit(task))
         pending.popleft()()
         done += 1

@@ -197,7 +197,7 @@ class FrameScheduler(Generic[T]):
         A style, or blend, that was chosen just now is painted by the program for all styles: nothing waits.
         """
         style, form = task.style, task.work.form
-        if len(style.parts) > 1 or not stylizer.open(task.frame.form).one_style_is_faster:
+        if len(style.parts) > 1 or task.elsewhere is not None or not stylizer.open(task.frame.form).one_style_is_faster:
             self._steady = None
             return None
         key = style.parts[0][0], form

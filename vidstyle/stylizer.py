@@ -244,10 +244,10 @@ class Stylizer(Closing):
 
     def estimate_motion(self, job: FrameTask) -> FrameTask:
         """Do what smoothing and the mask need of the source alone, so that `finish` has less to do. For every frame,
-        in order, on one thread, or for none."""
+        in order, on one thread, or for none. What ``job`` has already stays."""
         if job.look.mask is not None and job.mask is None:
             job = replace(job, mask=self.open_mask(job.frame.form, job.look.mask).at(job.frame))
-        if self._smooth is None:
+        if self._smooth is None or job.smoothing is not None:
             return job
         smoother = self._smoother_of(job.work.form, self._smooth)
         return replace(job, smoothing=(smoother, smoother.estimate_motion(job.work.planes, job.style.parts)))
@@ -295,13 +295,8 @@ class Stylizer(Closing):
 
     def finish(self, job: FrameTask, styled: Planes) -> Frame:
         """The finished frame from what the network made of it."""
+        job = self.estimate_motion(job)
         frame, look, mask, count = job.frame, job.look, job.mask, len(job.frame.planes)
-        if look.mask is not None and mask is None:
-            mask = self.open_mask(frame.form, look.mask).at(frame)
-        if job.smoothing is None and self._smooth is not None:
-            smoother = self._smoother_of(job.work.form, self._smooth)
-            motion = smoother.estimate_motion(job.work.planes, job.style.parts)
-            job = replace(job, smoothing=(smoother, motion))
         painted, strength = self._at_full_size(job, styled[:count], None), look.strength
         if job.elsewhere is not None:
             other = self._at_full_size(job, styled[count:], self._smoother_elsewhere)

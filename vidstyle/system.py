@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import os
 import platform
 import sys
@@ -76,6 +77,16 @@ class Graphics:
 
 def on_x86() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, a name or an address, can be reached from this very machine only."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def system_name() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from vidstyle.errors import BadOption
 from vidstyle.files import cache_folder
 from vidstyle.options import MAX_SIDE, check_between, check_fields, within
+from vidstyle.system import is_loopback
 
 MIN_TOKEN = 12
 """Characters of the shortest token: it must not be guessed by trying."""
@@ -21,16 +22,6 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 def new_token() -> str:
     """A token that nobody guesses: 128 random bits."""
     return secrets.token_urlsafe(16)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host``, a name or an address, can be reached from this very machine only."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,10 +25,11 @@ from av.video.frame import VideoFrame
 from vidstyle.errors import BadOption, VideoError, reason
 from vidstyle.frame import Frame, FrameFormat, untagged_matrix
 from vidstyle.pipeline import Closing, Worker
+from vidstyle.system import is_loopback
 from vidstyle.video.audio import AudioChunk, AudioFormat, AudioReader
 from vidstyle.video.capture.clock import MICROSECOND, ArrivalClock
 from vidstyle.video.convert import planes_of
-from vidstyle.video.output.muxer import is_here, whip_token
+from vidstyle.video.output.muxer import whip_token
 from vidstyle.video.output.whip_child import use_loopback
 
 SCHEME = "whip+http"
@@ -58,7 +59,7 @@ class Address:
         if parts.scheme != SCHEME or port is None or parts.path in ("", "/"):
             raise BadOption(f"source {parts.scheme}://... is no address to take WHIP on; write {SCHEME}://:8889/live")
         host, token = parts.hostname or "127.0.0.1", whip_token(parts.username)
-        if not token and not is_here(host):
+        if not token and not is_loopback(host):
             raise BadOption(
                 f"anybody who can reach {host} could send here; put a bearer token into VIDSTYLE_WHIP_TOKEN, or leave "
                 "out the host"

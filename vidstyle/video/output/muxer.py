@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import ipaddress
 import os
 import re
 import time
@@ -32,6 +31,7 @@ from vidstyle.errors import BadOption, MissingDependency, VideoError
 from vidstyle.files import taken, write_failure
 from vidstyle.frame import Frame, FrameFormat
 from vidstyle.options import EncodeOptions
+from vidstyle.system import is_loopback
 from vidstyle.video.audio import LAYOUTS, AudioChunk, AudioFormat, AudioTrack, add_encoder, audio_frame, encoded_rate
 from vidstyle.video.convert import FrameConverter, PlaneWriter
 from vidstyle.video.demux import ffmpeg_reasons
@@ -152,7 +152,7 @@ def _whip(scheme: str, parts: SplitResult, host: str, port: int | None) -> Outpu
         raise MissingDependency(f"WHIP needs {' and '.join(missing)}: pip install 'vidstyle[serve]'")
     token = whip_token(parts.username)
     address = f"{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
-    if token and scheme == "whip+http" and not is_here(host):
+    if token and scheme == "whip+http" and not is_loopback(host):
         raise BadOption(
             f"live output {scheme}://{address} would show the bearer token to whoever listens; write whip+https://, or "
             "leave the token out"
@@ -165,16 +165,6 @@ def _whip(scheme: str, parts: SplitResult, host: str, port: int | None) -> Outpu
 def whip_token(username: str | None) -> str:
     """The bearer token of an address whose user name is ``username``: that one, or the environment's; "" is none."""
     return unquote(username or "") or os.environ.get(WHIP_TOKEN, "")
-
-
-def is_here(host: str) -> bool:
-    """Whether ``host`` is this very machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _speaks(scheme: str) -> bool:
