@@ -12,9 +12,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from candidates import shipped_styles, styles_in
-from likeness import RGB
+from likeness import psnr
 from measured import RESULTS, ResultFile, machine
 from quality import pixels
 
@@ -23,11 +22,6 @@ from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions
 from vidstyle.stylizer import Stylizer
 from vidstyle.training.data import painting_tensor, picture_paths, read_picture
-
-
-def psnr(painted: RGB, exact: RGB) -> float:
-    error = float(np.mean(np.square(painted.astype(np.float64) - exact)))
-    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
 
 
 def compacted(style: Style, step: float, folder: Path) -> tuple[Style, int]:

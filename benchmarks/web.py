@@ -30,6 +30,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from likeness import psnr
 from measured import RESULTS, ResultFile, load, machine
 from numpy.typing import NDArray
 
@@ -116,10 +117,6 @@ def painted(network: Network, rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.rint(255.0 * found[0].permute(1, 2, 0).numpy())
 
 
-def decibels(one: NDArray[Any], other: NDArray[Any]) -> float:
-    return float(10 * np.log10(255**2 / max(float(np.mean((one.astype(float) - other) ** 2)), 1e-9)))
-
-
 def photo(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     """RGB of (height, width)."""
     bgr = cv2.imread(str(path))
@@ -145,7 +142,7 @@ def of_page(page: Page) -> dict[str, Any]:
             " return btoa(String.fromCharCode(...(await painter.pixels()).data)); })()"
         )
         shown = np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(48, 64, 4)[..., :3]
-        found[name] = decibels(painted(load_style(name).network, rgb), shown)
+        found[name] = psnr(painted(load_style(name).network, rgb), shown)
     return {"worst_db": min(found.values()), "worst": min(found, key=lambda name: found[name]), "db": found}
 
 

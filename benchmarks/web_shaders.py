@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import wgpu
+from likeness import psnr
 from measured import RESULTS, ResultFile, load, machine
 from numpy.typing import NDArray
-from web import Browser, decibels, painted, photo, served
+from web import Browser, painted, photo, served
 
 from vidstyle.data import PHOTOS
 from vidstyle.gallery import DEFAULT_STYLE, load_style
@@ -170,7 +171,7 @@ def main() -> None:
         if half and "shader-f16" not in adapter.features:
             continue
         found = Painting(adapter, rgb, told, half=half).rgb
-        facts[key] = decibels(wanted, found)
+        facts[key] = psnr(wanted, found)
         print(f"{key}: {facts[key]:.1f}")
     folder = RESULTS / words.name
     folder.mkdir(parents=True, exist_ok=True)

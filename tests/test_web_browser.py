@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, Browser, Page
 from conftest import repository
+from media import psnr
 from numpy.typing import NDArray
 from visiting import Command
 
@@ -76,8 +77,7 @@ def reference(network: Network, size: tuple[int, int]) -> NDArray[np.float64]:
 
 
 def decibels(network: Network, size: tuple[int, int], painted: NDArray[np.uint8]) -> float:
-    error = np.mean((reference(network, size) - painted) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+    return psnr(reference(network, size), painted)
 
 
 def paint(page: Page, size: tuple[int, int], *parts: Sequence[Any]) -> NDArray[np.uint8]:
