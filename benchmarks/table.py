@@ -15,13 +15,13 @@ from typing import Any
 
 from measured import Facts, machine_line, markdown
 from methods.tables import claim_table, curve_table, growth_table, method_table, speed_table
-from picture_tables import adaptation_table, quality_table, training_step_table
+from picture_tables import adaptation_table, int8_table, quality_table, training_step_table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = {
     "README.md": ("benchmark", "live figure"),
-    "docs/performance.md": ("stage", "laptop", "variant", "encoder", "weight input", "memory"),
+    "docs/performance.md": ("stage", "laptop", "int8", "variant", "encoder", "weight input", "memory"),
     "docs/gallery.md": ("adaptation", "quality"),
     "docs/temporal.md": ("flicker", "flicker by clip", "smoothing variant", "smoothing cost", "kernel"),
     "docs/live.md": ("live",),
@@ -657,6 +657,7 @@ TABLES = {
     "gpu": gpu_table,
     "mask": mask_table,
     "quality": lambda facts: quality_table(facts.get("quality", {})),
+    "int8": lambda facts: int8_table(facts.get("int8", {})),
     "recipe": lambda facts: quality_table(facts.get("recipes", {})),
     "claim": lambda facts: claim_table(facts.get("methods", {})),
     "method": lambda facts: method_table(facts.get("methods", {})),
@@ -698,6 +699,7 @@ def read(path: Path) -> Facts:
             "warp",
             "masks",
             "quality",
+            "int8",
             "recipes",
             "training_step",
             "weight_inputs",

@@ -16,9 +16,10 @@ import pytest
 from artifacts import INNER, border, grid
 from candidates import StyleCandidate, candidate, shipped_styles, write
 from conftest import repository
-from likeness import BANDS, band_contrasts, content_of, grams_of, luma, palette_distance, terms
+from likeness import BANDS, band_contrasts, content_of, grams_of, luma, palette_distance, psnr, terms
 from looks import GAP, score, wilson
 from numpy.typing import NDArray
+from picture_tables import int8_table
 from quality import main
 
 from vidstyle.gallery import load_style
@@ -190,8 +191,17 @@ def test_candidates_are_judged_beside_the_gallery(tmp_path: Path, capsys: pytest
     shutil.copytree(tmp_path / "photos", copies)
     words = ["judge", tmp_path / "out", "--paintings", tmp_path / "paintings", "--photos", tmp_path / "photos"]
     words += ["--rows", rows, "--style-size", rows, "--threads", 1, "--arithmetic", "fp32"]
-    quality(*words, "--candidate", f"copy={tmp_path / 'copies'}", "--peer", sys.executable)
+    quality(
+        *words, "--candidate", f"copy={tmp_path / 'copies'}", "--peer", sys.executable, "--as-video", "fp32", "int8"
+    )
     facts = json.loads((tmp_path / "out" / "quality.json").read_text())
+    still, exact, whole = (
+        read_picture(tmp_path / "out" / "pictures" / name / stem / "photo2.png")
+        for name in ("shipped", "shipped fp32", "shipped int8")
+    )
+    assert psnr(still, exact) > 25 and 35 < psnr(exact, whole) < 70
+    assert facts["quality"]["shipped int8"][stem]["border"] > 0
+    assert "| int8 and" in "\n".join(int8_table(facts))
     found, shipped = (facts["quality"][name][stem] for name in ("copy", "shipped"))
     assert found["content"] == 0 and found["photos"] == 2
     assert all(style >= 0 for style in found["style"]) and found["palette"] < shipped["palette"]
