@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = {
     "README.md": ("benchmark", "live figure"),
-    "docs/performance.md": ("stage", "laptop", "int8", "variant", "encoder", "weight input", "memory"),
+    "docs/performance.md": ("stage", "laptop", "int8", "thread", "variant", "encoder", "weight input", "memory"),
     "docs/gallery.md": ("adaptation", "quality"),
     "docs/temporal.md": ("flicker", "flicker by clip", "smoothing variant", "smoothing cost", "kernel"),
     "docs/live.md": ("live",),
@@ -113,6 +113,35 @@ def variant_table(facts: Facts) -> list[str]:
         "",
         f"{machine_line(facts, 'variants')}. Frames a second of a render, start-up apart; median of {rounds} rounds, "
         "all variants in turn.",
+    ]
+
+
+def thread_table(facts: Facts) -> list[str]:
+    """How network, encoder and decoder share the cores; for each number of them the first is what is taken."""
+    found = facts.get("threads", {})
+    cases = found.get("threads", {})
+    if not cases:
+        return []
+    titles = list(dict.fromkeys(case["title"] for case in cases.values()))
+    rows: dict[tuple[int, ...], list[str]] = {}
+    for case in cases.values():
+        usual = case["splits"][0]["fps"]["median"]
+        for number, split in enumerate(case["splits"]):
+            threads = tuple(split[who] for who in ("network", "streams", "encoder", "decoder"))
+            network, streams, encoder, decoder = threads
+            cells = [
+                f"{case['cores']}{'' if number else ' (taken)'}",
+                f"{network} in {streams}",
+                f"{encoder or 'auto'}",
+            ]
+            row = rows.setdefault((case["cores"], *threads), [*cells, f"{decoder}", *[""] * len(titles)])
+            fps = split["fps"]["median"]
+            row[4 + titles.index(case["title"])] = f"{fps:.1f} ({100 * (fps / usual - 1):+.0f} %)"
+    return [
+        *markdown(["cores", "network's threads in streams", "x264's", "decoder's", *titles], list(rows.values())),
+        "",
+        f"{machine_line(found, 'threads')}, held to fewer by affinity. Frames a second of a render, start-up apart, "
+        f"median of {found['machine']['threads']['rounds']} rounds in turn; `auto` is one and a half for each core.",
     ]
 
 
@@ -638,6 +667,7 @@ TABLES = {
     "benchmark": benchmark_table,
     "stage": stage_table,
     "variant": variant_table,
+    "thread": thread_table,
     "encoder": encoder_table,
     "memory": memory_table,
     "weight input": weight_input_table,
@@ -704,6 +734,7 @@ def read(path: Path) -> Facts:
             "training_step",
             "weight_inputs",
             "laptop",
+            "threads",
             "methods",
             "web",
         )
