@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Luma = NDArray[np.float64]
+from vidstyle.training.contrast import Luma
+
 Place = tuple[slice, slice]
 
 WINDOW = 32

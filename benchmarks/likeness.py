@@ -16,10 +16,7 @@ from torch import Tensor
 from vidstyle.training.loss import CONTENT_BLOCK, Perceptual
 
 RGB = NDArray[np.uint8]
-Luma = NDArray[np.float64]
 
-BANDS = ("1-2", "2-4", "4-8", "8-16", "16-32", "32-64", "rest")
-"""Scales in pixels; the last one is everything coarser."""
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 DIRECTIONS = 64
 """Projections of a palette; more change the distance by less than a hundredth."""
@@ -30,25 +27,6 @@ def psnr(one: NDArray[np.generic], other: NDArray[np.generic]) -> float:
     """Peak signal-to-noise ratio in dB of two pictures in levels of 255; 138 where they are equal."""
     error = float(np.mean(np.square(one.astype(np.float64) - other)))
     return 10 * float(np.log10(255**2 / max(error, 1e-9)))
-
-
-def luma(rgb: NDArray[np.generic]) -> Luma:
-    """BT.709 luma of (H, W, 3), in the levels of ``rgb``."""
-    return np.asarray(rgb, np.float64) @ np.array([0.2126, 0.7152, 0.0722])
-
-
-def band_contrasts(y: Luma) -> NDArray[np.float64]:
-    """Root mean squares of the bands of a Laplacian pyramid (Burt and Adelson 1983), one for each of `BANDS`.
-
-    The last one is the deviation of what is left.
-    """
-    found = []
-    for _ in BANDS[:-1]:
-        coarse = cv2.pyrDown(y)
-        band = y - cv2.pyrUp(coarse, dstsize=y.shape[::-1])
-        found.append(np.sqrt(np.mean(band**2)))
-        y = np.asarray(coarse, np.float64)
-    return np.array([*found, y.std()])
 
 
 def palette_distance(first: RGB, second: RGB) -> float:

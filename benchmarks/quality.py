@@ -41,7 +41,7 @@ from candidates import (
 )
 from flicker import mean_warping_error
 from flicker_bench import MADE, Clip, FlickerOptions, made_clip, read_clip
-from likeness import RGB, Terms, band_contrasts, content_of, grams_of, luma, palette_distance, tensor, terms
+from likeness import RGB, Terms, content_of, grams_of, palette_distance, tensor, terms
 from looks import score, write_pairs, write_thumbnails
 from measured import ResultFile, load, machine
 from picture_tables import quality_painting_table, quality_score_table, quality_table
@@ -51,6 +51,7 @@ from vidstyle.data import PHOTOS
 from vidstyle.errors import VidstyleError
 from vidstyle.options import BackendOptions
 from vidstyle.tools.contact_sheet import Label, picture_grid
+from vidstyle.training.contrast import band_contrasts, luma
 from vidstyle.training.data import painting_tensor, picture_paths, read_picture
 from vidstyle.training.device import Compute
 from vidstyle.training.loss import Perceptual, disturb, instability

@@ -11,14 +11,14 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from artifacts import INNER, Luma, border, grid
-from likeness import luma
+from artifacts import INNER, border, grid
 from torch import Tensor
 from torch.nn import functional
 
 from vidstyle.gallery import load_style, style_names
 from vidstyle.models.architecture import Conv
 from vidstyle.models.torch_net import TransformNet
+from vidstyle.training.contrast import Luma, luma
 from vidstyle.training.data import Photos
 
 MAX_GRID = 3.0

@@ -16,13 +16,14 @@ import pytest
 from artifacts import INNER, border, grid
 from candidates import StyleCandidate, candidate, shipped_styles, write
 from conftest import repository
-from likeness import BANDS, band_contrasts, content_of, grams_of, luma, palette_distance, psnr, terms
+from likeness import content_of, grams_of, palette_distance, psnr, terms
 from looks import GAP, score, wilson
 from numpy.typing import NDArray
 from picture_tables import int8_table
 from quality import main
 
 from vidstyle.gallery import load_style
+from vidstyle.training.contrast import BANDS, band_contrasts, luma
 from vidstyle.training.data import read_picture
 from vidstyle.training.device import Compute
 from vidstyle.training.loss import Perceptual

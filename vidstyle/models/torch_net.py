@@ -94,7 +94,9 @@ class TransformNet(nn.Module):
 
     @classmethod
     def from_network(cls, network: Network) -> TransformNet:
-        model = cls(network.architecture)
+        with torch.device("meta"):  # no random weights, and none of the process's random numbers used up
+            model = cls(network.architecture)
+        model.to_empty(device="cpu")
         model.load(network)
         return model
 

@@ -23,6 +23,7 @@ from vidstyle.models.architecture import Network, architecture
 from vidstyle.models.style import Style
 from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import NetworkName, check_fields, check_kind, within
+from vidstyle.training.contrast import PHOTO_SIZE, with_contrast
 from vidstyle.training.data import Crops, Photos, painting_tensor, read_painting
 from vidstyle.training.device import Compute
 from vidstyle.training.loss import Features, LossWeights, Perceptual
@@ -128,7 +129,8 @@ def adapt(
     is measured on; None are the shipped ones. ``name`` is the file's stem if not given. The style's
     card is ``card`` (painting, painter, year, licence) and what happened: mode, steps, seconds, the
     losses before and after, and the curve between them, a `Measurement` every ``options.measure_every``
-    steps. ``watch`` gets each one, and the style of that moment.
+    steps. ``watch`` gets each one, and the style of that moment. At the end `with_contrast` scales the last
+    convolution (card: contrast), which no measurement has seen.
 
     The same arguments give the same style, whether or not the run was interrupted and resumed from
     ``checkpoint``. A KeyboardInterrupt after the first step leaves as `Interrupted`, with the style of
@@ -212,15 +214,24 @@ def adapt(
                 watch(curve[-1], style)
             return style
 
+        def finished(style: Style) -> Style:
+            """With the contrast of the painting; a vector has no say in it."""
+            if options.mode == "vector":
+                return style
+            photos = measure_on.middles(PHOTO_SIZE)
+            network, gain = with_contrast(style.network, painting_tensor(rgb, options.style_size), photos, compute)
+            theta = None if options.mode == "scratch" else style.theta
+            return Style.of(style.name, network, theta=theta, card={**style.card, "contrast": round(gain, 3)})
+
         try:
             trainer.run(loss, checkpoint=checkpoint, progress=progress)
-            return look()
+            return finished(look())
         except KeyboardInterrupt as stop:
             if trainer.step == 0:
                 raise
             look()
             assert best is not None
-            raise Interrupted(best[1]) from stop
+            raise Interrupted(finished(best[1])) from stop
 
 
 def _curve(trainer: Trainer) -> list[Measurement]:
