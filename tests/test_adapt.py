@@ -21,6 +21,7 @@ from vidstyle.models.checkpoint import read_tensors
 from vidstyle.models.style import Style
 from vidstyle.training import adapt as module
 from vidstyle.training.adapt import RATES, AdaptOptions, Interrupted, Measurement, adapt
+from vidstyle.training.contrast import HIGHEST_GAIN
 from vidstyle.training.data import Photos, read_picture
 from vidstyle.training.device import Compute
 from vidstyle.training.train import random_network
@@ -165,6 +166,23 @@ def test_the_same_seed_gives_the_same_style_and_another_another(mode: str, paint
     other = run(painting, tiny(mode, steps=2, seed=1), photos=photos)
     assert same(first, again)
     assert not same(first, other)
+
+
+def test_a_style_goes_on_from_where_it_is(painting: Path, photos: Photos) -> None:
+    options = tiny("full")
+    once = run(painting, options, photos=photos)
+    twice = adapt(painting, once, options=options, photos=photos)
+    assert twice.theta == once.theta == shared_network("fast").digest
+    assert (once.card["steps"], twice.card["steps"]) == (4, 8)
+    assert not same(once, twice)
+    with pytest.raises(BadOption, match="mode 'vector' does not go on from a style; mode 'full' does"):
+        adapt(painting, once, options=tiny("vector"), photos=photos)
+
+
+def test_contrast_is_given_to_whole_networks_alone(painting: Path, photos: Photos) -> None:
+    gain: Any = run(painting, tiny("full"), photos=photos).card["contrast"]
+    assert 1 <= gain <= HIGHEST_GAIN
+    assert "contrast" not in run(painting, tiny("vector"), photos=photos).card
 
 
 def test_random_weights_leave_the_generator_of_the_process_alone(painting: Path, photos: Photos) -> None:

@@ -111,7 +111,7 @@ class Interrupted(KeyboardInterrupt):
 
 def adapt(
     painting: Path | str,
-    start: Network | NetworkName,
+    start: Network | NetworkName | Style,
     *,
     name: str | None = None,
     options: AdaptOptions | None = None,
@@ -124,13 +124,13 @@ def adapt(
 ) -> Style:
     """The style of ``painting``.
 
-    ``start`` is the network to start from; in mode ``scratch`` only its architecture counts, and its
-    name is enough. ``photos`` are the content to learn on, ``measure_on`` those whose middles the run
-    is measured on; None are the shipped ones. ``name`` is the file's stem if not given. The style's
-    card is ``card`` (painting, painter, year, licence) and what happened: mode, steps, seconds, the
-    losses before and after, and the curve between them, a `Measurement` every ``options.measure_every``
-    steps. ``watch`` gets each one, and the style of that moment. At the end `with_contrast` scales the last
-    convolution (card: contrast), which no measurement has seen.
+    ``start`` is the network to start from, or a style, to go on from there with every weight; in mode ``scratch``
+    only its architecture counts, and its name is enough. ``photos`` are the content to learn on, ``measure_on`` those
+    whose middles the run is measured on; None are the shipped ones. ``name`` is the file's stem if not given. The
+    style's card is ``card`` (painting, painter, year, licence) and what happened: mode, steps in all, seconds, the
+    losses before and after, and the curve between them, a `Measurement` every ``options.measure_every`` steps.
+    ``watch`` gets each one, and the style of that moment. At the end `with_contrast` scales the last convolution
+    (card: contrast), which no measurement has seen.
 
     The same arguments give the same style, whether or not the run was interrupted and resumed from
     ``checkpoint``. A KeyboardInterrupt after the first step leaves as `Interrupted`, with the style of
@@ -138,6 +138,14 @@ def adapt(
     """
     check_kind("options", options, AdaptOptions)
     options = options or AdaptOptions()
+    steps_before = 0
+    theta = start.digest if isinstance(start, Network) and options.mode != "scratch" else None
+    if isinstance(start, Style):
+        if options.mode != "full":
+            raise BadOption(f"mode {options.mode!r} does not go on from a style; mode 'full' does")
+        steps_before = int(str(start.card.get("steps", 0)))
+        theta = start.theta
+        start = start.network
     if isinstance(start, str) and options.mode != "scratch":
         raise BadOption(f"mode {options.mode!r} starts from trained weights; give a network, not the name {start!r}")
     painting = as_path(painting, "painting")
@@ -205,8 +213,8 @@ def adapt(
                     sums = {term: sums[term] + terms[term] / len(middles) for term in sums}
                 curve.append(Measurement(trainer.step, **{term: round(value, 4) for term, value in sums.items()}))
                 trainer.notes["curve"] = curve
-            facts = {**(card or {}), **_facts(trainer, curve, options)}
-            style = _style(name or painting.stem, model, vector, options.mode, facts, start)
+            facts = {**(card or {}), **_facts(trainer, curve, options), "steps": steps_before + trainer.step}
+            style = _style(name or painting.stem, model, vector, options.mode, facts, start, theta)
             total = curve[-1].total(options.loss)
             if best is None or total <= best[0]:
                 best = total, style
@@ -218,9 +226,8 @@ def adapt(
             """With the contrast of the painting; a vector has no say in it."""
             if options.mode == "vector":
                 return style
-            photos = measure_on.middles(PHOTO_SIZE)
+            photos = measure_on.middles(4 * (min(PHOTO_SIZE, options.style_size) // 4))
             network, gain = with_contrast(style.network, painting_tensor(rgb, options.style_size), photos, compute)
-            theta = None if options.mode == "scratch" else style.theta
             return Style.of(style.name, network, theta=theta, card={**style.card, "contrast": round(gain, 3)})
 
         try:
@@ -246,7 +253,6 @@ def _facts(trainer: Trainer, curve: list[Measurement], options: AdaptOptions) ->
     before, after = ({"content": point.content, "style": point.style} for point in (curve[0], curve[-1]))
     return {
         "mode": options.mode,
-        "steps": trainer.step,
         "seconds": round(trainer.seconds, 1),
         "losses": {"before": before, "after": after},
         "curve": [list(point) for point in curve],
@@ -266,14 +272,19 @@ def _start(start: Network | NetworkName, options: AdaptOptions) -> tuple[Transfo
 
 
 def _style(
-    name: str, model: TransformNet, vector: Tensor, mode: Mode, card: dict[str, object], start: Network | NetworkName
+    name: str,
+    model: TransformNet,
+    vector: Tensor,
+    mode: Mode,
+    card: dict[str, object],
+    start: Network | NetworkName,
+    theta: str | None,
 ) -> Style:
     numbers = vector.detach().cpu().numpy().copy()
     weights = model.weights()
     if not all(np.isfinite(array).all() for array in (numbers, *weights.values())):
         raise BadModel("the adaptation diverged (numbers are not finite any more); use smaller learning rates")
-    if mode == "scratch":
-        return Style.of(name, Network(model.shape, weights, numbers), card=card)
-    assert isinstance(start, Network)
-    network = Network(model.shape, start.weights if mode == "vector" else weights, numbers)
-    return Style.of(name, network, theta=start.digest, card=card)
+    if mode == "vector":
+        assert isinstance(start, Network)
+        weights = start.weights
+    return Style.of(name, Network(model.shape, weights, numbers), theta=theta, card=card)

@@ -24,7 +24,7 @@ BANDS = ("1-2", "2-4", "4-8", "8-16", "16-32", "32-64", "rest")
 MATCHED = slice(1, 6)
 """The bands that decide: single pixels are noise, and the rest is the scene's light."""
 PHOTO_SIZE = 384
-"""Side of the photos that the contrast is measured on: enough for the coarsest of these bands."""
+"""Side of the photos that the contrast is measured on, at most: enough for the coarsest of these bands."""
 HIGHEST_GAIN = 1.5
 """More would clip."""
 SMALLEST_CONTRAST = 0.5
@@ -35,7 +35,8 @@ ROUNDS = 4
 
 def luma(rgb: NDArray[np.generic]) -> Luma:
     """BT.709 luma of (H, W, 3), in the levels of ``rgb``."""
-    return np.asarray(rgb, np.float64) @ np.array([0.2126, 0.7152, 0.0722])
+    y: Luma = np.asarray(rgb, np.float64) @ np.array([0.2126, 0.7152, 0.0722])
+    return y
 
 
 def band_contrasts(y: Luma) -> NDArray[np.float64]:
