@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import openvino
 import pytest
 from networks import fast_style, photo_planes, worst_psnr
@@ -14,6 +15,8 @@ from vidstyle.backends import openvino as ours
 from vidstyle.backends.base import Program
 from vidstyle.errors import BadOption
 from vidstyle.frame import FrameFormat
+from vidstyle.graph.fold import upsampled_transposed
+from vidstyle.graph.quantize import _rounded_by_phase
 from vidstyle.options import BackendOptions
 from vidstyle.stylizer import network_program
 
@@ -47,6 +50,16 @@ def test_the_convolutions_between_the_first_and_the_last_one_multiply_integers(p
     ]
     assert len(kinds) == 13
     assert sum(kind.endswith("_I8") for kind in kinds) == 11
+
+
+def test_the_phases_of_an_upsampling_stay_equal_where_nothing_changes() -> None:
+    weight = upsampled_transposed(np.random.default_rng(0).normal(size=(5, 7, 3, 3)))
+    levels = weight / np.abs(weight).max((0, 2, 3), keepdims=True) * 127
+    whole = _rounded_by_phase(levels)
+    sums = [whole[..., row::2, column::2].sum((2, 3)) for row in (0, 1) for column in (0, 1)]
+    assert all(np.array_equal(one, sums[0]) for one in sums[1:]), "a flat sky would have a grid"
+    assert np.array_equal(whole, np.round(whole)) and np.abs(whole).max() == 127
+    assert np.abs(whole - levels).max() < 1
 
 
 def test_a_video_in_one_style_is_painted_near_its_float_pictures(program: Program) -> None:

@@ -63,10 +63,11 @@ class Quantizer:
     def _weight(self, weight: Floats, output_axis: int) -> str:
         others = tuple(axis for axis in range(4) if axis != output_axis)
         scales = np.maximum(np.abs(weight).max(others), _SMALLEST) / 127.0
-        levels = np.round(weight / _along(scales, output_axis)).astype(np.int8)
+        levels = weight / _along(scales, output_axis)
+        levels = _rounded_by_phase(levels) if output_axis == 1 else np.round(levels)
         w = self.w
         zeros = w.constant(np.zeros(scales.shape, np.int8))
-        return w.node("DequantizeLinear", w.constant(levels), w.floats(scales), zeros, axis=output_axis)
+        return w.node("DequantizeLinear", w.constant(levels.astype(np.int8)), w.floats(scales), zeros, axis=output_axis)
 
     def observe(self) -> None:
         """Declare the `Ranges` of this network's run as outputs: ``NAME.low`` and ``NAME.high``."""
@@ -76,6 +77,21 @@ class Quantizer:
                 self.w.float_output(
                     self.w.node(reduce, x, self.w.integers(0, 2, 3), keepdims=0), f"{name}.{side}", (channels,)
                 )
+
+
+def _rounded_by_phase(levels: Floats) -> Floats:
+    """Whole numbers near the ``levels`` of a transposed convolution of step two, (I, O, 4, 4).
+
+    Every second row and column of its weight makes one phase of the result, and the sum of those is the same for all
+    four phases. It stays so: the rounded sum is shared out by the largest remainders. Rounded each by itself, the
+    phases of a flat sky differ, which is a grid.
+    """
+    inputs, outputs = levels.shape[:2]
+    phases = levels.reshape(inputs, outputs, 2, 2, 2, 2).transpose(0, 1, 3, 5, 2, 4).reshape(inputs, outputs, 4, 4)
+    whole = np.floor(phases)
+    missing = np.round(phases.sum(-1, keepdims=True)) - whole.sum(-1, keepdims=True)
+    whole += np.argsort(np.argsort(whole - phases)) < missing
+    return whole.reshape(inputs, outputs, 2, 2, 2, 2).transpose(0, 1, 4, 2, 5, 3).reshape(levels.shape)
 
 
 def _along(values: Floats, axis: int) -> Floats:
