@@ -1,4 +1,4 @@
-"""An adapted style has the contrast of its painting."""
+"""An adapted style comes nearer to the contrast of its painting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from vidstyle.gallery import load_style
 from vidstyle.models.architecture import Network
 from vidstyle.models.torch_net import TransformNet
-from vidstyle.training.contrast import HIGHEST_GAIN, MATCHED, band_contrasts, luma, with_contrast
+from vidstyle.training.contrast import HIGHEST_GAIN, MATCHED, SHARE, band_contrasts, luma, with_contrast
 from vidstyle.training.data import Photos
 from vidstyle.training.device import Compute
 
@@ -45,18 +45,20 @@ def flatter(network: Network, by: float) -> Network:
     return replace(network, weights={**network.weights, **scaled})
 
 
-def test_contrast_becomes_that_of_the_painting(network: Network, photos: Tensor) -> None:
+def test_contrast_comes_half_way_to_that_of_the_painting(network: Network, photos: Tensor) -> None:
     painting = paint(network, photos[:1])
     flat = flatter(network, 0.8)
     found, gain = with_contrast(flat, painting, photos[:1], COMPUTE)
-    assert gain > 1.1
-    (wanted,), (reached,) = bands(painting), bands(paint(found, photos[:1]))
-    assert np.exp(np.log(reached / wanted).mean()) == pytest.approx(1, abs=0.01)
+    assert gain > 1.05
+    (wanted,), (before,), (after,) = (bands(paint(one, photos[:1])) for one in (network, flat, found))
+    missing, left = (np.log(wanted / one).mean() for one in (before, after))
+    assert missing > 0.1
+    assert left == pytest.approx(missing * (1 - SHARE), abs=0.02)
 
 
 def test_the_mean_logit_of_each_channel_stays(network: Network, photos: Tensor) -> None:
     found, gain = with_contrast(flatter(network, 0.8), paint(network, photos[:1]), photos, COMPUTE)
-    assert gain > 1.1
+    assert gain > 1.05
     before, after = (torch.logit(paint(one, photos)).mean((0, 2, 3)) for one in (flatter(network, 0.8), found))
     torch.testing.assert_close(after, before, atol=1e-3, rtol=0)
 
@@ -64,5 +66,5 @@ def test_the_mean_logit_of_each_channel_stays(network: Network, photos: Tensor) 
 def test_contrast_is_never_lowered_and_raised_within_bounds(network: Network, photos: Tensor) -> None:
     flat, loud = torch.full((1, 3, 64, 64), 0.5), photos[:1].round()
     assert with_contrast(network, paint(flatter(network, 0.5), photos[:1]), photos[:1], COMPUTE)[1] == 1
-    assert with_contrast(network, loud, photos[:1], COMPUTE)[1] == HIGHEST_GAIN
+    assert with_contrast(network, loud, photos[:1], COMPUTE)[1] == HIGHEST_GAIN**SHARE
     assert with_contrast(network, flat, photos[:1], COMPUTE)[1] == 1  # no band says anything
