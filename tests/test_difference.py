@@ -15,7 +15,7 @@ from vidstyle.errors import BadModel, BadOption
 from vidstyle.models.architecture import FAST, Network, shared_network
 from vidstyle.models.style import Style
 
-STEP = 0.5
+STEP = 0.3
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def rewritten(path: Path, changes: dict[str, np.ndarray | None]) -> Path:
     return path
 
 
-def test_a_difference_is_a_fifth_of_the_file_and_within_half_a_step(saved: Path, tmp_path: Path) -> None:
+def test_a_difference_is_small_and_within_half_a_step(saved: Path, tmp_path: Path) -> None:
     style, loaded = whole_style("mine", 1), Style.load(saved)
     style.save(tmp_path / "full.safetensors")
     assert saved.stat().st_size < 0.3 * (tmp_path / "full.safetensors").stat().st_size
