@@ -43,17 +43,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="name of the result file, such as the machine's")
     parser.add_argument("--ours", default=f"{sys.executable} -m vidstyle", help="our command (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--minutes", type=float, default=10, help="of the long clip (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=10, help="of the short clip (%(default)s)")
     parser.add_argument("--note", help="what else there is to say, such as what else was running")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file")
     parser.add_argument("--clips", type=Path, default=Path(tempfile.gettempdir()) / "vidstyle-clips")
     options = parser.parse_args()
     options.clips.mkdir(parents=True, exist_ok=True)
-    short = make_clip(options.clips / clip_name(WIDTH, HEIGHT, 10), WIDTH, HEIGHT, 10)
+    short = make_clip(options.clips / clip_name(WIDTH, HEIGHT, options.seconds), WIDTH, HEIGHT, options.seconds)
     facts: dict[str, object] = {"width": WIDTH, "height": HEIGHT, "load_before": load(), "note": options.note}
     peaks = {}
     with tempfile.TemporaryDirectory(dir=options.clips) as folder:
-        long = repeated(short, Path(folder) / "long.mp4", round(options.minutes * 6))
+        long = repeated(short, Path(folder) / "long.mp4", round(options.minutes * 60 / options.seconds))
         for length, clip in (("short", short), ("long", long), ("short_again", short)):
             output = Path(folder) / "painted.mp4"
             words = [*shlex.split(options.ours), "render", str(clip), str(output), "--style", STYLE, "-y", "--json"]
