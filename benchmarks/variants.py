@@ -25,7 +25,7 @@ from clips import clip_name, make_clip
 from measured import RESULTS, ResultFile, load
 from run import CASES, STYLE, machine
 
-from vidstyle import stylizer as stylize
+from vidstyle import rendering
 from vidstyle.frame import Frame, Planes
 from vidstyle.options import BackendOptions, ClipOptions, EncodeOptions, LookOptions, Precision
 from vidstyle.pipeline import Pipeline, StageSeconds
@@ -51,7 +51,7 @@ class Variant:
 
 def pipeline_with(**fixed: int) -> Change:
     """A pipeline with other queues or another number of frames under way."""
-    return lambda: patch.object(stylize, "Pipeline", lambda **given: Pipeline(**{**given, **fixed}))
+    return lambda: patch.object(rendering, "Pipeline", lambda **given: Pipeline(**{**given, **fixed}))
 
 
 def encoder_with(**fixed: str) -> Change:
@@ -100,7 +100,7 @@ VARIANTS = {
     "queues of 1 frame": Variant(change=pipeline_with(depth=1)),
     "queues of 16 frames": Variant(change=pipeline_with(depth=16)),
     "frames finished on the encoder's thread": Variant(
-        change=lambda: patch.object(stylize, "stylize_stream", stream_finishing_late)
+        change=lambda: patch.object(rendering, "stylize_stream", stream_finishing_late)
     ),
 }
 
