@@ -45,7 +45,7 @@ def flatter(network: Network, by: float) -> Network:
     return replace(network, weights={**network.weights, **scaled})
 
 
-def test_contrast_comes_half_way_to_that_of_the_painting(network: Network, photos: Tensor) -> None:
+def test_contrast_comes_nearer_to_that_of_the_painting(network: Network, photos: Tensor) -> None:
     painting = paint(network, photos[:1])
     flat = flatter(network, 0.8)
     found, gain = with_contrast(flat, painting, photos[:1], COMPUTE)

@@ -27,9 +27,9 @@ PHOTO_SIZE = 384
 """Side of the photos that the contrast is measured on, at most: enough for the coarsest of these bands."""
 HIGHEST_GAIN = 1.5
 """More would clip."""
-SHARE = 0.5
+SHARE = 0.6
 """How much of the gain is given, in logarithms: all of it pleases the eye, and takes the features of half of the styles
-farther from the painting's; half of it brings most of them nearer, and the contrast of nearly all into its range."""
+farther from the painting's; this much brings most of them nearer, and the contrast of most into its range."""
 SMALLEST_CONTRAST = 0.5
 """In levels of 255: a band with less, of a painting or of what was painted, says nothing."""
 ROUNDS = 4
