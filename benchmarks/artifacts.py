@@ -17,6 +17,8 @@ WINDOW = 32
 """Side in pixels of the flat regions whose spectrum is taken; a multiple of 4, so bins hit periods 2 and 4."""
 WINDOWS = 6
 """Flat regions that a photo gives."""
+SEEN = 1.0
+"""Levels of 255, from trough to crest, below which a pattern is not seen, however empty the spectrum around it is."""
 MARGIN = 48
 """Pixels cut off each side of a photo for the comparison at borders; the networks see no farther."""
 INNER: Place = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
@@ -34,8 +36,10 @@ def flat_windows(photo: Luma) -> list[Place]:
 
 
 def grid(painted: Sequence[Luma], photos: Sequence[Luma], period: int) -> float:
-    """Energy at the frequencies of a grid of ``period``, over that of its neighbors; median of the flat windows."""
+    """Energy at the frequencies of a grid of ``period``, over that of its neighbors and of what is just not seen; the
+    median of the flat windows."""
     taper = np.outer(np.hanning(WINDOW + 1)[:-1], np.hanning(WINDOW + 1)[:-1])
+    unseen = (SEEN / 2 * taper.sum()) ** 2
     multiples = range(0, WINDOW, WINDOW // period)
     bins = [(a, b) for a in multiples for b in multiples if (a, b) != (0, 0)]
     if period == 4:  # its harmonics of period 2 are measured by themselves
@@ -48,7 +52,7 @@ def grid(painted: Sequence[Luma], photos: Sequence[Luma], period: int) -> float:
             power = np.abs(np.fft.fft2((window - window.mean()) * taper)) ** 2
             at_grid = sum(power[a, b] for a, b in bins)
             nearby = sum(np.mean([power[(a + i) % WINDOW, (b + j) % WINDOW] for i, j in ring]) for a, b in bins)
-            ratios.append(at_grid / nearby)
+            ratios.append(at_grid / (nearby + unseen))
     return float(np.median(ratios))
 
 
