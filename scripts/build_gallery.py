@@ -1,7 +1,7 @@
 """Adapt the shipped styles again, for the shared networks as they are now.
 
     python scripts/build_gallery.py PAINTINGS [--only NAME ...] [--networks fast paper] [--install FILE ...]
-        [--steps N] [--then N] [--batch N] [--crops N] [--learn-on PHOTOS] [--output FOLDER]
+        [--steps N] [--batch N] [--crops N] [--learn-on PHOTOS] [--output FOLDER]
 
 PAINTINGS is a folder with the pictures named in `GALLERY`; they are public domain and easy to find,
 and are not in this repository. Every style is written beside its network in vidstyle/gallery, with a
@@ -36,8 +36,6 @@ from vidstyle.training.trainer import Checkpoint
 
 THUMBNAIL_PHOTO = PHOTOS / "china.jpg"
 THUMBNAIL_SIZE = (192, 256)  # height, width
-THEN_WEIGHT, THEN_RATE = 1.4, 3e-3
-"""The style weight of the steps of --then, in times that of the others, and their rate for the weights."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,6 @@ def build(
     photos: Photos | None,
     output: Path,
     step: float | None,
-    then: int,
 ) -> None:
     folder = output / network_name
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,24 +127,17 @@ def build(
         if painting.name not in names:
             continue
         path = folder / f"{painting.name}.safetensors"
-        first = replace(options, loss=replace(options.loss, style=painting.style_weight))
-        heavier = replace(first.loss, style=THEN_WEIGHT * painting.style_weight)
-        runs = [first, *([replace(first, steps=then, seed=1, weight_rate=THEN_RATE, loss=heavier)] if then else [])]
-        start: Network | Style = network
-        kept = [path.with_suffix(f".checkpoint{number}") for number in range(len(runs))]
-        for run, checkpoint in zip(runs, kept, strict=True):
-            start = style = adapt(
-                paintings / painting.file,
-                start,
-                name=painting.name,
-                options=run,
-                photos=photos,
-                card=painting.card(),
-                checkpoint=Checkpoint(path=checkpoint, resume=True),
-            )
+        style = adapt(
+            paintings / painting.file,
+            network,
+            name=painting.name,
+            options=replace(options, loss=replace(options.loss, style=painting.style_weight)),
+            photos=photos,
+            card=painting.card(),
+            checkpoint=Checkpoint(path=path.with_suffix(".checkpoint"), resume=True),
+        )
         style.save(path, step=step)
-        for checkpoint in kept:
-            checkpoint.unlink()
+        path.with_suffix(".checkpoint").unlink()
         write_thumbnail(style, style.network, folder / f"{painting.name}.jpg")
         print(network_name, painting.name, style.card["losses"], f"{style.card['seconds']} s", flush=True)
 
@@ -206,7 +196,6 @@ def main() -> None:
     parser.add_argument("--install", type=Path, nargs="*", default=[], metavar="FILE")
     parser.add_argument("--batch", type=int, default=AdaptOptions().batch)
     parser.add_argument("--steps", type=int, default=AdaptOptions().steps)
-    parser.add_argument("--then", type=int, default=0, help="more steps, with a heavier style weight")
     parser.add_argument("--crops", type=int, default=AdaptOptions().crops)
     parser.add_argument("--learn-on", type=Path, help="photos to learn on; those that ship with vidstyle if not given")
     parser.add_argument("--output", type=Path, default=SHIPPED, help="where the styles are written; the gallery")
@@ -223,8 +212,7 @@ def main() -> None:
     )
     photos = arguments.learn_on and Photos.in_folder(arguments.learn_on)
     for name in arguments.networks:
-        words = arguments.only, options, photos, arguments.output, arguments.rounding, arguments.then
-        build(arguments.paintings, name, *words)
+        build(arguments.paintings, name, arguments.only, options, photos, arguments.output, arguments.rounding)
     if arguments.output == SHIPPED:
         write_table(DOCUMENT)
         photos = [read_picture(PHOTOS / name) for name in SHEET_PHOTOS]
