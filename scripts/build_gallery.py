@@ -36,6 +36,8 @@ from vidstyle.training.trainer import Checkpoint
 
 THUMBNAIL_PHOTO = PHOTOS / "china.jpg"
 THUMBNAIL_SIZE = (192, 256)  # height, width
+NEAR = 36.0
+"""dB of a rounded style's picture beside that of the exact one."""
 
 
 @dataclass(frozen=True)
@@ -99,15 +101,28 @@ GALLERY = (
 )
 
 
-def write_thumbnail(style: Style, network: Network, path: Path) -> None:
-    """The shipped photo in ``style``, as a small JPEG."""
-    height, width = THUMBNAIL_SIZE
+def painted(style: Style) -> NDArray[np.uint8]:
+    """The shipped photo in ``style``, uint8 RGB (288, 384, 3)."""
     photo = painting_tensor(read_picture(THUMBNAIL_PHOTO), 288)  # painted larger, so that strokes survive the shrinking
     photo = photo[..., :288, (photo.shape[-1] - 384) // 2 :][..., :384]
     with torch.no_grad():
-        painted = TransformNet.from_network(network)(photo, torch.from_numpy(style.vector))
-    rgb = np.asarray((painted[0].permute(1, 2, 0) * 255).round().numpy(), np.uint8)
-    small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+        rgb = TransformNet.from_network(style.network)(photo, torch.from_numpy(style.vector))
+    return np.asarray((rgb[0].permute(1, 2, 0) * 255).round().numpy(), np.uint8)
+
+
+def save_rounded(style: Style, path: Path, step: float) -> None:
+    """Write ``style`` rounded to the first of ``step``, three quarters of that, and so on, that hardly shows."""
+    exact = painted(style)
+    while True:
+        style.save(path, step=step)
+        if cv2.PSNR(painted(Style.load(path)), exact) >= NEAR:
+            return
+        step *= 0.75
+
+
+def write_thumbnail(style: Style, path: Path) -> None:
+    height, width = THUMBNAIL_SIZE
+    small = cv2.resize(painted(style), (width, height), interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(path), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
 
 
@@ -136,9 +151,12 @@ def build(
             card=painting.card(),
             checkpoint=Checkpoint(path=path.with_suffix(".checkpoint"), resume=True),
         )
-        style.save(path, step=step)
+        if step is None:
+            style.save(path)
+        else:
+            save_rounded(style, path, step)
         path.with_suffix(".checkpoint").unlink()
-        write_thumbnail(style, style.network, folder / f"{painting.name}.jpg")
+        write_thumbnail(Style.load(path), folder / f"{painting.name}.jpg")
         print(network_name, painting.name, style.card["losses"], f"{style.card['seconds']} s", flush=True)
 
 
@@ -200,7 +218,10 @@ def main() -> None:
     parser.add_argument("--learn-on", type=Path, help="photos to learn on; those that ship with vidstyle if not given")
     parser.add_argument("--output", type=Path, default=SHIPPED, help="where the styles are written; the gallery")
     parser.add_argument(
-        "--rounding", type=float, metavar="STEP", help="keep rounded differences (Style.save); else FP16"
+        "--rounding",
+        type=float,
+        metavar="STEP",
+        help="keep rounded differences (Style.save) of at most STEP; else FP16",
     )
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
