@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -40,6 +41,18 @@ NEAR = 36.0
 """dB of a rounded style's picture beside that of the exact one."""
 
 
+class Stage(NamedTuple):
+    """More steps on a style that is there, at `FURTHER_RATES`."""
+
+    steps: int
+    style_weight: float
+    tone: float = LossWeights.tone
+
+
+FURTHER_RATES = (3e-2, 2.5e-3)
+"""Of the vector and of the weights: about half of where an adaptation begins, as what is there is to be refined."""
+
+
 @dataclass(frozen=True)
 class Painting:
     """One line of the gallery."""
@@ -51,6 +64,8 @@ class Painting:
     year: str
     licence: str = "public domain"
     style_weight: float = LossWeights.style
+    further: tuple[Stage, ...] = ()
+    """What `fast` learned after that, until the judge was content."""
 
     def card(self) -> dict[str, object]:
         return {"painting": self.title, "painter": self.painter, "year": self.year, "licence": self.licence}
@@ -142,20 +157,33 @@ def build(
         if painting.name not in names:
             continue
         path = folder / f"{painting.name}.safetensors"
-        style = adapt(
-            paintings / painting.file,
-            network,
-            name=painting.name,
-            options=replace(options, loss=replace(options.loss, style=painting.style_weight)),
-            photos=photos,
-            card=painting.card(),
-            checkpoint=Checkpoint(path=path.with_suffix(".checkpoint"), resume=True),
-        )
+        start: Network | Style = network
+        further = painting.further if network_name == "fast" else ()
+        for number, stage in enumerate([Stage(options.steps, painting.style_weight), *further]):
+            vector_rate, weight_rate = FURTHER_RATES if number else options.rates
+            loss = replace(options.loss, style=stage.style_weight, tone=stage.tone)
+            style = start = adapt(
+                paintings / painting.file,
+                start,
+                name=painting.name,
+                options=replace(
+                    options,
+                    steps=stage.steps,
+                    vector_rate=vector_rate,
+                    weight_rate=weight_rate,
+                    loss=loss,
+                    seed=number,
+                ),
+                photos=photos,
+                card=painting.card(),
+                checkpoint=Checkpoint(path=path.with_suffix(f".checkpoint{number}"), resume=True),
+            )
         if step is None:
             style.save(path)
         else:
             save_rounded(style, path, step)
-        path.with_suffix(".checkpoint").unlink()
+        for checkpoint in folder.glob(f"{path.stem}.checkpoint*"):
+            checkpoint.unlink()
         write_thumbnail(Style.load(path), folder / f"{painting.name}.jpg")
         print(network_name, painting.name, style.card["losses"], f"{style.card['seconds']} s", flush=True)
 

@@ -173,7 +173,13 @@ def test_a_style_goes_on_from_where_it_is(painting: Path, photos: Photos) -> Non
     once = run(painting, options, photos=photos)
     twice = adapt(painting, once, options=options, photos=photos)
     assert twice.theta == once.theta == shared_network("fast").digest
-    assert (once.card["steps"], twice.card["steps"]) == (4, 8)
+    first, whole = (dict[str, Any](style.card) for style in (once, twice))
+    assert (first["steps"], whole["steps"]) == (4, 8)
+    assert whole["seconds"] > first["seconds"]
+    assert whole["losses"]["before"] == first["losses"]["before"]
+    assert whole["losses"]["after"] != first["losses"]["after"]
+    assert [point[0] for point in whole["curve"]] == [0, 4, 8]
+    assert whole["curve"][:2] == first["curve"]
     assert not same(once, twice)
     with pytest.raises(BadOption, match="mode 'vector' does not go on from a style; mode 'full' does"):
         adapt(painting, once, options=tiny("vector"), photos=photos)

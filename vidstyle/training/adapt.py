@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -127,8 +127,9 @@ def adapt(
     ``start`` is the network to start from, or a style, to go on from there with every weight; in mode ``scratch``
     only its architecture counts, and its name is enough. ``photos`` are the content to learn on, ``measure_on`` those
     whose middles the run is measured on; None are the shipped ones. ``name`` is the file's stem if not given. The
-    style's card is ``card`` (painting, painter, year, licence) and what happened: mode, steps in all, seconds, the
-    losses before and after, and the curve between them, a `Measurement` every ``options.measure_every`` steps.
+    style's card is ``card`` (painting, painter, year, licence) and what happened, to the style that it went on from
+    too: mode, steps, seconds, the losses before and after, and the curve between them, a `Measurement` every
+    ``options.measure_every`` steps.
     ``watch`` gets each one, and the style of that moment. At the end `with_contrast` scales the last convolution
     (card: contrast), which no measurement has seen.
 
@@ -138,13 +139,12 @@ def adapt(
     """
     check_kind("options", options, AdaptOptions)
     options = options or AdaptOptions()
-    steps_before = 0
+    earlier: Mapping[str, Any] = {}
     theta = start.digest if isinstance(start, Network) and options.mode != "scratch" else None
     if isinstance(start, Style):
         if options.mode != "full":
             raise BadOption(f"mode {options.mode!r} does not go on from a style; mode 'full' does")
-        steps_before = int(str(start.card.get("steps", 0)))
-        theta = start.theta
+        earlier, theta = start.card, start.theta
         start = start.network
     if isinstance(start, str) and options.mode != "scratch":
         raise BadOption(f"mode {options.mode!r} starts from trained weights; give a network, not the name {start!r}")
@@ -213,7 +213,7 @@ def adapt(
                     sums = {term: sums[term] + terms[term] / len(middles) for term in sums}
                 curve.append(Measurement(trainer.step, **{term: round(value, 4) for term, value in sums.items()}))
                 trainer.notes["curve"] = curve
-            facts = {**(card or {}), **_facts(trainer, curve, options), "steps": steps_before + trainer.step}
+            facts = {**(card or {}), **_facts(trainer, curve, options, earlier)}
             style = _style(name or painting.stem, model, vector, options.mode, facts, start, theta)
             total = curve[-1].total(options.loss)
             if best is None or total <= best[0]:
@@ -248,12 +248,18 @@ def _curve(trainer: Trainer) -> list[Measurement]:
     return [Measurement(*point) for point in points]
 
 
-def _facts(trainer: Trainer, curve: list[Measurement], options: AdaptOptions) -> dict[str, object]:
-    """What happened, for the card."""
+def _facts(
+    trainer: Trainer, curve: list[Measurement], options: AdaptOptions, earlier: Mapping[str, Any]
+) -> dict[str, object]:
+    """What happened, for the card; all of it, if the run went on from a style whose card is ``earlier``."""
+    done: int = earlier.get("steps", 0)
+    told = [Measurement(*point) for point in earlier.get("curve", [])]
+    curve = told + [point._replace(step=done + point.step) for point in curve if point.step or not told]
     before, after = ({"content": point.content, "style": point.style} for point in (curve[0], curve[-1]))
     return {
         "mode": options.mode,
-        "seconds": round(trainer.seconds, 1),
+        "steps": done + trainer.step,
+        "seconds": round(earlier.get("seconds", 0) + trainer.seconds, 1),
         "losses": {"before": before, "after": after},
         "curve": [list(point) for point in curve],
         "style_weight": options.loss.style,

@@ -30,7 +30,7 @@ HIGHEST_GAIN = 1.5
 SHARE = 0.6
 """How much of the gain is given, in logarithms: all of it pleases the eye, and takes the features of half of the styles
 farther from the painting's; this much brings most of them nearer, and the contrast of most into its range."""
-RANGE = (0.8, 1.3)
+RANGE = (0.77, 1.3)
 """Of a band's contrast to the painting's: where one is flatter the gain rises, while none is bolder."""
 SMALLEST_CONTRAST = 0.5
 """In levels of 255: a band with less, of a painting or of what was painted, says nothing."""
