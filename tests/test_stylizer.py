@@ -11,6 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 import torch
 from conftest import run_python
 from media import picture
-from networks import difference
+from networks import TINY, difference, seeded_network, styled
 
 from vidstyle import (
     BackendOptions,
@@ -33,9 +34,10 @@ from vidstyle import (
     VidstyleError,
 )
 from vidstyle.gallery import load_style, style_names
+from vidstyle.models.architecture import FAST, Architecture, Network
 from vidstyle.models.style import blend
 from vidstyle.options import MAX_SIDE, BackendName
-from vidstyle.stylizer import work_size, work_size_note
+from vidstyle.stylizer import network_program, work_size, work_size_note
 
 FIRST, SECOND, THIRD = style_names()[:3]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -283,3 +285,28 @@ def test_switching_the_style_takes_under_a_millisecond(compilations: list[str]) 
         other = stylizer.submit(stylizer.prepare(frame))()
         assert difference(first[0], other[0]) > 1
     assert len(compilations) == 1
+
+
+def test_architectures_of_one_name_and_different_shapes_share_no_compiled_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIDSTYLE_HOME", str(tmp_path))
+    rgb, painted = picture((32, 48), 0), []
+    for shape in (TINY, replace(TINY, blocks=2)):
+        with Stylizer(styled(seeded_network(shape)), backend=BackendOptions(backend="openvino")) as stylizer:
+            painted.append(stylizer(rgb))
+    assert difference(*painted) > 1
+    assert len(list((tmp_path / "openvino").iterdir())) == 2
+
+
+def test_no_recipe_of_a_program_is_that_of_another_shape() -> None:
+    def recipes(shape: Architecture) -> list[str]:
+        program = network_program(shape, FrameFormat(height=64, width=96, pixels="i420"), only=Network.blank(shape))
+        assert program.single is not None and program.int8 is not None
+        winograd = program.winograd()
+        assert winograd is not None
+        return [program.recipe, program.single.recipe, program.int8.recipe, winograd.recipe]
+
+    other = replace(FAST, out=replace(FAST.out, upsample=1))  # its weights are the same
+    assert Network.blank(other).digest == Network.blank(FAST).digest
+    assert len({*recipes(FAST), *recipes(other)}) == 8

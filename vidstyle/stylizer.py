@@ -379,6 +379,9 @@ def network_program(shape: Architecture, form: FrameFormat, *, only: Network | N
 
     # What writes graphs is imported where one is written: a program that was compiled before is known by its recipe.
 
+    def key(*parts: bytes | str) -> str:
+        return cache_key(_graph_code(), repr(shape), *parts)
+
     def tensors(network: Network, *, winograd: bool = False) -> Tensors:
         from vidstyle.graph import style_tensors
 
@@ -399,7 +402,7 @@ def network_program(shape: Architecture, form: FrameFormat, *, only: Network | N
             form,
             lambda precision: graph(shape, form, precision=precision, winograd=True),
             lambda network: tensors(network, winograd=True),
-            _recipe(shape.name, repr(form), "winograd"),
+            key(repr(form), "winograd"),
         )
 
     single = int8 = None
@@ -410,7 +413,7 @@ def network_program(shape: Architecture, form: FrameFormat, *, only: Network | N
             form,
             lambda precision: graph(only, form, precision=precision),
             lambda network: {"style": network.start[None]},
-            _recipe(own, repr(form)),
+            key(own, repr(form)),
         )
         if form.pixels != "rgb":  # measuring takes a second, which a still is not worth
             int8 = Int8Program(
@@ -418,9 +421,9 @@ def network_program(shape: Architecture, form: FrameFormat, *, only: Network | N
                 _calibration_frames,
                 lambda ranges: graph(only, _CALIBRATION, ranges=ranges),
                 lambda ranges: graph(only, form, ranges=ranges),
-                _recipe(own, only.start.tobytes()),
+                key(own, only.start.tobytes()),
             )
-    recipe = _recipe(shape.name, repr(form))
+    recipe = key(repr(form))
     return Program(
         shape, form, lambda precision: graph(shape, form, precision=precision), tensors, recipe, single, int8, winograd
     )
@@ -432,10 +435,6 @@ def _graph_code() -> bytes:
     package = Path(__file__).parent
     files = [*sorted((package / "graph").glob("*.py")), package / "frame.py", package / "models" / "architecture.py"]
     return b"".join(path.read_bytes() for path in files)
-
-
-def _recipe(*parts: bytes | str) -> str:
-    return cache_key(_graph_code(), *parts)
 
 
 def _calibration_frames() -> list[Planes]:
