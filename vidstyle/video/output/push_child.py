@@ -10,28 +10,27 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import av
-import av.error
 
 
-def main() -> None:
-    """Carry one stream until it ends, or the connection does."""
+def main(carry: Callable[[dict[str, Any], Callable[[str], None]], None]) -> None:
+    """Have ``carry`` send one stream until it ends, or the connection does; it gets the order and what says a line."""
     try:
         with open(0, "rb", buffering=0, closefd=False) as line:  # what follows the line is FFmpeg's to read
             order = json.loads(line.readline())
     except ValueError:
         return  # whoever started this has ended already
     try:
-        _carry(order)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        _say(f"lost {getattr(error, 'strerror', None) or error}")
+        carry(order, _say)
+    except Exception as error:  # each library has its own
+        _say(f"lost {getattr(error, 'strerror', None) or str(error) or type(error).__name__}")
 
 
-def _carry(order: dict[str, Any]) -> None:
+def _carry(order: dict[str, Any], say: Callable[[str], None]) -> None:
     patience = float(order["patience"])
     # The streams' header says all that is needed: no more than a packet is read ahead to find out more.
     quick = {"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0"}
@@ -40,7 +39,7 @@ def _carry(order: dict[str, Any]) -> None:
         tracks = {stream.index: output.add_stream_from_template(stream, opaque=True) for stream in source.streams}
         with _deadline(patience):
             output.start_encoding()
-        _say("open")
+        say("open")
         try:
             for packet in source.demux():
                 if packet.pts is None:
@@ -73,4 +72,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(_carry)

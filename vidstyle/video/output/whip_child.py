@@ -1,19 +1,20 @@
 """The program that `vidstyle.video.output.push_process` starts for WHIP: a stream from standard input on, by WebRTC.
 
 WHIP (RFC 9725) is one HTTP request: an offer with a bearer token, answered by the server's; a DELETE ends the session.
-The packets are sent as they come: H.264 and Opus are what servers take. Input and output are as those of push_child,
-and like it this imports nothing of vidstyle.
+The packets are sent as they come: H.264 and Opus are what servers take. Input and output are push_child's own, and
+like it this imports nothing of vidstyle.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
 import os
+import runpy
 import socket
-import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -141,7 +142,7 @@ def use_loopback(transceiver: RTCRtpTransceiver) -> None:
     connection.get_component_candidates = lambda component, **_: gather(component=component, addresses=addresses)
 
 
-async def carry(order: dict[str, Any]) -> None:
+async def carry(order: dict[str, Any], say: Callable[[str], None]) -> None:
     """Carry one stream until it ends, or the connection does. Raises `Lost`."""
     loop, patience = asyncio.get_running_loop(), float(order["patience"])
     quick = {"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0"}
@@ -170,7 +171,7 @@ async def carry(order: dict[str, Any]) -> None:
                     await session.connect(http)
             except TimeoutError:
                 raise Lost(f"no connection within {patience:g} s") from None
-            _say("open")
+            say("open")
             lost, ended = asyncio.ensure_future(session.lost()), asyncio.ensure_future(over.wait())
             await asyncio.wait([ended, lost], return_when=asyncio.FIRST_COMPLETED)
             if lost.done():
@@ -196,26 +197,15 @@ def _complete(packet: Packet[Any]) -> Packet[Any]:
     return made
 
 
-def main() -> None:
+def main(order: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Carry one stream until it ends, or the connection does. Raises `Lost`, and what aiohttp and FFmpeg raise."""
     try:
-        with open(0, "rb", buffering=0, closefd=False) as line:  # what follows the line is FFmpeg's to read
-            order = json.loads(line.readline())
-    except ValueError:
-        return  # whoever started this has ended already
-    try:
-        asyncio.run(carry(order))
+        asyncio.run(carry(order, say))
     except aiohttp.ClientConnectorError as error:
         number = error.os_error.errno
-        _say(f"lost {os.strerror(number) if number and number > 0 else error}")
-    except (Lost, aiohttp.ClientError, av.error.FFmpegError, OSError, ValueError) as error:
-        _say(f"lost {getattr(error, 'strerror', None) or error or type(error).__name__}")
-    sys.stdout.flush()
-    os._exit(0)  # the thread that reads may be waiting
-
-
-def _say(text: str) -> None:
-    os.write(1, (" ".join(text.split()) + "\n").encode())
+        raise Lost(os.strerror(number) if number and number > 0 else error) from error
 
 
 if __name__ == "__main__":
-    main()
+    runpy.run_path(str(Path(__file__).with_name("push_child.py")))["main"](main)
+    os._exit(0)  # the thread that reads may be waiting
