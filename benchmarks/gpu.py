@@ -24,10 +24,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ from vidstyle.models.architecture import FAST, Network
 from vidstyle.models.style import Style
 from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import BackendOptions
+from vidstyle.pipeline import overlapped
 from vidstyle.stylizer import network_program
 from vidstyle.system import nvidia_driver
 
@@ -367,16 +368,10 @@ def measure_backend(
 
 def frame_seconds(backend: Backend, frames: list[Planes], style: Style, runs: int) -> list[float]:
     """Seconds from one result to the next, with as many frames under way as the backend takes."""
-    pending: deque[Pending] = deque()
-    results = []
-    for number in range(runs + backend.in_flight):
-        pending.append(backend.submit(frames[number % len(frames)], style))
-        if len(pending) >= backend.in_flight:
-            pending.popleft()()
-            results.append(time.perf_counter())
-    while pending:
-        pending.popleft()()
-    return [after - before for before, after in zip(results[:-1], results[1:], strict=True)][-runs:]
+    started = (backend.submit(frames[number % len(frames)], style) for number in range(runs + backend.in_flight))
+    results = [time.perf_counter() for _ in overlapped(started, backend.in_flight)]
+    # The results after these came with fewer frames under way.
+    return [after - before for before, after in pairwise(results[: runs + 1])]
 
 
 def measure_eager(

@@ -105,7 +105,7 @@ def network_alone(precision: str) -> dict[str, Any]:
     with open_backend(network_program(style.architecture, form, only=style.network), BackendOptions(**options)) as one:
         one.run(planes, style)
         began, busy, done = time.perf_counter(), time.process_time(), 0
-        pending: deque[Any] = deque()
+        pending: deque[Any] = deque()  # not `frames_per_second`, which older checkouts do not have
         while time.perf_counter() - began < 3:
             while len(pending) < one.in_flight:
                 pending.append(one.submit(planes, style))

@@ -13,11 +13,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
-from collections import deque
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +28,7 @@ from vidstyle.models.architecture import FAST, Architecture, Conv, Network
 from vidstyle.models.style import Style
 from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import BackendOptions
+from vidstyle.realtime import frames_per_second
 from vidstyle.stylizer import network_program
 from vidstyle.training.adapt import AdaptOptions, Measurement, adapt
 from vidstyle.training.data import Photos, painting_tensor, picture_paths, read_picture
@@ -41,8 +40,6 @@ SHAPES: dict[str, Architecture] = {
     "trunk of 64": replace(FAST, down=(Conv("stem", 48, 64, 3),), channels=64, up=(Conv("up", 64, 16, 3, upsample=2),)),
     "decoder of 32": replace(FAST, up=(Conv("up", 48, 32, 3, upsample=2),), out=Conv("out", 32, 3, 5, upsample=2)),
 }
-# Compiled programs are kept by the name of the shape.
-SHAPES = {name: replace(shape, name=name) for name, shape in SHAPES.items()}  # type: ignore[arg-type]
 SIZE = (360, 640)
 
 
@@ -69,17 +66,9 @@ def frames_a_second(shapes: dict[str, Network], rounds: int, seconds: float) -> 
     found: dict[str, list[float]] = {name: [] for name in shapes}
     for number in range(rounds + 1):
         for name, (backend, style) in opened.items():
-            pending: deque[Any] = deque()
-            began, done = time.perf_counter(), 0
-            while time.perf_counter() - began < seconds:
-                while len(pending) < backend.in_flight:
-                    pending.append(backend.submit(planes, style))
-                pending.popleft()()
-                done += 1
-            for one in pending:
-                one()
+            fps = frames_per_second(partial(backend.submit, planes, style), backend.in_flight, seconds)
             if number:
-                found[name].append((done + len(pending)) / (time.perf_counter() - began))
+                found[name].append(fps)
     for backend, _ in opened.values():
         backend.close()
     return {name: statistics.median(values) for name, values in found.items()}

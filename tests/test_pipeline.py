@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 import pytest
 
 from vidstyle.errors import BadOption
-from vidstyle.pipeline import BackOff, Pipeline
+from vidstyle.pipeline import BackOff, Pipeline, overlapped
 
 N = 200
 
@@ -101,6 +101,21 @@ def test_as_many_items_as_asked_are_in_flight(in_flight: int) -> None:
 
     run_within(5, numbers(), submit, lambda i: None, in_flight=in_flight)
     assert peak == in_flight
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 4])
+def test_results_come_in_order_with_as_many_under_way_as_asked(in_flight: int) -> None:
+    started: list[int] = []
+
+    def submit(i: int) -> Callable[[], int]:
+        started.append(i)
+        return lambda: i
+
+    for i, result in enumerate(overlapped((submit(i) for i in range(9)), in_flight)):
+        assert result == i
+        assert len(started) == min(9, i + in_flight)
+    assert i == 8
+    assert not list(overlapped([], in_flight))
 
 
 def test_a_slow_sink_holds_the_source_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from media import make_video
 from networks import fast_style
 
 from vidstyle import realtime
-from vidstyle.frame import FrameFormat
+from vidstyle.frame import FrameFormat, Planes
 from vidstyle.options import BackendOptions, LookOptions
 from vidstyle.realtime import RealTime, measure_rate, work_size_ladder
 from vidstyle.rendering import render
@@ -48,6 +49,18 @@ def test_the_measurement_counts_frames_that_are_painted() -> None:
         small = realtime._measured_fps(stylizer, FORM)
         large = realtime._measured_fps(stylizer, FORM.resized((384, 512)))
     assert small > 2 * large > 0
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_every_place_paints_a_frame_however_short_the_time(in_flight: int) -> None:
+    started: list[int] = []
+
+    def submit() -> Callable[[], Planes]:
+        started.append(1)
+        return tuple
+
+    assert realtime.frames_per_second(submit, in_flight, 0.0) > 0
+    assert len(started) == 2 * in_flight - 1
 
 
 def test_the_measurement_paints_both_styles_of_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,17 @@ class Pipeline(Generic[T, U]):
             worker.join()
 
 
+def overlapped(started: Iterable[Callable[[], U]], in_flight: int) -> Iterator[U]:
+    """The results of all ``started``, in order; up to ``in_flight`` are under way before the first is waited for."""
+    under_way: deque[Callable[[], U]] = deque()
+    for pending in started:
+        under_way.append(pending)
+        if len(under_way) >= in_flight:
+            yield under_way.popleft()()
+    while under_way:
+        yield under_way.popleft()()
+
+
 class Worker(threading.Thread):
     """The thread ``vidstyle-NAME``, which can be joined through Ctrl-C.
 

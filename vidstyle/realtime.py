@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import count, takewhile
 
 import numpy as np
 
-from vidstyle.frame import Frame, FrameFormat
+from vidstyle.frame import Frame, FrameFormat, Planes
+from vidstyle.pipeline import overlapped
 from vidstyle.stylizer import Stylizer
-
-if TYPE_CHECKING:
-    from vidstyle.backends.base import Pending
 
 WORK_SIZE_STEP = 0.88
 """Each work size is about 12 % lower than the one above it: a fifth of the work."""
@@ -83,19 +82,20 @@ def work_size_ladder(start: int, least: int = 16) -> tuple[int, ...]:
     return tuple(kept)
 
 
+def frames_per_second(submit: Callable[[], Callable[[], Planes]], in_flight: int, seconds: float) -> float:
+    """Frames painted in a second: ``submit`` is called for ``seconds``, with ``in_flight`` frames under way at once.
+
+    Every submitted frame is counted; there are ``2 * in_flight - 1`` at least, however short the time.
+    """
+    began = time.perf_counter()
+    going = takewhile(lambda n: n < 2 * in_flight - 1 or time.perf_counter() - began < seconds, count())
+    done = sum(1 for _ in overlapped((submit() for _ in going), in_flight))
+    return done / (time.perf_counter() - began)
+
+
 def _measured_fps(stylizer: Stylizer, form: FrameFormat) -> float:
     planes = tuple(np.full(shape, 128, np.uint8) for shape in form.plane_shapes)
     most = stylizer.frames_in_flight(stylizer.open(form))
     task = stylizer.prepare(Frame(planes, form, 0, Fraction(1, 1000)))
     stylizer.submit(task)()  # the first frame finds the caches empty
-    pending: deque[Pending] = deque()
-    began, done = time.perf_counter(), 0
-    while done < most or time.perf_counter() - began < _SECONDS:
-        while len(pending) < most:
-            pending.append(stylizer.submit(task))
-        pending.popleft()()
-        done += 1
-    while pending:
-        pending.popleft()()
-        done += 1
-    return done / (time.perf_counter() - began)
+    return frames_per_second(partial(stylizer.submit, task), most, _SECONDS)
