@@ -82,7 +82,7 @@ def test_a_few_steps_on_the_vector_bring_the_painting_nearer(painting: Path) -> 
     losses: Any = style.card["losses"]
     assert losses["after"]["style"] < losses["before"]["style"] - 0.02
     assert [p.step for p in seen] == list(range(1, 16)) and {p.steps for p in seen} == {15}
-    assert set(seen[0].losses) == {"content", "style", "detail", "tone", "variation", "total"}
+    assert set(seen[0].losses) == {"content", "style", "detail", "contrast", "tone", "variation", "total"}
     assert 0 < seen[0].seconds <= seen[-1].seconds
 
 
@@ -146,7 +146,7 @@ def test_the_curve_begins_before_the_first_step_and_ends_after_the_last(painting
         "before": {"content": first.content, "style": first.style},
         "after": {"content": last.content, "style": last.style},
     }
-    expected = last.content + 10 * last.style + 4 * last.detail + last.tone + 0.02 * last.variation
+    expected = last.content + 10 * last.style + 4 * last.detail + 20 * last.contrast + last.tone + 0.02 * last.variation
     assert last.total(options.loss) == pytest.approx(expected)
     assert last.total(options.loss) < first.total(options.loss)
 

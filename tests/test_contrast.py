@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from vidstyle.gallery import load_style
 from vidstyle.models.architecture import Network
 from vidstyle.models.torch_net import TransformNet
-from vidstyle.training.contrast import HIGHEST_GAIN, MATCHED, RANGE, SHARE, band_contrasts, luma, with_contrast
+from vidstyle.training.contrast import HIGHEST_GAIN, MATCHED, SHARE, band_contrasts, luma, with_contrast
 from vidstyle.training.data import Photos
 from vidstyle.training.device import Compute
 
@@ -64,23 +63,8 @@ def test_the_mean_logit_of_each_channel_stays(network: Network, photos: Tensor) 
     torch.testing.assert_close(after, before, atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize(("fine", "coarse"), [(1.0, 1.5), (0.85, 1.7)])
-def test_a_flat_band_is_raised_while_none_gets_too_bold(
-    network: Network, photos: Tensor, fine: float, coarse: float
-) -> None:
-    rgb = paint(network, photos[:1])
-    blurred = torch.from_numpy(cv2.GaussianBlur(rgb[0].permute(1, 2, 0).numpy(), (0, 0), 12)).permute(2, 0, 1)[None]
-    painting = 0.5 + fine * (rgb - blurred) + coarse * (blurred - 0.5)  # contrasts are all that counts of it
-    before, after = (
-        bands(paint(one, photos[:1]))[0] / bands(painting)[0]
-        for one in (network, with_contrast(network, painting, photos[:1], COMPUTE)[0])
-    )
-    assert before.min() < 0.76
-    assert (after.min() == pytest.approx(RANGE[0], abs=0.01)) != (after.max() == pytest.approx(RANGE[1], abs=0.01))
-
-
 def test_contrast_is_never_lowered_and_raised_within_bounds(network: Network, photos: Tensor) -> None:
     flat, loud = torch.full((1, 3, 64, 64), 0.5), photos[:1].round()
     assert with_contrast(network, paint(flatter(network, 0.5), photos[:1]), photos[:1], COMPUTE)[1] == 1
-    assert with_contrast(network, loud, photos[:1], COMPUTE)[1] == HIGHEST_GAIN
+    assert with_contrast(network, loud, photos[:1], COMPUTE)[1] == HIGHEST_GAIN**SHARE
     assert with_contrast(network, flat, photos[:1], COMPUTE)[1] == 1  # no band says anything

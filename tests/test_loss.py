@@ -13,9 +13,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vidstyle.data import VGG_FILE
+from vidstyle.data import PHOTOS, VGG_FILE
 from vidstyle.errors import BadModel, BadOption, MissingDependency
 from vidstyle.training import loss as module
+from vidstyle.training.contrast import MATCHED, band_contrasts, luma
+from vidstyle.training.data import painting_tensor, read_picture
 from vidstyle.training.loss import (
     BLOCKS,
     MEAN_RGB,
@@ -23,6 +25,7 @@ from vidstyle.training.loss import (
     REACH,
     LossWeights,
     Perceptual,
+    contrasts,
     disturb,
     from_torchvision,
     instability,
@@ -77,7 +80,7 @@ def test_a_picture_has_no_distance_from_itself(vgg: Perceptual) -> None:
 
 def test_terms_do_not_depend_on_the_scale_of_their_target(vgg: Perceptual) -> None:
     """Nothing at all is 1 from every content and 2 from every style; much too much of a style is no farther."""
-    content, style = vgg.content_target(picture(3)).features, vgg.style_target(picture(4))[:-1]
+    content, style = vgg.content_target(picture(3)).features, vgg.style_target(picture(4))[:4]
     nothing = torch.zeros(1)
     assert module._relative_error(nothing.expand_as(content), content * 1000).item() == pytest.approx(1)
     for layer in style:
@@ -89,6 +92,29 @@ def test_terms_do_not_depend_on_the_scale_of_their_target(vgg: Perceptual) -> No
 def test_statistics_are_the_covariance_and_the_mean_of_channels() -> None:
     features = torch.tensor([[[[1.0, 2.0]], [[3.0, 5.0]]]])  # two channels, two positions
     assert statistics(features).tolist() == [[[0.25, 0.5], [0.5, 1.0], [1.5, 4.0]]]
+
+
+def test_contrasts_are_those_that_styles_are_judged_by(vgg: Perceptual) -> None:
+    photo = painting_tensor(read_picture(PHOTOS / "china.jpg"), 192)
+    levels = luma(255 * photo[0].permute(1, 2, 0).numpy())
+    found = contrasts(photo)
+    np.testing.assert_allclose(255 * found[0].numpy(), band_contrasts(levels)[MATCHED], rtol=0.002)
+    torch.testing.assert_close(contrasts(photo / 2), found / 2, rtol=0.02, atol=0)
+    assert contrasts(photo[..., :40, :]).shape == (1, 3)
+
+
+def test_what_is_too_flat_or_too_bold_is_farther_from_the_contrast_of_a_painting(vgg: Perceptual) -> None:
+    painting = painting_tensor(read_picture(PHOTOS / "china.jpg"), 192)
+    style = vgg.style_target(painting)
+
+    def error(boldness: float) -> float:
+        painted = 0.5 + boldness * (painting - 0.5)
+        return vgg.losses(painted, vgg.content_target(painting), style).contrast.item()
+
+    assert error(1) == pytest.approx(0, abs=1e-6)
+    assert error(0.9) == pytest.approx(2 * 0.1**2 / (1 + 0.9**2), rel=0.05)
+    assert error(0) == pytest.approx(2, abs=0.15)  # but for the least that a contrast counts
+    assert 0 < error(1.1) < error(1.2)
 
 
 def test_a_photo_s_tones_are_asked_for_as_the_painting_has_them(vgg: Perceptual) -> None:
@@ -116,9 +142,10 @@ def test_weights_are_checked_and_make_the_total(vgg: Perceptual) -> None:
     with pytest.raises(BadOption, match="style weight is nan"):
         LossWeights(style=float("nan"))
     losses = vgg.losses(picture(5, 2), vgg.content_target(picture(6, 2)), vgg.style_target(picture(7)))
-    total = losses.total(LossWeights(content=1, style=2, detail=5, variation=3, tone=4))
+    total = losses.total(LossWeights(content=1, style=2, detail=5, contrast=6, variation=3, tone=4))
     assert total.shape == (2,)
-    expected = losses.content + 2 * losses.style + 5 * losses.detail + 3 * losses.variation + 4 * losses.tone
+    expected = losses.content + 2 * losses.style + 5 * losses.detail
+    expected = expected + 6 * losses.contrast + 3 * losses.variation + 4 * losses.tone
     torch.testing.assert_close(total, expected)
 
 

@@ -126,7 +126,7 @@ def test_a_step_moves_the_weights_and_the_vectors_of_the_paintings_it_shows(
         assert after.digest != before.digest
         np.testing.assert_allclose(after.start, many.all_vectors().mean(0), atol=1e-6)
         total, terms = many.loss(0)
-        assert terms.keys() == {"content", "style", "detail", "tone", "variation", "instability", "total"}
+        assert terms.keys() == {"content", "style", "detail", "contrast", "tone", "variation", "instability", "total"}
         assert terms["total"] == pytest.approx(total.exp().item()), "the geometric mean of what is descended"
 
 

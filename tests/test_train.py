@@ -148,7 +148,14 @@ def test_the_network_comes_back_from_its_file_and_says_how_it_was_made(whole: Wh
     assert warm["minutes"] >= 0 and warm["crops"] == 2 and warm["size"] == warm["style_size"] == 32
     assert "inner" not in warm
     assert bilevel["inner"] == dataclasses.asdict(InnerOptions())
-    assert facts["loss"] == {"content": 1.0, "style": 10.0, "detail": 4.0, "tone": 1.0, "variation": 0.02}
+    assert facts["loss"] == {
+        "content": 1.0,
+        "style": 10.0,
+        "detail": 4.0,
+        "contrast": 0.0,
+        "tone": 1.0,
+        "variation": 0.02,
+    }
     assert facts["stable"] == 1.0
     assert (facts["paintings"], facts["photos"], facts["skipped"], facts["processes"]) == (3, 5, 0, 1)
     assert facts["hardware"].startswith("1 threads of ")
@@ -399,7 +406,8 @@ def test_every_option_of_the_command_reaches_the_card(folders: Folders, tmp_path
     shared_network("fast").save(start)
     options = ["--start", start, "--warm-steps", 1, "--steps", 2, "--inner-steps", 2, "--inner-rate", 0.02, "--inner"]
     options += ["norm", "--first-order", "--rate", 2e-4, "--no-stable"]
-    options += ["--style-weight", 5, "--content-weight", 2, "--detail-weight", 0.5, "--tone-weight", 3]
+    options += ["--style-weight", 5, "--content-weight", 2, "--detail-weight", 0.5]
+    options += ["--contrast-weight", 7, "--tone-weight", 3]
     result = command(folders, folder, *options, "--seed", 3, "--checkpoint-every", 1)
     assert result.exit_code == 0, result.output
     network = Network.load(folder / NETWORK_FILE)
@@ -409,7 +417,14 @@ def test_every_option_of_the_command_reaches_the_card(folders: Folders, tmp_path
     assert facts["phases"][0]["start"] == shared_network("fast").digest[:12]
     assert facts["phases"][1]["inner"] == {"steps": 2, "rate": 0.02, "moves": "norm", "first_order": True}
     assert facts["phases"][1]["rates"][0] == 2e-4
-    assert facts["loss"] == {"content": 2.0, "style": 5.0, "detail": 0.5, "tone": 3.0, "variation": 0.02}
+    assert facts["loss"] == {
+        "content": 2.0,
+        "style": 5.0,
+        "detail": 0.5,
+        "contrast": 7.0,
+        "tone": 3.0,
+        "variation": 0.02,
+    }
     assert facts["stable"] == 0
 
 

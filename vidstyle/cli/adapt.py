@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,7 +49,7 @@ def _mode(vector: bool, full: bool, from_scratch: bool) -> Mode:
     opt.option("--batch", type=click.IntRange(1, 64), default=4, help="Photo crops a step."),
     opt.option("--crop", "size", type=opt.SIDE, default=192, help="Side of a photo crop."),
     opt.option("--style-size", type=opt.SIDE, help="Stroke scale.  [default: that of the gallery]"),
-    *opt.weight_options(),
+    *opt.weight_options(contrast=20),
     opt.option("--seed", type=opt.SEED, default=0, help="Same seed, same style."),
     *opt.COMPUTE,
 )
@@ -101,10 +102,9 @@ def adapt(
         from vidstyle.training.adapt import AdaptOptions, Interrupted, Measurement
         from vidstyle.training.adapt import adapt as adapt_painting
         from vidstyle.training.device import Compute
-        from vidstyle.training.loss import LossWeights
         from vidstyle.training.trainer import Checkpoint
 
-    loss, compute = LossWeights(**opt.weights_of(values)), Compute(**opt.compute_of(values))
+    loss, compute = replace(AdaptOptions.loss, **opt.weights_of(values)), Compute(**opt.compute_of(values))
     options = AdaptOptions(mode=mode, loss=loss, compute=compute, **opt.given(values))
     if resume and not kept.exists():
         raise BadOption(f"there is no checkpoint {kept} to resume from; start without --resume")

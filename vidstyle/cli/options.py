@@ -294,19 +294,20 @@ DEVICES = click.Choice(["auto", "cpu", "cuda"])
 SEED = click.IntRange(0, 2**31)
 
 
-def weight_options(detail: int = 4) -> tuple[click.Option, ...]:
-    """The weights of the loss: ``style_weight``, ``content_weight``, ``detail_weight``, ``tone_weight``."""
+def weight_options(detail: int = 4, contrast: int = 0) -> tuple[click.Option, ...]:
+    """The weights of the loss: ``style_weight``, ``content_weight``, and so on, see `weights_of`."""
     return (
         option("--style-weight", type=WEIGHTS, help="More painting.  [default: 10]"),
         option("--content-weight", type=WEIGHTS, help="More photo.  [default: 1]"),
         option("--detail-weight", type=WEIGHTS, help=f"Edges and faces stay whole.  [default: {detail}]"),
+        option("--contrast-weight", type=WEIGHTS, help=f"As bold as the painting.  [default: {contrast}]"),
         option("--tone-weight", type=WEIGHTS, help="Lights stay light, darks dark.  [default: 1]"),
     )
 
 
 def weights_of(values: dict[str, Any]) -> dict[str, float]:
     """What `weight_options` have in ``values``, taken out of it: by term, without those that were not given."""
-    return given({term: values.pop(f"{term}_weight") for term in ("style", "content", "detail", "tone")})
+    return given({term: values.pop(f"{term}_weight") for term in ("style", "content", "detail", "contrast", "tone")})
 
 
 def network_option(help: str, default: NetworkName | None = "fast") -> click.Option:

@@ -52,7 +52,7 @@ class AdaptOptions:
     size: int = within(192, 32, 2048)
     style_size: int = within(384, 32, 2048)
     """Shorter side of the painting in pixels: the larger, the larger are the strokes learned."""
-    loss: LossWeights = LossWeights()
+    loss: LossWeights = LossWeights(contrast=20)
     features: Features = "shipped"
     """Where the VGG-16 of the loss comes from."""
     measure_every: int = within(25, 1, 1_000_000)
@@ -92,6 +92,7 @@ class Measurement(NamedTuple):
     variation: float
     tone: float = 0.0
     detail: float = 0.0
+    contrast: float = 0.0
 
     def total(self, weights: LossWeights) -> float:
         """The weighted sum, as it is descended."""

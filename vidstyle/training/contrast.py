@@ -30,8 +30,6 @@ HIGHEST_GAIN = 1.5
 SHARE = 0.6
 """How much of the gain is given, in logarithms: all of it pleases the eye, and takes the features of half of the styles
 farther from the painting's; this much brings most of them nearer, and the contrast of most into its range."""
-RANGE = (0.77, 1.3)
-"""Of a band's contrast to the painting's: where one is flatter the gain rises, while none is bolder."""
 SMALLEST_CONTRAST = 0.5
 """In levels of 255: a band with less, of a painting or of what was painted, says nothing."""
 ROUNDS = 4
@@ -63,8 +61,8 @@ def with_contrast(network: Network, painting: Tensor, photos: Tensor, compute: C
 
     The gain, at most `HIGHEST_GAIN`, is sought with which ``photos`` (N, 3, H, W), painted by the network, have the
     contrast of ``painting`` (1, 3, H, W): the median over the photos in each of the `MATCHED` bands, and the geometric
-    mean over these. `SHARE` of it is given, and more where a band would be left below `RANGE`. Pictures are float RGB
-    in [0, 1], sides of the photos multiples of 4. The mean color stays, in logits.
+    mean over these. `SHARE` of it is given. Pictures are float RGB in [0, 1], sides of the photos multiples of 4. The
+    mean color stays, in logits.
     """
     model = TransformNet.from_network(network).to(compute.place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     vector = torch.from_numpy(network.start).to(compute.place)
@@ -73,21 +71,13 @@ def with_contrast(network: Network, painting: Tensor, photos: Tensor, compute: C
     logits = [torch.logit(picture, eps=1e-6) for picture in painted]
     middle = torch.cat([one.mean((2, 3)) for one in logits]).mean(0)  # (3,)
     pivot, aim = middle[:, None, None], _contrasts(painting)
-
-    def ratios(gain: float) -> NDArray[np.float64]:
-        reached = np.median([_contrasts(torch.sigmoid(pivot + gain * (one - pivot))) for one in logits], axis=0)
-        told = (aim > SMALLEST_CONTRAST) & (reached > SMALLEST_CONTRAST)
-        return np.asarray(reached[told] / aim[told])
-
     gain = 1.0
     for _ in range(ROUNDS):
-        if len(found := ratios(gain)):
-            gain = float(np.clip(gain / np.exp(np.log(found).mean()), 1, HIGHEST_GAIN))
+        reached = np.median([_contrasts(torch.sigmoid(pivot + gain * (one - pivot))) for one in logits], axis=0)
+        told = (aim > SMALLEST_CONTRAST) & (reached > SMALLEST_CONTRAST)
+        wanted = float(np.log(aim[told] / reached[told]).mean()) if told.any() else 0.0
+        gain = float(np.clip(gain * np.exp(wanted), 1, HIGHEST_GAIN))
     gain **= SHARE
-    for _ in range(ROUNDS):
-        if len(found := ratios(gain)):
-            lift = min(RANGE[0] / found.min(), RANGE[1] / found.max())
-            gain = float(np.clip(gain * max(lift, 1), 1, HIGHEST_GAIN))
     weight, bias = (f"{network.architecture.out.name}.{leaf}" for leaf in ("weight", "bias"))
     scaled = {
         weight: network.weights[weight] * np.float32(gain),

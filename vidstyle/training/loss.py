@@ -1,4 +1,4 @@
-"""The loss of training: VGG-16 features and their statistics, tone, total variation, and instability.
+"""The loss of training: VGG-16 features and their statistics, tone, contrast, total variation, and instability.
 
 Johnson et al. 2016 (layers, feature reconstruction) after Gatys et al. 2015. The weights are those of
 VGG-16 by Simonyan and Zisserman 2014 (CC BY 4.0), conv1_1 to conv4_3, shipped as FP16.
@@ -57,6 +57,12 @@ MEAN_SHARE = 0.3
 """How much of a layer's style is the mean of its channels; the rest is their covariance."""
 LUMA = (0.299, 0.587, 0.114)
 """Of BT.601."""
+BT709 = (0.2126, 0.7152, 0.0722)
+"""Luma, as `vidstyle.training.contrast` measures it."""
+CONTRAST_BANDS = 5
+"""Of luma, from 2 to 64 pixels; single pixels are noise, and what is coarser is the scene's light."""
+SMALLEST_RMS = 0.002
+"""Half a level of 255."""
 SMALLEST_SPREAD = 0.01
 """Variance of a painting's tones below which their errors are not made larger: a texture has hardly any tones."""
 SMALLEST_VARIANCE = 1.0
@@ -87,6 +93,8 @@ class LossWeights:
     """The larger, the more painting."""
     detail: float = 4.0
     """Keeps edges and faces single and whole, in whatever colors and contrasts."""
+    contrast: float = 0.0
+    """Gives fine and broad strokes the contrast that they have in the painting; an adaptation's is 20."""
     tone: float = 1.0
     """Keeps what is light in the photo light and what is dark dark, within the tones of the painting."""
     variation: float = 0.02
@@ -118,6 +126,8 @@ class Losses:
     detail: Tensor
     """1 - the correlation of relu2_2 with the photo's, channel by channel, and the mean of them: a painting may
     change all colors and contrasts of a photo and keep its details."""
+    contrast: Tensor
+    """Squared errors of the `contrasts` over their squares, bounded like those of style; mean of the scales."""
     tone: Tensor
     """Squared error of the tones (see `tones`) from the photo's as the painting has them, over their variance."""
     variation: Tensor
@@ -179,15 +189,19 @@ class Perceptual:
 
     @torch.no_grad()
     def style_target(self, rgb: Tensor) -> list[Tensor]:
-        """The `statistics` of a painting, one (1, C + 1, C) a layer, and the quantiles of its tones (1, QUANTILES)."""
+        """What style is of a painting.
+
+        The `statistics`, one (1, C + 1, C) a layer, its `contrasts` (1, up to CONTRAST_BANDS), and the quantiles of
+        its tones (1, QUANTILES).
+        """
         levels = torch.linspace(0, 1, QUANTILES, device=rgb.device)
         quantiles = torch.quantile(tones(rgb).flatten(1), levels, dim=1).T
-        return [*(statistics(f) for f in self.features(rgb)), quantiles]
+        return [*(statistics(f) for f in self.features(rgb)), contrasts(rgb), quantiles]
 
     def losses(self, painted: Tensor, content: Content, style: list[Tensor]) -> Losses:
         """How far ``painted`` is from the two targets; a target of batch size 1 serves the whole batch."""
         features = self.features(painted)
-        *layers, quantiles = style
+        *layers, bands, quantiles = style
         found = [statistics(f) for f in features]
         variances = found[DETAIL_BLOCK][:, :-1].diagonal(dim1=1, dim2=2)
         common = (features[DETAIL_BLOCK] * content.details).mean((2, 3), dtype=variances.dtype)
@@ -198,6 +212,7 @@ class Perceptual:
             content=_relative_error(features[CONTENT_BLOCK].float(), content.features.float()),
             style=torch.stack([_style_error(*pair) for pair in zip(found, layers, strict=True)]).mean(0),
             detail=1 - (common / (variances + SMALLEST_VARIANCE).sqrt()).mean(1),
+            contrast=_contrast_error(contrasts(painted), bands),
             tone=(tones(painted) - aim).square().mean((1, 2, 3)) / spread,
             variation=(across + down).float(),
         )
@@ -309,6 +324,48 @@ def _at(quantiles: Tensor, share: Tensor) -> Tensor:
     table = quantiles.expand(len(share), -1)
     low, high = table.gather(1, below.long()), table.gather(1, below.long() + 1)
     return torch.lerp(low, high, position - below).reshape(share.shape)
+
+
+def contrasts(rgb: Tensor) -> Tensor:
+    """Root mean squares of bands of luma, float32 (N, bands), of RGB in [0, 1] of shape (N, 3, H, W).
+
+    The bands are those of a Laplacian pyramid (Burt and Adelson 1983), from 2-4 to 32-64 pixels: `CONTRAST_BANDS` of
+    them, or as many as a small picture has.
+    """
+    y = (rgb.float() * torch.tensor(BT709, device=rgb.device).reshape(1, 3, 1, 1)).sum(1, keepdim=True)
+    found: list[Tensor] = []
+    y = _halved(y)
+    while len(found) < CONTRAST_BANDS and min(y.shape[-2:]) >= 4:
+        coarse = _halved(y)
+        band = y - _doubled(coarse)[..., : y.shape[-2], : y.shape[-1]]
+        found.append((band.square().mean((1, 2, 3)) + SMALLEST_RMS**2).sqrt())
+        y = coarse
+    return torch.stack(found, 1)
+
+
+def _halved(y: Tensor) -> Tensor:
+    """Every second pixel of (N, 1, H, W) after a binomial filter of five, each way."""
+    y, taps = functional.pad(y, (2, 2, 2, 2), mode="reflect"), _binomial(y)
+    return functional.conv2d(functional.conv2d(y, taps, stride=(1, 2)), taps.mT, stride=(2, 1))
+
+
+def _doubled(y: Tensor) -> Tensor:
+    """The pixels of (N, 1, H, W) with others between and below and right of them, by the same filter."""
+    y, taps = functional.pad(y, (1, 0, 1, 0), mode="reflect"), 2 * _binomial(y)
+    y = functional.pad(y, (0, 1, 0, 1), mode="replicate")  # what an even side, mirrored, would have been halved to
+    y = functional.conv_transpose2d(functional.conv_transpose2d(y, taps, stride=(1, 2)), taps.mT, stride=(2, 1))
+    return y[..., 4:-3, 4:-3]
+
+
+def _binomial(like: Tensor) -> Tensor:
+    return torch.tensor([[[[1.0, 4.0, 6.0, 4.0, 1.0]]]], device=like.device) / 16
+
+
+def _contrast_error(found: Tensor, target: Tensor) -> Tensor:
+    """Of the bands that both have, bounded as `_bounded_error` is, (N,)."""
+    bands = min(found.shape[1], target.shape[1])
+    found, target = found[:, :bands], target[:, :bands]
+    return (2 * (found - target).square() / (found.square() + target.square())).mean(1)
 
 
 def _style_error(found: Tensor, target: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ COLUMNS = (
     "content",
     "style",
     "detail",
+    "contrast",
     "tone",
     "variation",
     "instability",
