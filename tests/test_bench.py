@@ -191,26 +191,22 @@ def test_tables_are_written_between_their_markers_only() -> None:
         updated("nothing here", tables, [])
 
 
-def test_adaptations_are_measured_beside_training_from_scratch(tmp_path: Path) -> None:
-    small = [
-        "--steps",
-        "2",
-        "--scratch-steps",
-        "4",
-        "--size",
-        "32",
-        "--style-size",
-        "48",
-        "--batch",
-        "1",
-        "--count",
-        "2",
-    ]
-    small += ["--threads", "1"]
+def test_adaptations_are_measured_beside_training_from_scratch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from adaptation import main
+
+    def measure(*words: object) -> str:
+        """What the script says, in this process: another would have to import PyTorch anew."""
+        monkeypatch.setattr(sys, "argv", ["adaptation.py", *map(str, words)])
+        main()
+        return capsys.readouterr().out
+
+    small = ["--steps", 2, "--scratch-steps", 4, "--size", 32, "--style-size", 48, "--batch", 1, "--count", 2]
+    small += ["--threads", 1]
     shared_network("fast").save(tmp_path / "other.safetensors")
     words = ["m", PHOTOS, PHOTOS / "coffee.jpg", *small, "--results", tmp_path, "--work", tmp_path / "work"]
-    done = script("adaptation.py", *words, "--start", f"other={tmp_path / 'other.safetensors'}")
-    assert done.returncode == 0, done.stderr
+    measure(*words, "--start", f"other={tmp_path / 'other.safetensors'}")
     path = tmp_path / "m" / "adaptation" / "coffee.json"
     runs = json.loads(path.read_text())["fast"]
     assert {name: run["conditions"]["steps"] for name, run in runs.items()} == {
@@ -228,9 +224,9 @@ def test_adaptations_are_measured_beside_training_from_scratch(tmp_path: Path) -
         assert run["conditions"]["measured_on"]["photos"] == 2
     assert not list((tmp_path / "work").iterdir())
 
-    again = script("adaptation.py", *words, "--size", "36", "--runs", "scratch")
-    assert again.stdout.startswith("coffee, fast, scratch_4"), "another size is another measurement"
-    assert script("adaptation.py", *words, "--runs", "vector", "full").stdout == "", "what is there is not made again"
+    again = measure(*words, "--size", 36, "--runs", "scratch")
+    assert again.startswith("coffee, fast, scratch_4"), "another size is another measurement"
+    assert measure(*words, "--runs", "vector", "full") == "", "what is there is not made again"
 
     (tmp_path / "m.json").write_text("{}")
     facts = table()["read"](tmp_path / "m.json")
