@@ -118,6 +118,8 @@ GALLERY = (
             Stage(150, 13, contrast=0),
             Stage(60, 12),
             Stage(90, 14),
+            Stage(70, 13, contrast=45),
+            Stage(30, 14, contrast=25),
         ),
     ),
     Painting("grande_jatte", "grande_jatte_study.jpg", "Study for La Grande Jatte", "Georges Seurat", "1884", CHICAGO),
@@ -160,6 +162,7 @@ GALLERY = (
             Stage(250, 16, contrast=0),
             Stage(220, 18, contrast=0),
             Stage(160, 18),
+            Stage(120, 19, contrast=30),
         ),
     ),
     Painting(
@@ -198,7 +201,7 @@ GALLERY = (
         "Vincent van Gogh",
         "1889",
         MET,
-        further=(Stage(100, 12),),
+        further=(Stage(90, 12, contrast=50),),
     ),
 )
 
