@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from vidstyle.data import PHOTOS
 from vidstyle.gallery import load_style, style_names
-from vidstyle.models.architecture import ARCHITECTURES, NETWORK_FILE, SHIPPED, Network
+from vidstyle.models.architecture import ARCHITECTURES, NETWORK_FILE, SHIPPED, Network, mixed
 from vidstyle.models.style import Style
 from vidstyle.models.torch_net import TransformNet
 from vidstyle.tools.contact_sheet import contact_sheet
@@ -66,6 +66,8 @@ class Painting:
     style_weight: float = LossWeights.style
     further: tuple[Stage, ...] = ()
     """What `fast` learned after that. Those that ship began without a term of contrast, as stages of 0 did."""
+    share: float = 1.0
+    """How far on the line from the first stage to the last the style lies: eyes like what is less heavy."""
 
     def card(self) -> dict[str, object]:
         return {"painting": self.title, "painter": self.painter, "year": self.year, "licence": self.licence}
@@ -75,16 +77,7 @@ MET, CHICAGO = "public domain (The Met, CC0)", "public domain (Art Institute of 
 OPEN = "public domain (museum open access)"
 GALLERY = (
     Painting(
-        "amphora",
-        "amphora_ornament.jpg",
-        "Palmettes of an amphora",
-        "Attic black-figure",
-        "6th century BC",
-        OPEN,
-        further=(
-            Stage(280, 14),
-            Stage(110, 16),
-        ),
+        "amphora", "amphora_ornament.jpg", "Palmettes of an amphora", "Attic black-figure", "6th century BC", OPEN
     ),
     Painting("auvers", "auvers_panoramic_view.jpg", "Auvers, Panoramic View", "Paul Cézanne", "1873-75", CHICAGO),
     Painting(
@@ -95,19 +88,10 @@ GALLERY = (
         "1256",
         OPEN,
         further=(Stage(160, 12),),
+        share=0.6,
     ),
     Painting("composition_vii", "composition_vii.jpg", "Composition VII", "Wassily Kandinsky", "1913"),
-    Painting(
-        "composition_viii",
-        "composition_viii.jpg",
-        "Composition VIII",
-        "Wassily Kandinsky",
-        "1923",
-        further=(
-            Stage(260, 14),
-            Stage(140, 17),
-        ),
-    ),
+    Painting("composition_viii", "composition_viii.jpg", "Composition VIII", "Wassily Kandinsky", "1923"),
     Painting(
         "contrast_of_forms",
         "contrast_of_forms.jpg",
@@ -121,6 +105,7 @@ GALLERY = (
             Stage(70, 13, contrast=45),
             Stage(30, 14, contrast=25),
         ),
+        share=0.6,
     ),
     Painting("grande_jatte", "grande_jatte_study.jpg", "Study for La Grande Jatte", "Georges Seurat", "1884", CHICAGO),
     Painting(
@@ -129,7 +114,7 @@ GALLERY = (
         "The Great Wave off Kanagawa",
         "Katsushika Hokusai",
         "c. 1831",
-        further=(Stage(200, 14, contrast=0),),
+        further=(Stage(120, 11), Stage(50, 12)),
     ),
     Painting(
         "seaport",
@@ -149,7 +134,6 @@ GALLERY = (
         "Rouen Cathedral",
         "c. 1200",
         OPEN,
-        further=(Stage(220, 14),),
     ),
     Painting("starry_night", "starry_night.jpg", "The Starry Night", "Vincent van Gogh", "1889"),
     Painting(
@@ -158,12 +142,8 @@ GALLERY = (
         "The Scream",
         "Edvard Munch",
         "1893",
-        further=(
-            Stage(250, 16, contrast=0),
-            Stage(220, 18, contrast=0),
-            Stage(160, 18),
-            Stage(120, 19, contrast=30),
-        ),
+        further=(Stage(250, 16, contrast=0), Stage(220, 18, contrast=0), Stage(160, 18), Stage(120, 19, contrast=30)),
+        share=0.85,
     ),
     Painting(
         "two_sisters",
@@ -175,15 +155,7 @@ GALLERY = (
         further=(Stage(120, 12),),
     ),
     Painting(
-        "udnie",
-        "udnie.jpg",
-        "Udnie",
-        "Francis Picabia",
-        "1913",
-        further=(
-            Stage(300, 16, contrast=0),
-            Stage(80, 14),
-        ),
+        "udnie", "udnie.jpg", "Udnie", "Francis Picabia", "1913", further=(Stage(300, 16, contrast=0), Stage(80, 14))
     ),
     Painting(
         "water_lilies",
@@ -193,6 +165,7 @@ GALLERY = (
         "1906",
         style_weight=5,
         further=(Stage(250, 9, contrast=0),),
+        share=0.5,
     ),
     Painting(
         "wheat_field",
@@ -202,6 +175,7 @@ GALLERY = (
         "1889",
         MET,
         further=(Stage(90, 12, contrast=50),),
+        share=0.5,
     ),
 )
 
@@ -248,11 +222,12 @@ def build(
             continue
         path = folder / f"{painting.name}.safetensors"
         start: Network | Style = network
+        stages: list[Style] = []
         further = painting.further if network_name == "fast" else ()
         for number, stage in enumerate([Stage(options.steps, painting.style_weight), *further]):
             vector_rate, weight_rate = FURTHER_RATES if number else options.rates
             loss = replace(options.loss, style=stage.style_weight, contrast=stage.contrast)
-            style = start = adapt(
+            start = adapt(
                 paintings / painting.file,
                 start,
                 name=painting.name,
@@ -268,6 +243,10 @@ def build(
                 card=painting.card(),
                 checkpoint=Checkpoint(path=path.with_suffix(f".checkpoint{number}"), resume=True),
             )
+            stages.append(start)
+        between = mixed([(stages[0].network, 1 - painting.share), (stages[-1].network, painting.share)])
+        card = {**stages[-1].card, "share": painting.share}
+        style = Style.of(painting.name, between, theta=stages[-1].theta, card=card)
         if step is None:
             style.save(path)
         else:
