@@ -88,7 +88,7 @@ GALLERY = (
         "1256",
         OPEN,
         further=(Stage(160, 12),),
-        share=0.6,
+        share=0.8,
     ),
     Painting("composition_vii", "composition_vii.jpg", "Composition VII", "Wassily Kandinsky", "1913"),
     Painting("composition_viii", "composition_viii.jpg", "Composition VIII", "Wassily Kandinsky", "1923"),
@@ -114,7 +114,6 @@ GALLERY = (
         "The Great Wave off Kanagawa",
         "Katsushika Hokusai",
         "c. 1831",
-        further=(Stage(120, 11), Stage(50, 12)),
     ),
     Painting(
         "seaport",

@@ -166,7 +166,7 @@ def test_a_painting_s_targets_are_those_of_the_loss_and_computed_once(
     paintings = Paintings(painting_folder(tmp_path, 3), 32, vgg)
     assert len(paintings) == 3
     targets = paintings.targets([1, 0, 1])
-    assert [tuple(layer.shape) for layer in targets] == [*((3, c + 1, c) for c in (64, 128, 256, 512)), (3, 33)]
+    assert [tuple(layer.shape) for layer in targets] == [*((3, c + 1, c) for c in (64, 128, 256, 512)), (3, 3), (3, 33)]
     shrunk = PictureFolder(picture_paths(tmp_path), shorter_side=32)[1]
     expected = vgg.style_target(module.painting_tensor(shrunk, 32))
     for layer, target in zip(targets, expected, strict=True):
