@@ -19,6 +19,8 @@ from vidstyle.training.device import Compute
 
 Luma = NDArray[np.float64]
 
+BT709 = (0.2126, 0.7152, 0.0722)
+"""What red, green and blue count in luma."""
 BANDS = ("1-2", "2-4", "4-8", "8-16", "16-32", "32-64", "rest")
 """Scales in pixels; the last one is everything coarser."""
 MATCHED = slice(1, 6)
@@ -38,7 +40,7 @@ ROUNDS = 4
 
 def luma(rgb: NDArray[np.generic]) -> Luma:
     """BT.709 luma of (H, W, 3), in the levels of ``rgb``."""
-    y: Luma = np.asarray(rgb, np.float64) @ np.array([0.2126, 0.7152, 0.0722])
+    y: Luma = np.asarray(rgb, np.float64) @ np.array(BT709)
     return y
 
 

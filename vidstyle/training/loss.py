@@ -35,6 +35,7 @@ from vidstyle.data import VGG_FILE
 from vidstyle.errors import BadModel, MissingDependency
 from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import check_between
+from vidstyle.training.contrast import BANDS, BT709, MATCHED
 from vidstyle.training.device import Compute
 
 BLOCKS = (
@@ -57,10 +58,8 @@ MEAN_SHARE = 0.3
 """How much of a layer's style is the mean of its channels; the rest is their covariance."""
 LUMA = (0.299, 0.587, 0.114)
 """Of BT.601."""
-BT709 = (0.2126, 0.7152, 0.0722)
-"""Luma, as `vidstyle.training.contrast` measures it."""
-CONTRAST_BANDS = 5
-"""Of luma, from 2 to 64 pixels; single pixels are noise, and what is coarser is the scene's light."""
+CONTRAST_BANDS = len(BANDS[MATCHED])
+"""Of luma, those that `vidstyle.training.contrast` matches."""
 SMALLEST_RMS = 0.002
 """Half a level of 255."""
 SMALLEST_SPREAD = 0.01
@@ -312,8 +311,12 @@ def _standardized(features: Tensor) -> Tensor:
 
 def tones(rgb: Tensor) -> Tensor:
     """Luma (BT.601) as the mean of squares of 8 x 8 pixels, float (N, 1, H / 8, W / 8) in [0, 1]."""
-    luma = (rgb.float() * torch.tensor(LUMA, device=rgb.device).reshape(1, 3, 1, 1)).sum(1, keepdim=True)
-    return functional.avg_pool2d(luma, 8)
+    return functional.avg_pool2d(_luma(rgb, LUMA), 8)
+
+
+def _luma(rgb: Tensor, weights: tuple[float, float, float]) -> Tensor:
+    """Float (N, 1, H, W) of (N, 3, H, W)."""
+    return (rgb.float() * torch.tensor(weights, device=rgb.device).reshape(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def _at(quantiles: Tensor, share: Tensor) -> Tensor:
@@ -332,9 +335,8 @@ def contrasts(rgb: Tensor) -> Tensor:
     The bands are those of a Laplacian pyramid (Burt and Adelson 1983), from 2-4 to 32-64 pixels: `CONTRAST_BANDS` of
     them, or as many as a small picture has.
     """
-    y = (rgb.float() * torch.tensor(BT709, device=rgb.device).reshape(1, 3, 1, 1)).sum(1, keepdim=True)
     found: list[Tensor] = []
-    y = _halved(y)
+    y = _halved(_luma(rgb, BT709))
     while len(found) < CONTRAST_BANDS and min(y.shape[-2:]) >= 4:
         coarse = _halved(y)
         band = y - _doubled(coarse)[..., : y.shape[-2], : y.shape[-1]]
