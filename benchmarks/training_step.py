@@ -51,14 +51,17 @@ class PlainPerceptual(Perceptual):
 
 
 class PlainNet(TransformNet):
-    """The network with its upsampling as it is described."""
+    """The network with torch's own convolutions, and its upsampling as it is described."""
 
     def _conv(self, conv: Conv, x: Tensor) -> Tensor:
-        if conv.upsample == 1:
-            return super()._conv(conv, x)
         module = self.convs[conv.name.replace(".", "_")]
-        padded = functional.pad(x, (1,) * 4, mode="reflect")
-        result: Tensor = module(functional.interpolate(padded, scale_factor=conv.upsample, mode="nearest"))
+        radius = conv.kernel // 2 if conv.upsample == 1 else 1
+        padded = functional.pad(x, (radius,) * 4, mode="reflect")
+        result: Tensor
+        if conv.upsample == 1:
+            result = module(padded)
+            return result
+        result = module(functional.interpolate(padded, scale_factor=conv.upsample, mode="nearest"))
         extra = conv.upsample - conv.kernel // 2
         return result[..., extra : result.shape[-2] - extra, extra : result.shape[-1] - extra]
 

@@ -18,6 +18,7 @@
 #include "mix.h"
 #include "rows.h"
 #include "warp_plane.h"
+#include "winograd.h"
 
 namespace {
 
@@ -316,6 +317,121 @@ void mix_checked(PyObject* args, PyObject* kwargs) {
   vidstyle::mix(from, over, source.channels(), weights, strength, to, rows);
 }
 
+// An array of float32 without gaps, held as long as this lives; None is an empty one.
+class Floats {
+ public:
+  Floats(PyObject* object, bool writable, int dimensions, const char* what) : what_(what) {
+    if (object == Py_None) return;
+    const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(object, &view_, flags) != 0) throw Raised{};
+    std::string wrong;
+    if (view_.format == nullptr || std::strcmp(view_.format, "f") != 0 ||
+        reinterpret_cast<std::uintptr_t>(view_.buf) % sizeof(float) != 0)
+      wrong = "aligned float32";
+    else if (view_.ndim != dimensions)
+      wrong = "of " + std::to_string(dimensions) + " dimensions";
+    for (int i = 0; wrong.empty() && i < dimensions; ++i) {
+      if (view_.shape[i] < 1 || view_.shape[i] > kMaxSide) wrong = "at least 1 and at most 1048576 long each way";
+    }
+    if (wrong.empty()) return;
+    PyBuffer_Release(&view_);
+    raise(PyExc_ValueError, std::string(what) + " must be " + wrong);
+  }
+  Floats(const Floats&) = delete;
+  Floats& operator=(const Floats&) = delete;
+  ~Floats() {
+    if (view_.obj != nullptr) PyBuffer_Release(&view_);
+  }
+
+  float* data() const { return static_cast<float*>(view_.buf); }
+  int side(int axis) const { return static_cast<int>(view_.shape[axis]); }
+  void expect(bool right, const char* shape) const {
+    if (!right) raise(PyExc_ValueError, std::string(what_) + " must be of shape " + shape);
+  }
+
+ private:
+  const char* what_;
+  Py_buffer view_{};
+};
+
+template <class Number>
+vidstyle::Pictures<Number> pictures_of(const Floats& array) {
+  if (array.side(3) % vidstyle::kChunk != 0) raise(PyExc_ValueError, "channels must be a multiple of 16");
+  return {array.data(), array.side(0), array.side(1), array.side(2), array.side(3)};
+}
+
+// The tiles from `first` on that `matrices` (36, tiles, channels) have room for, of results that have `more` rows
+// and columns than `pictures`.
+template <class Number>
+vidstyle::TileRange tile_range(const vidstyle::Pictures<Number>& pictures, int more, int first,
+                               const Floats& matrices) {
+  const vidstyle::TileRange range{pictures.height + more, pictures.width + more, first, matrices.side(1)};
+  if (range.height < 1 || range.width < 1) raise(PyExc_ValueError, "pictures must be larger than the kernel");
+  matrices.expect(matrices.side(0) == vidstyle::kSums && matrices.side(2) == pictures.channels,
+                  "(36, tiles, channels)");
+  const double tiles = double{1} * pictures.count * range.down() * range.across();
+  if (first < 0 || double{1} * first + range.count > tiles || tiles > (1 << 30))
+    raise(PyExc_ValueError, "first and the number of tiles must lie within the pictures");
+  return range;
+}
+
+void source_tiles_checked(PyObject* args, PyObject* kwargs) {
+  static const char* names[] = {"pictures", "gate", "border", "first", "sums", "threads", "level", nullptr};
+  PyObject *pictures_object, *gate_object, *sums_object;
+  int border, first, threads = 1;
+  const char* level = nullptr;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOiiO|iz", const_cast<char**>(names), &pictures_object,
+                                   &gate_object, &border, &first, &sums_object, &threads, &level))
+    throw Raised{};
+  if (threads < 1) raise(PyExc_ValueError, "threads must be at least 1");
+  if (border < 0 || border > 2) raise(PyExc_ValueError, "border must be 0, 1 or 2");
+  const Rows rows = rows_of_level(level);
+  const Floats pictures(pictures_object, false, 4, "pictures"), gate(gate_object, false, 4, "gate");
+  const Floats sums(sums_object, true, 3, "sums");
+  const auto from = pictures_of<const float>(pictures);
+  const vidstyle::TileRange range = tile_range(from, 2 * border - 2, first, sums);
+  for (int axis = 0; axis < 4 && gate.data() != nullptr; ++axis)
+    gate.expect(gate.side(axis) == pictures.side(axis), "of pictures");
+  const Unlocked unlocked;
+  vidstyle::source_tiles(from, gate.data(), border, range, sums.data(), threads, rows);
+}
+
+void result_tiles_checked(PyObject* args, PyObject* kwargs) {
+  static const char* names[] = {"products", "bias", "relu", "first", "pictures", "threads", "level", nullptr};
+  PyObject *products_object, *bias_object, *pictures_object;
+  int relu, first, threads = 1;
+  const char* level = nullptr;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOpiO|iz", const_cast<char**>(names), &products_object, &bias_object,
+                                   &relu, &first, &pictures_object, &threads, &level))
+    throw Raised{};
+  if (threads < 1) raise(PyExc_ValueError, "threads must be at least 1");
+  const Rows rows = rows_of_level(level);
+  const Floats products(products_object, false, 3, "products"), bias(bias_object, false, 1, "bias");
+  const Floats pictures(pictures_object, true, 4, "pictures");
+  const auto to = pictures_of<float>(pictures);
+  const vidstyle::TileRange range = tile_range(to, 0, first, products);
+  if (bias.data() != nullptr) bias.expect(bias.side(0) == to.channels, "(channels,)");
+  const Unlocked unlocked;
+  vidstyle::result_tiles(products.data(), bias.data(), relu != 0, range, to, threads, rows);
+}
+
+void spread_tiles_checked(PyObject* args, PyObject* kwargs) {
+  static const char* names[] = {"pictures", "first", "products", "threads", "level", nullptr};
+  PyObject *pictures_object, *products_object;
+  int first, threads = 1;
+  const char* level = nullptr;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OiO|iz", const_cast<char**>(names), &pictures_object, &first,
+                                   &products_object, &threads, &level))
+    throw Raised{};
+  if (threads < 1) raise(PyExc_ValueError, "threads must be at least 1");
+  const Rows rows = rows_of_level(level);
+  const Floats pictures(pictures_object, false, 4, "pictures"), products(products_object, true, 3, "products");
+  const auto from = pictures_of<const float>(pictures);
+  const vidstyle::TileRange range = tile_range(from, 0, first, products);
+  const Unlocked unlocked;
+  vidstyle::spread_tiles(from, range, products.data(), threads, rows);
+}
+
 // Runs `work` and turns what it throws into Python exceptions; None where it throws nothing.
 template <class Work>
 PyObject* guarded(Work work) {
@@ -344,6 +460,18 @@ PyObject* mix(PyObject*, PyObject* args, PyObject* kwargs) {
   return guarded([&] { mix_checked(args, kwargs); });
 }
 
+PyObject* source_tiles(PyObject*, PyObject* args, PyObject* kwargs) {
+  return guarded([&] { source_tiles_checked(args, kwargs); });
+}
+
+PyObject* result_tiles(PyObject*, PyObject* args, PyObject* kwargs) {
+  return guarded([&] { result_tiles_checked(args, kwargs); });
+}
+
+PyObject* spread_tiles(PyObject*, PyObject* args, PyObject* kwargs) {
+  return guarded([&] { spread_tiles_checked(args, kwargs); });
+}
+
 PyObject* levels(PyObject*, PyObject*) {
   const std::vector<Rows> runnable = vidstyle::runnable_rows();
   PyObject* result = PyTuple_New(static_cast<Py_ssize_t>(runnable.size()));
@@ -370,6 +498,18 @@ PyMethodDef methods[] = {
     {"mix", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(mix)), METH_VARARGS | METH_KEYWORDS,
      "mix(source, painted, mask, out, half, strength, level=None)\n--\n\n"
      "Write into `out` the painting on its source, through a mask; see vidstyle.imaging.resample.mix."},
+    {"source_tiles", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(source_tiles)),
+     METH_VARARGS | METH_KEYWORDS,
+     "source_tiles(pictures, gate, border, first, sums, threads=1, level=None)\n--\n\n"
+     "Write into `sums` what a convolution multiplies; see vidstyle.models.winograd."},
+    {"result_tiles", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(result_tiles)),
+     METH_VARARGS | METH_KEYWORDS,
+     "result_tiles(products, bias, relu, first, pictures, threads=1, level=None)\n--\n\n"
+     "Write into `pictures` what `products` come to; see vidstyle.models.winograd."},
+    {"spread_tiles", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(spread_tiles)),
+     METH_VARARGS | METH_KEYWORDS,
+     "spread_tiles(pictures, first, products, threads=1, level=None)\n--\n\n"
+     "Write into `products` the gradient of the products from that of the results; see vidstyle.models.winograd."},
     {"levels", levels, METH_NOARGS,
      "levels()\n--\n\nInstruction sets that this processor can run, the one that is used last."},
     {nullptr, nullptr, 0, nullptr},

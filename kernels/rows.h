@@ -73,6 +73,12 @@ struct Taps {
   int size() const { return static_cast<int>(first.size()); }
 };
 
+// Winograd's convolutions: a tile's side, the sums that stand for a tile, and the channels taken at once, of
+// which there are whole chunks.
+constexpr int kTile = 4;
+constexpr int kSums = (kTile + 2) * (kTile + 2);
+constexpr int kChunk = 16;
+
 struct Rows {
   const char* name;
   void (*box_sum)(const std::uint8_t* const*, int, std::int32_t*, std::int32_t*);
@@ -84,6 +90,9 @@ struct Rows {
   void (*luma)(const std::uint8_t*, int, std::uint8_t*);
   void (*mix)(const std::uint8_t*, const std::uint8_t*, const std::uint8_t*, int, int, std::uint8_t*);
   WarpRows warp;
+  void (*source_tile)(const float* const*, const float* const*, int, float*, std::ptrdiff_t);
+  void (*result_tile)(const float*, std::ptrdiff_t, const float*, bool, int, float* const*);
+  void (*spread_tile)(const float* const*, int, float*, std::ptrdiff_t);
 };
 
 }  // namespace vidstyle
@@ -92,6 +101,7 @@ struct Rows {
 #define VS_TARGET
 #include "rows.inl"
 #include "warp_rows.inl"
+#include "winograd_tile.inl"
 #undef VS_LEVEL
 #undef VS_TARGET
 
@@ -101,6 +111,7 @@ struct Rows {
 #define VS_AVX2
 #include "rows.inl"
 #include "warp_rows.inl"
+#include "winograd_tile.inl"
 #undef VS_LEVEL
 #undef VS_TARGET
 
@@ -109,6 +120,7 @@ struct Rows {
 #define VS_AVX512
 #include "rows.inl"
 #include "warp_rows.inl"
+#include "winograd_tile.inl"
 #undef VS_LEVEL
 #undef VS_TARGET
 #undef VS_AVX2
@@ -122,7 +134,7 @@ namespace vidstyle {
     #level, level::box_sum, level::box_product, level::model, level::expand, level::apply, level::halve,           \
         level::luma, level::mix, {                                                                                \
       level::prepare, level::stretch, level::update, level::show, level::split2, level::split3, level::join2, level::join3        \
-    }                                                                                                             \
+    }, level::source_tile, level::result_tile, level::spread_tile                                                 \
   }
 
 // The copies that this processor can run, the best one last.

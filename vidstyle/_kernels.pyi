@@ -34,4 +34,29 @@ def mix(
     strength: int,
     level: str | None = None,
 ) -> None: ...
+def source_tiles(
+    pictures: NDArray[np.float32],
+    gate: NDArray[np.float32] | None,
+    border: int,
+    first: int,
+    sums: NDArray[np.float32],
+    threads: int = 1,
+    level: str | None = None,
+) -> None: ...
+def result_tiles(
+    products: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    relu: bool,
+    first: int,
+    pictures: NDArray[np.float32],
+    threads: int = 1,
+    level: str | None = None,
+) -> None: ...
+def spread_tiles(
+    pictures: NDArray[np.float32],
+    first: int,
+    products: NDArray[np.float32],
+    threads: int = 1,
+    level: str | None = None,
+) -> None: ...
 def levels() -> tuple[str, ...]: ...

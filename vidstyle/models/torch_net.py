@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidstyle.models.architecture import NORM_EPSILON, Architecture, Conv, Network
+from vidstyle.models.winograd import conv2d
 
 _PROCESS = os.getpid()
 if hasattr(os, "register_at_fork"):
@@ -66,14 +67,14 @@ class TransformNet(nn.Module):
         module = self.convs[conv.name.replace(".", "_")]
         radius = conv.kernel // 2 if conv.upsample == 1 else 1
         padded = functional.pad(x, (radius,) * 4, mode="reflect")
+        assert isinstance(module, nn.Conv2d) and module.bias is not None
         if conv.upsample == 1:
-            result: Tensor = module(padded)
+            result: Tensor = conv2d(padded, module.weight, module.bias) if conv.stride == 1 else module(padded)
             return result
         # Nearest upsampling and a convolution are a smaller convolution at the low size that makes the pixels of
         # each 2x2 square as channels of their own (see `vidstyle.graph.fold`): the same numbers, less work.
-        assert isinstance(module, nn.Conv2d) and module.bias is not None
         weight, bias = _subpixels(module.weight), module.bias.repeat_interleave(conv.upsample**2)
-        return functional.pixel_shuffle(functional.conv2d(padded, weight, bias), conv.upsample)
+        return functional.pixel_shuffle(conv2d(padded, weight, bias), conv.upsample)
 
     def _affine(self, vectors: Tensor) -> list[tuple[Tensor, Tensor]]:
         sizes = [conv.outputs for conv in self.shape.normalised for _ in range(2)]

@@ -33,6 +33,7 @@ from torch.nn import functional
 
 from vidstyle.data import VGG_FILE
 from vidstyle.errors import BadModel, MissingDependency
+from vidstyle.models import winograd
 from vidstyle.models.torch_net import TransformNet
 from vidstyle.options import check_between
 from vidstyle.training.contrast import BANDS, BT709, MATCHED
@@ -157,18 +158,13 @@ class Perceptual:
             name: tensor.to(device, dtype, memory_format=torch.channels_last if tensor.dim() == 4 else None)
             for name, tensor in (_vgg_tensors() if features == "shipped" else _torchvision_tensors()).items()
         }
-        self._weights = {
-            name: (tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for block in BLOCKS for name in block
+        self._layers = {
+            name: _Convolution(tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for block in BLOCKS for name in block
         }
         # Subtracting the mean and multiplying by 255 stays outside the first convolution: folded into
         # its bias it would be wrong at the zero-padded border.
         wide = torch.promote_types(dtype, torch.float32)
         self._mean = torch.tensor(MEAN_RGB, device=device, dtype=wide).reshape(1, 3, 1, 1)
-        # The gradient with respect to a convolution's input is the convolution with the kernel turned around.
-        self._turned = {
-            name: weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
-            for name, (weight, _) in self._weights.items()
-        }
 
     def features(self, rgb: Tensor, last_block: int = 3) -> list[Tensor]:
         """relu1_2, relu2_2, relu3_3, relu4_3 (as far as ``last_block``), each (N, C, H / 2**block, W / 2**block).
@@ -176,9 +172,9 @@ class Perceptual:
         In channels-last memory, and twice differentiable with respect to ``rgb``.
         """
         x = (rgb.to(torch.promote_types(rgb.dtype, torch.float32)) * 255.0 - self._mean).to(self.dtype)
-        names = BLOCKS[: last_block + 1]
+        blocks = [[self._layers[name] for name in block] for block in BLOCKS[: last_block + 1]]
         with torch.autocast(x.device.type, enabled=False):
-            return list(_Vgg.apply(x.contiguous(memory_format=torch.channels_last), self._weights, self._turned, names))  # type: ignore[no-untyped-call]
+            return list(_Vgg.apply(x.contiguous(memory_format=torch.channels_last), blocks))  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def content_target(self, rgb: Tensor) -> Content:
@@ -217,6 +213,30 @@ class Perceptual:
         )
 
 
+class _Convolution:
+    """A 3x3 convolution with constant weights and a ReLU after it, and its gradient."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self._weight, self._bias = weight, bias
+        # The gradient with respect to a convolution's input is the convolution with the kernel turned around.
+        self._turned = weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+        supported = winograd.supports(weight)
+        self._fast, self._fast_turned = (winograd.Winograd(w) if supported else None for w in (weight, self._turned))
+
+    def activation(self, x: Tensor) -> Tensor:
+        """Of ``x`` (N, I, H, W) in channels-last memory, (N, O, H, W); carries no gradient."""
+        if self._fast:
+            return self._fast(x, self._bias, relu=True)
+        return functional.relu_(functional.conv2d(x, self._weight, self._bias, padding=1))
+
+    def gradient(self, gradient: Tensor, activation: Tensor) -> Tensor:
+        """Of ``x``, from the ``gradient`` of what `activation` made of it; differentiable where it is recorded."""
+        if self._fast_turned and not torch.is_grad_enabled():
+            return self._fast_turned(gradient, gate=activation)
+        gradient = torch.ops.aten.threshold_backward(gradient, activation.detach(), 0)
+        return functional.conv2d(gradient, self._turned, padding=1)
+
+
 class _Vgg(torch.autograd.Function):
     """Convolutions, ReLUs and poolings with constant weights, and their gradient.
 
@@ -227,13 +247,7 @@ class _Vgg(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weights: Mapping[str, tuple[Tensor, Tensor]],
-        turned: Mapping[str, Tensor],
-        blocks: Sequence[tuple[str, ...]],
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, x: Tensor, blocks: Sequence[Sequence[_Convolution]]) -> tuple[Tensor, ...]:
         activations: list[Tensor] = []
         argmaxes: list[Tensor] = []
         taps = []
@@ -241,16 +255,16 @@ class _Vgg(torch.autograd.Function):
             if index:
                 x, argmax = functional.max_pool2d(x, 2, return_indices=True)
                 argmaxes.append(argmax)
-            for name in block:
-                x = functional.relu_(functional.conv2d(x, *weights[name], padding=1))
+            for layer in block:
+                x = layer.activation(x)
                 activations.append(x)
             taps.append(x)
         ctx.save_for_backward(*activations, *argmaxes)
-        ctx.turned, ctx.blocks = turned, blocks
+        ctx.blocks = blocks
         return tuple(taps)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         saved = list(ctx.saved_tensors)
         argmaxes = [saved.pop() for _ in ctx.blocks[1:]]  # the last one first, as they are needed
         gradient = gradients[-1]
@@ -258,10 +272,9 @@ class _Vgg(torch.autograd.Function):
             if index < len(gradients) - 1:
                 # What was pooled has the size of the activation before it, which is now the last one saved.
                 gradient = gradients[index] + _unpool(gradient, saved[-1], argmaxes.pop(0))
-            for name in reversed(ctx.blocks[index]):
-                gradient = torch.ops.aten.threshold_backward(gradient, saved.pop().detach(), 0)
-                gradient = functional.conv2d(gradient, ctx.turned[name], padding=1)
-        return gradient, None, None, None
+            for layer in reversed(ctx.blocks[index]):
+                gradient = layer.gradient(gradient, saved.pop())
+        return gradient, None
 
 
 def _unpool(gradient: Tensor, activation: Tensor, argmax: Tensor) -> Tensor:
