@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from measured import Facts, machine_line, markdown
 
@@ -154,24 +154,30 @@ def quality_score_table(facts: Facts) -> list[str]:
 
 def training_step_table(facts: Facts) -> list[str]:
     """A step by torch's own differentiation and by vidstyle's, and where the time goes."""
-    runs = facts.get("training_step", {})
-    rows, profiles = [], []
-    for network in (name for name in runs if name != "machine"):
-        for threads, run in runs[network].items():
+    lines: list[str] = []
+    every = facts.get("training_step", {})
+    for arithmetic in (name for name in every if name != "machine"):
+        rows, profiles = [], []
+        runs = every[arithmetic]
+        for name, run in runs.items():
             plain, own = (f"{statistics.median(run['seconds'][way]):.2f} s" for way in ("plain", "own"))
-            rows.append([f"`{network}`, {threads}", plain, own, f"**{run['ratio']:.2f}**"])
-            profiles += [
-                f"`{network}`, {threads}, {way}: " + ", ".join(f"`{name}` {ms:.0f}" for name, ms in found.items()) + "."
-                for way, found in run["milliseconds"].items()
-            ]
-    if not rows:
-        return []
-    run = next(iter(next(found for name, found in runs.items() if name != "machine").values()))
-    return [
-        *markdown(["step", "torch's differentiation", "vidstyle's", "ratio"], rows),
-        "",
-        f"{machine_line(runs, 'training_step')}. Batch {run['batch']} of {run['size']} pixels, {run['arithmetic']}; "
-        "medians of steps in turn, the ratio the median of pairs. Milliseconds by operation in one step:",
-        "",
-        *(f"- {line}" for line in profiles),
-    ]
+            rows.append([f"`{name.replace(',', '`,', 1)}", plain, own, f"**{run['ratio']:.2f}**"])
+            if name.endswith(", 1 threads"):
+                network = name.split(",")[0]
+                profiles += [
+                    f"`{network}`, {way}: {_milliseconds(found)}." for way, found in run["milliseconds"].items()
+                ]
+        lines += [
+            *markdown(["step", "torch's differentiation", "vidstyle's", "ratio"], rows),
+            "",
+            f"{machine_line(every, arithmetic)}, {arithmetic}. Batch {run['batch']} of {run['size']} pixels; medians "
+            "of steps in turn, the ratio the median of pairs. Milliseconds by operation in one step on one thread:",
+            "",
+            *(f"- {line}" for line in profiles),
+            "",
+        ]
+    return lines[:-1]
+
+
+def _milliseconds(found: Mapping[str, float]) -> str:
+    return ", ".join(f"`{name}` {ms:.0f}" for name, ms in found.items())

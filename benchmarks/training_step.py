@@ -26,6 +26,7 @@ from vidstyle.gallery import shared_network
 from vidstyle.models import torch_net
 from vidstyle.models.architecture import NORM_EPSILON, Conv
 from vidstyle.models.torch_net import TransformNet
+from vidstyle.system import keep_freed_memory
 from vidstyle.training.data import Crops, Photos, painting_tensor, read_picture
 from vidstyle.training.device import Compute
 from vidstyle.training.loss import BLOCKS, MEAN_RGB, LossWeights, Perceptual, _vgg_tensors
@@ -128,6 +129,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     compute = Compute(device="cpu", threads=arguments.threads)
+    keep_freed_memory()  # as `vidstyle adapt` does, for both
     with compute.limits():
         ways = steps(arguments.network, arguments.batch, arguments.size, compute)
         like = likeness(*(way(0) for way in ways.values()))
@@ -142,7 +144,6 @@ def main() -> None:
         facts = {
             "load": load(),
             "threads": torch.get_num_threads(),
-            "arithmetic": str(compute.dtype).removeprefix("torch."),
             "batch": arguments.batch,
             "size": arguments.size,
             "seconds": seconds,
@@ -152,8 +153,9 @@ def main() -> None:
         }
     result = ResultFile("training_step", Path(RESULTS / arguments.name))
     result.path.parent.mkdir(parents=True, exist_ok=True)
-    result.put("machine", "training_step", machine())
-    result.put(arguments.network, f"{facts['threads']} threads", facts)
+    arithmetic = str(compute.dtype).removeprefix("torch.")
+    result.put("machine", arithmetic, machine())
+    result.put(arithmetic, f"{arguments.network}, {facts['threads']} threads", facts)
     medians = {name: f"{numbers.median(values):.2f} s" for name, values in seconds.items()}
     print(medians, f"ratio {facts['ratio']:.2f}", f"cosine {like:.4f}")
 

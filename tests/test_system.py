@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,22 @@ def test_a_driver_that_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
 def test_a_library_that_is_no_driver_is_a_sentence() -> None:
     with pytest.raises(OSError, match="too old: it has no nvmlInit_v2"):
         nvidia_driver("libc.so.6")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.parametrize("keep", [False, True])
+def test_freed_memory_stays_where_that_is_asked_for(keep: bool) -> None:
+    script = f"""
+import numpy as np
+from vidstyle.system import keep_freed_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+if {keep}:
+    keep_freed_memory()
+before = resident()
+array = np.ones(1 << 26, np.uint8)
+del array
+print((resident() - before) >> 20)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (int(done.stdout) > 60) == keep

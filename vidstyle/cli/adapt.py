@@ -13,6 +13,7 @@ from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import Bar, echo, echo_notes
 from vidstyle.errors import BadOption
 from vidstyle.options import NetworkName
+from vidstyle.system import keep_freed_memory
 
 if TYPE_CHECKING:
     from vidstyle.models.style import Style
@@ -104,6 +105,7 @@ def adapt(
         from vidstyle.training.device import Compute
         from vidstyle.training.trainer import Checkpoint
 
+    keep_freed_memory()
     loss, compute = replace(AdaptOptions.loss, **opt.weights_of(values)), Compute(**opt.compute_of(values))
     options = AdaptOptions(mode=mode, loss=loss, compute=compute, **opt.given(values))
     if resume and not kept.exists():

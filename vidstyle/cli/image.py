@@ -15,6 +15,7 @@ from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import Bar, echo, echo_notes, write_bytes
 from vidstyle.errors import BadOption
 from vidstyle.options import BackendOptions, LookOptions
+from vidstyle.system import keep_freed_memory
 
 if TYPE_CHECKING:
     from vidstyle.imaging.image_io import Still
@@ -157,6 +158,7 @@ class _Optimizer:
         with opt.needs_torch("--optimize"):
             from vidstyle.training.device import Compute
             from vidstyle.training.gatys import OptimizeOptions
+        keep_freed_memory()
         loss = replace(OptimizeOptions().loss, **opt.weights_of(values))
         device: Any = values.pop("device") or "auto"
         compute = Compute(device=device, arithmetic=backend.precision, threads=backend.threads)

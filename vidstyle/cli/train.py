@@ -13,6 +13,7 @@ from vidstyle.cli import options as opt
 from vidstyle.cli.terminal import Bar, echo, echo_notes
 from vidstyle.errors import BadOption
 from vidstyle.options import NetworkName
+from vidstyle.system import keep_freed_memory
 
 if TYPE_CHECKING:
     from vidstyle.training.trainer import Progress
@@ -132,6 +133,7 @@ def train(
     from vidstyle.files import check_folder
     from vidstyle.models.architecture import Network
 
+    keep_freed_memory()
     leads = os.environ.get("RANK", "0") == "0"  # torchrun's processes share a terminal: one of them speaks
 
     folder: Path = keep["folder"]

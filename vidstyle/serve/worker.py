@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidstyle.errors import VideoError, VidstyleError
 from vidstyle.serve.job import INPUT, PREVIEW, RENDER_STYLE, STYLE, VIDEO, JobSpec
+from vidstyle.system import keep_freed_memory
 
 if TYPE_CHECKING:
     from vidstyle.models.style import Style
@@ -242,6 +243,7 @@ def adapt_style(folder: Path, spec: JobSpec, report: Report) -> None:
     from vidstyle.training.device import Compute
     from vidstyle.training.trainer import Progress
 
+    keep_freed_memory()
     budget = spec.budget
     options = AdaptOptions(
         steps=budget.steps,

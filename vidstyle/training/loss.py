@@ -271,7 +271,7 @@ class _Vgg(torch.autograd.Function):
         for index in reversed(range(len(ctx.blocks))):
             if index < len(gradients) - 1:
                 # What was pooled has the size of the activation before it, which is now the last one saved.
-                gradient = gradients[index] + _unpool(gradient, saved[-1], argmaxes.pop(0))
+                gradient = _unpool(gradient, saved[-1], argmaxes.pop(0)).add_(gradients[index])
             for layer in reversed(ctx.blocks[index]):
                 gradient = layer.gradient(gradient, saved.pop())
         return gradient, None
