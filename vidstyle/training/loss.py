@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -33,8 +33,8 @@ from torch.nn import functional
 
 from vidstyle.data import VGG_FILE
 from vidstyle.errors import BadModel, MissingDependency
-from vidstyle.models import winograd
 from vidstyle.models.torch_net import TransformNet
+from vidstyle.models.winograd import Winograd, supports
 from vidstyle.options import check_between
 from vidstyle.training.contrast import BANDS, BT709, MATCHED
 from vidstyle.training.device import Compute
@@ -220,8 +220,14 @@ class _Convolution:
         self._weight, self._bias = weight, bias
         # The gradient with respect to a convolution's input is the convolution with the kernel turned around.
         self._turned = weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
-        supported = winograd.supports(weight)
-        self._fast, self._fast_turned = (winograd.Winograd(w) if supported else None for w in (weight, self._turned))
+
+    @cached_property
+    def _fast(self) -> Winograd | None:
+        return Winograd(self._weight) if supports(self._weight) else None
+
+    @cached_property
+    def _fast_turned(self) -> Winograd | None:
+        return Winograd(self._turned) if supports(self._turned) else None
 
     def activation(self, x: Tensor) -> Tensor:
         """Of ``x`` (N, I, H, W) in channels-last memory, (N, O, H, W); carries no gradient."""
