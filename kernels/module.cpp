@@ -317,11 +317,11 @@ void mix_checked(PyObject* args, PyObject* kwargs) {
   vidstyle::mix(from, over, source.channels(), weights, strength, to, rows);
 }
 
-// An array of float32 without gaps, held as long as this lives; None is an empty one.
+// An array of float32 without gaps, held as long as this lives; where it is optional, None is an empty one.
 class Floats {
  public:
-  Floats(PyObject* object, bool writable, int dimensions, const char* what) : what_(what) {
-    if (object == Py_None) return;
+  Floats(PyObject* object, bool writable, int dimensions, const char* what, bool optional = false) : what_(what) {
+    if (optional && object == Py_None) return;
     const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
     if (PyObject_GetBuffer(object, &view_, flags) != 0) throw Raised{};
     std::string wrong;
@@ -366,7 +366,7 @@ template <class Number>
 vidstyle::TileRange tile_range(const vidstyle::Pictures<Number>& pictures, int more, int first,
                                const Floats& matrices) {
   const vidstyle::TileRange range{pictures.height + more, pictures.width + more, first, matrices.side(1)};
-  if (range.height < 1 || range.width < 1) raise(PyExc_ValueError, "pictures must be larger than the kernel");
+  if (range.height < 1 || range.width < 1) raise(PyExc_ValueError, "pictures must be at least as large as the kernel");
   matrices.expect(matrices.side(0) == vidstyle::kSums && matrices.side(2) == pictures.channels,
                   "(36, tiles, channels)");
   const double tiles = double{1} * pictures.count * range.down() * range.across();
@@ -386,7 +386,7 @@ void source_tiles_checked(PyObject* args, PyObject* kwargs) {
   if (threads < 1) raise(PyExc_ValueError, "threads must be at least 1");
   if (border < 0 || border > 2) raise(PyExc_ValueError, "border must be 0, 1 or 2");
   const Rows rows = rows_of_level(level);
-  const Floats pictures(pictures_object, false, 4, "pictures"), gate(gate_object, false, 4, "gate");
+  const Floats pictures(pictures_object, false, 4, "pictures"), gate(gate_object, false, 4, "gate", true);
   const Floats sums(sums_object, true, 3, "sums");
   const auto from = pictures_of<const float>(pictures);
   const vidstyle::TileRange range = tile_range(from, 2 * border - 2, first, sums);
@@ -406,7 +406,7 @@ void result_tiles_checked(PyObject* args, PyObject* kwargs) {
     throw Raised{};
   if (threads < 1) raise(PyExc_ValueError, "threads must be at least 1");
   const Rows rows = rows_of_level(level);
-  const Floats products(products_object, false, 3, "products"), bias(bias_object, false, 1, "bias");
+  const Floats products(products_object, false, 3, "products"), bias(bias_object, false, 1, "bias", true);
   const Floats pictures(pictures_object, true, 4, "pictures");
   const auto to = pictures_of<float>(pictures);
   const vidstyle::TileRange range = tile_range(to, 0, first, products);

@@ -69,7 +69,7 @@ void share_tiles(int count, int threads, Work work) {
   ThreadPool::shared().run(piece, &context, pieces, (threads < pieces ? threads : pieces) - 1);
 }
 
-// Pictures with `border` zeros around them. `gate` is null or of their shape: only what lies where it is above 0 counts.
+// Pictures with `border` zeros around them. `gate` is null or of their shape: what lies where it is at most 0 counts as 0.
 inline void source_tiles(const Pictures<const float>& from, const float* gate, int border, const TileRange& range,
                          float* sums, int threads, const Rows& rows) {
   const std::vector<float> zeros(static_cast<std::size_t>(from.channels));

@@ -64,7 +64,7 @@ VS_TARGET inline void source_tile(const float* const* pixels, const float* const
         const float* VS_RESTRICT g = gate[k] + from;
         for (int c = 0; c < kChunk; ++c) {
           const float value = p[c];  // read in any case: a load that depends on the gate would not become a vector
-          t[c] = g[c] > 0 ? value : 0;
+          t[c] = g[c] <= 0 ? 0 : value;
         }
       }
     }

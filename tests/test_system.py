@@ -64,10 +64,11 @@ def test_a_library_that_is_no_driver_is_a_sentence() -> None:
 @pytest.mark.parametrize("keep", [False, True])
 def test_freed_memory_stays_where_that_is_asked_for(keep: bool) -> None:
     script = f"""
+import resource
 import numpy as np
 from vidstyle.system import keep_freed_memory
 def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 if {keep}:
     keep_freed_memory()
 before = resident()

@@ -18,8 +18,15 @@ from vidstyle.models.winograd import CHANNELS, SUMS, Winograd, conv2d, supports
 from vidstyle.system import on_x86
 from vidstyle.training.loss import Perceptual
 
-_kernels = pytest.importorskip("vidstyle._kernels")
-needs_x86 = pytest.mark.skipif(not on_x86(), reason="elsewhere torch's own convolutions are taken")
+try:
+    from vidstyle import _kernels
+except ImportError:
+    _kernels = None  # type: ignore[assignment]
+
+needs_kernels = pytest.mark.skipif(_kernels is None, reason="installed without a compiler")
+needs_x86 = pytest.mark.skipif(
+    _kernels is None or not on_x86(), reason="torch's own convolutions are taken without the kernels, and elsewhere"
+)
 # Smaller than a tile, whole tiles, some over; more tiles than are worked on at a time.
 SIZES = pytest.mark.parametrize("size", [(1, 2), (4, 8), (9, 14), (70, 66)])
 
@@ -30,6 +37,20 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 def kernel(out: int, into: int) -> Tensor:
     return random(out, into, 3, 3, seed=1) / (9 * into) ** 0.5
+
+
+@needs_x86
+def test_it_is_taken_where_it_is_faster() -> None:
+    x, weight, bias = random(1, 16, 6, 6), kernel(16, 16).requires_grad_(), random(16)
+    assert supports(weight) and Perceptual()._layers["conv3_1"]._fast and not Perceptual()._layers["conv1_1"]._fast
+    assert _way(conv2d(x, weight, bias)) == "_TrainedBackward"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert _way(conv2d(x, weight, bias)).startswith("ConvolutionBackward")
+
+
+def _way(result: Tensor) -> str:
+    assert result.grad_fn is not None
+    return result.grad_fn.name()
 
 
 @needs_x86
@@ -66,6 +87,32 @@ def test_a_trained_convolution_and_its_gradients_are_torch_s(size: tuple[int, in
 
 
 @needs_x86
+@pytest.mark.parametrize("wanted", [(0,), (1,), (0, 2), (1, 2)])
+def test_any_part_of_its_gradient_can_be_had_of_any_memory(wanted: tuple[int, ...]) -> None:
+    """Of a gradient without memory of its own, within autocast, as `backward` may be called there."""
+    inputs = [random(2, 24, 16, 14)[:, :16], kernel(32, 16), random(1).expand(32)]
+    for number in wanted:
+        inputs[number].requires_grad_()
+    found, expected = (
+        torch.autograd.grad(convolve(*inputs).sum(), [inputs[number] for number in wanted])
+        for convolve in (conv2d, functional.conv2d)
+    )
+    result = conv2d(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        within = torch.autograd.grad(result.sum(), [inputs[number] for number in wanted])
+    for a, b, c in zip(found, within, expected, strict=True):
+        torch.testing.assert_close(a, c, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(b, c, atol=1e-4, rtol=1e-4)
+
+
+def test_nothing_is_convolved_as_torch_does_it() -> None:
+    empty = conv2d(torch.zeros(0, 16, 8, 8), kernel(16, 16).requires_grad_(), random(16))
+    assert empty.shape == (0, 16, 6, 6)
+    meta = conv2d(*(t.to("meta") for t in (random(1, 16, 8, 8), kernel(16, 16), random(16))))
+    assert meta.shape == (1, 16, 6, 6)
+
+
+@needs_x86
 def test_its_gradient_can_be_differentiated() -> None:
     def second(convolve: Any) -> list[Tensor]:
         x, weight, bias = (
@@ -81,7 +128,7 @@ def test_its_gradient_can_be_differentiated() -> None:
 
 
 @needs_x86
-@pytest.mark.parametrize("level", _kernels.levels())
+@pytest.mark.parametrize("level", _kernels.levels() if _kernels else ())
 @pytest.mark.parametrize("threads", [1, 3])
 def test_every_instruction_set_and_any_threads_give_the_same(level: str, threads: int) -> None:
     pictures, gate = (random(2, 9, 14, 32, seed=seed).numpy() for seed in (0, 1))
@@ -101,9 +148,10 @@ def test_every_instruction_set_and_any_threads_give_the_same(level: str, threads
 @needs_x86
 def test_what_is_no_number_stays_none() -> None:
     """A loss that has become NaN must be seen as one: a ReLU does not make 0 of it."""
-    x = random(1, 16, 8, 8)
+    x, convolve = random(1, 16, 8, 8), Winograd(kernel(16, 16))
     x[0, 3, 2, 2] = torch.nan
-    assert Winograd(kernel(16, 16))(x, relu=True).isnan().any()
+    assert convolve(x, relu=True).isnan().any()
+    assert not convolve(torch.ones_like(x), gate=x.abs() * 0).equal(torch.zeros_like(x))  # as torch's ReLU lets it pass
 
 
 @needs_x86
@@ -130,10 +178,10 @@ def test_a_network_paints_the_same_while_it_learns() -> None:
 
 
 def test_without_the_kernels_torch_convolves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "_kernels", None)
+    monkeypatch.setattr(winograd, "_has_kernels", lambda: False)
     x, weight, bias = random(1, 16, 6, 6), kernel(16, 16).requires_grad_(), random(16)
     assert not supports(weight)
-    assert conv2d(x, weight, bias).grad_fn.name().startswith("Convolution")  # type: ignore[union-attr]
+    assert _way(conv2d(x, weight, bias)).startswith("ConvolutionBackward")
 
 
 @pytest.mark.parametrize(
@@ -160,6 +208,7 @@ def pixels(*shape: int) -> np.ndarray[Any, Any]:
 PICTURE, MATRICES = pixels(1, 8, 8, CHANNELS), pixels(SUMS, 4, CHANNELS)
 
 
+@needs_kernels
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
@@ -167,7 +216,7 @@ PICTURE, MATRICES = pixels(1, 8, 8, CHANNELS), pixels(SUMS, 4, CHANNELS)
         (lambda: _kernels.source_tiles(PICTURE.astype(float), None, 1, 0, MATRICES), "must be aligned float32"),
         (lambda: _kernels.source_tiles(PICTURE, pixels(1, 8, 7, CHANNELS), 1, 0, MATRICES), "gate must be of shape"),
         (lambda: _kernels.source_tiles(PICTURE, None, 3, 0, MATRICES), "border must be 0, 1 or 2"),
-        (lambda: _kernels.source_tiles(PICTURE[:, :2], None, 0, 0, MATRICES), "larger than the kernel"),
+        (lambda: _kernels.source_tiles(PICTURE[:, :2], None, 0, 0, MATRICES), "as large as the kernel"),
         (lambda: _kernels.source_tiles(PICTURE, None, 1, 1, MATRICES), "first and the number of tiles"),
         (lambda: _kernels.source_tiles(PICTURE, None, 1, -1, MATRICES), "first and the number of tiles"),
         (lambda: _kernels.source_tiles(PICTURE, None, 1, 0, MATRICES[1:]), "sums must be of shape"),
@@ -184,6 +233,24 @@ def test_no_call_reaches_outside_a_buffer(call: Any, sentence: str) -> None:
         call()
 
 
+@needs_kernels
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: _kernels.source_tiles(None, None, 1, 0, MATRICES),
+        lambda: _kernels.source_tiles(PICTURE, None, 1, 0, None),
+        lambda: _kernels.result_tiles(None, None, True, 0, PICTURE),
+        lambda: _kernels.result_tiles(MATRICES, None, True, 0, None),
+        lambda: _kernels.spread_tiles(None, 0, MATRICES),
+        lambda: _kernels.spread_tiles(PICTURE, 0, None),
+    ],
+)
+def test_arrays_that_must_be_there_are_asked_for(call: Any) -> None:
+    with pytest.raises(TypeError, match="NoneType"):
+        call()
+
+
+@needs_kernels
 def test_arrays_with_gaps_are_refused() -> None:
     with pytest.raises(ValueError, match="not C-contiguous"):
         _kernels.source_tiles(PICTURE[..., ::-1], None, 1, 0, MATRICES)

@@ -79,10 +79,6 @@ def on_x86() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
-_KEPT_BYTES = (1 << 31) - 1
-"""The most that glibc takes."""
-
-
 def keep_freed_memory() -> None:
     """From here on what this process frees stays with it, where the C library is glibc; elsewhere nothing happens.
 
@@ -93,8 +89,10 @@ def keep_freed_memory() -> None:
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    for parameter in (-1, -3):  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-        mallopt(parameter, _KEPT_BYTES)
+    # By malloc.h. Not M_MMAP_THRESHOLD, of which glibc before 2.35 takes no more than 32 MB.
+    m_trim_threshold, m_mmap_max = -1, -4
+    mallopt(m_mmap_max, 0)
+    mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
 def is_loopback(host: str) -> bool:

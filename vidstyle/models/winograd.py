@@ -7,6 +7,8 @@ torch the products of matrices between them, some tiles at a time, so that they 
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,6 +21,8 @@ try:
     from vidstyle import _kernels
 except ImportError:
     _kernels = None  # type: ignore[assignment]
+
+_log = logging.getLogger(__name__)
 
 TILE = 4
 SUMS = 36
@@ -36,17 +40,24 @@ are read again each time."""
 def supports(weight: Tensor) -> bool:
     """Whether convolutions with ``weight`` (O, I, 3, 3) can be had this way, and are faster than torch's own.
 
-    They are for float32 on x86: on Arm torch's library does the same by itself, and in bfloat16 sums of 36 pixels
-    would lose what they are of. O and I must be multiples of `CHANNELS`.
+    They are for float32 on x86: on Arm nothing has been measured, and in bfloat16 sums of 36 pixels would lose what
+    they are of. O and I must be multiples of `CHANNELS`.
     """
     return (
-        hasattr(_kernels, "spread_tiles")
+        _has_kernels()
         and on_x86()
         and weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and weight.shape[2:] == (3, 3)
         and not any(channels % CHANNELS for channels in weight.shape[:2])
     )
+
+
+@cache
+def _has_kernels() -> bool:
+    if _kernels is not None and not hasattr(_kernels, "spread_tiles"):
+        _log.warning("the compiled kernels are older than vidstyle: training is slower; install vidstyle again")
+    return _kernels is not None and hasattr(_kernels, "spread_tiles")
 
 
 class Winograd:
@@ -60,7 +71,7 @@ class Winograd:
     ) -> Tensor:
         """Float32 ``x`` (N, I, H, W) convolved with a border of zeros: (N, O, H, W), in channels-last memory.
 
-        With ``gate``, of the shape of ``x``, only what lies where it is above 0 counts; with ``relu`` no result is
+        With ``gate``, of the shape of ``x``, what lies where it is at most 0 counts as 0; with ``relu`` no result is
         below 0.
         """
         return _convolved(x, self._factors, 1, bias, gate, relu)
@@ -69,8 +80,14 @@ class Winograd:
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`torch.nn.functional.conv2d` of step 1 without a border, twice differentiable with respect to everything."""
     quick = (
-        torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type) and x.dtype == torch.float32
-    ) and supports(weight)
+        torch.is_grad_enabled()
+        and supports(weight)
+        and x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+        and x.dim() == 4
+        and min(x.shape[2:]) >= 3
+    )
     result: Tensor = _Trained.apply(x, weight, bias) if quick else functional.conv2d(x, weight, bias)  # type: ignore[no-untyped-call]
     return result
 
@@ -91,11 +108,12 @@ class _Trained(torch.autograd.Function):
             )
             return found[0], found[1], found[2]
         turned = weight.flip(2, 3).transpose(0, 1)
-        return (
-            _convolved(gradient, _factors(turned), 2) if for_x else None,
-            _weight_gradient(x, gradient) if for_weight else None,
-            gradient.sum((0, 2, 3)) if for_bias else None,
-        )
+        with torch.autocast("cpu", enabled=False):
+            return (
+                _convolved(gradient, _factors(turned), 2) if for_x else None,
+                _weight_gradient(x, gradient) if for_weight else None,
+                gradient.sum((0, 2, 3)) if for_bias else None,
+            )
 
 
 def _factors(weight: Tensor) -> Tensor:
@@ -110,10 +128,10 @@ def _convolved(
     _, into, out = factors.shape
     pixels, gates = _pixels(x), None if gate is None else _pixels(gate).numpy()
     count, height, width = pixels.shape[0], *(side + 2 * border - 2 for side in pixels.shape[1:3])
-    result = torch.empty((count, height, width, out))
-    shift, threads = None if bias is None else bias.detach().numpy(), torch.get_num_threads()
+    result = x.new_empty((count, height, width, out))
+    shift, threads = None if bias is None else bias.detach().contiguous().numpy(), torch.get_num_threads()
     for first, tiles in _parts(count, height, width, factors):
-        sums, products = torch.empty(SUMS, tiles, into), torch.empty(SUMS, tiles, out)
+        sums, products = x.new_empty(SUMS, tiles, into), x.new_empty(SUMS, tiles, out)
         _kernels.source_tiles(pixels.numpy(), gates, border, first, sums.numpy(), threads)
         torch.bmm(sums, factors, out=products)
         _kernels.result_tiles(products.numpy(), shift, relu, first, result.numpy(), threads)
@@ -123,11 +141,11 @@ def _convolved(
 def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     """That of a convolution of ``x`` (N, I, H + 2, W + 2) without a border, from ``gradient`` (N, O, H, W)."""
     pixels, gradients = _pixels(x), _pixels(gradient)
-    total = torch.zeros(SUMS, pixels.shape[3], gradients.shape[3])
+    total = x.new_zeros(SUMS, pixels.shape[3], gradients.shape[3])
     threads = torch.get_num_threads()
     count, height, width, _ = gradients.shape
     for first, tiles in _parts(count, height, width, total):
-        sums, products = torch.empty(SUMS, tiles, total.shape[1]), torch.empty(SUMS, tiles, total.shape[2])
+        sums, products = (x.new_empty(SUMS, tiles, channels) for channels in total.shape[1:])
         _kernels.source_tiles(pixels.numpy(), None, 0, first, sums.numpy(), threads)
         _kernels.spread_tiles(gradients.numpy(), first, products.numpy(), threads)
         total.baddbmm_(sums.transpose(1, 2), products)

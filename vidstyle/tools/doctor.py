@@ -167,10 +167,10 @@ def _kernels(report: Report) -> None:
     from vidstyle.imaging.resample import kernels_in_use
 
     kernels = report.facts["kernels"] = kernels_in_use()
-    report.add("Backends", f"kernels: {f'compiled, {kernels}' if kernels else 'NumPy and OpenCV instead'}")
+    report.add("Backends", f"kernels: {f'compiled, {kernels}' if kernels else 'left out, which is slower'}")
     if kernels is None:
         command = "pip install --force-reinstall --no-deps vidstyle"
-        report.miss("compiled kernels (faster --work-size and --smooth; they need a C++ compiler)", command)
+        report.miss("compiled kernels (faster --work-size, --smooth and adapt; they need a C++ compiler)", command)
 
 
 def _tensorrt(report: Report) -> None:
