@@ -66,8 +66,10 @@ class Painting:
     style_weight: float = LossWeights.style
     further: tuple[Stage, ...] = ()
     """What `fast` learned after that. Those that ship began without a term of contrast, as stages of 0 did."""
+    paper: Stage = Stage(120, 12)
+    """What `paper` learned after its first steps, which had no term of contrast either."""
     share: float = 1.0
-    """How far on the line from the first stage to the last the style lies: eyes like what is less heavy."""
+    """How far on the line from the first stage to the last that of `fast` lies: eyes like what is less heavy."""
 
     def card(self) -> dict[str, object]:
         return {"painting": self.title, "painter": self.painter, "year": self.year, "licence": self.licence}
@@ -77,7 +79,13 @@ MET, CHICAGO = "public domain (The Met, CC0)", "public domain (Art Institute of 
 OPEN = "public domain (museum open access)"
 GALLERY = (
     Painting(
-        "amphora", "amphora_ornament.jpg", "Palmettes of an amphora", "Attic black-figure", "6th century BC", OPEN
+        "amphora",
+        "amphora_ornament.jpg",
+        "Palmettes of an amphora",
+        "Attic black-figure",
+        "6th century BC",
+        OPEN,
+        paper=Stage(150, 12),
     ),
     Painting("auvers", "auvers_panoramic_view.jpg", "Auvers, Panoramic View", "Paul Cézanne", "1873-75", CHICAGO),
     Painting(
@@ -114,6 +122,7 @@ GALLERY = (
         "The Great Wave off Kanagawa",
         "Katsushika Hokusai",
         "c. 1831",
+        paper=Stage(150, 12),
     ),
     Painting(
         "seaport",
@@ -133,6 +142,7 @@ GALLERY = (
         "Rouen Cathedral",
         "c. 1200",
         OPEN,
+        paper=Stage(150, 12),
     ),
     Painting("starry_night", "starry_night.jpg", "The Starry Night", "Vincent van Gogh", "1889"),
     Painting(
@@ -143,6 +153,7 @@ GALLERY = (
         "1893",
         further=(Stage(250, 16, contrast=0), Stage(220, 18, contrast=0), Stage(160, 18), Stage(120, 19, contrast=30)),
         share=0.85,
+        paper=Stage(150, 12),
     ),
     Painting(
         "two_sisters",
@@ -222,7 +233,7 @@ def build(
         path = folder / f"{painting.name}.safetensors"
         start: Network | Style = network
         stages: list[Style] = []
-        further = painting.further if network_name == "fast" else ()
+        further = painting.further if network_name == "fast" else (painting.paper,)
         for number, stage in enumerate([Stage(options.steps, painting.style_weight), *further]):
             vector_rate, weight_rate = FURTHER_RATES if number else options.rates
             loss = replace(options.loss, style=stage.style_weight, contrast=stage.contrast)
@@ -243,8 +254,9 @@ def build(
                 checkpoint=Checkpoint(path=path.with_suffix(f".checkpoint{number}"), resume=True),
             )
             stages.append(start)
-        between = mixed([(stages[0].network, 1 - painting.share), (stages[-1].network, painting.share)])
-        card = {**stages[-1].card, "share": painting.share}
+        share = painting.share if network_name == "fast" else 1.0
+        between = mixed([(stages[0].network, 1 - share), (stages[-1].network, share)])
+        card = {**stages[-1].card, "share": share}
         style = Style.of(painting.name, between, theta=stages[-1].theta, card=card)
         if step is None:
             style.save(path)
