@@ -25,8 +25,8 @@ def adaptation_table(facts: Facts) -> list[str]:
         ends = {name: {run: totals(found)[-1][1] for run, found in case.items()} for name, case in cases.items()}
         rows = [[name, *(f"{found[run]:.2f}" if run in found else "" for run in runs)] for name, found in ends.items()]
         both = {run: [(one["full"], one[run]) for one in ends.values() if {"full", run} <= one.keys()] for run in runs}
-        ratios = [f"**{statistics.mean(full / other for full, other in both[run]):.2f}**" for run in runs]
-        rows.append([f"`full` over it, mean of {len(rows)}", *ratios])
+        ratios = [f"**{statistics.mean(a / b for a, b in both[run]):.2f}** ({len(both[run])})" for run in runs]
+        rows.append(["`full` over it, mean (of)", *ratios])
         steps = {run: next(c[run]["conditions"]["steps"] for c in cases.values() if run in c) for run in runs}
         lines += markdown([f"`{network}`", *(f"{run.split('_')[0]}, {steps[run]} steps" for run in runs)], rows)
     return lines

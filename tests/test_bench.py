@@ -233,7 +233,7 @@ def test_adaptations_are_measured_beside_training_from_scratch(
     row, ratios = table()["updated"](MARKERS.format("adaptation"), ("adaptation",), [facts]).splitlines()[4:6]
     full, vector = (json.loads(path.read_text())["fast"][run]["total"]["after"] for run in ("full", "vector"))
     assert row.startswith(f"| coffee | {full:.2f} | {vector:.2f} |")
-    assert ratios.startswith(f"| `full` over it, mean of 1 | **1.00** | **{full / vector:.2f}** |")
+    assert ratios.startswith(f"| `full` over it, mean (of) | **1.00** (1) | **{full / vector:.2f}** (1) |")
 
 
 def test_the_curves_are_drawn(tmp_path: Path) -> None:
