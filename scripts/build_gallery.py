@@ -66,7 +66,7 @@ class Painting:
     style_weight: float = LossWeights.style
     further: tuple[Stage, ...] = ()
     """What `fast` learned after that. Those that ship began without a term of contrast, as stages of 0 did."""
-    paper: Stage = Stage(120, 12)
+    paper: tuple[Stage, ...] = ()
     """What `paper` learned after its first steps, which had no term of contrast either."""
     share: float = 1.0
     """How far on the line from the first stage to the last that of `fast` lies: eyes like what is less heavy."""
@@ -79,13 +79,7 @@ MET, CHICAGO = "public domain (The Met, CC0)", "public domain (Art Institute of 
 OPEN = "public domain (museum open access)"
 GALLERY = (
     Painting(
-        "amphora",
-        "amphora_ornament.jpg",
-        "Palmettes of an amphora",
-        "Attic black-figure",
-        "6th century BC",
-        OPEN,
-        paper=Stage(150, 12),
+        "amphora", "amphora_ornament.jpg", "Palmettes of an amphora", "Attic black-figure", "6th century BC", OPEN
     ),
     Painting("auvers", "auvers_panoramic_view.jpg", "Auvers, Panoramic View", "Paul Cézanne", "1873-75", CHICAGO),
     Painting(
@@ -99,7 +93,14 @@ GALLERY = (
         share=0.8,
     ),
     Painting("composition_vii", "composition_vii.jpg", "Composition VII", "Wassily Kandinsky", "1913"),
-    Painting("composition_viii", "composition_viii.jpg", "Composition VIII", "Wassily Kandinsky", "1923"),
+    Painting(
+        "composition_viii",
+        "composition_viii.jpg",
+        "Composition VIII",
+        "Wassily Kandinsky",
+        "1923",
+        paper=(Stage(80, 13),),
+    ),
     Painting(
         "contrast_of_forms",
         "contrast_of_forms.jpg",
@@ -122,7 +123,6 @@ GALLERY = (
         "The Great Wave off Kanagawa",
         "Katsushika Hokusai",
         "c. 1831",
-        paper=Stage(150, 12),
     ),
     Painting(
         "seaport",
@@ -142,7 +142,6 @@ GALLERY = (
         "Rouen Cathedral",
         "c. 1200",
         OPEN,
-        paper=Stage(150, 12),
     ),
     Painting("starry_night", "starry_night.jpg", "The Starry Night", "Vincent van Gogh", "1889"),
     Painting(
@@ -153,7 +152,7 @@ GALLERY = (
         "1893",
         further=(Stage(250, 16, contrast=0), Stage(220, 18, contrast=0), Stage(160, 18), Stage(120, 19, contrast=30)),
         share=0.85,
-        paper=Stage(150, 12),
+        paper=(Stage(150, 12),),
     ),
     Painting(
         "two_sisters",
@@ -233,7 +232,7 @@ def build(
         path = folder / f"{painting.name}.safetensors"
         start: Network | Style = network
         stages: list[Style] = []
-        further = painting.further if network_name == "fast" else (painting.paper,)
+        further = painting.further if network_name == "fast" else painting.paper
         for number, stage in enumerate([Stage(options.steps, painting.style_weight), *further]):
             vector_rate, weight_rate = FURTHER_RATES if number else options.rates
             loss = replace(options.loss, style=stage.style_weight, contrast=stage.contrast)
