@@ -49,7 +49,12 @@ LEVELS = {
 }
 ORDERED = (0, 1, 3)  # on these levels a module may import its siblings, as long as there is no cycle
 ALLOWED_IN = {
-    "torch": ("vidstyle.models.torch_net", "vidstyle.training", "vidstyle.backends.torch"),
+    "torch": (
+        "vidstyle.models.torch_net",
+        "vidstyle.models.winograd",
+        "vidstyle.training",
+        "vidstyle.backends.torch",
+    ),
     "click": ("vidstyle.cli",),
     "rich": ("vidstyle.cli",),
     "av": (

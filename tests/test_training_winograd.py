@@ -31,6 +31,12 @@ needs_x86 = pytest.mark.skipif(
 SIZES = pytest.mark.parametrize("size", [(1, 2), (4, 8), (9, 14), (70, 66)])
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of few tiles are convolved so, too."""
+    monkeypatch.setattr(winograd, "LEAST_TILES", 0)
+
+
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -39,11 +45,15 @@ def kernel(out: int, into: int) -> Tensor:
     return random(out, into, 3, 3, seed=1) / (9 * into) ** 0.5
 
 
+@pytest.mark.usefixtures("small")
 @needs_x86
 def test_it_is_taken_where_it_is_faster() -> None:
     x, weight, bias = random(1, 16, 6, 6), kernel(16, 16).requires_grad_(), random(16)
     assert supports(weight) and Perceptual()._layers["conv3_1"]._fast and not Perceptual()._layers["conv1_1"]._fast
     assert _way(conv2d(x, weight, bias)) == "_TrainedBackward"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "LEAST_TILES", 5)
+        assert _way(conv2d(x, weight, bias)).startswith("ConvolutionBackward"), "four tiles"
     with torch.autocast("cpu", torch.bfloat16):
         assert _way(conv2d(x, weight, bias)).startswith("ConvolutionBackward")
 
@@ -70,6 +80,7 @@ def test_a_constant_convolution_is_torch_s(size: tuple[int, int], into: int, out
         torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.usefixtures("small")
 @needs_x86
 @SIZES
 def test_a_trained_convolution_and_its_gradients_are_torch_s(size: tuple[int, int]) -> None:
@@ -86,6 +97,7 @@ def test_a_trained_convolution_and_its_gradients_are_torch_s(size: tuple[int, in
         assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
+@pytest.mark.usefixtures("small")
 @needs_x86
 @pytest.mark.parametrize("wanted", [(0,), (1,), (0, 2), (1, 2)])
 def test_any_part_of_its_gradient_can_be_had_of_any_memory(wanted: tuple[int, ...]) -> None:
@@ -105,6 +117,7 @@ def test_any_part_of_its_gradient_can_be_had_of_any_memory(wanted: tuple[int, ..
         torch.testing.assert_close(b, c, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("small")
 def test_nothing_is_convolved_as_torch_does_it() -> None:
     empty = conv2d(torch.zeros(0, 16, 8, 8), kernel(16, 16).requires_grad_(), random(16))
     assert empty.shape == (0, 16, 6, 6)
@@ -112,6 +125,7 @@ def test_nothing_is_convolved_as_torch_does_it() -> None:
     assert meta.shape == (1, 16, 6, 6)
 
 
+@pytest.mark.usefixtures("small")
 @needs_x86
 def test_its_gradient_can_be_differentiated() -> None:
     def second(convolve: Any) -> list[Tensor]:
@@ -154,6 +168,7 @@ def test_what_is_no_number_stays_none() -> None:
     assert not convolve(torch.ones_like(x), gate=x.abs() * 0).equal(torch.zeros_like(x))  # as torch's ReLU lets it pass
 
 
+@pytest.mark.usefixtures("small")
 @needs_x86
 def test_the_loss_has_the_gradient_that_it_has_in_float64() -> None:
     """Of a squared distance between the features of two pictures, one of odd sides."""
@@ -167,6 +182,7 @@ def test_the_loss_has_the_gradient_that_it_has_in_float64() -> None:
     assert torch.cosine_similarity(*gradients, dim=0) > 0.9999
 
 
+@pytest.mark.usefixtures("small")
 @needs_x86
 def test_a_network_paints_the_same_while_it_learns() -> None:
     network = seeded_network(FAST)

@@ -32,6 +32,8 @@ _TAPS = torch.tensor([[6.0, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2,
 """G of the paper: from three taps of one axis to six factors."""
 _KERNEL = torch.kron(_TAPS, _TAPS)
 """From the nine taps of a kernel to its 36 factors, (36, 9)."""
+LEAST_TILES = 32
+"""With fewer, what is done for the weights takes longer than is saved."""
 _WORKING_SET = 1 << 19
 """Numbers in the sums and products of the tiles that are worked on at a time; more where there are many factors, which
 are read again each time."""
@@ -51,6 +53,11 @@ def supports(weight: Tensor) -> bool:
         and weight.shape[2:] == (3, 3)
         and not any(channels % CHANNELS for channels in weight.shape[:2])
     )
+
+
+def pays(x: Tensor) -> bool:
+    """Whether ``x`` (N, C, H, W) has so many tiles that a convolution of it is worth its factors."""
+    return x.dim() == 4 and min(x.shape[2:]) >= 3 and _tiles(x.shape[0], *x.shape[2:]) >= LEAST_TILES
 
 
 @cache
@@ -85,8 +92,7 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         and x.dtype == torch.float32
         and x.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
-        and x.dim() == 4
-        and min(x.shape[2:]) >= 3
+        and pays(x)
     )
     result: Tensor = _Trained.apply(x, weight, bias) if quick else functional.conv2d(x, weight, bias)  # type: ignore[no-untyped-call]
     return result
@@ -154,9 +160,13 @@ def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
 
 def _parts(count: int, height: int, width: int, factors: Tensor) -> list[tuple[int, int]]:
     """The tiles of the results, some at a time: the first one's number and how many."""
-    tiles = count * -(-height // TILE) * -(-width // TILE)
+    tiles = _tiles(count, height, width)
     some = max(_WORKING_SET, 2 * factors.numel()) // (SUMS * sum(factors.shape[1:])) + 1
     return [(first, min(some, tiles - first)) for first in range(0, tiles, some)]
+
+
+def _tiles(count: int, height: int, width: int) -> int:
+    return count * -(-height // TILE) * -(-width // TILE)
 
 
 def _pixels(x: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from torch.nn import functional
 from vidstyle.data import VGG_FILE
 from vidstyle.errors import BadModel, MissingDependency
 from vidstyle.models.torch_net import TransformNet
-from vidstyle.models.winograd import Winograd, supports
+from vidstyle.models.winograd import Winograd, pays, supports
 from vidstyle.options import check_between
 from vidstyle.training.contrast import BANDS, BT709, MATCHED
 from vidstyle.training.device import Compute
@@ -232,13 +232,13 @@ class _Convolution:
 
     def activation(self, x: Tensor) -> Tensor:
         """Of ``x`` (N, I, H, W) in channels-last memory, (N, O, H, W); carries no gradient."""
-        if self._fast:
+        if pays(x) and self._fast:
             return self._fast(x, self._bias, relu=True)
         return functional.relu_(functional.conv2d(x, self._weight, self._bias, padding=1))
 
     def gradient(self, gradient: Tensor, activation: Tensor) -> Tensor:
         """Of ``x``, from the ``gradient`` of what `activation` made of it; differentiable where it is recorded."""
-        if self._fast_turned and not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() and pays(gradient) and self._fast_turned:
             return self._fast_turned(gradient, gate=activation)
         gradient = torch.ops.aten.threshold_backward(gradient, activation.detach(), 0)
         return functional.conv2d(gradient, self._turned, padding=1)
