@@ -58,11 +58,11 @@ class PlainNet(TransformNet):
         module = self.convs[conv.name.replace(".", "_")]
         radius = conv.kernel // 2 if conv.upsample == 1 else 1
         padded = functional.pad(x, (radius,) * 4, mode="reflect")
-        result: Tensor
+        if conv.upsample > 1:
+            padded = functional.interpolate(padded, scale_factor=conv.upsample, mode="nearest")
+        result: Tensor = module(padded)
         if conv.upsample == 1:
-            result = module(padded)
             return result
-        result = module(functional.interpolate(padded, scale_factor=conv.upsample, mode="nearest"))
         extra = conv.upsample - conv.kernel // 2
         return result[..., extra : result.shape[-2] - extra, extra : result.shape[-1] - extra]
 
